@@ -1,0 +1,209 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// verdictCodes maps codes of claims to verdicts; what is neither here nor in
+// claimErrors would be a new code without a home.
+var verdictCodes = map[fsm.Code]string{
+	fsm.CodeOK:               client.VerdictOK,
+	fsm.CodeTimestampSkew:    client.VerdictTimestampSkew,
+	fsm.CodeUnknownAgent:     client.VerdictUnknownAgent,
+	fsm.CodeAgentNotActive:   client.VerdictAgentNotActive,
+	fsm.CodeInvalidSignature: client.VerdictInvalidSignature,
+	fsm.CodeKeyExpired:       client.VerdictKeyExpired,
+	fsm.CodeBlacklisted:      client.VerdictBlacklisted,
+	fsm.CodeReplay:           client.VerdictReplay,
+	fsm.CodeRateLimited:      client.VerdictRateLimited,
+}
+
+// claimErrors maps codes of claims that are no verdict on the agent's request.
+var claimErrors = map[fsm.Code]client.Error{
+	fsm.CodeConflict:     {Code: client.CodeConflict, Field: "claim_id", Detail: "this claim id was used for another request: choose a random one for each"},
+	fsm.CodeUnauthorized: {Code: client.CodeUnauthorized, Detail: "the token is unknown, expired, used up or revoked"},
+	fsm.CodeForbidden:    {Code: client.CodeForbidden, Detail: "the token may not ask for admissions"},
+	fsm.CodeOverloaded:   {Code: client.CodeOverloaded, Detail: "the window of used nonces is full: try again later"},
+	fsm.CodeUnavailable:  {Code: client.CodeUnavailable, Detail: "the cluster could not decide"},
+	fsm.CodeClockAhead:   {Code: client.CodeUnavailable, Reason: "clock", Detail: "the leader's clock is off: the cluster could not decide"},
+}
+
+// admit answers POST /v1/admissions.
+func (s *Server) admit(c *call) error {
+	body, err := decodeAdmission(c.body)
+	if err != nil {
+		return err
+	}
+	req, out, err := c.claim(&body)
+	if err != nil {
+		return err
+	}
+	if out.Code != "" {
+		return c.deny(out)
+	}
+	outcomes := s.node.Admit(c.ctx, []AdmitRequest{req})
+	if len(outcomes) != 1 {
+		return fmt.Errorf("the node answered one admission with %d outcomes", len(outcomes))
+	}
+	out, failure := admission(&req, &outcomes[0])
+	if failure != nil {
+		failure.ClaimID = req.ClaimID
+		return failure
+	}
+	c.index = out.Index
+	c.replyText(http.StatusOK, append(appendAdmission(make([]byte, 0, 256), &out), '\n'))
+	return nil
+}
+
+// claim turns a decoded body into a request for the node, or into a denial
+// that needs no state (out.Code is set).
+func (c *call) claim(body *admissionBody) (req AdmitRequest, out client.Admission, err error) {
+	req = AdmitRequest{TokenID: c.token.ID, ClaimID: body.claimID, ClaimChosen: body.given&gaveClaimID != 0}
+	if !req.ClaimChosen {
+		if req.ClaimID, err = crypto.NewUUID(c.s.cfg.Rand); err != nil {
+			return req, out, err
+		}
+	}
+	signed, code, detail := body.signed()
+	if code != "" {
+		return req, client.Admission{Verdict: client.VerdictDenied, Code: code, Detail: detail, ClaimID: req.ClaimID}, nil
+	}
+	req.Signed = signed
+	return req, out, nil
+}
+
+// deny answers with a denial that needed no decision of the cluster.
+func (c *call) deny(out client.Admission) error {
+	if err := c.readAt(ReadOptions{}, func(s *fsm.State) { out.ClockMs = s.ClockMs() }); err != nil {
+		return err
+	}
+	out.Index = c.index
+	c.replyText(http.StatusOK, append(appendAdmission(nil, &out), '\n'))
+	return nil
+}
+
+// admission turns an outcome into the answer, or into the error that it is.
+func admission(req *AdmitRequest, o *AdmitOutcome) (client.Admission, *client.Error) {
+	if o.Err != nil {
+		failure := *o.Err
+		return client.Admission{}, &failure
+	}
+	res := &o.Result
+	code, ok := verdictCodes[res.Code]
+	if !ok {
+		failure, known := claimErrors[res.Code]
+		if !known {
+			failure = client.Error{Code: client.CodeInternal, Detail: "no rule for the decision " + string(res.Code)}
+		}
+		return client.Admission{}, &failure
+	}
+	out := client.Admission{
+		Verdict: client.VerdictDenied, Code: code, AgentID: req.Signed.AgentID,
+		Index: res.Index, ClockMs: res.ClockMs, ClaimID: req.ClaimID, Repeated: res.Repeated,
+	}
+	switch res.Code {
+	case fsm.CodeOK:
+		out.Verdict = client.VerdictAdmitted
+	case fsm.CodeRateLimited:
+		out.RetryAfterMs = res.RetryAfterMs
+	case fsm.CodeTimestampSkew:
+		out.MaxSkewMs = o.MaxSkewMs
+		out.Detail = skewDetail(req.Signed.TimestampMs, res.ClockMs, o.MaxSkewMs)
+	}
+	return out, nil
+}
+
+func skewDetail(timestampMs, clockMs, maxSkewMs int64) string {
+	d := timestampMs - clockMs
+	switch {
+	case d > maxSkewMs:
+		return fmt.Sprintf("signed at %d, %d ms ahead of the cluster clock %d, at most %d ms: set the agent's clock", timestampMs, d, clockMs, maxSkewMs)
+	case d < -maxSkewMs:
+		return fmt.Sprintf("signed at %d, %d ms behind the cluster clock %d, at most %d ms: sign again, or set the agent's clock", timestampMs, -d, clockMs, maxSkewMs)
+	}
+	return fmt.Sprintf("signed at %d, a time whose used nonces are no longer known (cluster clock %d, skew %d ms): sign again", timestampMs, clockMs, maxSkewMs)
+}
+
+// admitBatch answers POST /v1/admissions/batch.
+func (s *Server) admitBatch(c *call) error {
+	bodies, err := decodeAdmissions(c.body)
+	if err != nil {
+		return err
+	}
+	results := make([]client.Admission, len(bodies))
+	requests, places := make([]AdmitRequest, 0, len(bodies)), make([]int, 0, len(bodies))
+	for i := range bodies {
+		req, out, err := c.claim(&bodies[i])
+		if err != nil {
+			return err
+		}
+		results[i] = out
+		if out.Code == "" {
+			requests, places = append(requests, req), append(places, i)
+		}
+	}
+	if err := c.decideBatch(requests, places, results); err != nil {
+		return err
+	}
+	return c.replyBatch(results)
+}
+
+// decideBatch has the node decide requests and puts the answers in their
+// places. When not one was decided, and certainly not one took effect, the
+// whole batch is the error.
+func (c *call) decideBatch(requests []AdmitRequest, places []int, results []client.Admission) error {
+	if len(requests) == 0 {
+		return nil
+	}
+	outcomes := c.s.node.Admit(c.ctx, requests)
+	if len(outcomes) != len(requests) {
+		return fmt.Errorf("the node answered %d admissions with %d outcomes", len(requests), len(outcomes))
+	}
+	var last *client.Error
+	undone := 0
+	for i := range outcomes {
+		out, failure := admission(&requests[i], &outcomes[i])
+		if failure != nil {
+			out = client.Admission{Code: failure.Code, Detail: failure.Detail, AgentID: requests[i].Signed.AgentID,
+				ClaimID: requests[i].ClaimID, RetryAfterMs: failure.RetryAfter.Milliseconds()}
+			if failure.Code == client.CodeConflict {
+				out.Verdict = client.VerdictDenied
+			} else if failure.Code != client.CodeUnknownOutcome {
+				last, undone = failure, undone+1
+			}
+		}
+		results[places[i]] = out
+	}
+	if undone == len(results) {
+		return last
+	}
+	return nil
+}
+
+func (c *call) replyBatch(results []client.Admission) error {
+	var clock int64
+	if err := c.readAt(ReadOptions{}, func(s *fsm.State) { clock = s.ClockMs() }); err != nil {
+		// Decisions were taken: they are the answer, whatever this read says.
+		if e := (*client.Error)(nil); !errors.As(err, &e) {
+			c.s.cfg.Log.Error("read after a batch", "request_id", c.requestID, "error", err)
+		}
+	}
+	text := append(make([]byte, 0, 256*len(results)), `{"results":[`...)
+	for i := range results {
+		if results[i].Index == 0 {
+			results[i].Index, results[i].ClockMs = c.index, clock
+		}
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = appendAdmission(text, &results[i])
+	}
+	c.replyText(http.StatusOK, append(text, "]}\n"...))
+	return nil
+}

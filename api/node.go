@@ -1,0 +1,81 @@
+// Package api is the HTTP face of a coordinator: it turns requests into
+// commands or questions for a node, and answers into JSON. It knows nothing of
+// raft or gossip; the small interfaces below are all it needs.
+package api
+
+import (
+	"context"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// Log is the replicated log and what it led to.
+type Log interface {
+	// Propose has a command decided by the cluster. A refusal by the state is
+	// data in the result; an error is a *client.Error: unavailable and
+	// overloaded mean certainly not done, unknown_outcome means maybe.
+	Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
+	// Read calls f with this replica's state once it satisfies opts, and
+	// returns the index it reflects. f must neither change nor keep the state.
+	Read(ctx context.Context, opts ReadOptions, f func(*fsm.State)) (uint64, error)
+	// Records returns up to limit history records of a stream from seq on.
+	Records(stream fsm.Stream, from uint64, limit int) ([]fsm.Record, error)
+}
+
+// ReadOptions says how fresh a read must be.
+type ReadOptions struct {
+	Strong   bool   // reflects every write acknowledged before the call
+	MinIndex uint64 // wait until this replica has it
+}
+
+// Admitter decides signed requests.
+type Admitter interface {
+	// Admit decides each request and returns one outcome each, in order.
+	Admit(ctx context.Context, requests []AdmitRequest) []AdmitOutcome
+}
+
+// AdmitRequest is a well-formed signed request whose signature nobody has
+// verified yet.
+type AdmitRequest struct {
+	Signed  crypto.SignedRequest
+	TokenID string // the API token that asks
+	ClaimID string
+	// ClaimChosen is true when the caller chose ClaimID; one that the server
+	// made is random and needs no protection against reuse.
+	ClaimChosen bool
+}
+
+// AdmitOutcome is a decision, or in Err why there is none.
+type AdmitOutcome struct {
+	Result    fsm.ClaimResult
+	MaxSkewMs int64 // of the policy it was judged by
+	Err       *client.Error
+}
+
+// Cluster tells about this node and its cluster.
+type Cluster interface {
+	Status() client.Status
+	Members() []client.Member
+	Identity() client.Identity
+}
+
+// Membership is what an operator may do to the cluster's shape.
+type Membership interface {
+	// Suffrages returns node id → "voter" or "nonvoter" of the raft configuration.
+	Suffrages() map[string]string
+	// TransferLeadership hands leadership to the named node, or to the most
+	// caught-up voter when id is empty.
+	TransferLeadership(ctx context.Context, id string) error
+	// Ready returns nil when this node can serve: leader known, caught up.
+	Ready() error
+}
+
+// Node is everything that the API needs of a node.
+type Node interface {
+	Log
+	Admitter
+	Cluster
+	Membership
+}

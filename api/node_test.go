@@ -1,0 +1,225 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"sync"
+	"testing"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+const (
+	testClock = 1_767_225_600_000
+	testPin   = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"
+)
+
+// fakeNode is a cluster of one leader and one replica in memory: commands go
+// through real states. While held, the replica does not hear of new commands
+// until a strong read.
+type fakeNode struct {
+	mu      sync.Mutex
+	leader  *fsm.State
+	replica *fsm.State
+	backlog []logged
+	held    bool
+	index   uint64
+	nowMs   int64
+	history *fsm.MemoryHistory
+	key     crypto.PrivateKey
+
+	proposeErr error // returned instead of deciding
+	loseAnswer bool  // decide, then answer unknown_outcome
+	strongErr  error
+	readyErr   error
+	admitErr   *client.Error
+	strong     int // strong reads so far
+	proposals  []fsm.Command
+	transfers  []string
+	beforeRead func()
+}
+
+type logged struct {
+	index uint64
+	cmd   fsm.Command
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func newFakeNode(clusterID string, admin crypto.TokenText) *fakeNode {
+	n := &fakeNode{leader: fsm.NewState(), replica: fsm.NewState(), nowMs: testClock,
+		history: fsm.NewMemoryHistory(), key: must(crypto.GenerateKey(rand.Reader))}
+	n.mustApply(fsm.Actor{}, fsm.Genesis{
+		ClusterID: clusterID, CACert: []byte("ca"), Level: 1,
+		AdminToken:  fsm.TokenCreate{ID: admin.ID, Hash: admin.Hash(), Role: fsm.RoleAdmin, Uses: -1},
+		Coordinator: n.coordinator("node-1", "n1", crypto.PublicOf(n.key)),
+	})
+	return n
+}
+
+func (n *fakeNode) coordinator(id, name string, key crypto.PublicKey) fsm.Coordinator {
+	return fsm.Coordinator{ID: id, Name: name, Role: fsm.RoleCoordinator, SigningKey: key, EncryptionKey: make([]byte, 32),
+		API: "127.0.0.1:4301", Raft: "127.0.0.1:4301", Gossip: "127.0.0.1:4401", Level: 1}
+}
+
+func (n *fakeNode) mustApply(actor fsm.Actor, body any) fsm.Result {
+	res := must(n.apply(must(fsm.New(actor, body))))
+	if !res.OK() {
+		panic(res.Detail)
+	}
+	return res
+}
+
+func (n *fakeNode) apply(cmd fsm.Command) (fsm.Result, error) {
+	n.index++
+	cmd.AtMs = n.nowMs
+	res, records, err := n.leader.Apply(n.index, cmd)
+	if err != nil {
+		return res, err
+	}
+	if err := n.history.Append(records); err != nil {
+		return res, err
+	}
+	n.backlog = append(n.backlog, logged{n.index, cmd})
+	if !n.held {
+		n.catchUp()
+	}
+	return res, nil
+}
+
+func (n *fakeNode) catchUp() {
+	for _, l := range n.backlog {
+		if _, _, err := n.replica.Apply(l.index, l.cmd); err != nil {
+			panic(err)
+		}
+	}
+	n.backlog = nil
+}
+
+func (n *fakeNode) Propose(_ context.Context, cmd fsm.Command) (fsm.Result, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.proposeErr != nil {
+		return fsm.Result{}, n.proposeErr
+	}
+	if cmd.Kind == fsm.KindBlacklistAppend {
+		cmd = n.link(cmd)
+	}
+	n.proposals = append(n.proposals, cmd)
+	res, err := n.apply(cmd)
+	if n.loseAnswer {
+		return fsm.Result{}, &client.Error{Code: client.CodeUnknownOutcome, Detail: "leadership was lost"}
+	}
+	return res, err
+}
+
+// link does the leader's part of an append.
+func (n *fakeNode) link(cmd fsm.Command) fsm.Command {
+	body := must(fsm.BodyOf[fsm.BlacklistAppend](cmd))
+	if body.Event.TimestampMs == 0 {
+		body.Event.TimestampMs = n.nowMs
+	}
+	if body.Lift {
+		expires := body.Event.TimestampMs - 1
+		body.Event.ExpiresAtMs = &expires
+	}
+	head, _ := n.leader.Chain()
+	body.Event.Link(head, n.key)
+	linked := must(fsm.New(cmd.Actor, body))
+	linked.Idem = cmd.Idem
+	return linked
+}
+
+func (n *fakeNode) Read(ctx context.Context, opts ReadOptions, f func(*fsm.State)) (uint64, error) {
+	if n.beforeRead != nil {
+		n.beforeRead()
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if opts.Strong {
+		n.strong++
+		if n.strongErr != nil {
+			return 0, n.strongErr
+		}
+		n.catchUp()
+	}
+	if opts.MinIndex > n.index {
+		return 0, context.DeadlineExceeded
+	}
+	if opts.MinIndex > n.replica.Index() {
+		n.catchUp()
+	}
+	f(n.replica)
+	return n.replica.Index(), ctx.Err()
+}
+
+func (n *fakeNode) Records(stream fsm.Stream, from uint64, limit int) ([]fsm.Record, error) {
+	return n.history.Read(stream, from, limit)
+}
+
+func (n *fakeNode) Admit(_ context.Context, requests []AdmitRequest) []AdmitOutcome {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	out := make([]AdmitOutcome, len(requests))
+	for i, r := range requests {
+		out[i] = n.admitOne(r)
+	}
+	return out
+}
+
+func (n *fakeNode) admitOne(r AdmitRequest) AdmitOutcome {
+	if n.admitErr != nil {
+		return AdmitOutcome{Err: n.admitErr}
+	}
+	denied := func(code fsm.Code) AdmitOutcome {
+		return AdmitOutcome{Result: fsm.ClaimResult{Code: code, Index: n.index, ClockMs: n.nowMs}}
+	}
+	keys, ok := n.leader.AgentKeys(r.Signed.AgentID)
+	if !ok {
+		return denied(fsm.CodeUnknownAgent)
+	}
+	if !crypto.Verify(keys[0], r.Signed.Canonical(), r.Signed.Signature[:]) {
+		return denied(fsm.CodeInvalidSignature)
+	}
+	claim := fsm.Claim{AgentID: r.Signed.AgentID, Key: keys[0].Fingerprint(), TimestampMs: r.Signed.TimestampMs, Nonce: r.Signed.Nonce,
+		Tag: tagOf(r.TokenID, r.ClaimID, r.Signed.Method, r.Signed.Path, r.Signed.BodySHA256.String())}
+	if r.ClaimChosen {
+		claim.ClaimID = tagOf(r.TokenID, r.ClaimID)
+	}
+	res := must(n.apply(must(fsm.New(fsm.Actor{NodeID: "node-1"}, fsm.AdmitBatch{Callers: []string{r.TokenID}, Claims: []fsm.Claim{claim}}))))
+	return AdmitOutcome{Result: res.Claims[0], MaxSkewMs: n.leader.Policy().MaxSkewMs}
+}
+
+func tagOf(parts ...string) fsm.ClaimTag {
+	sum := hashParts("test tag", parts...)
+	return fsm.ClaimTag(sum[:16])
+}
+
+func (n *fakeNode) Status() client.Status {
+	return client.Status{Node: client.NodeRef{ID: "node-1", Name: "n1"}, State: "leader", AppliedIndex: n.index}
+}
+func (n *fakeNode) Members() []client.Member { return nil }
+func (n *fakeNode) Identity() client.Identity {
+	pub := crypto.PublicOf(n.key)
+	return client.Identity{PeerID: pub.CoordinatorID(), PublicKeyPEM: pub.PEM(), CoordinatorURL: "https://127.0.0.1:4301", NetworkMode: "enterprise_overlay"}
+}
+func (n *fakeNode) Suffrages() map[string]string { return map[string]string{"node-1": "voter"} }
+func (n *fakeNode) TransferLeadership(_ context.Context, id string) error {
+	n.transfers = append(n.transfers, id)
+	return nil
+}
+func (n *fakeNode) Ready() error { return n.readyErr }
+
+func TestFakeNodeReplicasAgree(t *testing.T) {
+	f := newFixture(t)
+	if f.node.leader.Digest() != f.node.replica.Digest() {
+		t.Fatal("leader and replica differ after the fixture")
+	}
+}

@@ -1,0 +1,110 @@
+package api
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// peers answers GET /v1/peers: members first, then who was removed.
+func (s *Server) peers(c *call) error {
+	suffrages := s.node.Suffrages()
+	out := client.Peers{Peers: []client.Peer{}}
+	err := c.read(func(state *fsm.State) {
+		for _, n := range state.Coordinators() {
+			out.Peers = append(out.Peers, client.Peer{
+				ID: n.ID, Name: n.Name, Role: string(n.Role), PeerID: n.SigningKey.CoordinatorID(),
+				API: n.API, Raft: n.Raft, Gossip: n.Gossip,
+				Suffrage: cmp.Or(suffrages[n.ID], "none"), State: "active", JoinedMs: n.JoinedMs,
+			})
+		}
+		lastKey := map[string]string{}
+		for _, k := range state.SigningKeys() {
+			lastKey[k.NodeID] = k.Public.CoordinatorID()
+		}
+		for _, n := range state.Removed() {
+			out.Peers = append(out.Peers, client.Peer{ID: n.ID, Name: n.Name, PeerID: lastKey[n.ID],
+				Suffrage: "none", State: "removed", RemovedMs: n.RemovedMs})
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, out)
+}
+
+// removePeer answers DELETE /v1/peers/{peer}.
+func (s *Server) removePeer(c *call) error {
+	compromised := false
+	switch v := c.r.URL.Query().Get("compromised"); v {
+	case "", "false":
+	case "true":
+		compromised = true
+	default:
+		return invalid("compromised", quote(v)+" is neither true nor false")
+	}
+	if err := c.noBody(); err != nil {
+		return err
+	}
+	id, err := c.findPeer(c.args[0])
+	if err != nil {
+		return err
+	}
+	res, err := c.propose(fsm.CoordinatorRemove{ID: id, Compromised: compromised})
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, client.PeerRemoved{ID: res.ID, Index: res.Index, Repeated: res.Repeated})
+}
+
+// findPeer returns the id of a coordinator given by id or name. A member goes
+// before a removed one of the same name; the read is strong, because a name
+// may just have passed to another node.
+func (c *call) findPeer(nameOrID string) (id string, err error) {
+	err = c.readAt(ReadOptions{Strong: true}, func(state *fsm.State) {
+		if _, ok := state.Coordinator(nameOrID); ok || state.IsRemoved(nameOrID) {
+			id = nameOrID
+			return
+		}
+		for _, n := range state.Coordinators() {
+			if n.Name == nameOrID {
+				id = n.ID
+				return
+			}
+		}
+		var newest int64
+		for _, n := range state.Removed() {
+			if n.Name == nameOrID && n.RemovedMs >= newest {
+				id, newest = n.ID, n.RemovedMs
+			}
+		}
+	})
+	if err == nil && id == "" {
+		err = &client.Error{Code: client.CodeNotFound, Detail: fmt.Sprintf("there is no coordinator with the id or name %s", quote(nameOrID))}
+	}
+	return id, err
+}
+
+// transferLeader answers POST /v1/leader/transfer.
+func (s *Server) transferLeader(c *call) error {
+	var body client.LeaderTransfer
+	if c.body != "" {
+		if err := c.decode(&body); err != nil {
+			return err
+		}
+	}
+	if body.Node != "" {
+		id, err := c.findPeer(body.Node)
+		if err != nil {
+			return err
+		}
+		body.Node = id
+	}
+	if err := s.node.TransferLeadership(c.ctx, body.Node); err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, body)
+}

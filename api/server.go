@@ -1,0 +1,168 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgecoder/edgecoder/client"
+)
+
+// requestTimeout bounds a request once it was read: longer than the node waits
+// for a decision, so that the node's own answer is the one that is given.
+const requestTimeout = 10 * time.Second
+
+// headerRequestID names the request in answers and logs.
+const headerRequestID = "X-Request-Id"
+
+// Config is what a server needs besides its node.
+type Config struct {
+	ClusterID string
+	CAPin     string // SHA-256 of the cluster CA certificate, hex; join and enrolment tokens carry it
+	Version   string // of the binary
+	Log       *slog.Logger
+	Now       func() time.Time // nil: time.Now
+	Rand      io.Reader        // nil: crypto/rand; must be safe for concurrent use
+}
+
+// Server is the HTTP API of one coordinator.
+type Server struct {
+	node   Node
+	cfg    Config
+	router *router
+	guard  *guard
+	slots  [numClasses]slots
+	strong slots // strong reads for credentials that this replica does not know
+
+	requestPrefix string // with a counter: unique names, cheaper than a random one each
+	requests      atomic.Uint64
+}
+
+// New returns the API of a node.
+func New(n Node, cfg Config) *Server {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Rand == nil {
+		cfg.Rand = rand.Reader
+	}
+	s := &Server{node: n, cfg: cfg, guard: newGuard(cfg.Now), strong: newSlots(maxStrongLookups)}
+	for class, size := range classSizes {
+		s.slots[class] = newSlots(size)
+	}
+	s.router = newRouter(s.table())
+	var seed [4]byte
+	if _, err := io.ReadFull(cfg.Rand, seed[:]); err != nil {
+		cfg.Log.Error("request ids begin without randomness", "error", err) // names only; nothing rests on them
+	}
+	s.requestPrefix = hex.EncodeToString(seed[:]) + "-"
+	return s
+}
+
+// Handler returns the whole API.
+func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serveHTTP) }
+
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &call{s: s, w: w, r: r, requestID: s.requestPrefix + strconv.FormatUint(s.requests.Add(1), 10)}
+	setHeaders(w.Header(), c.requestID)
+	defer c.recoverPanic()
+	if err := s.serve(c); err != nil {
+		c.fail(err)
+	}
+}
+
+// serve takes a request through the stations in the order of their cost: what
+// is cheap to refuse is refused first.
+func (s *Server) serve(c *call) error {
+	rt, args, err := s.router.find(c.r.Method, c.r.URL)
+	if err != nil {
+		if limited := s.guard.charge(c.address()); limited != nil {
+			return limited
+		}
+		return err
+	}
+	c.route, c.args = rt, args
+	if err := c.checkArgs(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.r.Context(), requestTimeout)
+	defer cancel()
+	c.ctx = ctx
+	if err := s.authenticate(c); err != nil {
+		return err
+	}
+	free, err := s.slots[rt.class].take()
+	if err != nil {
+		return err
+	}
+	defer free()
+	if err := c.checkQuery(); err != nil {
+		return err
+	}
+	if err := c.readBody(); err != nil {
+		return err
+	}
+	return rt.handle(c)
+}
+
+// setHeaders sets what every answer carries. Nothing that the API says may be
+// cached, framed or guessed at.
+func setHeaders(h http.Header, requestID string) {
+	h[headerRequestID] = []string{requestID}
+	h["Cache-Control"] = noStore
+	h["X-Content-Type-Options"] = noSniff
+	h["Content-Security-Policy"] = noContent
+	h["Strict-Transport-Security"] = onlyTLS
+}
+
+// Header values that never change, shared between answers.
+var (
+	noStore   = []string{"no-store"}
+	noSniff   = []string{"nosniff"}
+	noContent = []string{"default-src 'none'; frame-ancestors 'none'"}
+	onlyTLS   = []string{"max-age=31536000"}
+	jsonType  = []string{"application/json"}
+)
+
+// recoverPanic answers a panic of a handler. The log gets the route and the
+// stack, never a header or a body: they hold secrets.
+func (c *call) recoverPanic() {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v == http.ErrAbortHandler { //nolint:errorlint // the sentinel is compared by net/http itself
+		panic(v)
+	}
+	pattern := "no route"
+	if c.route != nil {
+		pattern = c.route.method + " " + c.route.pattern
+	}
+	c.s.cfg.Log.Error("handler panicked", "route", pattern, "request_id", c.requestID, "panic", v, "stack", string(debug.Stack()))
+	if c.wrote {
+		panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+	}
+	c.index = 1 // the state may be what panicked: do not ask it again
+	c.fail(&client.Error{Code: client.CodeInternal, Detail: "this node failed on the request; its log names the request id"})
+}
+
+// address is the peer of the socket. Forwarded headers are the caller's own
+// words and never count.
+func (c *call) address() netip.Addr {
+	ap, err := netip.ParseAddrPort(c.r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{} // one bucket for whatever has no address
+	}
+	return ap.Addr().Unmap()
+}

@@ -1,0 +1,19 @@
+//go:build !unix
+
+package cluster
+
+import (
+	"errors"
+	"os"
+	"syscall"
+)
+
+var errLocked = errors.New("locked by another process")
+
+var errUnix = errors.New("clusters of local processes need Linux, macOS or another Unix")
+
+func tryLock(*os.File) error             { return errUnix }
+func ownGroup(bool) *syscall.SysProcAttr { return nil }
+func terminate(int) error                { return errUnix }
+func kill(int) error                     { return errUnix }
+func exists(int) bool                    { return false }

@@ -1,0 +1,217 @@
+package cmd
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// maxPipedAudit bounds an audit that is piped in, which is kept in memory
+// because it is read twice. Files have no bound.
+const maxPipedAudit = 1 << 30
+
+func (p *program) blacklistVerifyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "verify", Usage: "check a saved chain: every link, hash and signature",
+		UsageText: "edgecoder blacklist verify FILE [--keys FILE | --addr URL]",
+		Description: "Works offline. A file vouches for its own keys, so by itself it proves only that it is consistent: pin the keys with\n" +
+			"--keys FILE (an audit you trust, or {\"peers\": [...]} of /mesh/peers), or give --addr to ask a cluster for them.\n" +
+			"Exit status 1 when the chain is not verified; the first bad event is named.\n\n" +
+			"Examples:\n  edgecoder blacklist verify chain.json\n  edgecoder blacklist verify chain.json --keys trusted.json",
+		Flags:  []cli.Flag{&cli.StringFlag{Name: "keys", Usage: "`FILE` with the keys to trust"}},
+		Action: p.blacklistVerify,
+	}
+}
+
+// verifyView is the JSON of `blacklist verify`.
+type verifyView struct {
+	Verified bool       `json:"verified"`
+	Events   int        `json:"events"`
+	Head     string     `json:"head"`
+	KeysFrom string     `json:"keys_from"` // "file" proves consistency only
+	Unproven int        `json:"unproven"`  // events whose reporter's signature was taken out
+	Fault    *faultView `json:"fault,omitempty"`
+}
+
+// faultView names the first bad event. Seq starts at 1, as in the API.
+type faultView struct {
+	Seq     int    `json:"seq"`
+	EventID string `json:"event_id,omitempty"`
+	Code    string `json:"code"`
+	Detail  string `json:"detail"`
+}
+
+func (p *program) blacklistVerify(c *cli.Context) error {
+	args, err := operands(c, "FILE")
+	if err != nil {
+		return err
+	}
+	if _, err := formatOf(c); err != nil {
+		return err
+	}
+	in, err := p.openTwice(args[0])
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	var claim auditClaim
+	if err := claim.read(in, nil); err != nil {
+		return refusedf("%s: %w", args[0], err)
+	}
+	view := verifyView{}
+	keys, err := p.trustedKeys(c, claim.peers, &view)
+	if err != nil {
+		return err
+	}
+	if _, err := in.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	fault := verifyChain(in, claim.head, keys, &view)
+	return p.printVerified(c, args[0], view, fault)
+}
+
+// verifyChain walks the events a second time and fills view.
+func verifyChain(in io.Reader, head string, keys map[string]crypto.PublicKey, view *verifyView) error {
+	chain := crypto.NewChainVerifier(keys)
+	var again auditClaim
+	err := again.read(in, func(text json.RawMessage) error {
+		event, err := crypto.ParseBlacklistEvent(text)
+		if err != nil {
+			return &crypto.ChainError{Seq: chain.Size(), EventID: eventIDOf(text), Code: "malformed", Detail: err.Error()}
+		}
+		return chain.Add(event)
+	})
+	if err == nil {
+		err = chain.Finish(head)
+	}
+	view.Events, view.Head, view.Unproven, view.Verified = chain.Size(), chain.Head(), chain.Unproven(), err == nil
+	var bad *crypto.ChainError
+	if errors.As(err, &bad) {
+		view.Fault = &faultView{Seq: bad.Seq + 1, EventID: bad.EventID, Code: bad.Code, Detail: bad.Detail}
+		if bad.Code == crypto.ChainHeadMismatch {
+			view.Fault.Seq = bad.Seq // it is about the last event
+		}
+	}
+	return err
+}
+
+// eventIDOf finds the id of an event that is otherwise no good.
+func eventIDOf(text json.RawMessage) string {
+	var e struct {
+		EventID string `json:"eventId"`
+	}
+	_ = json.Unmarshal(text, &e) // no id is an answer too
+	return e.EventID
+}
+
+func (p *program) printVerified(c *cli.Context, file string, view verifyView, fault error) error {
+	err := p.emit(c, view, func(t *table) {
+		if view.Verified {
+			t.row("chain", "verified")
+		} else {
+			t.row("chain", "NOT verified")
+		}
+		t.row("good events", number(view.Events))
+		t.row("head", view.Head)
+		t.row("keys from", view.KeysFrom)
+		if f := view.Fault; f != nil {
+			t.row("first bad event", fmt.Sprintf("seq %d  %s", f.Seq, orDash(f.EventID)))
+			t.row("fault", f.Code)
+			t.row("detail", f.Detail)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if view.Unproven > 0 {
+		p.say("note: %d events claim a reporter's signature but do not carry it: that rests on the coordinator alone", view.Unproven)
+	}
+	if fault != nil {
+		return refusedf("%s is not verified: %w", file, fault)
+	}
+	return nil
+}
+
+// readSeekCloser is a file, or standard input kept in memory.
+type readSeekCloser interface {
+	io.ReadSeeker
+	io.Closer
+}
+
+type keptInput struct{ *bytes.Reader }
+
+func (keptInput) Close() error { return nil }
+
+func (p *program) openTwice(path string) (readSeekCloser, error) {
+	if path == "-" {
+		data, err := readBounded(p.in, maxPipedAudit)
+		if err != nil {
+			return nil, usagef("read standard input: %w", err)
+		}
+		return keptInput{bytes.NewReader(data)}, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	return f, nil
+}
+
+// trustedKeys returns the keys to verify with and says where they came from.
+func (p *program) trustedKeys(c *cli.Context, own []auditKey, view *verifyView) (map[string]crypto.PublicKey, error) {
+	switch path := c.String("keys"); {
+	case path != "":
+		f, err := p.openTwice(path)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		var pinned auditClaim
+		if err := pinned.read(f, nil); err != nil {
+			return nil, usagef("--keys %s: %w", path, err)
+		}
+		view.KeysFrom = path
+		p.say("keys are pinned: %d from %s", len(pinned.peers), path)
+		return keyMap(pinned.peers)
+	case p.given["addr"]: // not from the environment: offline must stay offline
+		api, err := p.connect(c, withToken)
+		if err != nil {
+			return nil, err
+		}
+		keys, err := fetchKeys(c, api)
+		if err != nil {
+			return nil, err
+		}
+		view.KeysFrom = c.String("addr")
+		p.say("keys are pinned: %d from the cluster at %s", len(keys), view.KeysFrom)
+		return keyMap(keys)
+	}
+	view.KeysFrom = "file"
+	p.say("keys are those in the file itself: this proves that it is consistent, not who made it; pin them with --keys FILE or --addr URL")
+	return keyMap(own)
+}
+
+func keyMap(list []auditKey) (map[string]crypto.PublicKey, error) {
+	keys := make(map[string]crypto.PublicKey, len(list))
+	for _, k := range list {
+		pub, err := crypto.ParsePublicKeyPEM(k.PublicKeyPEM)
+		if err != nil {
+			return nil, refusedf("key of %q: %w", k.PeerID, err)
+		}
+		if had, twice := keys[k.PeerID]; twice && had != pub {
+			return nil, refusedf("two different keys of %q", k.PeerID)
+		}
+		keys[k.PeerID] = pub
+	}
+	if len(keys) == 0 {
+		return nil, usagef("there are no keys to verify with: give --keys FILE or --addr URL")
+	}
+	return keys, nil
+}

@@ -1,0 +1,37 @@
+package cmd
+
+// nearest returns the candidate that takes the fewest edits to become word,
+// and "" when even that one has little in common with it.
+func nearest(word string, candidates []string) string {
+	best, found := len(word)/2+1, ""
+	for _, c := range candidates {
+		if d := edits(word, c); d < best || (d == best && found == "" && d < len(c)) {
+			best, found = d, c
+		}
+	}
+	return found
+}
+
+// edits counts the bytes to insert, delete, replace or swap with a neighbour
+// (optimal string alignment).
+func edits(a, b string) int {
+	before, above, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range above {
+		above[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(above[j]+1, row[j-1]+1, above[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+		before, above, row = above, row, before
+	}
+	return above[len(b)]
+}

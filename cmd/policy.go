@@ -1,0 +1,217 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+func (p *program) policyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "policy", Usage: "limits, clock skew and enrolment of the whole cluster",
+		Subcommands: []*cli.Command{
+			{
+				Name: "show", Usage: "print the policy",
+				UsageText: "edgecoder policy show", Description: "Example:\n  edgecoder policy show --format json",
+				Flags: []cli.Flag{strongFlag()}, Action: p.policyShow,
+			},
+			{
+				Name: "set", Usage: "change members of the policy; the others stay",
+				UsageText: "edgecoder policy set KEY=VALUE…",
+				Description: "Keys:\n  rate_limit.requests=N      requests of one agent in any window\n  rate_limit.window_ms=N     length of that window\n" +
+					"  max_skew_ms=N              how far a signed timestamp may be off\n  auto_approve=true|false    enrolled agents become active at once\n" +
+					"  overrides.AGENT=REQ/MS     a limit of its own for one agent; off removes it\n\n" +
+					"Examples:\n  edgecoder policy set rate_limit.requests=100 rate_limit.window_ms=60000\n  edgecoder policy set overrides.builder-7=500/60000\n  edgecoder policy set overrides.builder-7=off auto_approve=false",
+				Action: p.policySet,
+			},
+		},
+	}
+}
+
+func (p *program) policyShow(c *cli.Context) error {
+	if _, err := operands(c); err != nil {
+		return err
+	}
+	api, err := p.connect(c, withToken)
+	if err != nil {
+		return err
+	}
+	policy, err := api.Policy(c.Context, freshness(c)...)
+	if err != nil {
+		return err
+	}
+	return p.emit(c, policy, func(t *table) { drawPolicy(t, policy) })
+}
+
+// drawPolicy prints the policy in the words that `policy set` takes.
+func drawPolicy(t *table, policy client.Policy) {
+	t.row("version", number(policy.Version))
+	t.row("rate_limit.requests", number(policy.RateLimit.Requests))
+	t.row("rate_limit.window_ms", number(policy.RateLimit.WindowMs))
+	t.row("max_skew_ms", number(policy.MaxSkewMs))
+	t.row("auto_approve", strconv.FormatBool(policy.AutoApprove))
+	for _, id := range slices.Sorted(maps.Keys(policy.Overrides)) {
+		limit := policy.Overrides[id]
+		t.row("overrides."+id, fmt.Sprintf("%d/%d", limit.Requests, limit.WindowMs))
+	}
+}
+
+func (p *program) policySet(c *cli.Context) error {
+	words, err := operands(c, "KEY=VALUE...")
+	if err != nil {
+		return err
+	}
+	change, err := parsePolicy(words)
+	if err != nil {
+		return err
+	}
+	api, err := p.connect(c, withToken)
+	if err != nil {
+		return err
+	}
+	policy, err := changePolicy(c, api, change)
+	if err != nil {
+		return err
+	}
+	return p.emit(c, policy, func(t *table) { drawPolicy(t, policy) })
+}
+
+// changePolicy reads the policy and writes it changed, if nobody else did in
+// between; then it looks once more, since the change is to single members.
+func changePolicy(c *cli.Context, api *client.Client, change policyChange) (client.Policy, error) {
+	for try := 0; ; try++ {
+		now, err := api.Policy(c.Context, client.Strong())
+		if err != nil {
+			return client.Policy{}, err
+		}
+		changed, err := api.SetPolicy(c.Context, now.Version, change.update(now))
+		var refused *client.Error
+		if try == 0 && errors.As(err, &refused) && refused.Code == client.CodeConflict {
+			continue
+		}
+		return changed, err
+	}
+}
+
+// policyChange is what the words of `policy set` ask for. A nil limit of an
+// override removes it.
+type policyChange struct {
+	requests, windowMs, maxSkewMs *int64
+	autoApprove                   *bool
+	overrides                     map[string]*client.RateLimit
+}
+
+func parsePolicy(words []string) (policyChange, error) {
+	change := policyChange{overrides: map[string]*client.RateLimit{}}
+	seen := map[string]bool{}
+	for _, word := range words {
+		// Agent ids may hold "=", values never do.
+		at := strings.LastIndexByte(word, '=')
+		if at < 0 {
+			return policyChange{}, usagef("%q: want KEY=VALUE, such as max_skew_ms=120000", word)
+		}
+		key, value := word[:at], word[at+1:]
+		if seen[key] {
+			return policyChange{}, usagef("%s is given twice", key)
+		}
+		seen[key] = true
+		if err := change.set(key, value); err != nil {
+			return policyChange{}, err
+		}
+	}
+	return change, nil
+}
+
+func (ch *policyChange) set(key, value string) (err error) {
+	switch key {
+	case "rate_limit.requests":
+		ch.requests, err = positive(key, value)
+	case "rate_limit.window_ms":
+		ch.windowMs, err = positive(key, value)
+	case "max_skew_ms":
+		ch.maxSkewMs, err = positive(key, value)
+	case "auto_approve":
+		yes, parseErr := strconv.ParseBool(value)
+		if parseErr != nil {
+			return usagef("%s=%q: want true or false", key, value)
+		}
+		ch.autoApprove = &yes
+	default:
+		id, ok := strings.CutPrefix(key, "overrides.")
+		if !ok {
+			return usagef("unknown key %q; `edgecoder policy set --help` lists the keys", key)
+		}
+		return ch.setOverride(id, value)
+	}
+	return err
+}
+
+func (ch *policyChange) setOverride(id, value string) error {
+	if err := crypto.CheckID(id); err != nil {
+		return usagef("overrides: %w", err)
+	}
+	if value == "off" {
+		ch.overrides[id] = nil
+		return nil
+	}
+	requests, window, ok := strings.Cut(value, "/")
+	if !ok {
+		return usagef("overrides.%s=%q: want REQUESTS/WINDOW_MS, such as 100/60000, or off", id, value)
+	}
+	r, err := positive("overrides."+id, requests)
+	if err != nil {
+		return err
+	}
+	w, err := positive("overrides."+id, window)
+	if err != nil {
+		return err
+	}
+	ch.overrides[id] = &client.RateLimit{Requests: *r, WindowMs: *w}
+	return nil
+}
+
+func positive(key, value string) (*int64, error) {
+	n, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || n < 1 {
+		return nil, usagef("%s=%q: want a positive whole number", key, value)
+	}
+	return &n, nil
+}
+
+// update returns the request that makes the change to the policy now.
+func (ch *policyChange) update(now client.Policy) client.PolicyUpdate {
+	u := client.PolicyUpdate{MaxSkewMs: ch.maxSkewMs, AutoApprove: ch.autoApprove}
+	if ch.requests != nil || ch.windowMs != nil {
+		limit := now.RateLimit
+		if ch.requests != nil {
+			limit.Requests = *ch.requests
+		}
+		if ch.windowMs != nil {
+			limit.WindowMs = *ch.windowMs
+		}
+		u.RateLimit = &limit
+	}
+	if len(ch.overrides) == 0 {
+		return u
+	}
+	u.Overrides = maps.Clone(now.Overrides)
+	if u.Overrides == nil {
+		u.Overrides = map[string]client.RateLimit{}
+	}
+	for id, limit := range ch.overrides {
+		if limit == nil {
+			delete(u.Overrides, id)
+			continue
+		}
+		u.Overrides[id] = *limit
+	}
+	return u
+}

@@ -1,0 +1,189 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/edgecoder/edgecoder/crypto/keyfile"
+	"github.com/edgecoder/edgecoder/node"
+)
+
+// stopDeadline is how long a server takes at most to hand over and close.
+const stopDeadline = 15 * time.Second
+
+func (p *program) serverCommand() *cli.Command {
+	return &cli.Command{
+		Name: "server", Usage: "run one coordinator",
+		UsageText: "edgecoder server --data-dir DIR --name NAME [--bootstrap | --join SEED,… --join-token-file FILE]",
+		Description: "--bootstrap makes a new cluster and prints its first admin token, once. --join makes this server part of one;\n" +
+			"the token comes from `edgecoder token create --role coordinator`. The same command line serves every later start.\n" +
+			"Each flag has a variable EDGECODER_<FLAG>, and a member in --config FILE.yaml; flags outrank variables, they outrank the file.\n\n" +
+			"Examples:\n  edgecoder server --data-dir /var/lib/edgecoder --name c1 --bootstrap --passphrase-file /etc/edgecoder/passphrase\n" +
+			"  EDGECODER_JOIN_TOKEN=… edgecoder server --data-dir /var/lib/edgecoder --name c2 --join 10.0.0.1:4401 \\\n" +
+			"      --api-addr 10.0.0.2:4301 --gossip-addr 10.0.0.2:4401\n  edgecoder server --config /etc/edgecoder.yaml --check-config",
+		Flags:  serverFlags(),
+		Action: p.server,
+	}
+}
+
+func serverFlags() []cli.Flag {
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "data-dir", Usage: "`DIR` for everything this server keeps"},
+		&cli.StringFlag{Name: "name", Usage: "its name in the cluster; the host's name unless given"},
+		&cli.StringFlag{Name: "api-addr", Usage: "`HOST:PORT` of the HTTPS API (default: 127.0.0.1:4301)"},
+		&cli.StringFlag{Name: "gossip-addr", Usage: "`HOST:PORT` of gossip and of joins, TCP and UDP (default: 127.0.0.1:4401)"},
+		&cli.StringFlag{Name: "raft-addr", Usage: "`HOST:PORT` of raft (default: shares the API's)"},
+		&cli.BoolFlag{Name: "bootstrap", Usage: "make a new cluster if DIR is empty"},
+		&cli.StringFlag{Name: "join", Usage: "gossip addresses of live members, `SEED,…`, asked if DIR is empty"},
+		&cli.StringFlag{Name: "join-token-file", Usage: "`FILE` with the join token, - for standard input; or EDGECODER_JOIN_TOKEN"},
+		&cli.StringFlag{Name: "config", Usage: "`FILE` with settings in YAML"},
+		&cli.StringFlag{Name: "passphrase-file", Usage: "`FILE` with the passphrase of the server's keys; or EDGECODER_PASSPHRASE, the systemd credential \"passphrase\", a prompt"},
+		&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error (default: info)"},
+		&cli.StringFlag{Name: "log-format", Usage: "text or json (default: text)"},
+		&cli.BoolFlag{Name: "check-config", Usage: "say whether the settings are good, and end"},
+		&cli.StringFlag{Name: "admin-token-out", Usage: "write the first admin token to `FILE` instead of printing it", Hidden: true},
+	}
+	for _, f := range flags {
+		variable := "EDGECODER_" + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			f.EnvVars = []string{variable}
+		case *cli.BoolFlag:
+			f.EnvVars = []string{variable}
+		}
+	}
+	return flags
+}
+
+func (p *program) server(c *cli.Context) error {
+	if _, err := operands(c); err != nil {
+		return err
+	}
+	s, err := p.settings(c)
+	if err != nil {
+		return err
+	}
+	check := c.Bool("check-config")
+	cfg, err := p.nodeConfig(c, s, !check)
+	if err != nil {
+		return err
+	}
+	if check {
+		return p.printSettings(c, s)
+	}
+	return p.runServer(c, cfg)
+}
+
+// nodeConfig turns the settings and the two secrets into a valid configuration.
+func (p *program) nodeConfig(c *cli.Context, s serverSettings, mayPrompt bool) (node.Config, error) {
+	log, logErr := s.logger(p.err)
+	cfg := s.config(log)
+	var err error
+	if cfg.JoinToken, err = p.joinToken(s); err != nil {
+		return cfg, err
+	}
+	source := p.passphraseSource(s.PassphraseFile, "passphrase of "+s.DataDir, isNew(s.DataDir))
+	source.Prompt = mayPrompt
+	if cfg.Passphrase, err = source.Get(); err != nil && !errors.Is(err, keyfile.ErrNoPassphrase) {
+		return cfg, usagef("%w", err)
+	}
+	if err := errors.Join(cfg.Validate(), logErr); err != nil {
+		return cfg, usagef("the settings of this server are not complete:\n%w", err)
+	}
+	return cfg, nil
+}
+
+// isNew tells whether a server starts for the first time: then a mistyped
+// passphrase would lock it out of its own keys.
+func isNew(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err != nil || len(entries) == 0
+}
+
+// joinToken reads the join token; its file may come from the settings' file,
+// which ranks below the environment.
+func (p *program) joinToken(s serverSettings) (string, error) {
+	const what = "join token"
+	env := os.Getenv("EDGECODER_JOIN_TOKEN")
+	switch {
+	case env != "" && !p.given["join-token-file"]:
+		return checkSecret(what, "EDGECODER_JOIN_TOKEN", env)
+	case s.JoinTokenFile == "":
+		return "", nil
+	}
+	text, err := p.secretFile(what, s.JoinTokenFile)
+	if err != nil {
+		return "", err
+	}
+	return checkSecret(what, s.JoinTokenFile, text)
+}
+
+func (p *program) printSettings(c *cli.Context, s serverSettings) error {
+	p.say("the settings are good")
+	return p.emit(c, s, func(t *table) {
+		t.row("data_dir", s.DataDir)
+		t.row("name", s.Name)
+		t.row("api_addr", s.APIAddr)
+		t.row("gossip_addr", s.GossipAddr)
+		t.row("raft_addr", orDash(s.RaftAddr))
+		t.row("bootstrap", fmt.Sprint(s.Bootstrap))
+		t.row("join", orDash(strings.Join(s.Join, ",")))
+		t.row("join_token_file", orDash(s.JoinTokenFile))
+		t.row("passphrase_file", orDash(s.PassphraseFile))
+		t.row("log_level", s.LogLevel)
+		t.row("log_format", s.LogFormat)
+	})
+}
+
+// runServer runs a node until a signal stops it, or it stops by itself.
+func (p *program) runServer(c *cli.Context, cfg node.Config) error {
+	n, err := node.Start(c.Context, cfg)
+	if err != nil {
+		if c.Context.Err() != nil {
+			return nil // told to stop while starting
+		}
+		return fmt.Errorf("server %s did not start: %w", cfg.Name, err)
+	}
+	if err := p.showFirstToken(n.FirstAdminToken(), c.String("admin-token-out")); err != nil {
+		return errors.Join(err, stopNode(n))
+	}
+	p.say("%s: %s ready: api https://%s, gossip %s, data %s", programName, cfg.Name, cfg.APIAddr, cfg.GossipAddr, cfg.DataDir)
+	select {
+	case <-c.Context.Done():
+		p.say("%s: %s stops", programName, cfg.Name)
+		return stopNode(n)
+	case <-n.Done():
+		return unknownf("server %s stopped by itself: %w", cfg.Name, n.Err())
+	}
+}
+
+func stopNode(n *node.Node) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopDeadline)
+	defer cancel()
+	if err := n.Stop(ctx); err != nil {
+		return fmt.Errorf("stop: %w", err)
+	}
+	return nil
+}
+
+// showFirstToken hands the first admin token over, the only time it is known.
+func (p *program) showFirstToken(token, file string) error {
+	switch {
+	case token == "":
+		return nil
+	case file != "":
+		if err := keyfile.WriteAtomic(file, []byte(token+"\n")); err != nil {
+			return fmt.Errorf("write the first admin token, which is lost now: begin anew with an empty data directory: %w", err)
+		}
+		return nil
+	}
+	p.say("This cluster is new. Its first admin token is below; keep it safe, it is shown only now:")
+	_, err := fmt.Fprintln(p.out, token)
+	return err
+}

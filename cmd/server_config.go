@@ -1,0 +1,142 @@
+package cmd
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/edgecoder/edgecoder/node"
+)
+
+// maxConfigBytes bounds a configuration file.
+const maxConfigBytes = 1 << 20
+
+// serverSettings are the settings of one server. The same names in yaml, with
+// dashes for underscores, are its flags, and EDGECODER_<FLAG> its variables.
+type serverSettings struct {
+	DataDir        string   `yaml:"data_dir" json:"data_dir"`
+	Name           string   `yaml:"name" json:"name"`
+	APIAddr        string   `yaml:"api_addr" json:"api_addr"`
+	GossipAddr     string   `yaml:"gossip_addr" json:"gossip_addr"`
+	RaftAddr       string   `yaml:"raft_addr" json:"raft_addr"`
+	Bootstrap      bool     `yaml:"bootstrap" json:"bootstrap"`
+	Join           seedList `yaml:"join" json:"join"`
+	JoinTokenFile  string   `yaml:"join_token_file" json:"join_token_file"`
+	PassphraseFile string   `yaml:"passphrase_file" json:"passphrase_file"`
+	LogLevel       string   `yaml:"log_level" json:"log_level"`
+	LogFormat      string   `yaml:"log_format" json:"log_format"`
+}
+
+// seedList is a list, or in one text a list with commas.
+type seedList []string
+
+// UnmarshalYAML accepts both forms.
+func (l *seedList) UnmarshalYAML(value *yaml.Node) error {
+	var text string
+	if value.Decode(&text) == nil {
+		*l = splitSeeds(text)
+		return nil
+	}
+	var list []string
+	if err := value.Decode(&list); err != nil {
+		return errors.New("join: want a list of HOST:PORT")
+	}
+	*l = list
+	return nil
+}
+
+func splitSeeds(text string) seedList {
+	seeds := seedList{}
+	for seed := range strings.SplitSeq(text, ",") {
+		if seed = strings.TrimSpace(seed); seed != "" {
+			seeds = append(seeds, seed)
+		}
+	}
+	return seeds
+}
+
+// defaultSettings are what holds when nobody says anything.
+func defaultSettings() serverSettings {
+	d := node.DefaultConfig()
+	s := serverSettings{APIAddr: d.APIAddr, GossipAddr: d.GossipAddr, RaftAddr: d.RaftAddr, Join: seedList{}, LogLevel: "info", LogFormat: "text"}
+	s.Name, _ = os.Hostname() // without one, Validate asks for --name
+	return s
+}
+
+// settings merges flag over environment over file over default. urfave has
+// merged the first two: what is set there came from either.
+func (p *program) settings(c *cli.Context) (serverSettings, error) {
+	s := defaultSettings()
+	if path := c.String("config"); path != "" {
+		text, err := p.readInput("config", path, maxConfigBytes)
+		if err != nil {
+			return s, err
+		}
+		if err := s.merge(text); err != nil {
+			return s, usagef("--config %s: %w", path, err)
+		}
+	}
+	for name, field := range map[string]*string{
+		"data-dir": &s.DataDir, "name": &s.Name, "api-addr": &s.APIAddr, "gossip-addr": &s.GossipAddr, "raft-addr": &s.RaftAddr,
+		"join-token-file": &s.JoinTokenFile, "passphrase-file": &s.PassphraseFile, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
+	} {
+		if c.IsSet(name) {
+			*field = c.String(name)
+		}
+	}
+	if c.IsSet("bootstrap") {
+		s.Bootstrap = c.Bool("bootstrap")
+	}
+	if c.IsSet("join") {
+		s.Join = splitSeeds(c.String("join"))
+	}
+	return s, nil
+}
+
+// merge reads a file over the settings. A member that nobody knows is refused:
+// it is a typing mistake in something that matters.
+func (s *serverSettings) merge(text []byte) error {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	dec.KnownFields(true)
+	if err := dec.Decode(s); err != nil && !errors.Is(err, io.EOF) { // an empty file says nothing
+		return err
+	}
+	var more any
+	if err := dec.Decode(&more); !errors.Is(err, io.EOF) {
+		return errors.New("more than one document")
+	}
+	return nil
+}
+
+// logger returns the log that the settings ask for, on standard error.
+func (s *serverSettings) logger(w io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", s.LogLevel)
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch s.LogFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(w, o)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(w, o)), nil
+	}
+	return nil, fmt.Errorf("--log-format %q: want text or json", s.LogFormat)
+}
+
+// config returns what the node wants, without its two secrets.
+func (s *serverSettings) config(log *slog.Logger) node.Config {
+	cfg := node.DefaultConfig()
+	cfg.DataDir, cfg.Name = s.DataDir, s.Name
+	cfg.APIAddr, cfg.GossipAddr, cfg.RaftAddr = s.APIAddr, s.GossipAddr, s.RaftAddr
+	cfg.Bootstrap, cfg.Join = s.Bootstrap, s.Join
+	cfg.Version, cfg.Log = Version, log
+	return cfg
+}

@@ -1,0 +1,98 @@
+package cmd
+
+import (
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/edgecoder/edgecoder/client"
+)
+
+func strongFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "strong", Usage: "reflect every write acknowledged before the call, at the price of asking the leader"}
+}
+
+// freshness returns the read options that the flags ask for.
+func freshness(c *cli.Context) []client.Option {
+	if c.Bool("strong") {
+		return []client.Option{client.Strong()}
+	}
+	return nil
+}
+
+func (p *program) statusCommand() *cli.Command {
+	return &cli.Command{
+		Name: "status", Usage: "what the node that answers knows of itself and the cluster",
+		UsageText:   "edgecoder status [--addr URL]",
+		Description: "Examples:\n  edgecoder status\n  edgecoder status --addr https://127.0.0.1:4301 --format json",
+		Flags:       []cli.Flag{strongFlag()},
+		Action: func(c *cli.Context) error {
+			if _, err := operands(c); err != nil {
+				return err
+			}
+			api, err := p.connect(c, withToken)
+			if err != nil {
+				return err
+			}
+			s, err := api.Status(c.Context, freshness(c)...)
+			if err != nil {
+				return err
+			}
+			return p.emit(c, s, func(t *table) { drawStatus(t, s) })
+		},
+	}
+}
+
+func drawStatus(t *table, s client.Status) {
+	leader := "none known"
+	if s.Leader != nil {
+		leader = s.Leader.Name + "  " + s.Leader.API
+	}
+	t.row("node", s.Node.Name+"  "+s.Node.ID)
+	t.row("state", s.State)
+	t.row("leader", leader)
+	t.row("cluster", s.ClusterID)
+	t.row("term", number(s.Term))
+	t.row("committed", number(s.CommitIndex))
+	t.row("applied", number(s.AppliedIndex))
+	t.row("digest", digestAt(s.Digest, s.DigestIndex))
+	t.row("epoch", number(s.Epoch))
+	t.row("clock", t.when(s.ClockMs))
+	t.row("clock skew", fmt.Sprintf("%d ms", s.ClockSkewMs))
+	for _, v := range s.Voters {
+		t.row("voter", v.Name+"  "+v.Address)
+	}
+	for _, v := range s.NonVoters {
+		t.row("non-voter", v.Name+"  "+v.Address)
+	}
+	t.row("version", fmt.Sprintf("%s, feature level %d", s.Version, s.FeatureLevel))
+}
+
+func (p *program) membersCommand() *cli.Command {
+	return &cli.Command{
+		Name: "members", Usage: "who is here, as gossip sees it",
+		UsageText:   "edgecoder members",
+		Description: "Example:\n  edgecoder members --format json",
+		Action: func(c *cli.Context) error {
+			if _, err := operands(c); err != nil {
+				return err
+			}
+			api, err := p.connect(c, withToken)
+			if err != nil {
+				return err
+			}
+			m, err := api.Members(c.Context)
+			if err != nil {
+				return err
+			}
+			return p.emit(c, m, func(t *table) { drawMembers(t, m) })
+		},
+	}
+}
+
+func drawMembers(t *table, m client.Members) {
+	t.row("NAME", "STATE", "ROLE", "API", "RAFT", "GOSSIP", "CHAIN", "ID")
+	for _, r := range m.Members {
+		t.row(r.Name, r.State, r.Role, orDash(r.API), orDash(r.Raft), orDash(r.Gossip), number(r.ChainSize)+":"+short(r.ChainHead), r.ID)
+	}
+}

@@ -1,0 +1,68 @@
+package crypto
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"unicode"
+	"unicode/utf8"
+)
+
+// MaxIDBytes bounds every id (CONTRACT).
+const MaxIDBytes = 128
+
+// CheckID accepts ids of agents, coordinators, reporters and events: 1 to 128 bytes of valid UTF-8 without
+// control characters (CONTRACT). Ids end up in signed texts whose fields are separated by newlines, in logs and
+// on terminals; a control character could forge any of them.
+func CheckID(id string) error {
+	switch {
+	case id == "":
+		return errors.New("crypto: id is empty")
+	case len(id) > MaxIDBytes:
+		return fmt.Errorf("crypto: id %s: %d bytes, at most %d", quote(id), len(id), MaxIDBytes)
+	case !utf8.ValidString(id):
+		return fmt.Errorf("crypto: id %s: not valid UTF-8", quote(id))
+	}
+	for _, r := range id {
+		if unicode.IsControl(r) {
+			return fmt.Errorf("crypto: id %s: control character", quote(id))
+		}
+	}
+	return nil
+}
+
+// NewUUID returns a random UUID, version 4, in lower case (RFC 9562 section 5.4).
+func NewUUID(rand io.Reader) (string, error) {
+	if rand == nil {
+		return "", errors.New("crypto: uuid: no source of randomness given")
+	}
+	var raw [16]byte
+	if _, err := io.ReadFull(rand, raw[:]); err != nil {
+		return "", fmt.Errorf("crypto: uuid: read randomness: %w", err)
+	}
+	raw[6] = raw[6]&0x0f | 0x40 // version 4
+	raw[8] = raw[8]&0x3f | 0x80 // variant of RFC 9562
+	var text [36]byte
+	hex.Encode(text[0:8], raw[0:4])
+	hex.Encode(text[9:13], raw[4:6])
+	hex.Encode(text[14:18], raw[6:8])
+	hex.Encode(text[19:23], raw[8:10])
+	hex.Encode(text[24:36], raw[10:16])
+	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
+	return string(text[:]), nil
+}
+
+// EnrollProofText is what a new agent signs with its new key to enrol (CONTRACT): the fixed first line, cluster
+// id, agent id and the hex SHA-256 of the token, joined by single newlines. The ids must have passed [CheckID],
+// which keeps newlines out of them. The token itself is not in the text, so a proof may be logged.
+func EnrollProofText(clusterID, agentID, token string) []byte {
+	digest := Sum([]byte(token))
+	text := make([]byte, 0, len(clusterID)+len(agentID)+96)
+	text = append(text, "edgecoder enroll v1\n"...)
+	text = append(text, clusterID...)
+	text = append(text, '\n')
+	text = append(text, agentID...)
+	text = append(text, '\n')
+	return digest.appendHex(text)
+}

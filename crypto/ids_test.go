@@ -1,0 +1,77 @@
+package crypto
+
+import (
+	"bytes"
+	"encoding/base64"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func TestCheckID(t *testing.T) {
+	for _, good := range []string{"a", "agent-1", "Ümläut 漢字", strings.Repeat("x", 128), "with space"} {
+		if err := CheckID(good); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	for _, bad := range []string{"", strings.Repeat("x", 129), "a\nb", "a\x00", "\x7f", "\u0085", "\xff", "\xed\xa0\x80", strings.Repeat("é", 65)} {
+		if err := CheckID(bad); err == nil {
+			t.Errorf("accepted %q", bad)
+		}
+	}
+}
+
+func TestNewUUID(t *testing.T) {
+	zero, err := NewUUID(bytes.NewReader(make([]byte, 16)))
+	if err != nil || zero != "00000000-0000-4000-8000-000000000000" {
+		t.Errorf("of zeros: %s, %v", zero, err)
+	}
+	ones, err := NewUUID(bytes.NewReader(bytes.Repeat([]byte{0xff}, 16)))
+	if err != nil || ones != "ffffffff-ffff-4fff-bfff-ffffffffffff" {
+		t.Errorf("of ones: %s, %v", ones, err)
+	}
+	form := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
+	counted, err := NewUUID(bytes.NewReader([]byte("\x01\x23\x45\x67\x89\xab\xcd\xef\x01\x23\x45\x67\x89\xab\xcd\xef")))
+	if err != nil || !form.MatchString(counted) || counted != "01234567-89ab-4def-8123-456789abcdef" {
+		t.Errorf("%s, %v", counted, err)
+	}
+	if _, err := NewUUID(bytes.NewReader(make([]byte, 15))); err == nil {
+		t.Error("short randomness accepted")
+	}
+	if _, err := NewUUID(nil); err == nil {
+		t.Error("no randomness accepted")
+	}
+}
+
+func TestEnrollProofText(t *testing.T) {
+	got := string(EnrollProofText("cluster-1", "agent-1", "abc"))
+	want := "edgecoder enroll v1\ncluster-1\nagent-1\nba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+	if got != want {
+		t.Errorf("text %q", got)
+	}
+}
+
+// No statement of one kind can be read as one of another: the first bytes differ.
+func TestStatementsAreApart(t *testing.T) {
+	v := golden(t)
+	request, err := ParseSignedRequest("POST", "/pull", headerOf(v.RequestSigning.Valid[1].Headers))
+	if err != nil {
+		t.Fatal(err)
+	}
+	starts := map[string]string{
+		"request":   string(request.Canonical()[:11]),
+		"evidence":  string(ReporterEvidence{}.Canonical()[:11]),
+		"enrolment": string(EnrollProofText("c", "a", "t")[:21]),
+		"statement": string(statementText("enroll v1", [][]byte{[]byte("c")})[:21]),
+	}
+	for a, x := range starts {
+		for b, y := range starts {
+			if a != b && (strings.HasPrefix(x, y) || strings.HasPrefix(y, x)) {
+				t.Errorf("%s and %s begin alike: %q, %q", a, b, x, y)
+			}
+		}
+	}
+	if len(base64.StdEncoding.EncodeToString(request.Signature[:])) != 88 {
+		t.Error("signature length")
+	}
+}

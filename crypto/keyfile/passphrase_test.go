@@ -1,0 +1,129 @@
+package keyfile
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// nowhere is a process without input, environment or terminal.
+func nowhere() surroundings {
+	return surroundings{stdin: strings.NewReader(""), lookup: func(string) (string, bool) { return "", false }}
+}
+
+func environment(vars map[string]string) surroundings {
+	around := nowhere()
+	around.lookup = func(name string) (string, bool) {
+		value, set := vars[name]
+		return value, set
+	}
+	return around
+}
+
+func writeFile(t *testing.T, path, text string, mode os.FileMode) string {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestPassphraseSources(t *testing.T) {
+	dir := t.TempDir()
+	file := writeFile(t, filepath.Join(dir, "pass"), "from file\r\n", 0o600)
+	writeFile(t, filepath.Join(dir, "cred"), "from systemd\n", 0o400)
+	vars := map[string]string{"PASS": "from env\n", credentialsDir: dir}
+	stdin := environment(vars)
+	stdin.stdin = strings.NewReader("from stdin\n\n")
+	prompting := environment(vars)
+	prompting.ask = func(string) ([]byte, error) { return []byte("from prompt"), nil }
+	for name, c := range map[string]struct {
+		source PassphraseSource
+		around surroundings
+		want   string
+	}{
+		"file":                      {PassphraseSource{File: file, Env: "PASS", Prompt: true}, prompting, "from file"},
+		"stdin, one newline off":    {PassphraseSource{File: "-"}, stdin, "from stdin\n"},
+		"environment":               {PassphraseSource{Env: "PASS", CredentialName: "cred"}, prompting, "from env"},
+		"systemd":                   {PassphraseSource{Env: "NONE", CredentialName: "cred", Prompt: true}, prompting, "from systemd"},
+		"prompt":                    {PassphraseSource{Env: "NONE", CredentialName: "none", Prompt: true}, prompting, "from prompt"},
+		"prompt, asked twice":       {PassphraseSource{Prompt: true, Confirm: true}, prompting, "from prompt"},
+		"only the prompt was asked": {PassphraseSource{Prompt: true}, prompting, "from prompt"},
+	} {
+		got, err := c.source.get(c.around)
+		if err != nil || string(got) != c.want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+}
+
+func TestPassphraseRefused(t *testing.T) {
+	dir := t.TempDir()
+	empty := writeFile(t, filepath.Join(dir, "empty"), "\n", 0o600)
+	large := writeFile(t, filepath.Join(dir, "large"), strings.Repeat("x", maxPassphraseBytes+1), 0o600)
+	vars := map[string]string{"PASS": "from env", "EMPTY": "", credentialsDir: dir, "": "nameless"}
+	around := environment(vars)
+	prompt := environment(vars)
+	answers := []string{"one", "two", ""}
+	prompt.ask = func(string) ([]byte, error) {
+		answer := answers[0]
+		answers = answers[1:]
+		return []byte(answer), nil
+	}
+	failing := nowhere()
+	failing.ask = func(string) ([]byte, error) { return nil, errors.New("terminal gone") }
+	for _, c := range []struct {
+		name   string
+		source PassphraseSource
+		around surroundings
+		want   string
+	}{
+		{"file absent: the next is not tried", PassphraseSource{File: filepath.Join(dir, "none"), Env: "PASS"}, around, "none"},
+		{"file empty", PassphraseSource{File: empty, Env: "PASS"}, around, "empty"},
+		{"file large", PassphraseSource{File: large}, around, "larger"},
+		{"file is a directory", PassphraseSource{File: dir}, around, "directory"},
+		{"variable empty", PassphraseSource{Env: "EMPTY"}, around, "EMPTY is empty"},
+		{"credential empty", PassphraseSource{CredentialName: "empty"}, around, "empty"},
+		{"credential is a path", PassphraseSource{CredentialName: "../x"}, around, "path"},
+		{"credential is a parent", PassphraseSource{CredentialName: ".."}, around, "path"},
+		{"stdin empty", PassphraseSource{File: "-"}, around, "standard input is empty"},
+		{"prompt entries differ", PassphraseSource{Prompt: true, Confirm: true}, prompt, "differ"},
+		{"prompt empty", PassphraseSource{Prompt: true}, prompt, "empty"},
+		{"prompt fails", PassphraseSource{Prompt: true}, failing, "terminal gone"},
+		{"no terminal", PassphraseSource{Prompt: true, Env: "NONE", CredentialName: "none"}, around, "NONE is not set, no systemd credential none, standard input is not a terminal"},
+		{"nothing at all", PassphraseSource{}, around, "no source"},
+	} {
+		got, err := c.source.get(c.around)
+		if err == nil || got != nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %q, %v", c.name, got, err)
+		}
+	}
+	if _, err := (PassphraseSource{Env: "NONE"}).get(around); !errors.Is(err, ErrNoPassphrase) {
+		t.Errorf("nothing applies: %v", err)
+	}
+	if _, err := (PassphraseSource{File: filepath.Join(dir, "none")}).get(around); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("file absent: %v", err)
+	}
+}
+
+func TestPassphraseWarns(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no mode bits")
+	}
+	path := writeFile(t, filepath.Join(t.TempDir(), "pass"), "secret words", 0o644)
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var warned string
+	got, err := PassphraseSource{File: path, Warn: func(text string) { warned = text }}.Get()
+	if err != nil || string(got) != "secret words" || !strings.Contains(warned, "chmod 600 "+path) {
+		t.Errorf("%q, %v, warned %q", got, err, warned)
+	}
+	if strings.Contains(warned, "secret words") {
+		t.Error("the warning tells the passphrase")
+	}
+}

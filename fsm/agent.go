@@ -1,0 +1,141 @@
+package fsm
+
+import (
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// AgentState is where an agent stands.
+type AgentState string
+
+// The states. A revoked agent never comes back.
+const (
+	AgentPending   AgentState = "pending"
+	AgentActive    AgentState = "active"
+	AgentSuspended AgentState = "suspended"
+	AgentRevoked   AgentState = "revoked"
+)
+
+// Agent is an enrolled agent. Its keys are a list so that rotation can overlap.
+type Agent struct {
+	ID            string     `cbor:"1,keyasint"`
+	State         AgentState `cbor:"2,keyasint"`
+	Keys          []AgentKey `cbor:"3,keyasint"` // the last is the newest
+	EncryptionKey []byte     `cbor:"4,keyasint,omitempty"`
+	EnrolledMs    int64      `cbor:"5,keyasint"`
+	UpdatedMs     int64      `cbor:"6,keyasint"`
+	TokenID       string     `cbor:"7,keyasint"` // enrolment token it came by
+	Index         uint64     `cbor:"8,keyasint"` // entry that changed it last
+}
+
+// AgentKey is a signing key and the window in which it verifies.
+type AgentKey struct {
+	Public      crypto.PublicKey `cbor:"1,keyasint"`
+	NotBeforeMs int64            `cbor:"2,keyasint"`
+	NotAfterMs  int64            `cbor:"3,keyasint"` // 0: no end
+}
+
+// Key returns the newest key.
+func (a Agent) Key() crypto.PublicKey {
+	if len(a.Keys) == 0 {
+		return crypto.PublicKey{}
+	}
+	return a.Keys[len(a.Keys)-1].Public
+}
+
+// keyCode tells whether the key that verified is the agent's and valid now.
+func (a Agent) keyCode(ref KeyRef, nowMs int64) Code {
+	for _, k := range a.Keys {
+		if k.Public.Fingerprint() != ref {
+			continue
+		}
+		if nowMs < k.NotBeforeMs || (k.NotAfterMs != 0 && nowMs > k.NotAfterMs) {
+			return CodeKeyExpired
+		}
+		return CodeOK
+	}
+	return CodeInvalidSignature
+}
+
+// applyAgentEnroll binds an id to a key once and for all: neither can be bound
+// again, whatever token is shown (WEAKNESSES C2).
+func (s *State) applyAgentEnroll(c *change, b AgentEnroll) Result {
+	if res, done := s.repeatedEnrolment(c, b); done {
+		return res
+	}
+	if res, ok := s.actorCan(c, CapEnroll); !ok {
+		return res
+	}
+	if err := crypto.CheckID(b.AgentID); err != nil {
+		return refuse(CodeInvalid, "agent_id", "%v", err)
+	}
+	if err := crypto.CheckPublicKey(b.PublicKey); err != nil {
+		return refuse(CodeInvalid, "public_key", "%v", err)
+	}
+	if n := len(b.EncryptionKey); n != 0 && n != 32 {
+		return refuse(CodeInvalid, "encryption_key", "%d bytes, an X25519 key has 32", n)
+	}
+	ref := b.PublicKey.Fingerprint()
+	switch _, taken := s.keyOwners.get(string(ref[:])); {
+	case s.hasAgent(b.AgentID):
+		return refuse(CodeConflict, "agent_id", "%q is enrolled already: its key is changed only by a request signed with the current key", b.AgentID)
+	case taken:
+		return refuse(CodeConflict, "public_key", "this public key belongs to another id")
+	case s.agents.full() || s.keyOwners.full():
+		return refuse(CodeOverloaded, "", "%d agents are enrolled, no room for one more", s.agents.size())
+	}
+	a := Agent{ID: b.AgentID, State: AgentPending, EncryptionKey: b.EncryptionKey, EnrolledMs: c.atMs, UpdatedMs: c.atMs,
+		TokenID: c.actor.TokenID, Index: c.index, Keys: []AgentKey{{Public: b.PublicKey, NotBeforeMs: 0}}}
+	if s.policy.v.AutoApprove {
+		a.State = AgentActive
+	}
+	s.useToken(c)
+	s.agents.put(a.ID, a)
+	s.keyOwners.put(string(ref[:]), "agent:"+a.ID)
+	s.record(c, "agent_enroll", a.ID, "state="+string(a.State)+" key_id="+b.PublicKey.KeyID())
+	return Result{Code: CodeOK, ID: a.ID}
+}
+
+// repeatedEnrolment answers a retry of the very enrolment that took effect:
+// same id, key and token, the answer to which was lost.
+func (s *State) repeatedEnrolment(c *change, b AgentEnroll) (Result, bool) {
+	a, ok := s.agents.get(b.AgentID)
+	if ok && a.Key() == b.PublicKey && a.TokenID == c.actor.TokenID && c.actor.TokenID != "" {
+		return Result{Code: CodeOK, ID: a.ID, Repeated: true}, true
+	}
+	return Result{}, false
+}
+
+func (s *State) hasAgent(id string) bool { _, ok := s.agents.get(id); return ok }
+
+func (s *State) applyAgentSetState(c *change, b AgentSetState) Result {
+	need := CapOperate
+	if b.State == AgentRevoked {
+		need = CapAdmin
+	}
+	if res, ok := s.actorCan(c, need); !ok {
+		return res
+	}
+	a, ok := s.agents.get(b.AgentID)
+	switch {
+	case !ok:
+		return refuse(CodeNotFound, "agent_id", "there is no agent %q", b.AgentID)
+	case b.State != AgentActive && b.State != AgentSuspended && b.State != AgentRevoked:
+		return refuse(CodeInvalid, "state", "an agent cannot be made %q", b.State)
+	case a.State == b.State:
+		return Result{Code: CodeOK, ID: a.ID}
+	case a.State == AgentRevoked:
+		return refuse(CodeConflict, "state", "%q is revoked for good: enrol a new id", a.ID)
+	case a.State == AgentPending && b.State == AgentSuspended:
+		return refuse(CodeConflict, "state", "%q is pending: approve or revoke it", a.ID)
+	}
+	a.State, a.UpdatedMs, a.Index = b.State, c.atMs, c.index
+	s.agents.put(a.ID, a)
+	s.record(c, "agent_"+string(b.State), a.ID, "")
+	return Result{Code: CodeOK, ID: a.ID}
+}
+
+// Agent returns an agent by id.
+func (s *State) Agent(id string) (Agent, bool) { return s.agents.get(id) }
+
+// Agents returns up to limit agents with ids after the given one, in order.
+func (s *State) Agents(after string, limit int) []Agent { return s.agents.page(after, limit) }

@@ -1,0 +1,247 @@
+package fsm
+
+import (
+	"fmt"
+
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// Coordinator is a member of the cluster as the log knows it. Which of them
+// vote is raft's own configuration; the leader makes it follow this table.
+type Coordinator struct {
+	ID            string           `cbor:"1,keyasint"`
+	Name          string           `cbor:"2,keyasint"`
+	Role          Role             `cbor:"3,keyasint"` // RoleCoordinator or RoleObserver
+	SigningKey    crypto.PublicKey `cbor:"4,keyasint"`
+	EncryptionKey []byte           `cbor:"5,keyasint"` // raw X25519
+	API           string           `cbor:"6,keyasint"` // host:port
+	Raft          string           `cbor:"7,keyasint"`
+	Gossip        string           `cbor:"8,keyasint"`
+	Level         uint32           `cbor:"9,keyasint"` // highest feature level its binary supports
+	Version       string           `cbor:"10,keyasint"`
+	JoinedMs      int64            `cbor:"11,keyasint"`
+	TokenID       string           `cbor:"12,keyasint"`
+}
+
+// Removal remembers a removed coordinator for ever.
+type Removal struct {
+	ID          string `cbor:"1,keyasint"`
+	Name        string `cbor:"2,keyasint"`
+	RemovedMs   int64  `cbor:"3,keyasint"`
+	Compromised bool   `cbor:"4,keyasint"`
+}
+
+// SigningKey is a coordinator key that signs, or ever signed, the chain.
+type SigningKey struct {
+	Public    crypto.PublicKey `cbor:"1,keyasint"`
+	NodeID    string           `cbor:"2,keyasint"`
+	API       string           `cbor:"3,keyasint"`
+	Since     uint64           `cbor:"4,keyasint"` // first index at which it may sign
+	RetiredAt uint64           `cbor:"5,keyasint"` // last index at which it may sign; 0: still in use
+}
+
+// joinCapability maps the role of a joiner to what its token must allow.
+func joinCapability(r Role) (Capability, bool) {
+	switch r {
+	case RoleCoordinator:
+		return CapJoinVoter, true
+	case RoleObserver:
+		return CapJoinObserver, true
+	}
+	return 0, false
+}
+
+func (s *State) applyCoordinatorJoin(c *change, b CoordinatorJoin) Result {
+	n := b.Coordinator
+	if have, ok := s.coordinators.get(n.ID); ok && have.SigningKey == n.SigningKey && have.TokenID == c.actor.TokenID && c.actor.TokenID != "" {
+		return Result{Code: CodeOK, ID: n.ID, Repeated: true} // a retry of the very join that took effect
+	}
+	need, ok := joinCapability(n.Role)
+	if !ok {
+		return refuse(CodeInvalid, "role", "%q cannot join as a coordinator", n.Role)
+	}
+	if res, ok := s.actorCan(c, need); !ok {
+		return res
+	}
+	if res, ok := s.checkJoin(n, b.ReplaceID); !ok {
+		return res
+	}
+	if b.ReplaceID != "" {
+		s.dropCoordinator(c, b.ReplaceID, false)
+		s.record(c, "coordinator_replace", b.ReplaceID, "by="+n.ID)
+	}
+	s.useToken(c)
+	n.TokenID = c.actor.TokenID
+	s.putCoordinator(c, n)
+	s.record(c, "coordinator_join", n.ID, fmt.Sprintf("name=%s role=%s", n.Name, n.Role))
+	return Result{Code: CodeOK, ID: n.ID}
+}
+
+func (s *State) checkJoin(n Coordinator, replaceID string) (Result, bool) {
+	if field, fault := n.fault(); fault != "" {
+		return refuse(CodeInvalid, field, "%s", fault), false
+	}
+	if _, gone := s.removed.get(n.ID); gone {
+		return refuse(CodeForbidden, "id", "node %s was removed: join with an empty data directory, which gets a new id", n.ID), false
+	}
+	if _, taken := s.coordinators.get(n.ID); taken {
+		return refuse(CodeConflict, "id", "node %s is a member already", n.ID), false
+	}
+	if res, ok := s.checkReplace(n, replaceID); !ok {
+		return res, false
+	}
+	for _, other := range s.coordinators.values() {
+		if other.Name == n.Name && other.ID != replaceID {
+			return refuse(CodeConflict, "name", "the name %q belongs to node %s", n.Name, other.ID), false
+		}
+	}
+	ref := n.SigningKey.Fingerprint()
+	_, taken := s.keyOwners.get(string(ref[:]))
+	// The coordinator id is a short hash: somebody could search a key for a taken
+	// one, and old events would no longer verify.
+	_, signs := s.signingKeys.get(n.SigningKey.CoordinatorID())
+	if taken || signs {
+		return refuse(CodeConflict, "signing_key", "this public key or its coordinator id belongs to another id"), false
+	}
+	if (s.coordinators.full() && replaceID == "") || s.signingKeys.full() || s.keyOwners.full() {
+		return refuse(CodeOverloaded, "", "%d coordinators with %d keys, no room for one more", s.coordinators.size(), s.signingKeys.size()), false
+	}
+	return Result{}, true
+}
+
+// checkReplace: a joiner may push out only a node of its own name and role, or
+// any join token could remove any coordinator.
+func (s *State) checkReplace(n Coordinator, replaceID string) (Result, bool) {
+	if replaceID == "" {
+		return Result{}, true
+	}
+	old, ok := s.coordinators.get(replaceID)
+	switch {
+	case !ok:
+		return refuse(CodeConflict, "replace_id", "there is no coordinator %q to replace", replaceID), false
+	case old.Name != n.Name || old.Role != n.Role:
+		return refuse(CodeConflict, "replace_id", "%s is the %s %q: only a node of the same name and role replaces it", old.ID, old.Role, old.Name), false
+	case s.removed.full():
+		return refuse(CodeOverloaded, "", "%d coordinators were removed, no room to remember one more", MaxRemoved), false
+	}
+	return Result{}, true
+}
+
+func (n Coordinator) fault() (field, fault string) {
+	for _, f := range []struct{ name, v string }{{"id", n.ID}, {"name", n.Name}} {
+		if err := crypto.CheckID(f.v); err != nil {
+			return f.name, err.Error()
+		}
+	}
+	if err := crypto.CheckPublicKey(n.SigningKey); err != nil {
+		return "signing_key", err.Error()
+	}
+	if len(n.EncryptionKey) != 32 {
+		return "encryption_key", fmt.Sprintf("%d bytes, an X25519 key has 32", len(n.EncryptionKey))
+	}
+	if len(n.Version) > MaxLabelBytes {
+		return "version", fmt.Sprintf("%d bytes, at most %d", len(n.Version), MaxLabelBytes)
+	}
+	return addressFault(n.API, n.Raft, n.Gossip)
+}
+
+func addressFault(addresses ...string) (field, fault string) {
+	for _, a := range addresses {
+		if a == "" || len(a) > MaxAddressBytes {
+			return "address", fmt.Sprintf("%q: an address has 1 to %d bytes", a, MaxAddressBytes)
+		}
+	}
+	return "", ""
+}
+
+func (s *State) putCoordinator(c *change, n Coordinator) {
+	n.JoinedMs = c.atMs
+	ref := n.SigningKey.Fingerprint()
+	s.coordinators.put(n.ID, n)
+	s.keyOwners.put(string(ref[:]), "coordinator:"+n.ID)
+	s.signingKeys.put(n.SigningKey.CoordinatorID(), SigningKey{Public: n.SigningKey, NodeID: n.ID, API: n.API, Since: c.index})
+}
+
+func (s *State) applyCoordinatorUpdate(c *change, b CoordinatorUpdate) Result {
+	n, ok := s.coordinators.get(b.ID)
+	if !ok {
+		return refuse(CodeNotFound, "id", "there is no coordinator %q", b.ID)
+	}
+	if c.actor.NodeID != b.ID {
+		return refuse(CodeForbidden, "id", "a coordinator describes only itself")
+	}
+	if field, fault := addressFault(b.API, b.Raft, b.Gossip); fault != "" {
+		return refuse(CodeInvalid, field, "%s", fault)
+	}
+	if len(b.Version) > MaxLabelBytes {
+		return refuse(CodeTooLarge, "version", "%d bytes, at most %d", len(b.Version), MaxLabelBytes)
+	}
+	n.API, n.Raft, n.Gossip, n.Level, n.Version = b.API, b.Raft, b.Gossip, b.Level, b.Version
+	s.coordinators.put(n.ID, n)
+	if k, ok := s.signingKeys.get(n.SigningKey.CoordinatorID()); ok {
+		k.API = n.API
+		s.signingKeys.put(n.SigningKey.CoordinatorID(), k)
+	}
+	s.record(c, "coordinator_update", n.ID, fmt.Sprintf("api=%s raft=%s gossip=%s version=%s", n.API, n.Raft, n.Gossip, n.Version))
+	return Result{Code: CodeOK, ID: n.ID}
+}
+
+func (s *State) applyCoordinatorRemove(c *change, b CoordinatorRemove) Result {
+	if res, ok := s.actorCan(c, CapAdmin); !ok {
+		return res
+	}
+	if _, gone := s.removed.get(b.ID); gone {
+		return Result{Code: CodeOK, ID: b.ID}
+	}
+	if _, ok := s.coordinators.get(b.ID); !ok {
+		return refuse(CodeNotFound, "id", "there is no coordinator %q", b.ID)
+	}
+	if s.onlyVoter(b.ID) {
+		return refuse(CodeConflict, "id", "%s is the only coordinator", b.ID)
+	}
+	if s.removed.full() {
+		return refuse(CodeOverloaded, "", "%d coordinators were removed, no room to remember one more", MaxRemoved)
+	}
+	s.dropCoordinator(c, b.ID, b.Compromised)
+	s.record(c, "coordinator_remove", b.ID, fmt.Sprintf("compromised=%t", b.Compromised))
+	return Result{Code: CodeOK, ID: b.ID}
+}
+
+// onlyVoter tells whether nobody but the node could lead; observers cannot.
+func (s *State) onlyVoter(id string) bool {
+	for other, n := range s.coordinators.m {
+		if other != id && n.Role == RoleCoordinator {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *State) dropCoordinator(c *change, id string, compromised bool) {
+	n, ok := s.coordinators.get(id)
+	if !ok {
+		return
+	}
+	s.coordinators.remove(id)
+	s.removed.put(id, Removal{ID: id, Name: n.Name, RemovedMs: c.atMs, Compromised: compromised})
+	if k, ok := s.signingKeys.get(n.SigningKey.CoordinatorID()); ok {
+		k.RetiredAt = c.index
+		s.signingKeys.put(n.SigningKey.CoordinatorID(), k)
+	}
+}
+
+// Coordinator returns a member by id.
+func (s *State) Coordinator(id string) (Coordinator, bool) { return s.coordinators.get(id) }
+
+// Coordinators returns all members in the order of their ids.
+func (s *State) Coordinators() []Coordinator { return s.coordinators.values() }
+
+// Removed returns all removed members in the order of their ids.
+func (s *State) Removed() []Removal { return s.removed.values() }
+
+// IsRemoved tells whether a node id was removed.
+func (s *State) IsRemoved(id string) bool { _, ok := s.removed.get(id); return ok }
+
+// SigningKeys returns every key that may or might have signed the chain, in
+// the order of their coordinator ids.
+func (s *State) SigningKeys() []SigningKey { return s.signingKeys.values() }

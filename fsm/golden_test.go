@@ -1,0 +1,192 @@
+package fsm
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"testing"
+
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// Logs and snapshots outlive binaries: these bytes must decode for ever, and
+// encode to themselves, or two versions in one cluster would differ.
+
+const (
+	goldenCommands = "testdata/golden.json"
+	goldenSnapshot = "testdata/golden.snapshot"
+)
+
+// goldenBodies is one command of each kind with fixed contents.
+func goldenBodies(w *world) map[string]any {
+	ref := keyRef("r")
+	expires := worldStart + 86_400_000
+	ban := eventOf("agent-ünï", "event-1", worldStart)
+	ban.ExpiresAtMs, ban.EvidenceRef = &expires, "s3://evidence/1"
+	ban.Link(crypto.BlacklistGenesis, privateKey("node n0"))
+	return map[string]any{
+		"genesis": genesisOf("n0"),
+		"tick":    Tick{Term: 3, Voters: 3, Walls: walls(worldStart, 0, 1, -1), Mark: true},
+		"admit_batch": AdmitBatch{Callers: []string{"verifier", "operator"}, Claims: []Claim{
+			claimOf("agent-ünï", "nonce-1", worldStart, "claim-1"),
+			{Caller: 1, AgentID: "b", Key: ref, TimestampMs: worldStart - 1, Nonce: "nonce-2", Tag: ClaimTag{1, 2, 3}},
+		}},
+		"token_create":       TokenCreate{ID: "t1", Hash: crypto.Sum([]byte("t1")), Role: RoleOperator, ExpiresMs: expires, Uses: -1, Label: "label"},
+		"token_revoke":       TokenRevoke{ID: "t1"},
+		"agent_enroll":       AgentEnroll{AgentID: "agent-ünï", PublicKey: publicKey("a"), EncryptionKey: bytes.Repeat([]byte{9}, 32)},
+		"agent_set_state":    AgentSetState{AgentID: "agent-ünï", State: AgentSuspended},
+		"policy_set":         PolicySet{IfVersion: 7, Policy: Policy{Version: 7, RateLimit: RateLimit{Requests: 5, WindowMs: 1000}, MaxSkewMs: 2000, AutoApprove: true, Overrides: map[string]RateLimit{"b": {Requests: 1, WindowMs: 100}, "a": {Requests: 2, WindowMs: 200}}}},
+		"blacklist_append":   BlacklistAppend{Event: ban, ReporterKey: &ref, Lift: true},
+		"coordinator_join":   CoordinatorJoin{Coordinator: nodeOf("n1", RoleObserver), ReplaceID: "n9"},
+		"coordinator_update": CoordinatorUpdate{ID: "n1", API: "h:1", Raft: "h:2", Gossip: "h:3", Level: 4, Version: "v4"},
+		"coordinator_remove": CoordinatorRemove{ID: "n1", Compromised: true},
+	}
+}
+
+func goldenEncoded(t *testing.T) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for name, body := range goldenBodies(newWorld(t)) {
+		cmd, err := New(Actor{TokenID: "admin", NodeID: "n0"}, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.AtMs = worldStart
+		if cmd.Kind != KindAdmitBatch {
+			cmd.Idem = &Idempotency{Key: crypto.Sum([]byte("key")), Body: crypto.Sum([]byte("body"))}
+		}
+		data, err := EncodeCommand(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[name] = hex.EncodeToString(data)
+	}
+	return out
+}
+
+func TestGoldenCommands(t *testing.T) {
+	encoded := goldenEncoded(t)
+	if *update {
+		text, err := json.MarshalIndent(encoded, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeGolden(t, goldenCommands, append(text, '\n'))
+	}
+	var golden map[string]string
+	if err := json.Unmarshal(readGolden(t, goldenCommands), &golden); err != nil {
+		t.Fatal(err)
+	}
+	if len(golden) != int(KindCoordinatorRemove) || len(encoded) != len(golden) {
+		t.Errorf("%d golden commands, %d made, %d kinds", len(golden), len(encoded), KindCoordinatorRemove)
+	}
+	for name, want := range golden {
+		if encoded[name] != want {
+			t.Errorf("%s encodes to\n%s, stored logs have\n%s", name, encoded[name], want)
+		}
+		data, err := hex.DecodeString(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd, err := DecodeCommand(data)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		body, err := decodeBody(cmd)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		again, err := New(cmd.Actor, body)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		again.AtMs, again.Idem = cmd.AtMs, cmd.Idem
+		if back, err := EncodeCommand(again); err != nil || !bytes.Equal(back, data) {
+			t.Errorf("%s: decoded and encoded again it differs: %v", name, err)
+		}
+	}
+}
+
+func TestGoldenSnapshot(t *testing.T) {
+	w := sampleWorld(t)
+	if *update {
+		writeGolden(t, goldenSnapshot, snapshotOf(t, w.s, w.history))
+	}
+	golden := readGolden(t, goldenSnapshot)
+	s, records := restored(t, golden)
+	if again := snapshotOf(t, s, historyOf(t, records)); !bytes.Equal(again, golden) {
+		t.Error("the stored snapshot encodes to other bytes")
+	}
+	if got := snapshotOf(t, w.s, w.history); !bytes.Equal(got, golden) {
+		t.Error("the same log leads to another snapshot than it did: nodes of two versions would differ")
+	}
+}
+
+func readGolden(t *testing.T, path string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v (make it with: go test ./fsm -run Golden -update)", err)
+	}
+	return data
+}
+
+func writeGolden(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.MkdirAll("testdata", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// FuzzDecodeCommand: whatever decodes, applies without a panic and leaves a
+// state whose digest is its contents'; and it encodes again.
+func FuzzDecodeCommand(f *testing.F) {
+	w := newWorld(f)
+	for _, body := range goldenBodies(w) {
+		cmd, err := New(Actor{TokenID: "admin", NodeID: "n0"}, body)
+		if err != nil {
+			f.Fatal(err)
+		}
+		cmd.AtMs = worldStart
+		data, err := EncodeCommand(cmd)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	base := sampleWorld(f)
+	for _, l := range base.log {
+		f.Add(l.data)
+	}
+	snapshot := snapshotOf(f, base.s, base.history)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		cmd, err := DecodeCommand(data)
+		if err != nil {
+			return
+		}
+		s, _ := restored(t, snapshot)
+		index := s.Index() + 1
+		_, records, err := s.Apply(index, cmd)
+		if err != nil {
+			if _, again := EncodeCommand(cmd); again == nil {
+				t.Errorf("a command that stops the node can be proposed: %v", err)
+			}
+			return
+		}
+		if s.Digest() != s.FullDigest() {
+			t.Error("the digest kept and the digest computed differ")
+		}
+		if _, err := EncodeCommand(cmd); err != nil {
+			t.Errorf("a command that applies cannot be proposed: %v", err)
+		}
+		for _, r := range records {
+			if r.Index != index {
+				t.Errorf("record of index %d at %d", r.Index, index)
+			}
+		}
+	})
+}

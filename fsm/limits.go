@@ -1,0 +1,85 @@
+package fsm
+
+// Every collection, text and window of the replicated state is bounded here.
+// At a cap the command is refused with CodeOverloaded (collections) or
+// CodeTooLarge (sizes); nothing is ever evicted to make room, because an
+// evicted nonce, ban or key would reopen what it closed.
+const (
+	// MaxCommandBytes bounds an encoded command: raft keeps whole entries in
+	// memory on every replica, and a batch of MaxClaims claims fits well below.
+	MaxCommandBytes = 4 << 20
+	// MaxClaims bounds one AdmitBatch: at about 150 bytes a claim an entry stays
+	// under 1 MiB and Apply under some 10 ms, so heartbeats are never late.
+	MaxClaims = 4096
+	// MaxCallers bounds the distinct API tokens behind one AdmitBatch.
+	MaxCallers = 1024
+
+	// MaxAgents: about 400 bytes each, 100,000 are 40 MiB and a snapshot of a second.
+	MaxAgents = 100_000
+	// MaxAgentKeys bounds the keys of one agent: next, active, retiring, and one spare.
+	MaxAgentKeys = 4
+	// MaxTokens: operators make tokens by hand or by script; a million is a runaway script.
+	MaxTokens = 100_000
+	// MaxCoordinators bounds voters and observers together; raft itself wants few.
+	MaxCoordinators = 64
+	// MaxRemoved bounds removed coordinator ids, kept for ever so that they stay refused.
+	MaxRemoved = 10_000
+	// MaxSigningKeys bounds coordinator keys ever seen, kept so that old chains verify.
+	MaxSigningKeys = 10_000
+	// MaxKeyOwners: a public key belongs to at most one subject for ever, past keys too.
+	MaxKeyOwners = 400_000
+	// MaxBans bounds bans in force: about 250 bytes each.
+	MaxBans = 1_000_000
+	// MaxNonces bounds the nonce window: about 130 bytes each, 512 MiB in all;
+	// at the default 120 s skew that is a steady 17,000 admissions a second.
+	MaxNonces = 4_000_000
+	// MaxWindowRuns bounds the sliding-window entries of all agents together.
+	MaxWindowRuns = 8_000_000
+	// MaxIdempotency bounds remembered mutations of the last 24 h.
+	MaxIdempotency = 200_000
+	// MaxOverrides bounds per-agent policy overrides; the policy is one value.
+	MaxOverrides = 1_000
+	// MaxMarks is how many digests are kept for nodes to compare.
+	MaxMarks = 16
+
+	// MaxReasonBytes and friends bound free texts inside records.
+	MaxReasonBytes      = 1024
+	MaxEvidenceRefBytes = 512
+	MaxLabelBytes       = 128
+	MaxAddressBytes     = 255
+	MaxCACertBytes      = 16 << 10
+	// MaxEventBytes bounds the wire form of a blacklist event, a leaf of the log.
+	MaxEventBytes = 16 << 10
+
+	// MaxTimeMs is 2^53-1, the largest integer that every JSON reader holds
+	// exactly; a later time could not be verified by others, nor added to safely.
+	MaxTimeMs = 1<<53 - 1
+	// MaxAheadMs is how far a command's time may run ahead of the state's clock
+	// unless it is a term's first tick: one bad stamp would age everything for good.
+	MaxAheadMs = 60_000
+	// MaxClockSpreadMs is how far a voter's wall time may be from a stamp to support it.
+	MaxClockSpreadMs = 5_000
+	// IdempotencyMs is how long an idempotency key is remembered (CONTRACT.md).
+	IdempotencyMs = 24 * 3_600_000
+	// NonceBucketMs is the width of a nonce bucket; whole buckets are dropped.
+	NonceBucketMs = 1_000
+
+	// MinSkewMs .. MaxSkewMs bound the policy's acceptance window; an hour of
+	// nonces is the most that is worth keeping.
+	MinSkewMs = 1_000
+	MaxSkewMs = 3_600_000
+	// MaxRateRequests and the window bounds keep one agent's window small: runs
+	// are per millisecond, so it never exceeds min(requests, window) entries.
+	MaxRateRequests = 1_000_000
+	MinRateWindowMs = 100
+	MaxRateWindowMs = 3_600_000
+	// MaxTokenTTLMs is ten years: longer than any token should live.
+	MaxTokenTTLMs = 10 * 365 * 24 * 3_600_000
+)
+
+// Defaults of the policy (CONTRACT.md "Defaults").
+const (
+	DefaultSkewMs       = 120_000
+	DefaultRateRequests = 30
+	DefaultRateWindowMs = 60_000
+)

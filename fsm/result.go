@@ -1,0 +1,112 @@
+package fsm
+
+import "github.com/edgecoder/edgecoder/crypto"
+
+// Code tells how a command or a claim ended. Codes are data: they survive the
+// log, the wire between nodes, and JSON. The empty code is not used.
+type Code string
+
+// Codes of commands. Their HTTP statuses live in one table in package client.
+const (
+	CodeOK           Code = "ok"
+	CodeUnauthorized Code = "unauthorized" // the acting token is unknown, expired, used up or revoked
+	CodeForbidden    Code = "forbidden"    // the acting token lacks the capability
+	CodeNotFound     Code = "not_found"
+	CodeConflict     Code = "conflict"
+	CodeInvalid      Code = "invalid"
+	CodeTooLarge     Code = "too_large"
+	CodeOverloaded   Code = "overloaded" // a collection is at its cap
+	CodeUnavailable  Code = "unavailable"
+	// CodeStale refuses a blacklist event that does not link to the head; the
+	// leader links it again. It never leaves the node.
+	CodeStale Code = "stale"
+	// CodeClockAhead refuses a command stamped too far ahead of the state's clock.
+	CodeClockAhead Code = "clock_ahead"
+)
+
+// Codes of claims (CONTRACT.md "Verdict codes"), besides CodeOK,
+// CodeConflict (a claim id reused for another request), CodeUnauthorized,
+// CodeForbidden and CodeOverloaded.
+const (
+	CodeTimestampSkew    Code = "timestamp_skew"
+	CodeUnknownAgent     Code = "unknown_agent"
+	CodeAgentNotActive   Code = "agent_not_active"
+	CodeInvalidSignature Code = "invalid_signature"
+	CodeKeyExpired       Code = "key_expired"
+	CodeBlacklisted      Code = "agent_blacklisted"
+	CodeReplay           Code = "replay"
+	CodeRateLimited      Code = "rate_limited"
+)
+
+// Result is what Apply answers. It is a pure function of the log, so every
+// replica computes the same one; the node that proposed hands it to the caller.
+type Result struct {
+	Code     Code          `cbor:"1,keyasint"`
+	Detail   string        `cbor:"2,keyasint,omitempty"`
+	Field    string        `cbor:"3,keyasint,omitempty"`
+	Index    uint64        `cbor:"4,keyasint"`
+	ClockMs  int64         `cbor:"5,keyasint"`
+	ID       string        `cbor:"6,keyasint,omitempty"` // the id of what was made or changed
+	Repeated bool          `cbor:"7,keyasint,omitempty"` // answered from the idempotency table
+	Claims   []ClaimResult `cbor:"8,keyasint,omitempty"` // of an AdmitBatch, in order
+	Chain    *ChainResult  `cbor:"9,keyasint,omitempty"` // of a BlacklistAppend
+}
+
+// ClaimResult is the decision on one claim.
+type ClaimResult struct {
+	_            struct{} `cbor:",toarray"`
+	Code         Code
+	Index        uint64 // of the entry that decided it first
+	ClockMs      int64  // the state's clock at that entry
+	Repeated     bool
+	RetryAfterMs int64 // with CodeRateLimited
+}
+
+// ChainResult describes the chain right after an append.
+type ChainResult struct {
+	_     struct{} `cbor:",toarray"`
+	Event []byte   // wire JSON, the leaf of the log
+	Head  string
+	Size  uint64
+}
+
+// OK tells whether the command took effect, now or in an earlier identical call.
+func (r Result) OK() bool { return r.Code == CodeOK }
+
+// Stream names a sequence of history records.
+type Stream uint8
+
+// The streams. Numbers are part of stored formats and never reused.
+const (
+	StreamBlacklist Stream = 1 // one record an event, its wire JSON
+	StreamAdmin     Stream = 2 // one record an administrative action, CBOR of AdminRecord
+)
+
+// Record is one entry of history: it only grows, Apply never reads it.
+type Record struct {
+	_      struct{} `cbor:",toarray"`
+	Stream Stream
+	Seq    uint64 // 1, 2, 3 … within the stream, without gaps
+	Index  uint64 // log index it came from
+	Data   []byte
+}
+
+// AdminRecord is the history of one administrative action.
+type AdminRecord struct {
+	Index   uint64 `cbor:"1,keyasint" json:"index"`
+	AtMs    int64  `cbor:"2,keyasint" json:"at_ms"`
+	Actor   Actor  `cbor:"3,keyasint" json:"actor"`
+	Action  string `cbor:"4,keyasint" json:"action"`
+	Subject string `cbor:"5,keyasint" json:"subject"`
+	Detail  string `cbor:"6,keyasint,omitempty" json:"detail,omitempty"`
+}
+
+// Actor is who stands behind a command: an API token, or a coordinator that
+// proved itself by its certificate.
+type Actor struct {
+	TokenID string `cbor:"1,keyasint,omitempty" json:"token_id,omitempty"`
+	NodeID  string `cbor:"2,keyasint,omitempty" json:"node_id,omitempty"`
+}
+
+// KeyRef names a public key in the state: the SHA-256 of its raw bytes.
+type KeyRef = crypto.Hash

@@ -1,0 +1,135 @@
+// Package fsm is the replicated state machine: commands, the state they
+// change, its digest and its snapshots. It is pure: no clock, randomness,
+// files, sockets or goroutines; all that a decision needs is in the command.
+package fsm
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// State is the whole replicated truth. It is not safe for concurrent use:
+// Machine guards it.
+type State struct {
+	meta         *cell[Meta]
+	policy       *cell[Policy]
+	marks        *cell[[]Mark]
+	agents       *table[Agent]
+	keyOwners    *table[string] // KeyRef bytes → subject; a key belongs to one subject for ever
+	tokens       *table[Token]
+	coordinators *table[Coordinator]
+	removed      *table[Removal]
+	signingKeys  *table[SigningKey]
+	bans         *table[Ban]
+	idempotent   *table[Outcome]
+	nonces       *nonceWindow
+	windows      *rateWindows
+
+	// Indexes derived from the fields above, rebuilt by restore.
+	expiries expiryIndex
+}
+
+// Meta is the state's own bookkeeping.
+type Meta struct {
+	Index        uint64 `cbor:"1,keyasint"` // last applied log index: travels inside the state it describes
+	ClockMs      int64  `cbor:"2,keyasint"` // the cluster clock, never runs back
+	NonceFloorMs int64  `cbor:"3,keyasint"` // claims at or below are refused, whatever the policy says
+	TickTerm     uint64 `cbor:"4,keyasint"` // newest term whose first tick was applied
+	ClusterID    string `cbor:"5,keyasint"`
+	Epoch        uint64 `cbor:"6,keyasint"` // recovery epoch, 1 at bootstrap
+	Level        uint32 `cbor:"7,keyasint"` // feature level
+	CACert       []byte `cbor:"8,keyasint"` // DER of the cluster CA
+	ChainHead    string `cbor:"9,keyasint"`
+	ChainSize    uint64 `cbor:"10,keyasint"`
+	AdminSize    uint64 `cbor:"11,keyasint"` // records in StreamAdmin
+}
+
+// Mark is the digest of the state just before the marking tick took effect.
+type Mark struct {
+	_      struct{} `cbor:",toarray"`
+	Index  uint64
+	Digest crypto.Hash
+}
+
+// NewState returns the state before genesis.
+func NewState() *State {
+	s := &State{
+		meta:         newCell("meta", Meta{ChainHead: crypto.BlacklistGenesis}),
+		policy:       newCell("policy", DefaultPolicy()),
+		marks:        newCell("marks", []Mark(nil)),
+		agents:       newTable[Agent]("agents", MaxAgents),
+		keyOwners:    newTable[string]("key_owners", MaxKeyOwners),
+		tokens:       newTable[Token]("tokens", MaxTokens),
+		coordinators: newTable[Coordinator]("coordinators", MaxCoordinators),
+		removed:      newTable[Removal]("removed", MaxRemoved),
+		signingKeys:  newTable[SigningKey]("signing_keys", MaxSigningKeys),
+		bans:         newTable[Ban]("bans", MaxBans),
+		idempotent:   newTable[Outcome]("idempotency", MaxIdempotency),
+		nonces:       newNonceWindow(),
+		windows:      newRateWindows(),
+	}
+	return s
+}
+
+// fields is the one list that snapshot, restore and digest walk, in the order
+// of the snapshot. Without rows a field is no part of the digest, so replicas
+// with and without a newer field agree until a feature level lets it be used.
+func (s *State) fields() []field {
+	return []field{
+		s.meta, s.policy, s.marks, s.agents, s.keyOwners, s.tokens, s.coordinators,
+		s.removed, s.signingKeys, s.bans, s.idempotent, s.nonces, s.windows,
+	}
+}
+
+// Digest returns the digest of the whole state, from the parts that each field
+// keeps. It brings lazily kept parts up to date, so it is a write: within
+// Machine.Read ask for Marks instead.
+func (s *State) Digest() crypto.Hash { return s.digestBy(field.digest) }
+
+// FullDigest computes the same from the contents alone; it must equal Digest.
+func (s *State) FullDigest() crypto.Hash { return s.digestBy(field.recompute) }
+
+func (s *State) digestBy(of func(field) Digest) crypto.Hash {
+	h := sha256.New()
+	for _, f := range s.fields() {
+		if f.size() == 0 {
+			continue // a field that a binary does not know yet and one that it keeps empty are the same
+		}
+		fmt.Fprintf(h, "%s %d\n", f.label(), f.size())
+		h.Write(of(f).bytes())
+	}
+	return crypto.Hash(h.Sum(nil))
+}
+
+// FieldDigests names the digest of each field, to tell which tenant differs
+// when two replicas do. Like Digest it is a write.
+func (s *State) FieldDigests() map[string]string {
+	out := map[string]string{}
+	for _, f := range s.fields() {
+		out[f.label()] = f.digest().String()
+	}
+	return out
+}
+
+// Index returns the log index that the state reflects.
+func (s *State) Index() uint64 { return s.meta.v.Index }
+
+// ClockMs returns the cluster clock, Unix milliseconds.
+func (s *State) ClockMs() int64 { return s.meta.v.ClockMs }
+
+// Meta returns the state's bookkeeping.
+func (s *State) Meta() Meta { return s.meta.v }
+
+// Marks returns the last digests, oldest first.
+func (s *State) Marks() []Mark { return s.marks.v }
+
+// Sizes returns how many rows each field holds, for metrics.
+func (s *State) Sizes() map[string]int {
+	out := map[string]int{}
+	for _, f := range s.fields() {
+		out[f.label()] = f.size()
+	}
+	return out
+}

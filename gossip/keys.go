@@ -1,0 +1,79 @@
+package gossip
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+)
+
+// Rotation is install everywhere, use everywhere, remove everywhere; the replicated key schedule drives it.
+
+// ErrKey is in the chain of every error about a pool key.
+var ErrKey = errors.New("gossip: pool key")
+
+func checkKey(key []byte) error {
+	if len(key) != KeyBytes {
+		return fmt.Errorf("%w: %d bytes, not %d", ErrKey, len(key), KeyBytes)
+	}
+	return nil
+}
+
+// InstallKey lets the pool read what is sealed with the key. Installing it twice is no error.
+func (p *Pool) InstallKey(key []byte) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	p.keys.Lock()
+	defer p.keys.Unlock()
+	ring := p.ring.GetKeys()
+	for _, k := range ring {
+		if bytes.Equal(k, key) {
+			return nil
+		}
+	}
+	if len(ring) >= maxKeys {
+		return fmt.Errorf("%w: %d installed already", ErrKey, len(ring))
+	}
+	return p.ring.AddKey(bytes.Clone(key))
+}
+
+// UseKey seals with the key from now on. It must be installed.
+func (p *Pool) UseKey(key []byte) error {
+	p.keys.Lock()
+	defer p.keys.Unlock()
+	if err := p.ring.UseKey(key); err != nil {
+		return fmt.Errorf("%w: not installed", ErrKey)
+	}
+	return nil
+}
+
+// RemoveKey forgets a key, which must not be the one in use. Removing one that is not there is no error.
+func (p *Pool) RemoveKey(key []byte) error {
+	p.keys.Lock()
+	defer p.keys.Unlock()
+	ring := p.ring.GetKeys()
+	if bytes.Equal(ring[0], key) {
+		return fmt.Errorf("%w: in use", ErrKey)
+	}
+	at := -1
+	for i, k := range ring {
+		if bytes.Equal(k, key) {
+			at = i
+		}
+	}
+	if at < 0 {
+		return nil
+	}
+	// memberlist shifts the slice in which packets are being deciphered, unless the key is the last. UseKey makes a new slice with its key in
+	// front, so use each key behind ours once, then the primary again; a packet sealed in between is at worst lost.
+	primary := ring[0]
+	for _, k := range ring[at+1:] {
+		if err := p.ring.UseKey(k); err != nil {
+			return err
+		}
+	}
+	if err := p.ring.UseKey(primary); err != nil {
+		return err
+	}
+	return p.ring.RemoveKey(key)
+}

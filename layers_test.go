@@ -1,0 +1,142 @@
+package edgecoder
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/edgecoder/edgecoder/"
+
+// rooms is the table of DESIGN.md "Rooms": which rooms of the house a room may
+// import. A room that is not listed does not exist.
+var rooms = map[string][]string{
+	"crypto":            {},
+	"crypto/keyfile":    {},
+	"fsm":               {"crypto"},
+	"gossip":            {"crypto"},
+	"gossip/gossiptest": {"gossip", "crypto"},
+	"client":            {"crypto"},
+	"api":               {"client", "crypto", "fsm"},
+	"node":              {"api", "client", "crypto", "crypto/keyfile", "fsm", "gossip"},
+	"cluster":           {"client"},
+	"cmd":               {"chaos", "client", "cluster", "crypto", "crypto/keyfile", "node"},
+	"cmd/edgecoder":     {"cmd"},
+	"chaos":             {"chaos/judge", "client", "cluster", "crypto"},
+	"chaos/judge":       {"client", "crypto"},
+}
+
+// barred lists libraries that only some rooms may know.
+var barred = map[string][]string{
+	"github.com/hashicorp/raft":       {"fsm", "node"},
+	"github.com/hashicorp/memberlist": {"gossip", "gossip/gossiptest"},
+	"github.com/urfave/cli/v2":        {"cmd"},
+	"net/http":                        {"api", "client", "cluster", "cmd", "node", "chaos"},
+}
+
+// pure rooms have no clock, randomness, files, sockets or goroutines.
+var (
+	pureRooms     = []string{"crypto", "fsm"}
+	impureImports = []string{"os", "net", "time", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "os/exec", "log", "log/slog", "context"}
+)
+
+type source struct {
+	room, path string
+	imports    []string
+	goes       bool // has a go statement
+}
+
+// sources parses every non-test Go file of the house.
+func sources(t *testing.T) []source {
+	t.Helper()
+	var out []source
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			if d != nil && (d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".") && path != ".") {
+				return filepath.SkipDir
+			}
+			return err
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			return err
+		}
+		s := source{room: filepath.ToSlash(filepath.Dir(path)), path: path, goes: hasGo(file)}
+		for _, i := range file.Imports {
+			name, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			s.imports = append(s.imports, name)
+		}
+		out = append(out, s)
+		return nil
+	})
+	if err != nil || len(out) < 20 {
+		t.Fatalf("read the sources: %v, %d files", err, len(out))
+	}
+	return out
+}
+
+func TestLayers(t *testing.T) {
+	for _, s := range sources(t) {
+		allowed, known := rooms[s.room]
+		if !known && s.room != "." {
+			t.Errorf("%s: room %q is not in the table", s.path, s.room)
+		}
+		for _, i := range s.imports {
+			if own, ok := strings.CutPrefix(i, module); ok && !slices.Contains(allowed, own) {
+				t.Errorf("%s: room %s may not import %s", s.path, s.room, own)
+			}
+			for lib, who := range barred {
+				if (i == lib || strings.HasPrefix(i, lib+"/")) && !slices.Contains(who, s.room) {
+					t.Errorf("%s: room %s may not know %s", s.path, s.room, i)
+				}
+			}
+		}
+	}
+}
+
+func TestLayersPurity(t *testing.T) {
+	for _, s := range sources(t) {
+		if !slices.Contains(pureRooms, s.room) {
+			continue
+		}
+		if s.goes {
+			t.Errorf("%s: a pure room starts a goroutine", s.path)
+		}
+		for _, i := range s.imports {
+			if slices.Contains(impureImports, i) {
+				t.Errorf("%s: a pure room imports %s", s.path, i)
+			}
+		}
+	}
+}
+
+// TestLayersRaftStaysInOneFile: machine.go is the one file of fsm that knows raft.
+func TestLayersRaftStaysInOneFile(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.room == "fsm" && slices.Contains(s.imports, "github.com/hashicorp/raft") && filepath.Base(s.path) != "machine.go" {
+			t.Errorf("%s: only fsm/machine.go knows raft's types", s.path)
+		}
+	}
+}
+
+func hasGo(file *ast.File) (yes bool) {
+	ast.Inspect(file, func(n ast.Node) bool {
+		if _, ok := n.(*ast.GoStmt); ok {
+			yes = true
+		}
+		return !yes
+	})
+	return yes
+}

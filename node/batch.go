@@ -1,0 +1,215 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/edgecoder/edgecoder/api"
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// sendLoop takes every verified request and has the leader decide them in one
+// batch; what arrives meanwhile is the next batch.
+func (n *Node) sendLoop(ctx context.Context) {
+	for {
+		items := n.admit.ready.take(ctx, maxVerify)
+		if items == nil {
+			return
+		}
+		batch, sent := newBatch(items)
+		if len(sent) == 0 {
+			continue
+		}
+		reply, err := n.decide(ctx, batch)
+		if err != nil && n.sendAgain(sent, asAPIError(err)) {
+			continue
+		}
+		if err == nil && len(reply.Results) != len(sent) {
+			err = &client.Error{Code: client.CodeUnknownOutcome, Detail: "the leader answered another number of claims"}
+		}
+		for i, a := range sent {
+			if err != nil {
+				a.fail(asAPIError(err))
+			} else {
+				a.answer(api.AdmitOutcome{Result: reply.Results[i], MaxSkewMs: reply.MaxSkewMs})
+			}
+		}
+	}
+}
+
+// sendAgain puts requests with an unknown outcome back in the queue: the claim
+// tag makes asking again safe, whoever leads now gives the first answer if
+// there is one. Each request goes round while its caller waits.
+func (n *Node) sendAgain(sent []*admission, e *client.Error) bool {
+	if e.Code != client.CodeUnknownOutcome {
+		return false
+	}
+	n.admit.ready.put(stillWanted(sent)...)
+	return true
+}
+
+// newBatch joins the claims of requests whose callers still wait.
+func newBatch(items []*admission) (fsm.AdmitBatch, []*admission) {
+	var batch fsm.AdmitBatch
+	var sent []*admission
+	callers := map[string]uint16{}
+	for _, a := range items {
+		if !a.markSent() {
+			continue
+		}
+		caller, ok := callers[a.TokenID]
+		if !ok {
+			caller = uint16(len(batch.Callers))
+			callers[a.TokenID] = caller
+			batch.Callers = append(batch.Callers, a.TokenID)
+		}
+		a.claim.Caller = caller
+		batch.Claims = append(batch.Claims, a.claim)
+		sent = append(sent, a)
+	}
+	return batch, sent
+}
+
+// admitReply is the leader's answer to a batch.
+type admitReply struct {
+	_         struct{} `cbor:",toarray"`
+	Results   []fsm.ClaimResult
+	MaxSkewMs int64
+}
+
+// decide has a batch decided by whoever leads.
+func (n *Node) decide(ctx context.Context, batch fsm.AdmitBatch) (admitReply, error) {
+	var reply admitReply
+	err := n.onLeader(ctx, func(ctx context.Context, l *leadership) (err error) {
+		reply, err = n.decideHere(ctx, l, batch)
+		return err
+	}, func(ctx context.Context, leader string) error {
+		return n.call(ctx, leader, rpcAdmit, batch, &reply)
+	})
+	return reply, err
+}
+
+func (n *Node) serveAdmit(ctx context.Context, _ string, batch fsm.AdmitBatch) (admitReply, error) {
+	l := n.lead.Load()
+	if l == nil {
+		return admitReply{}, errNotLeader()
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
+	defer cancel()
+	return n.decideHere(ctx, l, batch)
+}
+
+// unit is one node's batch waiting at the leader.
+type unit struct {
+	batch fsm.AdmitBatch
+	ctx   context.Context
+	reply chan unitReply // buffered: the batch loop never waits for a reader
+}
+
+type unitReply struct {
+	reply admitReply
+	err   error
+}
+
+func (n *Node) decideHere(ctx context.Context, l *leadership, batch fsm.AdmitBatch) (admitReply, error) {
+	if err := l.usable(ctx); err != nil {
+		return admitReply{}, err
+	}
+	if len(batch.Claims) > fsm.MaxClaims || len(batch.Callers) > fsm.MaxCallers {
+		return admitReply{}, &client.Error{Code: client.CodeTooLarge, Detail: "a batch over its bounds"}
+	}
+	u := &unit{batch: batch, ctx: ctx, reply: make(chan unitReply, 1)}
+	l.units.put(u)
+	select {
+	case r := <-u.reply:
+		return r.reply, r.err
+	case <-l.over:
+	case <-ctx.Done():
+	}
+	select {
+	case r := <-u.reply: // it may have come at the same instant
+		return r.reply, r.err
+	default:
+	}
+	return admitReply{}, &client.Error{Code: client.CodeUnknownOutcome, RetryAfter: time.Second,
+		Detail: "no majority confirmed in time: it may or may not have been admitted, ask again with the same claim id"}
+}
+
+// batchLoop merges the batches of all nodes into one log entry at a time: one
+// fsync on each of a majority serves hundreds of requests.
+func (n *Node) batchLoop(ctx context.Context, l *leadership) {
+	var waiting []*unit
+	for {
+		if len(waiting) == 0 {
+			if waiting = l.units.take(ctx, maxUnits); waiting == nil {
+				return
+			}
+		}
+		var units []*unit
+		units, waiting = fill(waiting)
+		if len(units) == 0 {
+			continue
+		}
+		all, err := n.commitUnits(l, units)
+		for _, u := range units {
+			r := unitReply{err: err}
+			if err == nil {
+				r.reply = admitReply{Results: all.Results[:len(u.batch.Claims)], MaxSkewMs: all.MaxSkewMs}
+				all.Results = all.Results[len(u.batch.Claims):]
+			}
+			u.reply <- r
+		}
+	}
+}
+
+// maxUnits bounds what is looked at for one entry: more nodes than a cluster has.
+const maxUnits = 256
+
+// fill returns the units that fit one entry and those that wait for the next;
+// those whose callers are gone are left out.
+func fill(waiting []*unit) (now, later []*unit) {
+	claims, callers := 0, 0
+	for i, u := range waiting {
+		if u.ctx.Err() != nil {
+			continue
+		}
+		claims, callers = claims+len(u.batch.Claims), callers+len(u.batch.Callers)
+		if claims > fsm.MaxClaims || callers > fsm.MaxCallers {
+			return now, waiting[i:]
+		}
+		now = append(now, u)
+	}
+	return now, nil
+}
+
+// commitUnits proposes one entry for all units and waits for it.
+func (n *Node) commitUnits(l *leadership, units []*unit) (admitReply, error) {
+	var all fsm.AdmitBatch
+	for _, u := range units {
+		base := uint16(len(all.Callers))
+		all.Callers = append(all.Callers, u.batch.Callers...)
+		for _, c := range u.batch.Claims {
+			c.Caller += base
+			all.Claims = append(all.Claims, c)
+		}
+	}
+	cmd, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, all)
+	if err != nil {
+		return admitReply{}, &client.Error{Code: client.CodeInternal, Detail: err.Error()}
+	}
+	future, err := n.enqueue(l, cmd)
+	if err != nil {
+		return admitReply{}, err
+	}
+	if err := future.Error(); err != nil {
+		return admitReply{}, raftError(err)
+	}
+	res := future.Response().(fsm.Result)
+	if !res.OK() {
+		return admitReply{}, &client.Error{Code: client.CodeUnavailable, Detail: res.Detail, Reason: string(res.Code)}
+	}
+	var skew int64
+	n.machine.Read(func(s *fsm.State) { skew = s.Policy().MaxSkewMs })
+	return admitReply{Results: res.Claims, MaxSkewMs: skew}, nil
+}

@@ -1,0 +1,112 @@
+package node
+
+import (
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/edgecoder/edgecoder/crypto/keyfile"
+)
+
+// addressBook knows where coordinators listen: from gossip cards, which are
+// newest, from the replicated records, and from a file that survives restarts
+// (a cluster that was killed whole must find itself before any log entry can
+// be applied). Addresses are hints only: certificates decide who answers.
+type addressBook struct {
+	path string
+	log  *slog.Logger
+
+	mu       sync.Mutex
+	heard    map[string]peerAddress // from gossip
+	recorded map[string]peerAddress // from the replicated state, or the file
+}
+
+// peerAddress is where one coordinator listens.
+type peerAddress struct {
+	Name   string `json:"name"`
+	API    string `json:"api"`
+	Raft   string `json:"raft"`
+	Gossip string `json:"gossip"`
+}
+
+func openAddressBook(dir string, log *slog.Logger) *addressBook {
+	b := &addressBook{path: filepath.Join(dir, filePeers), log: log,
+		heard: map[string]peerAddress{}, recorded: map[string]peerAddress{}}
+	data, err := os.ReadFile(b.path)
+	if err == nil {
+		err = json.Unmarshal(data, &b.recorded)
+	}
+	if err != nil && !os.IsNotExist(err) {
+		log.Warn("the member file is unreadable, gossip will fill it again", "file", b.path, "error", err)
+		b.recorded = map[string]peerAddress{}
+	}
+	return b
+}
+
+// record replaces the replicated records and writes them to the file.
+func (b *addressBook) record(all map[string]peerAddress) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if maps.Equal(b.recorded, all) {
+		return
+	}
+	b.recorded = all
+	data, err := json.MarshalIndent(all, "", "  ")
+	if err == nil {
+		err = keyfile.WriteAtomic(b.path, data)
+	}
+	if err != nil {
+		b.log.Warn("cannot write the member file", "file", b.path, "error", err)
+	}
+}
+
+// hear notes what a trusted gossip card says.
+func (b *addressBook) hear(id string, a peerAddress) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.heard[id] = a
+}
+
+// get returns the best known addresses of a node.
+func (b *addressBook) get(id string) (peerAddress, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if a, ok := b.heard[id]; ok {
+		return a, true
+	}
+	a, ok := b.recorded[id]
+	return a, ok
+}
+
+// raftAddresses returns the addresses to try for a node, newest first.
+func (b *addressBook) raftAddresses(id string) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []string
+	for _, from := range []map[string]peerAddress{b.heard, b.recorded} {
+		if a, ok := from[id]; ok && !slices.Contains(out, a.Raft) {
+			out = append(out, a.Raft)
+		}
+	}
+	return out
+}
+
+// gossipSeeds returns every known gossip address but our own.
+func (b *addressBook) gossipSeeds(self string) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []string
+	for _, from := range []map[string]peerAddress{b.recorded, b.heard} {
+		for id, a := range from {
+			if id != self && !slices.Contains(out, a.Gossip) {
+				out = append(out, a.Gossip)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}

@@ -1,0 +1,137 @@
+package node
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const (
+	caLife   = 10 * 365 * 24 * time.Hour // rotated by the key schedule, not by its end
+	leafLife = 30 * 24 * time.Hour       // renewed at every start and every day
+	// leafBackdate lets a peer whose clock is behind accept a fresh certificate.
+	leafBackdate = 24 * time.Hour
+	// uriScheme is the scheme of the URI name that ties a certificate to one
+	// node of one cluster: edgecoder://<cluster id>/node/<node id>.
+	uriScheme = "edgecoder"
+)
+
+func newTLSKey() ([]byte, error) {
+	// P-256: every TLS client speaks it, Ed25519 certificates not everywhere.
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	return x509.MarshalPKCS8PrivateKey(key)
+}
+
+func parseSigner(pkcs8 []byte) (crypto.Signer, error) {
+	key, err := x509.ParsePKCS8PrivateKey(pkcs8)
+	if err != nil {
+		return nil, err
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, fmt.Errorf("key of type %T cannot sign", key)
+	}
+	return signer, nil
+}
+
+func serial() (*big.Int, error) { return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)) }
+
+// newCA makes the cluster CA: its certificate in DER and its key in PKCS#8.
+func newCA(clusterID string, now time.Time) (cert, key []byte, err error) {
+	if key, err = newTLSKey(); err != nil {
+		return nil, nil, err
+	}
+	signer, err := parseSigner(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	number, err := serial()
+	if err != nil {
+		return nil, nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: number, Subject: pkix.Name{CommonName: "EdgeCoder cluster " + clusterID},
+		NotBefore: now.Add(-leafBackdate), NotAfter: now.Add(caLife),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	cert, err = x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
+	return cert, key, err
+}
+
+// issueLeaf signs a node's certificate for its public key.
+func (id *identity) issueLeaf(nodeID string, public crypto.PublicKey, hosts []string, now time.Time) ([]byte, error) {
+	if len(id.CAKey) == 0 {
+		return nil, errors.New("this node does not hold the CA key: only coordinators sign certificates")
+	}
+	ca, err := x509.ParseCertificate(id.CACert)
+	if err != nil {
+		return nil, fmt.Errorf("CA certificate: %w", err)
+	}
+	signer, err := parseSigner(id.CAKey)
+	if err != nil {
+		return nil, fmt.Errorf("CA key: %w", err)
+	}
+	number, err := serial()
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: number, Subject: pkix.Name{CommonName: nodeID},
+		NotBefore: now.Add(-leafBackdate), NotAfter: now.Add(leafLife), BasicConstraintsValid: true,
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		URIs:        []*url.URL{{Scheme: uriScheme, Host: id.ClusterID, Path: "/node/" + nodeID}},
+		DNSNames:    []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	for _, h := range hosts {
+		if ip := net.ParseIP(h); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else if h != "" {
+			template.DNSNames = append(template.DNSNames, h)
+		}
+	}
+	return x509.CreateCertificate(rand.Reader, template, ca, public, signer)
+}
+
+// tlsCertificate joins leaf, CA and key for a handshake; the CA goes along so
+// that a joiner can compare it with the pin in its token.
+func (id *identity) tlsCertificate() (*tls.Certificate, error) {
+	signer, err := parseSigner(id.TLSKey)
+	if err != nil {
+		return nil, fmt.Errorf("TLS key of this node: %w", err)
+	}
+	leaf, err := x509.ParseCertificate(id.TLSCert)
+	if err != nil {
+		return nil, fmt.Errorf("TLS certificate of this node: %w", err)
+	}
+	return &tls.Certificate{Certificate: [][]byte{id.TLSCert, id.CACert}, PrivateKey: signer, Leaf: leaf}, nil
+}
+
+// peerName reads the cluster and node id that a certificate was issued for.
+func peerName(leaf *x509.Certificate) (clusterID, nodeID string, err error) {
+	for _, u := range leaf.URIs {
+		if id, ok := strings.CutPrefix(u.Path, "/node/"); ok && u.Scheme == uriScheme {
+			return u.Host, id, nil
+		}
+	}
+	return "", "", errors.New("the certificate names no EdgeCoder node")
+}
+
+func certPEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}

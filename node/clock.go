@@ -1,0 +1,169 @@
+package node
+
+import (
+	"context"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// Coordinators tell each other their wall time and health. A leader stamps
+// commands only while a majority of voters, itself included, agrees with its
+// clock (DESIGN.md "The clock").
+const (
+	// pingFresh is how long a report of a wall time counts.
+	pingFresh = 10 * time.Second
+	// maxPingRTT: a slower answer says too little about the clock behind it.
+	maxPingRTT = 2 * time.Second
+	// aliveFor is how long after its last sign of life a node counts as alive.
+	aliveFor = 10 * time.Second
+)
+
+type pingRequest struct {
+	WallMs int64 `cbor:"1,keyasint"`
+}
+
+type pingReply struct {
+	WallMs  int64  `cbor:"1,keyasint"`
+	Applied uint64 `cbor:"2,keyasint"`
+	Level   uint32 `cbor:"3,keyasint"`
+	Version string `cbor:"4,keyasint"`
+}
+
+// health is what the last good ping of a node told.
+type health struct {
+	at       time.Time // monotonic, when it answered
+	offsetMs int64     // its wall clock minus ours
+	applied  uint64
+}
+
+// peersHealth is the last word of each coordinator.
+type peersHealth struct {
+	mu   sync.Mutex
+	last map[string]health
+}
+
+func (p *peersHealth) get(id string) (health, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h, ok := p.last[id]
+	return h, ok
+}
+
+func (p *peersHealth) set(id string, h health) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last[id] = h
+}
+
+func (n *Node) servePing(_ context.Context, _ string, _ pingRequest) (pingReply, error) {
+	applied, _ := n.machine.Index()
+	return pingReply{WallMs: n.wallMs(), Applied: applied, Level: featureLevel, Version: n.cfg.Version}, nil
+}
+
+// pingLoop asks every other server of the configuration in turn, for ever.
+func (n *Node) pingLoop(ctx context.Context) {
+	for {
+		n.pingAll(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.pingNow:
+		case <-time.After(n.cfg.Timing.Ping):
+		}
+	}
+}
+
+func (n *Node) pingAll(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, s := range n.servers() {
+		if string(s.ID) != n.id.NodeID {
+			all.Go(func() { n.ping(ctx, string(s.ID)) })
+		}
+	}
+	all.Wait()
+}
+
+func (n *Node) ping(ctx context.Context, id string) {
+	ctx, cancel := context.WithTimeout(ctx, maxPingRTT)
+	defer cancel()
+	start, wall := time.Now(), n.wallMs()
+	var reply pingReply
+	if err := n.call(ctx, id, rpcPing, pingRequest{WallMs: wall}, &reply); err != nil {
+		return
+	}
+	rtt := time.Since(start)
+	n.health.set(id, health{at: time.Now(), applied: reply.Applied,
+		offsetMs: reply.WallMs - (wall + rtt.Milliseconds()/2)})
+}
+
+// servers returns the servers of raft's newest configuration.
+func (n *Node) servers() []raft.Server {
+	future := n.raft.GetConfiguration()
+	if future.Error() != nil {
+		return nil
+	}
+	return future.Configuration().Servers
+}
+
+func voters(servers []raft.Server) []string {
+	var out []string
+	for _, s := range servers {
+		if s.Suffrage == raft.Voter {
+			out = append(out, string(s.ID))
+		}
+	}
+	return out
+}
+
+// offsets returns the wall-clock offsets of voters that reported lately, our
+// own (zero) included if we vote.
+func (n *Node) offsets(ids []string) map[string]int64 {
+	out := map[string]int64{}
+	for _, id := range ids {
+		if id == n.id.NodeID {
+			out[id] = 0
+		} else if h, ok := n.health.get(id); ok && time.Since(h.at) < pingFresh {
+			out[id] = h.offsetMs
+		}
+	}
+	return out
+}
+
+// supporters counts the offsets close enough to one to support its stamps.
+func supporters(offsets map[string]int64, of int64) int {
+	count := 0
+	for _, o := range offsets {
+		if d := o - of; d >= -fsm.MaxClockSpreadMs && d <= fsm.MaxClockSpreadMs {
+			count++
+		}
+	}
+	return count
+}
+
+// medianOffset returns the median of the voters' clocks relative to ours.
+func medianOffset(offsets map[string]int64) int64 {
+	if len(offsets) == 0 {
+		return 0
+	}
+	all := make([]int64, 0, len(offsets))
+	for _, o := range offsets {
+		all = append(all, o)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i] < all[j] })
+	return all[len(all)/2]
+}
+
+// wallMs is this machine's wall clock, Unix milliseconds.
+func (n *Node) wallMs() int64 { return n.cfg.Now().UnixMilli() }
+
+// clockMs is the best local estimate of the cluster clock.
+func (n *Node) clockMs() int64 {
+	var clock int64
+	n.machine.Read(func(s *fsm.State) { clock = s.ClockMs() })
+	return max(clock, n.wallMs())
+}

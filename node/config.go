@@ -1,0 +1,103 @@
+// Package node assembles a coordinator: keys, TLS, raft and its stores,
+// gossip, the admission path, leader duties, join, and the API in front.
+package node
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// Config is what an operator decides about one coordinator.
+type Config struct {
+	DataDir    string // everything the node keeps; remembers its ids
+	Name       string // label of the node, unique in the cluster
+	APIAddr    string // host:port of the HTTPS API
+	GossipAddr string // host:port, TCP and UDP
+	RaftAddr   string // host:port of raft and forwarding; empty: shares APIAddr by ALPN
+
+	Bootstrap bool     // start a new cluster if DataDir is empty
+	Join      []string // gossip addresses of live members, asked if DataDir is empty
+	JoinToken string   // text of a coordinator or observer token
+
+	Passphrase []byte // of the key file in DataDir
+	Version    string // of the binary, shown in status
+	Timing     Timing
+	Log        *slog.Logger
+	Now        func() time.Time // wall clock; nil: time.Now
+}
+
+// Timing is a profile of timeouts; fields are not tuned one by one.
+type Timing struct {
+	Heartbeat   time.Duration // raft: follower waits this long for the leader
+	Election    time.Duration // raft: candidate waits this long for votes
+	LeaderLease time.Duration // raft: leader steps down after this long without a quorum
+	Commit      time.Duration // raft: idle append interval
+	Request     time.Duration // longest a write or admission waits for its decision
+	NoLeader    time.Duration // longest a request waits for a leader to appear
+	Tick        time.Duration // leader's clock tick when idle
+	Mark        time.Duration // digest mark
+	Ping        time.Duration // clock and health exchange between coordinators
+}
+
+// LocalTiming suits nodes on one machine or one network.
+func LocalTiming() Timing {
+	return Timing{
+		Heartbeat: time.Second, Election: time.Second, LeaderLease: 500 * time.Millisecond, Commit: 50 * time.Millisecond,
+		Request: 3 * time.Second, NoLeader: time.Second,
+		Tick: time.Second, Mark: 5 * time.Second, Ping: time.Second,
+	}
+}
+
+// DefaultConfig returns loopback addresses and the local profile.
+func DefaultConfig() Config {
+	return Config{
+		APIAddr: "127.0.0.1:4301", GossipAddr: "127.0.0.1:4401",
+		Timing: LocalTiming(), Log: slog.Default(), Version: "dev",
+	}
+}
+
+// minPassphrase is a floor against typing mistakes, not a measure of strength.
+const minPassphrase = 8
+
+// Validate reports all faults of the configuration together.
+func (c Config) Validate() error {
+	var faults []error
+	bad := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
+	if c.DataDir == "" {
+		bad("--data-dir is empty: name a directory for this node's state")
+	}
+	if err := crypto.CheckID(c.Name); err != nil {
+		bad("--name %q: %w", c.Name, err)
+	}
+	for _, a := range []struct{ flag, addr string }{{"--api-addr", c.APIAddr}, {"--gossip-addr", c.GossipAddr}, {"--raft-addr", c.RaftAddr}} {
+		if a.addr == "" && a.flag == "--raft-addr" {
+			continue
+		}
+		if host, port, err := net.SplitHostPort(a.addr); err != nil || host == "" || port == "" {
+			bad("%s %q: want host:port, such as 127.0.0.1:4301", a.flag, a.addr)
+		}
+	}
+	if len(c.Passphrase) < minPassphrase {
+		bad("the passphrase of the key file has %d bytes, at least %d: give --passphrase-file or EDGECODER_PASSPHRASE", len(c.Passphrase), minPassphrase)
+	}
+	if len(c.Join) > 0 && c.JoinToken == "" && !c.Bootstrap {
+		bad("--join without a join token: give --join-token-file or EDGECODER_JOIN_TOKEN (make one with `edgecoder token create --role coordinator`)")
+	}
+	if c.Timing.LeaderLease > c.Timing.Heartbeat {
+		bad("leader lease %s exceeds heartbeat %s: a deposed leader could think it leads", c.Timing.LeaderLease, c.Timing.Heartbeat)
+	}
+	return errors.Join(faults...)
+}
+
+// raftAddr is where raft and forwarding are reached.
+func (c Config) raftAddr() string {
+	if c.RaftAddr != "" {
+		return c.RaftAddr
+	}
+	return c.APIAddr
+}

@@ -1,0 +1,345 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/edgecoder/edgecoder/api"
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// Join: a new node dials a seed's gossip port, speaks TLS, checks the CA
+// against the pin in its token, and posts who it is. The seed proposes the
+// record under the token; once that is committed it answers with certificate,
+// pool key and addresses. The leader does the rest (alignMembers).
+
+const (
+	joinPath     = "/join"
+	maxJoinBytes = 64 << 10
+	joinLabel    = "join v1"
+)
+
+type joinRequest struct {
+	Token       string          `cbor:"1,keyasint"`
+	Coordinator fsm.Coordinator `cbor:"2,keyasint"`
+	TLSPublic   []byte          `cbor:"3,keyasint"` // PKIX of the TLS key
+	Proof       []byte          `cbor:"4,keyasint"` // by the signing key, over all of the above
+}
+
+func (r joinRequest) parts() ([][]byte, error) {
+	c, err := fsm.Encode(r.Coordinator)
+	return [][]byte{[]byte(r.Token), c, r.TLSPublic}, err
+}
+
+type joinReply struct {
+	ClusterID string                 `cbor:"1,keyasint"`
+	CACert    []byte                 `cbor:"2,keyasint"`
+	CAKey     []byte                 `cbor:"3,keyasint"` // to coordinators only
+	TLSCert   []byte                 `cbor:"4,keyasint"`
+	PoolKeys  [][]byte               `cbor:"5,keyasint"`
+	Members   map[string]peerAddress `cbor:"6,keyasint"`
+}
+
+// joinServer answers joiners; connections come from the gossip port.
+func (n *Node) joinServer() *http.Server {
+	routes := http.NewServeMux()
+	routes.HandleFunc("POST "+joinPath, func(w http.ResponseWriter, r *http.Request) {
+		reply, err := n.serveJoin(r)
+		if err != nil {
+			e := asAPIError(err)
+			n.log.Warn("join refused", "remote", r.RemoteAddr, "code", e.Code, "detail", e.Detail)
+			writeRPCError(w, e)
+			return
+		}
+		body, err := fsm.Encode(reply)
+		if err != nil {
+			writeRPCError(w, asAPIError(err))
+			return
+		}
+		_, _ = w.Write(body) // a joiner that missed it asks again: joins are idempotent
+	})
+	return &http.Server{Handler: routes, ReadTimeout: 10 * time.Second, WriteTimeout: 20 * time.Second,
+		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0)}
+}
+
+func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
+	data, err := io.ReadAll(io.LimitReader(r.Body, maxJoinBytes+1))
+	if err != nil || len(data) > maxJoinBytes {
+		return joinReply{}, &client.Error{Code: client.CodeTooLarge, Detail: "a join request has at most 64 KiB"}
+	}
+	var req joinRequest
+	if err := fsm.Decode(data, &req); err != nil {
+		return joinReply{}, &client.Error{Code: client.CodeInvalid, Detail: fmt.Sprintf("join request: %v", err)}
+	}
+	token, err := n.checkJoinToken(r.Context(), req)
+	if err != nil {
+		return joinReply{}, err
+	}
+	cmd, err := fsm.New(fsm.Actor{TokenID: token.ID}, fsm.CoordinatorJoin{Coordinator: req.Coordinator})
+	if err != nil {
+		return joinReply{}, err
+	}
+	res, err := n.Propose(r.Context(), cmd)
+	if err != nil {
+		return joinReply{}, err
+	}
+	if !res.OK() {
+		return joinReply{}, &client.Error{Code: string(res.Code), Field: res.Field, Detail: res.Detail}
+	}
+	return n.welcome(r.Context(), req)
+}
+
+// checkJoinToken compares the token's hash and the proof of possession before
+// anything is proposed; whether it is in force is asked again in Apply.
+func (n *Node) checkJoinToken(ctx context.Context, req joinRequest) (crypto.TokenText, error) {
+	token, err := crypto.ParseTokenText(req.Token)
+	if err != nil {
+		return token, &client.Error{Code: client.CodeUnauthorized, Detail: err.Error()}
+	}
+	if token.ClusterID != n.id.ClusterID {
+		return token, &client.Error{Code: client.CodeUnauthorized, Detail: fmt.Sprintf("the join token is of cluster %s, this is %s", token.ClusterID, n.id.ClusterID)}
+	}
+	var stored fsm.Token
+	var known bool
+	if _, err := n.Read(ctx, api.ReadOptions{Strong: true}, func(s *fsm.State) { stored, known = s.Token(token.ID) }); err != nil {
+		return token, err
+	}
+	if hash := token.Hash(); !known || !stored.Hash.Equal(hash) {
+		return token, &client.Error{Code: client.CodeUnauthorized, Detail: "the join token is unknown: make one with `edgecoder token create --role coordinator`"}
+	}
+	parts, err := req.parts()
+	if err != nil || !crypto.VerifyText(req.Coordinator.SigningKey, req.Proof, joinLabel, parts...) {
+		return token, &client.Error{Code: client.CodeInvalid, Field: "proof", Detail: "the joiner's proof of its signing key does not verify"}
+	}
+	return token, nil
+}
+
+// welcome hands a committed joiner what it needs.
+func (n *Node) welcome(ctx context.Context, req joinRequest) (joinReply, error) {
+	cert, err := n.certify(ctx, certifyRequest{NodeID: req.Coordinator.ID, TLSPublic: req.TLSPublic,
+		Hosts: hostsOf(req.Coordinator.API, req.Coordinator.Raft)})
+	if err != nil {
+		return joinReply{}, err
+	}
+	reply := joinReply{ClusterID: n.id.ClusterID, CACert: n.id.CACert, TLSCert: cert, PoolKeys: n.id.PoolKeys, Members: n.recordedAddresses()}
+	if req.Coordinator.Role == fsm.RoleCoordinator {
+		reply.CAKey = n.id.CAKey
+	}
+	return reply, nil
+}
+
+// completeJoin lets a wiped node take its old name: the dead id of that name
+// is removed in the same step, and only if it is dead.
+func (n *Node) completeJoin(cmd fsm.Command) (fsm.Command, error) {
+	body, err := fsm.BodyOf[fsm.CoordinatorJoin](cmd)
+	if err != nil {
+		return cmd, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
+	}
+	var old string
+	n.machine.Read(func(s *fsm.State) {
+		for _, c := range s.Coordinators() {
+			if c.Name == body.Coordinator.Name && c.ID != body.Coordinator.ID {
+				old = c.ID
+			}
+		}
+	})
+	if old == "" {
+		return cmd, nil
+	}
+	h, heard := n.health.get(old)
+	if old == n.id.NodeID || (heard && time.Since(h.at) < aliveFor) || time.Since(n.started) < aliveFor {
+		return cmd, &client.Error{Code: client.CodeConflict, Field: "name", Detail: fmt.Sprintf(
+			"the name %q belongs to node %s, which is alive or was heard of within %s: choose another name, or stop that node first", body.Coordinator.Name, old, aliveFor)}
+	}
+	body.ReplaceID = old
+	out, err := fsm.New(cmd.Actor, body)
+	out.Idem = cmd.Idem
+	return out, err
+}
+
+type certifyRequest struct {
+	NodeID    string   `cbor:"1,keyasint"`
+	TLSPublic []byte   `cbor:"2,keyasint"`
+	Hosts     []string `cbor:"3,keyasint"`
+}
+
+func (n *Node) serveCertify(_ context.Context, from string, req certifyRequest) ([]byte, error) {
+	if req.NodeID != from {
+		return nil, &client.Error{Code: client.CodeForbidden, Detail: "a node asks for its own certificate only"}
+	}
+	return n.sign(req)
+}
+
+// certify issues a certificate here, or on the leader if this node has no CA key.
+func (n *Node) certify(ctx context.Context, req certifyRequest) ([]byte, error) {
+	if len(n.id.CAKey) > 0 {
+		return n.sign(req)
+	}
+	_, leader := n.raft.LeaderWithID()
+	if leader == "" {
+		return nil, &client.Error{Code: client.CodeUnavailable, Reason: reasonNoLeader, Detail: "no leader to ask for a certificate"}
+	}
+	var cert []byte
+	err := n.call(ctx, string(leader), rpcCertify, req, &cert)
+	return cert, err
+}
+
+func (n *Node) sign(req certifyRequest) ([]byte, error) {
+	public, err := x509.ParsePKIXPublicKey(req.TLSPublic)
+	if err != nil {
+		return nil, &client.Error{Code: client.CodeInvalid, Field: "tls_public", Detail: err.Error()}
+	}
+	key, ok := public.(*ecdsa.PublicKey)
+	if !ok || len(req.Hosts) > 8 {
+		return nil, &client.Error{Code: client.CodeInvalid, Field: "tls_public", Detail: "want an ECDSA key and at most 8 hosts"}
+	}
+	return n.id.issueLeaf(req.NodeID, key, req.Hosts, time.Now())
+}
+
+func hostsOf(addresses ...string) []string {
+	var out []string
+	for _, a := range addresses {
+		if host, _, err := net.SplitHostPort(a); err == nil && !slices.Contains(out, host) {
+			out = append(out, host)
+		}
+	}
+	return out
+}
+
+// join asks the seeds in turn until one takes this node in, for as long as ctx lasts.
+func join(ctx context.Context, cfg Config, id *identity) (*joinReply, error) {
+	token, err := crypto.ParseTokenText(cfg.JoinToken)
+	if err != nil {
+		return nil, fmt.Errorf("join token: %w", err)
+	}
+	if token.Pin == "" {
+		return nil, errors.New("join token: it pins no CA, so it is no join token")
+	}
+	req, err := newJoinRequest(cfg, id, token)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		var failed error
+		for _, seed := range cfg.Join {
+			reply, err := joinAt(ctx, seed, token, req)
+			if err == nil {
+				return reply, nil
+			}
+			failed = fmt.Errorf("join at %s: %w", seed, err)
+			if e := (*client.Error)(nil); errors.As(err, &e) && client.RetryOf(e.Code) == client.RetryNo {
+				return nil, failed
+			}
+		}
+		cfg.Log.Warn("not joined yet, trying again", "error", failed)
+		if !pause(ctx, time.Second) {
+			return nil, failed
+		}
+	}
+}
+
+func newJoinRequest(cfg Config, id *identity, token crypto.TokenText) (joinRequest, error) {
+	encryption, err := id.encryptionPublic()
+	if err != nil {
+		return joinRequest{}, err
+	}
+	public, err := tlsPublic(id.TLSKey)
+	if err != nil {
+		return joinRequest{}, err
+	}
+	req := joinRequest{Token: token.String(), TLSPublic: public, Coordinator: fsm.Coordinator{
+		ID: id.NodeID, Name: cfg.Name, Role: fsm.Role(token.Role), SigningKey: id.publicKey(), EncryptionKey: encryption,
+		API: cfg.APIAddr, Raft: cfg.raftAddr(), Gossip: cfg.GossipAddr, Level: featureLevel, Version: cfg.Version}}
+	parts, err := req.parts()
+	req.Proof = crypto.SignText(id.signingKey(), joinLabel, parts...)
+	return req, err
+}
+
+func tlsPublic(pkcs8 []byte) ([]byte, error) {
+	signer, err := parseSigner(pkcs8)
+	if err != nil {
+		return nil, err
+	}
+	return x509.MarshalPKIXPublicKey(signer.Public())
+}
+
+func joinAt(ctx context.Context, seed string, token crypto.TokenText, req joinRequest) (*joinReply, error) {
+	body, err := fsm.Encode(req)
+	if err != nil {
+		return nil, err
+	}
+	c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			d := &tls.Dialer{Config: joinDial(token), NetDialer: &net.Dialer{Timeout: 5 * time.Second}}
+			return d.DialContext(ctx, "tcp", seed)
+		}, DisableKeepAlives: true}}
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+seed+joinPath, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.Do(post)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxJoinBytes))
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		var p client.Problem
+		if json.Unmarshal(data, &p) != nil {
+			return nil, fmt.Errorf("status %d", resp.StatusCode)
+		}
+		return nil, p.Error()
+	}
+	var reply joinReply
+	if err := fsm.Decode(data, &reply); err != nil {
+		return nil, fmt.Errorf("the seed's answer does not parse: %w", err)
+	}
+	if crypto.Sum(reply.CACert).String() != token.Pin || reply.ClusterID != token.ClusterID {
+		return nil, errors.New("the seed's answer is not of the cluster in the join token")
+	}
+	return &reply, nil
+}
+
+// answersAlready tells whether a seed speaks for an existing cluster, so that
+// --bootstrap never makes a second one beside it.
+func answersAlready(ctx context.Context, seeds []string) error {
+	for _, seed := range seeds {
+		var cluster string
+		probe := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{protoJoin}, InsecureSkipVerify: true, // only asks who is there
+			VerifyConnection: func(s tls.ConnectionState) (err error) {
+				cluster, _, err = peerName(s.PeerCertificates[0])
+				return err
+			}}
+		d := &tls.Dialer{Config: probe, NetDialer: &net.Dialer{Timeout: 2 * time.Second}}
+		if conn, err := d.DialContext(ctx, "tcp", seed); err == nil {
+			_ = conn.Close()
+			return fmt.Errorf("--bootstrap refused: %s answers for the existing cluster %s: join it with a token instead", seed, cluster)
+		}
+	}
+	return nil
+}
+
+// newPoolKey makes a gossip pool key.
+func newPoolKey() ([]byte, error) {
+	key := make([]byte, 32)
+	_, err := rand.Read(key)
+	return key, err
+}

@@ -1,0 +1,264 @@
+package node
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// leadership is one term of leading. It is made when raft elects this node and
+// dropped when it is deposed; whoever holds a stale one gets not_leader.
+type leadership struct {
+	term    uint64
+	ready   chan struct{}   // closed once the first tick of the term is applied
+	over    <-chan struct{} // closed when leadership ended
+	end     context.CancelFunc
+	clockOK atomic.Bool // a majority of voters agrees with our wall clock; kept by the duties loop
+	chain   linker
+	units   *intake[*unit] // batches that wait for an entry
+}
+
+// usable waits until the leader may answer.
+func (l *leadership) usable(ctx context.Context) error {
+	select {
+	case <-l.ready:
+		return nil
+	default:
+	}
+	select {
+	case <-l.ready:
+		return nil
+	case <-l.over:
+		return errNotLeader()
+	case <-ctx.Done():
+		if !l.clockOK.Load() {
+			return errClock()
+		}
+		return &client.Error{Code: client.CodeUnavailable, Reason: reasonNoLeader, RetryAfter: time.Second,
+			Detail: "the new leader is not ready yet"}
+	}
+}
+
+// watchLeadership follows raft's notices for ever; raft blocks on the channel,
+// so nothing here may wait.
+func (n *Node) watchLeadership(ctx context.Context, notices <-chan bool) {
+	defer n.depose()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case leads := <-notices:
+			n.depose()
+			if leads {
+				n.accede(ctx)
+			}
+		}
+	}
+}
+
+func (n *Node) accede(ctx context.Context) {
+	l := &leadership{term: n.raft.CurrentTerm(), ready: make(chan struct{}), units: newIntake[*unit]()}
+	ctx, l.end = context.WithCancel(ctx)
+	l.over = ctx.Done()
+	n.lead.Store(l)
+	n.loops.Go(func() { n.duties(ctx, l) })
+	n.loops.Go(func() { n.batchLoop(ctx, l) })
+}
+
+func (n *Node) depose() {
+	if l := n.lead.Swap(nil); l != nil {
+		l.end()
+	}
+}
+
+// duties does the duties of one term: clock, first tick, ticks, marks, members.
+func (n *Node) duties(ctx context.Context, l *leadership) {
+	n.log.Info("leading", "term", l.term)
+	defer n.log.Info("leading ended", "term", l.term)
+	often := time.NewTicker(dutyInterval)
+	defer often.Stop()
+	n.askClocks()
+	var lastMark time.Time
+	for {
+		n.judgeClock(ctx, l)
+		if n.opened(ctx, l) {
+			if time.Since(lastMark) >= n.cfg.Timing.Mark {
+				n.tick(ctx, l, fsm.Tick{Term: l.term, Mark: true})
+				lastMark = time.Now()
+			} else if n.idle(n.cfg.Timing.Tick) {
+				n.tick(ctx, l, fsm.Tick{Term: l.term})
+			}
+			n.alignMembers(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-often.C:
+		case <-n.membersChanged:
+		}
+	}
+}
+
+// dutyInterval is how often the leader looks after its duties.
+const dutyInterval = 100 * time.Millisecond
+
+// askClocks has the ping loop run at once.
+func (n *Node) askClocks() {
+	select {
+	case n.pingNow <- struct{}{}:
+	default:
+	}
+}
+
+// judgeClock decides whether this leader may stamp, and hands over when it may
+// not but another voter could.
+func (n *Node) judgeClock(ctx context.Context, l *leadership) {
+	ids := voters(n.servers())
+	offsets := n.offsets(ids)
+	ok := supporters(offsets, 0) > len(ids)/2
+	if was := l.clockOK.Swap(ok); was && !ok {
+		n.log.Warn("wall clock agrees with no majority of voters: not stamping", "offsets_ms", offsets)
+	}
+	if ok || len(offsets) <= len(ids)/2 {
+		return // fine, or too few reports to judge anybody
+	}
+	for id, o := range offsets {
+		if id != n.id.NodeID && supporters(offsets, o) > len(ids)/2 {
+			n.log.Warn("handing leadership to a voter whose clock agrees with a majority", "to", id, "ahead_ms", -medianOffset(offsets))
+			n.handOver(ctx, id)
+			return
+		}
+	}
+}
+
+func (n *Node) handOver(ctx context.Context, id string) {
+	future := n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id))
+	if err := future.Error(); err != nil {
+		n.log.Warn("leadership transfer failed", "to", id, "error", err)
+		pause(ctx, time.Second)
+	}
+}
+
+// opened makes sure that the term's first tick is applied, and with it
+// everything of earlier terms; only then does this leader answer anybody.
+func (n *Node) opened(ctx context.Context, l *leadership) bool {
+	select {
+	case <-l.ready:
+		return true
+	default:
+	}
+	if !l.clockOK.Load() || !n.ensureGenesis(ctx, l) {
+		return false
+	}
+	first := fsm.Tick{Term: l.term}
+	ids := voters(n.servers())
+	first.Voters = len(ids)
+	now := n.wallMs()
+	for id, o := range n.offsets(ids) {
+		first.Walls = append(first.Walls, fsm.VoterWall{NodeID: id, WallMs: now + o})
+	}
+	if !n.tick(ctx, l, first) {
+		return false
+	}
+	close(l.ready)
+	return true
+}
+
+// tick proposes a tick and tells whether it was applied.
+func (n *Node) tick(ctx context.Context, l *leadership, t fsm.Tick) bool {
+	cmd, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, t)
+	if err != nil {
+		n.log.Error("cannot make a tick", "error", err)
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
+	defer cancel()
+	future, err := n.enqueue(l, cmd)
+	if err != nil {
+		return false
+	}
+	res, err := await(ctx, future)
+	if err != nil || !res.OK() {
+		n.log.Warn("a tick was not applied", "error", err, "code", res.Code, "detail", res.Detail)
+		return false
+	}
+	return true
+}
+
+// idle tells whether nothing was applied for so long.
+func (n *Node) idle(d time.Duration) bool {
+	return time.Since(time.Unix(0, n.lastApplied.Load())) >= d
+}
+
+// alignMembers makes raft's configuration follow the replicated records, one
+// change at a time: removed ids leave first, new ids come in without a vote,
+// and a coordinator that caught up and stayed healthy gets one.
+func (n *Node) alignMembers(ctx context.Context) {
+	var known []fsm.Coordinator
+	removed := map[string]bool{}
+	n.machine.Read(func(s *fsm.State) {
+		known = s.Coordinators()
+		for _, r := range s.Removed() {
+			removed[r.ID] = true
+		}
+	})
+	servers := n.servers()
+	suffrage := map[string]raft.ServerSuffrage{}
+	for _, s := range servers {
+		suffrage[string(s.ID)] = s.Suffrage
+		if removed[string(s.ID)] {
+			n.removeServer(ctx, string(s.ID), servers)
+			return
+		}
+	}
+	for _, c := range known {
+		id, addr := raft.ServerID(c.ID), raft.ServerAddress(c.ID)
+		switch vote, in := suffrage[c.ID]; {
+		case !in:
+			n.logMember("adding as non-voter", c.ID, n.raft.AddNonvoter(id, addr, 0, n.cfg.Timing.Request).Error())
+			return
+		case vote == raft.Nonvoter && c.Role == fsm.RoleCoordinator && n.caughtUp(c.ID):
+			n.logMember("promoting to voter", c.ID, n.raft.AddVoter(id, addr, 0, n.cfg.Timing.Request).Error())
+			return
+		}
+	}
+}
+
+// removeServer takes a removed id out of the configuration; a leader that was
+// removed hands over first, so that nobody is left leaderless.
+func (n *Node) removeServer(ctx context.Context, id string, servers []raft.Server) {
+	if id == n.id.NodeID {
+		for _, v := range voters(servers) {
+			if v != id {
+				n.handOver(ctx, v)
+				return
+			}
+		}
+		return
+	}
+	n.logMember("removing", id, n.raft.RemoveServer(raft.ServerID(id), 0, n.cfg.Timing.Request).Error())
+}
+
+func (n *Node) logMember(what, id string, err error) {
+	if err != nil {
+		n.log.Warn("membership: "+what, "node", id, "error", err)
+		return
+	}
+	n.log.Info("membership: "+what, "node", id)
+	n.askClocks()
+}
+
+// maxLag is how many entries a non-voter may be behind and still be promoted.
+const maxLag = 256
+
+// caughtUp tells whether a node answered lately and has applied nearly all.
+func (n *Node) caughtUp(id string) bool {
+	h, ok := n.health.get(id)
+	applied, _ := n.machine.Index()
+	return ok && time.Since(h.at) < 2*n.cfg.Timing.Ping+time.Second && h.applied > 0 && h.applied+maxLag >= applied
+}

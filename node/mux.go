@@ -1,0 +1,160 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// handshakeTime bounds a TLS handshake, so that silent connections cost a
+	// goroutine for seconds only.
+	handshakeTime = 5 * time.Second
+	// maxHandshakes bounds concurrent handshakes of one listener.
+	maxHandshakes = 256
+)
+
+// mux accepts TLS connections on one listener and hands each to the service
+// that its ALPN protocol names.
+type mux struct {
+	inner  net.Listener
+	config *tls.Config
+	routes map[string]*muxListener // fixed before serve
+	log    *slog.Logger
+	slots  chan struct{}
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newMux(inner net.Listener, config *tls.Config, log *slog.Logger) *mux {
+	return &mux{inner: inner, config: config, routes: map[string]*muxListener{}, log: log,
+		slots: make(chan struct{}, maxHandshakes), closed: make(chan struct{})}
+}
+
+// listen returns a listener of the connections that speak one of the
+// protocols; "" stands for a client without ALPN.
+func (m *mux) listen(protocols ...string) net.Listener {
+	l := &muxListener{mux: m, conns: make(chan net.Conn), closed: make(chan struct{})}
+	for _, p := range protocols {
+		m.routes[p] = l
+	}
+	return l
+}
+
+// serve accepts until the listener is closed.
+func (m *mux) serve() {
+	defer m.close()
+	for {
+		conn, err := m.inner.Accept()
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			select { // out of file descriptors, most likely: breathe, then go on
+			case <-m.closed:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+			continue
+		}
+		select {
+		case m.slots <- struct{}{}:
+			go m.handshake(conn)
+		default:
+			_ = conn.Close() // overload: refuse early and cheaply
+		}
+	}
+}
+
+func (m *mux) handshake(raw net.Conn) {
+	conn := tls.Server(raw, m.config)
+	_ = raw.SetDeadline(time.Now().Add(handshakeTime))
+	err := conn.Handshake()
+	<-m.slots
+	if err != nil {
+		m.log.Debug("TLS handshake failed", "remote", raw.RemoteAddr(), "error", err)
+		_ = raw.Close()
+		return
+	}
+	_ = raw.SetDeadline(time.Time{})
+	state := conn.ConnectionState()
+	l := m.routes[state.NegotiatedProtocol]
+	switch {
+	case l == nil:
+		_ = conn.Close()
+	case len(state.PeerCertificates) > 0:
+		_, id, _ := peerName(state.PeerCertificates[0]) // the handshake has verified that it names a node
+		l.hand(&peerConn{Conn: conn, nodeID: id})
+	default:
+		l.hand(conn)
+	}
+}
+
+// peerConn is a connection of a coordinator. It hides that it is TLS from
+// net/http, which would close a connection whose ALPN protocol it does not know.
+type peerConn struct {
+	net.Conn
+	nodeID string
+}
+
+type peerKey struct{}
+
+// withPeer is an http.Server.ConnContext that notes who calls.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	if p, ok := c.(*peerConn); ok {
+		return context.WithValue(ctx, peerKey{}, p.nodeID)
+	}
+	return ctx
+}
+
+// peerOf returns the node id of the caller, or "".
+func peerOf(ctx context.Context) string {
+	id, _ := ctx.Value(peerKey{}).(string)
+	return id
+}
+
+func (m *mux) close() {
+	m.once.Do(func() {
+		close(m.closed)
+		_ = m.inner.Close()
+	})
+}
+
+// muxListener is one service's share of a mux.
+type muxListener struct {
+	mux    *mux
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *muxListener) hand(c net.Conn) {
+	select {
+	case l.conns <- c:
+	case <-l.closed:
+		_ = c.Close()
+	case <-l.mux.closed:
+		_ = c.Close()
+	}
+}
+
+func (l *muxListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+	case <-l.mux.closed:
+	}
+	return nil, net.ErrClosed
+}
+
+func (l *muxListener) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}
+
+func (l *muxListener) Addr() net.Addr { return l.mux.inner.Addr() }

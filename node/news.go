@@ -1,0 +1,235 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/gossip"
+)
+
+// Gossip tells who is here and how long each member's chain is. It never
+// grants: a card only counts if its key is enrolled, and a head only says
+// where to look.
+
+const headLabel = "chain head v1"
+
+// chainHead is the signed statement of how far a member's replica is.
+type chainHead struct {
+	_         struct{} `cbor:",toarray"`
+	Epoch     uint64
+	Size      uint64
+	Head      string
+	Index     uint64
+	Signature []byte
+}
+
+func (h chainHead) parts(clusterID, nodeID string) [][]byte {
+	return [][]byte{[]byte(clusterID), []byte(nodeID), fmt.Appendf(nil, "%d %d %d", h.Epoch, h.Size, h.Index), []byte(h.Head)}
+}
+
+func parseHead(data []byte) (chainHead, error) {
+	var h chainHead
+	if len(data) == 0 {
+		return h, errors.New("no head")
+	}
+	err := fsm.Decode(data, &h)
+	return h, err
+}
+
+// startGossip makes the card and joins the pool.
+func (n *Node) startGossip() error {
+	card, err := n.card()
+	if err != nil {
+		return err
+	}
+	n.pool, err = gossip.Start(gossip.Config{
+		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, PoolKeys: n.id.PoolKeys,
+		Seeds:    func() []string { return n.book.gossipSeeds(n.id.NodeID) },
+		OnStream: n.joins.Deliver, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
+	})
+	return err
+}
+
+func (n *Node) card() (gossip.Card, error) {
+	card := gossip.Card{ClusterID: n.id.ClusterID, NodeID: n.id.NodeID, Name: n.cfg.Name, Role: string(n.id.Role),
+		API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, IssuedMs: time.Now().UnixMilli()}
+	err := card.Sign(n.id.signingKey())
+	return card, err
+}
+
+// trustCard tells whether a card's key is the enrolled one of its node, and
+// notes its addresses if so.
+func (n *Node) trustCard(c gossip.Card) bool {
+	var known bool
+	n.machine.Read(func(s *fsm.State) {
+		enrolled, ok := s.Coordinator(c.NodeID)
+		known = ok && enrolled.SigningKey == c.Key
+	})
+	if known {
+		n.book.hear(c.NodeID, peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip})
+	}
+	return known
+}
+
+// acceptHead keeps a member's head if it is signed by its enrolled key.
+func (n *Node) acceptHead(from string, data []byte) bool {
+	h, err := parseHead(data)
+	if err != nil {
+		return false
+	}
+	var key crypto.PublicKey
+	var known bool
+	n.machine.Read(func(s *fsm.State) {
+		var c fsm.Coordinator
+		c, known = s.Coordinator(from)
+		key = c.SigningKey
+	})
+	return known && crypto.VerifyText(key, h.Signature, headLabel, h.parts(n.id.ClusterID, from)...)
+}
+
+// newsLoop follows the state: it announces a new head, writes down new member
+// addresses, and lets gossip look again at whom to trust.
+func (n *Node) newsLoop(ctx context.Context) {
+	var announced uint64
+	for {
+		h := chainHead{}
+		n.machine.Read(func(s *fsm.State) {
+			h.Head, h.Size = s.Chain()
+			h.Epoch, h.Index = s.Meta().Epoch, s.Index()
+		})
+		if h.Epoch > 0 && h.Size+1 != announced {
+			h.Signature = crypto.SignText(n.id.signingKey(), headLabel, h.parts(n.id.ClusterID, n.id.NodeID)...)
+			data, err := fsm.Encode(h)
+			if err == nil {
+				err = n.pool.SetHead(data)
+			}
+			if err != nil {
+				n.log.Warn("cannot announce the chain's head", "error", err)
+			}
+			announced = h.Size + 1
+		}
+		if n.membersMoved.Swap(false) {
+			n.book.record(n.recordedAddresses())
+			n.pool.Recheck()
+			n.describeSelf(ctx)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.news:
+		}
+	}
+}
+
+func (n *Node) recordedAddresses() map[string]peerAddress {
+	out := map[string]peerAddress{}
+	n.machine.Read(func(s *fsm.State) {
+		for _, c := range s.Coordinators() {
+			out[c.ID] = peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip}
+		}
+	})
+	return out
+}
+
+// describeSelf brings the replicated record of this node up to date after its
+// addresses or its binary changed.
+func (n *Node) describeSelf(ctx context.Context) {
+	var mine fsm.Coordinator
+	var known bool
+	n.machine.Read(func(s *fsm.State) { mine, known = s.Coordinator(n.id.NodeID) })
+	want := fsm.CoordinatorUpdate{ID: n.id.NodeID, API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr,
+		Level: featureLevel, Version: n.cfg.Version}
+	have := fsm.CoordinatorUpdate{ID: mine.ID, API: mine.API, Raft: mine.Raft, Gossip: mine.Gossip, Level: mine.Level, Version: mine.Version}
+	if !known || have == want {
+		return
+	}
+	cmd, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, want)
+	if err != nil {
+		return
+	}
+	n.loops.Go(func() {
+		for {
+			res, err := n.Propose(ctx, cmd)
+			if err == nil {
+				if !res.OK() {
+					n.log.Warn("the cluster refused this node's new description", "code", res.Code, "detail", res.Detail)
+				}
+				return
+			}
+			if !pause(ctx, 2*time.Second) {
+				return
+			}
+		}
+	})
+}
+
+// ensureGenesis starts the cluster if this node was told to and has not yet.
+func (n *Node) ensureGenesis(ctx context.Context, l *leadership) bool {
+	var exists bool
+	n.machine.Read(func(s *fsm.State) { exists = s.Meta().ClusterID != "" })
+	if exists {
+		return true
+	}
+	if !n.id.Bootstrap {
+		n.log.Error("this node leads a cluster without genesis but did not bootstrap it")
+		return false
+	}
+	// Entries of an earlier run may be committed and not yet applied here.
+	if err := n.raft.Barrier(n.cfg.Timing.Request).Error(); err != nil {
+		return false
+	}
+	n.machine.Read(func(s *fsm.State) { exists = s.Meta().ClusterID != "" })
+	if exists {
+		return true
+	}
+	return n.genesis(ctx, l)
+}
+
+func (n *Node) genesis(ctx context.Context, l *leadership) bool {
+	token, err := crypto.NewTokenText(rand.Reader, n.id.ClusterID, string(fsm.RoleAdmin), "")
+	if err != nil {
+		n.log.Error("cannot make the admin token", "error", err)
+		return false
+	}
+	encryption, err := n.id.encryptionPublic()
+	if err != nil {
+		n.log.Error("cannot read own keys", "error", err)
+		return false
+	}
+	cmd, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, fsm.Genesis{
+		ClusterID: n.id.ClusterID, CACert: n.id.CACert, Level: featureLevel,
+		AdminToken: fsm.TokenCreate{ID: token.ID, Hash: token.Hash(), Role: fsm.RoleAdmin, Uses: -1, Label: "bootstrap"},
+		Coordinator: fsm.Coordinator{ID: n.id.NodeID, Name: n.cfg.Name, Role: fsm.RoleCoordinator, SigningKey: n.id.publicKey(),
+			EncryptionKey: encryption, API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, Level: featureLevel, Version: n.cfg.Version},
+	})
+	if err != nil {
+		n.log.Error("cannot make the genesis", "error", err)
+		return false
+	}
+	future, err := n.enqueue(l, cmd)
+	if err != nil {
+		return false
+	}
+	res, err := await(ctx, future)
+	if err != nil || !res.OK() {
+		n.log.Error("genesis was refused", "error", err, "code", res.Code, "detail", res.Detail)
+		return false
+	}
+	n.firstToken.Store(&token)
+	close(n.bootstrapped)
+	return true
+}
+
+// FirstAdminToken returns the text of the admin token, in the one process that
+// bootstrapped the cluster; the cluster itself keeps only its hash.
+func (n *Node) FirstAdminToken() string {
+	if t := n.firstToken.Load(); t != nil {
+		return t.String()
+	}
+	return ""
+}

@@ -1,0 +1,231 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/gossip"
+)
+
+// featureLevel is the highest feature level that this binary supports.
+const featureLevel = 1
+
+// Node is a running coordinator.
+type Node struct {
+	cfg     Config
+	log     *slog.Logger
+	id      *identity
+	creds   *credentials
+	book    *addressBook
+	machine *fsm.Machine
+	raft    *raft.Raft
+	pool    *gossip.Pool
+	rpc     *http.Client
+	admit   *admitter
+	reads   *readIndexer
+	health  peersHealth
+	started time.Time
+
+	lead         atomic.Pointer[leadership]
+	lastApplied  atomic.Int64 // wall nanoseconds of the last applied command
+	membersMoved atomic.Bool  // coordinators changed since newsLoop last looked
+	firstToken   atomic.Pointer[crypto.TokenText]
+	bootstrapped chan struct{} // closed once genesis was made by this process
+
+	proposals      chan struct{} // slots of proposals in flight
+	pingNow        chan struct{}
+	news           chan struct{}
+	membersChanged chan struct{}
+
+	movedMu sync.Mutex
+	moved   chan struct{} // closed and replaced when raft's leader changes; guarded by movedMu
+
+	joins   *gossip.StreamListener
+	loops   sync.WaitGroup
+	cancel  context.CancelFunc
+	face    face
+	engine  engine
+	unlock  func() error
+	stop    sync.Once
+	stopErr error // of the shutdown; set before done is closed
+	done    chan struct{}
+}
+
+// Start brings a coordinator up: from its data directory if it has one, else
+// by bootstrap or by joining. It returns when its listeners answer and raft
+// runs; use Ready to learn when it can serve.
+func Start(ctx context.Context, cfg Config) (*Node, error) {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	unlock, err := lockDir(cfg.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{
+		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(),
+		health: peersHealth{last: map[string]health{}}, proposals: make(chan struct{}, maxProposals),
+		bootstrapped: make(chan struct{}), pingNow: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), done: make(chan struct{}), unlock: unlock,
+	}
+	if err := n.start(ctx); err != nil {
+		_ = n.shutdown() // the start's own error is the one to report
+		return nil, err
+	}
+	return n, nil
+}
+
+func (n *Node) start(ctx context.Context) (err error) {
+	n.book = openAddressBook(n.cfg.DataDir, n.log)
+	if n.id, err = n.obtainIdentity(ctx); err != nil {
+		return err
+	}
+	if n.creds, err = newCredentials(n.id, n.isRemoved); err != nil {
+		return err
+	}
+	if err := n.id.writeCA(n.cfg.DataDir); err != nil {
+		return err
+	}
+	if err := n.renewCertificate(ctx); err != nil {
+		n.log.Warn("certificate not renewed at start", "error", err)
+	}
+	dialer := &peerDialer{book: n.book, creds: n.creds}
+	n.rpc = newRPCClient(dialer)
+	n.reads = &readIndexer{fetch: n.readPoint, limit: n.cfg.Timing.Request}
+	n.machine = fsm.NewMachine(fsm.NewMemoryHistory(), n.observe)
+
+	run, cancel := context.WithCancel(context.Background())
+	n.cancel = cancel
+	sockets, err := n.listen()
+	if err != nil {
+		return err
+	}
+	if err := n.startRaft(run, sockets.raft, dialer); err != nil {
+		return err
+	}
+	if err := n.startGossip(); err != nil {
+		return err
+	}
+	n.serve(sockets)
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop} {
+		n.loops.Go(func() { loop(run) })
+	}
+	return n.awaitBootstrap(ctx)
+}
+
+// awaitBootstrap waits for the genesis that this process is to make, so that
+// its admin token can be shown.
+func (n *Node) awaitBootstrap(ctx context.Context) error {
+	if !n.id.Bootstrap || n.hasGenesis() {
+		return nil
+	}
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-n.bootstrapped:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C: // a restart replays its genesis from the log, or others lead
+			if n.hasGenesis() || n.hasPeers() {
+				return nil
+			}
+		}
+	}
+}
+
+func (n *Node) hasGenesis() (yes bool) {
+	n.machine.Read(func(s *fsm.State) { yes = s.Meta().ClusterID != "" })
+	return yes
+}
+
+func (n *Node) hasPeers() bool { return len(n.servers()) > 1 }
+
+// observe is called in raft's apply loop; it must not block.
+func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
+	n.lastApplied.Store(time.Now().UnixNano())
+	switch kind {
+	case fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove:
+		n.membersMoved.Store(true)
+		ring(n.membersChanged)
+	case fsm.KindBlacklistAppend:
+	default:
+		return
+	}
+	ring(n.news)
+}
+
+func ring(bell chan struct{}) {
+	select {
+	case bell <- struct{}{}:
+	default:
+	}
+}
+
+func (n *Node) isRemoved(id string) (yes bool) {
+	n.machine.Read(func(s *fsm.State) { yes = s.IsRemoved(id) })
+	return yes
+}
+
+// Stop shuts down in order: hand over leadership, stop the API, leave gossip,
+// stop the loops, stop raft, close files.
+func (n *Node) Stop(ctx context.Context) error {
+	if n.lead.Load() != nil && n.hasPeers() {
+		handed := make(chan error, 1)
+		go func() { handed <- n.raft.LeadershipTransfer().Error() }()
+		select {
+		case err := <-handed:
+			if err != nil {
+				n.log.Warn("leadership was not handed over before stopping", "error", err)
+			}
+		case <-ctx.Done():
+		}
+	}
+	return n.shutdown()
+}
+
+// shutdown stops whatever was started, in order.
+func (n *Node) shutdown() error {
+	n.stop.Do(func() {
+		n.endFace()
+		if n.pool != nil {
+			_ = n.pool.Leave(leaveTime) // best effort: the others notice anyway
+			_ = n.pool.Shutdown()
+		}
+		if n.cancel != nil {
+			n.cancel()
+		}
+		n.stopErr = errors.Join(n.endRaft(), n.unlock())
+		n.loops.Wait()
+		close(n.done)
+	})
+	return n.stopErr
+}
+
+// leaveTime is how long a stopping node waits for its farewell to spread.
+const leaveTime = time.Second
+
+// Done is closed when the node has stopped.
+func (n *Node) Done() <-chan struct{} { return n.done }
+
+// Err tells how the shutdown went, once Done is closed.
+func (n *Node) Err() error {
+	<-n.done
+	return n.stopErr
+}

@@ -1,0 +1,100 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// obtainIdentity reads who this node is, or makes it by bootstrap or join.
+func (n *Node) obtainIdentity(ctx context.Context) (*identity, error) {
+	id, err := loadIdentity(n.cfg.DataDir, n.cfg.Passphrase)
+	if id != nil || err != nil {
+		return id, err
+	}
+	if _, err := os.Stat(filepath.Join(n.cfg.DataDir, fileRaft)); err == nil {
+		return nil, fmt.Errorf("%s holds a raft log but no %s: restore the key file, or move the directory away and join again with a new token", n.cfg.DataDir, fileKeys)
+	}
+	switch {
+	case n.cfg.Bootstrap:
+		id, err = n.bootstrapIdentity(ctx)
+	case len(n.cfg.Join) > 0:
+		id, err = n.joinIdentity(ctx)
+	default:
+		return nil, fmt.Errorf("%s is empty: give --bootstrap to start a new cluster, or --join and a token to join one", n.cfg.DataDir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return id, id.save(n.cfg.DataDir, n.cfg.Passphrase)
+}
+
+func (n *Node) bootstrapIdentity(ctx context.Context) (*identity, error) {
+	if err := answersAlready(ctx, n.cfg.Join); err != nil {
+		return nil, err
+	}
+	id, err := newIdentity()
+	if err != nil {
+		return nil, err
+	}
+	if id.ClusterID, err = crypto.NewClusterID(rand.Reader); err != nil {
+		return nil, err
+	}
+	id.Bootstrap, id.Role = true, fsm.RoleCoordinator
+	if id.CACert, id.CAKey, err = newCA(id.ClusterID, time.Now()); err != nil {
+		return nil, err
+	}
+	pool, err := newPoolKey()
+	if err != nil {
+		return nil, err
+	}
+	id.PoolKeys = [][]byte{pool}
+	signer, err := parseSigner(id.TLSKey)
+	if err != nil {
+		return nil, err
+	}
+	id.TLSCert, err = id.issueLeaf(id.NodeID, signer.Public(), hostsOf(n.cfg.APIAddr, n.cfg.raftAddr()), time.Now())
+	return id, err
+}
+
+func (n *Node) joinIdentity(ctx context.Context) (*identity, error) {
+	id, err := newIdentity()
+	if err != nil {
+		return nil, err
+	}
+	token, err := crypto.ParseTokenText(n.cfg.JoinToken)
+	if err != nil {
+		return nil, fmt.Errorf("join token: %w", err)
+	}
+	reply, err := join(ctx, n.cfg, id)
+	if err != nil {
+		return nil, err
+	}
+	id.ClusterID, id.Role = reply.ClusterID, fsm.Role(token.Role)
+	id.CACert, id.CAKey, id.TLSCert, id.PoolKeys = reply.CACert, reply.CAKey, reply.TLSCert, reply.PoolKeys
+	n.book.record(reply.Members)
+	return id, nil
+}
+
+// lockDir makes the data directory and takes it for this process alone.
+func lockDir(dir string) (unlock func() error, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, fileLock), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, fmt.Errorf("%s is in use by another server process", dir)
+	}
+	return f.Close, nil
+}

@@ -1,0 +1,208 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+const (
+	// maxProposals bounds proposals in flight on one node; each holds a goroutine.
+	maxProposals = 1024
+	// retryPause is how long a request waits before it looks for the leader again.
+	retryPause = 50 * time.Millisecond
+)
+
+// Propose implements api.Log: it has a command decided by whoever leads. What
+// is certainly not done is tried again while the request's time lasts; what may
+// have been done never is, that is for the caller under the same id.
+func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error) {
+	var res fsm.Result
+	err := n.onLeader(ctx, func(ctx context.Context, l *leadership) (err error) {
+		res, err = n.proposeHere(ctx, l, cmd)
+		return err
+	}, func(ctx context.Context, leader string) error {
+		res = fsm.Result{}
+		return n.call(ctx, leader, rpcPropose, cmd, &res)
+	})
+	return res, err
+}
+
+func (n *Node) servePropose(ctx context.Context, from string, cmd fsm.Command) (fsm.Result, error) {
+	if cmd.Actor.NodeID != "" && cmd.Actor.NodeID != from {
+		return fsm.Result{}, &client.Error{Code: client.CodeForbidden, Detail: "a coordinator speaks only for itself"}
+	}
+	l := n.lead.Load()
+	if l == nil {
+		return fsm.Result{}, errNotLeader()
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
+	defer cancel()
+	return n.proposeHere(ctx, l, cmd)
+}
+
+// onLeader runs here if this node leads, or there on the node that does, and
+// tries again on "certainly not done" until the time for it is over.
+func (n *Node) onLeader(ctx context.Context, here func(context.Context, *leadership) error, there func(context.Context, string) error) error {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
+	defer cancel()
+	start := time.Now()
+	for {
+		var err error
+		if l := n.lead.Load(); l != nil {
+			err = here(ctx, l)
+		} else if _, id := n.raft.LeaderWithID(); id != "" && string(id) != n.id.NodeID {
+			err = n.whileLeads(ctx, id, there)
+		} else {
+			err = &client.Error{Code: client.CodeUnavailable, Reason: reasonNoLeader, RetryAfter: time.Second,
+				Detail: "the cluster has no leader right now: a majority of coordinators must be up and reach each other"}
+		}
+		e := (*client.Error)(nil)
+		if !errors.As(err, &e) || e.Code != client.CodeUnavailable || e.Reason == reasonClock {
+			return err
+		}
+		if time.Since(start) > n.cfg.Timing.NoLeader || !pause(ctx, retryPause) {
+			if e.RetryAfter == 0 {
+				e.RetryAfter = time.Second
+			}
+			return e
+		}
+	}
+}
+
+// whileLeads calls the leader and gives up as soon as another one is known: a
+// paused leader would otherwise hold its callers until their time is over.
+func (n *Node) whileLeads(ctx context.Context, id raft.ServerID, there func(context.Context, string) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	moved := n.leaderMoved()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-moved:
+			}
+			moved = n.leaderMoved()
+			if _, now := n.raft.LeaderWithID(); now != "" && now != id {
+				cancel()
+				return
+			}
+		}
+	}()
+	return there(ctx, string(id))
+}
+
+// leaderMoved returns a channel that is closed when raft next hears of a
+// leader, or of none.
+func (n *Node) leaderMoved() <-chan struct{} {
+	n.movedMu.Lock()
+	defer n.movedMu.Unlock()
+	return n.moved
+}
+
+// watchLeader closes and replaces the channel at each notice of raft.
+func (n *Node) watchLeader(ctx context.Context, notices <-chan raft.Observation) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-notices:
+			n.movedMu.Lock()
+			close(n.moved)
+			n.moved = make(chan struct{})
+			n.movedMu.Unlock()
+		}
+	}
+}
+
+// pause waits, and tells whether the context is still alive.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// proposeHere completes a command as the leader and has it committed.
+func (n *Node) proposeHere(ctx context.Context, l *leadership, cmd fsm.Command) (fsm.Result, error) {
+	if err := l.usable(ctx); err != nil {
+		return fsm.Result{}, err
+	}
+	select {
+	case n.proposals <- struct{}{}:
+	default:
+		return fsm.Result{}, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second,
+			Detail: fmt.Sprintf("%d proposals are in flight", maxProposals)}
+	}
+	defer func() { <-n.proposals }()
+	switch cmd.Kind {
+	case fsm.KindBlacklistAppend:
+		return n.appendEvent(ctx, l, cmd)
+	case fsm.KindCoordinatorJoin:
+		var err error
+		if cmd, err = n.completeJoin(cmd); err != nil {
+			return fsm.Result{}, err
+		}
+	}
+	future, err := n.enqueue(l, cmd)
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	return await(ctx, future)
+}
+
+// enqueue stamps a command and puts it into the log's queue.
+func (n *Node) enqueue(l *leadership, cmd fsm.Command) (raft.ApplyFuture, error) {
+	if !l.clockOK.Load() {
+		return nil, errClock()
+	}
+	cmd.AtMs = n.wallMs()
+	data, err := fsm.EncodeCommand(cmd)
+	if err != nil {
+		return nil, &client.Error{Code: client.CodeTooLarge, Detail: err.Error()}
+	}
+	return n.raft.Apply(data, n.cfg.Timing.Request), nil
+}
+
+func errClock() *client.Error {
+	return &client.Error{Code: client.CodeUnavailable, Reason: reasonClock, RetryAfter: time.Second,
+		Detail: "the leader's wall clock agrees with no majority of coordinators: check the clocks (time synchronisation)"}
+}
+
+// await waits for a log entry within ctx. Past that the outcome is unknown:
+// the entry may still be committed.
+func await(ctx context.Context, future raft.ApplyFuture) (fsm.Result, error) {
+	done := make(chan error, 1)
+	go func() { done <- future.Error() }() // ends with the entry or with raft, both bounded by maxProposals
+	select {
+	case err := <-done:
+		if err != nil {
+			return fsm.Result{}, raftError(err)
+		}
+		return future.Response().(fsm.Result), nil
+	case <-ctx.Done():
+		return fsm.Result{}, &client.Error{Code: client.CodeUnknownOutcome, RetryAfter: time.Second,
+			Detail: "no majority confirmed in time: it may or may not have been done, ask again under the same id"}
+	}
+}
+
+// raftError sorts raft's errors into certainly not done and unknown.
+func raftError(err error) *client.Error {
+	switch {
+	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
+		return &client.Error{Code: client.CodeUnavailable, Reason: reasonNotLeader, Detail: err.Error()}
+	}
+	return &client.Error{Code: client.CodeUnknownOutcome, RetryAfter: time.Second,
+		Detail: fmt.Sprintf("leadership ended before a majority confirmed (%v): it may or may not have been done, ask again under the same id", err)}
+}

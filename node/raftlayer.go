@@ -1,0 +1,71 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// streamLayer carries raft over mutually authenticated TLS. A server's raft
+// address is its node id: where it listens is looked up at each dial, and the
+// certificate must name that very node. So a node may move, and two nodes that
+// swap addresses can never be mistaken for each other in a quorum.
+type streamLayer struct {
+	net.Listener // connections that spoke protoRaft
+	self         string
+	dialer       *peerDialer
+}
+
+func (l *streamLayer) Addr() net.Addr { return idAddr(l.self) }
+
+// Dial implements raft.StreamLayer.
+func (l *streamLayer) Dial(id raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return l.dialer.dial(ctx, protoRaft, string(id))
+}
+
+// idAddr is a node id in the place of a network address.
+type idAddr string
+
+func (a idAddr) Network() string { return "edgecoder" }
+func (a idAddr) String() string  { return string(a) }
+
+// peerDialer reaches other coordinators by node id.
+type peerDialer struct {
+	book  *addressBook
+	creds *credentials
+}
+
+// dialError marks a failure before anything was sent: certainly not done.
+type dialError struct{ err error }
+
+func (e *dialError) Error() string { return e.err.Error() }
+func (e *dialError) Unwrap() error { return e.err }
+
+func (d *peerDialer) dial(ctx context.Context, proto, nodeID string) (net.Conn, error) {
+	addresses := d.book.raftAddresses(nodeID)
+	if len(addresses) == 0 {
+		return nil, &dialError{fmt.Errorf("no address of node %s is known yet", nodeID)}
+	}
+	var failed error
+	for _, addr := range addresses {
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			failed = err
+			continue
+		}
+		secure := tls.Client(conn, d.creds.dial(proto, nodeID))
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			failed = fmt.Errorf("node %s at %s: %w", nodeID, addr, err)
+			continue
+		}
+		return secure, nil
+	}
+	return nil, &dialError{failed}
+}

@@ -1,0 +1,173 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/edgecoder/edgecoder/api"
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// readPoint is a moment in the log: a replica that applied Index has every
+// write that was acknowledged before the point was asked for.
+type readPoint struct {
+	_       struct{} `cbor:",toarray"`
+	Index   uint64
+	ClockMs int64 // the cluster clock as the leader reads it
+}
+
+// readIndexer shares one question to the leader among all who wait: who comes
+// while one is under way takes part in the next, because an answer must be
+// younger than the question.
+type readIndexer struct {
+	fetch func(context.Context) (readPoint, error)
+	limit time.Duration // longest one round may take
+
+	mu      sync.Mutex
+	next    *readRound // gathers waiters; nil when nobody waits
+	running bool
+}
+
+type readRound struct {
+	done  chan struct{}
+	point readPoint
+	err   error
+}
+
+// get returns a read point that is younger than the call.
+func (r *readIndexer) get(ctx context.Context) (readPoint, error) {
+	r.mu.Lock()
+	if r.next == nil {
+		r.next = &readRound{done: make(chan struct{})}
+	}
+	round := r.next
+	if !r.running {
+		r.running = true
+		go r.run()
+	}
+	r.mu.Unlock()
+	select {
+	case <-round.done:
+		return round.point, round.err
+	case <-ctx.Done():
+		return readPoint{}, &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second, Detail: "the leader did not confirm the read in time"}
+	}
+}
+
+// run serves rounds until nobody waits.
+func (r *readIndexer) run() {
+	for {
+		r.mu.Lock()
+		round := r.next
+		r.next = nil
+		if round == nil {
+			r.running = false
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+		ctx, cancel := context.WithTimeout(context.Background(), r.limit)
+		round.point, round.err = r.fetch(ctx)
+		cancel()
+		close(round.done)
+	}
+}
+
+// readPoint asks whoever leads for a read point; nothing is logged.
+func (n *Node) readPoint(ctx context.Context) (readPoint, error) {
+	var p readPoint
+	err := n.onLeader(ctx, func(ctx context.Context, l *leadership) (err error) {
+		p, err = n.readPointHere(ctx, l)
+		return err
+	}, func(ctx context.Context, leader string) error {
+		return readOnly(n.call(ctx, leader, rpcReadIndex, struct{}{}, &p))
+	})
+	return p, err
+}
+
+// readOnly turns unknown into unavailable: a question changes nothing.
+func readOnly(err error) error {
+	if err == nil {
+		return nil
+	}
+	e := *asAPIError(err)
+	if e.Code == client.CodeUnknownOutcome {
+		e.Code = client.CodeUnavailable
+	}
+	return &e
+}
+
+// readPointHere confirms that this node still leads after it read its index.
+// The first tick of the term is applied by then, so the index covers
+// everything that earlier leaders acknowledged.
+func (n *Node) readPointHere(ctx context.Context, l *leadership) (readPoint, error) {
+	if err := l.usable(ctx); err != nil {
+		return readPoint{}, err
+	}
+	index, _ := n.machine.Index()
+	p := readPoint{Index: index, ClockMs: n.clockMs()}
+	confirmed := make(chan error, 1)
+	go func() { confirmed <- n.raft.VerifyLeader().Error() }() // one at a time (readIndexer); blocks while the disk hangs
+	select {
+	case err := <-confirmed:
+		if err != nil || n.lead.Load() != l {
+			return readPoint{}, errNotLeader()
+		}
+		return p, nil
+	case <-ctx.Done():
+		return readPoint{}, &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second, Detail: "no majority confirmed the leader in time"}
+	}
+}
+
+func (n *Node) serveReadIndex(ctx context.Context, _ string, _ struct{}) (readPoint, error) {
+	l := n.lead.Load()
+	if l == nil {
+		return readPoint{}, errNotLeader()
+	}
+	return n.reads.get(ctx)
+}
+
+// waitIndex returns once this replica has applied index.
+func (n *Node) waitIndex(ctx context.Context, index uint64) error {
+	for {
+		have, changed := n.machine.Index()
+		if have >= index {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second, Detail: "this replica has not caught up in time"}
+		}
+	}
+}
+
+// Read implements api.Log.
+func (n *Node) Read(ctx context.Context, opts api.ReadOptions, f func(*fsm.State)) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
+	defer cancel()
+	want := opts.MinIndex
+	if opts.Strong {
+		p, err := n.reads.get(ctx)
+		if err != nil {
+			return 0, err
+		}
+		want = max(want, p.Index)
+	}
+	if err := n.waitIndex(ctx, want); err != nil {
+		return 0, err
+	}
+	var index uint64
+	n.machine.Read(func(s *fsm.State) {
+		index = s.Index()
+		f(s)
+	})
+	return index, nil
+}
+
+// Records implements api.Log.
+func (n *Node) Records(stream fsm.Stream, from uint64, limit int) ([]fsm.Record, error) {
+	return n.machine.History().Read(stream, from, limit)
+}

@@ -1,0 +1,162 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// Calls between coordinators: CBOR bodies over kept-alive HTTP/1.1 on mutually
+// authenticated TLS. The leader trusts a coordinator to have authenticated its
+// caller; what depends on state is asked again in Apply.
+const (
+	rpcPropose   = "/propose"
+	rpcAdmit     = "/admit"
+	rpcReadIndex = "/read-index"
+	rpcPing      = "/ping"
+	rpcCertify   = "/certify"
+	rpcTransfer  = "/transfer"
+
+	// maxRPCBytes bounds a call: the largest is a command at its own bound.
+	maxRPCBytes = fsm.MaxCommandBytes + 64<<10
+	// maxRPCConns bounds kept-alive connections to one peer: batches travel on
+	// one, proposals and reads on the others.
+	maxRPCConns = 64
+)
+
+// errNotLeader answers a call that only the leader can serve; the caller looks
+// for the leader again.
+func errNotLeader() *client.Error {
+	return &client.Error{Code: client.CodeUnavailable, Reason: reasonNotLeader, Detail: "this node does not lead"}
+}
+
+const (
+	reasonNotLeader = "not_leader"
+	reasonNoLeader  = "no_leader"
+	reasonClock     = "clock"
+)
+
+// newRPCClient returns an HTTP client whose hosts are node ids.
+func newRPCClient(d *peerDialer) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
+			id, _, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, &dialError{err}
+			}
+			return d.dial(ctx, protoRPC, id)
+		},
+		MaxConnsPerHost: maxRPCConns, MaxIdleConnsPerHost: maxRPCConns, IdleConnTimeout: time.Minute,
+		DisableCompression: true,
+	}}
+}
+
+// call sends one request to a node and decodes the answer. The error is a
+// *client.Error: unavailable when certainly nothing was done, unknown_outcome
+// when the peer may have acted.
+func (n *Node) call(ctx context.Context, nodeID, path string, in, out any) error {
+	body, err := fsm.Encode(in)
+	if err != nil {
+		return &client.Error{Code: client.CodeInternal, Detail: err.Error()}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+nodeID+path, bytes.NewReader(body))
+	if err != nil {
+		return &client.Error{Code: client.CodeInternal, Detail: err.Error()}
+	}
+	resp, err := n.rpc.Do(req)
+	if err != nil {
+		return callError(nodeID, err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxRPCBytes+1))
+	if err != nil {
+		return &client.Error{Code: client.CodeUnknownOutcome, Detail: fmt.Sprintf("the answer of node %s was cut off: %v", nodeID, err)}
+	}
+	if resp.StatusCode != http.StatusOK {
+		var p client.Problem
+		if json.Unmarshal(data, &p) != nil || !client.KnownCode(p.Code) {
+			return &client.Error{Code: client.CodeUnknownOutcome, Detail: fmt.Sprintf("node %s answered with status %d", nodeID, resp.StatusCode)}
+		}
+		return p.Error()
+	}
+	if err := fsm.Decode(data, out); err != nil {
+		return &client.Error{Code: client.CodeUnknownOutcome, Detail: fmt.Sprintf("node %s answered what this binary cannot read: %v", nodeID, err)}
+	}
+	return nil
+}
+
+func callError(nodeID string, err error) *client.Error {
+	if d := (*dialError)(nil); errors.As(err, &d) {
+		return &client.Error{Code: client.CodeUnavailable, Reason: reasonNoLeader, Detail: fmt.Sprintf("node %s cannot be reached: %v", nodeID, d)}
+	}
+	return &client.Error{Code: client.CodeUnknownOutcome, Detail: fmt.Sprintf("node %s did not answer: %v", nodeID, err)}
+}
+
+// rpcServer serves the calls of other coordinators.
+func (n *Node) rpcServer() *http.Server {
+	routes := http.NewServeMux()
+	routes.HandleFunc("POST "+rpcPropose, serveRPC(n, n.servePropose))
+	routes.HandleFunc("POST "+rpcAdmit, serveRPC(n, n.serveAdmit))
+	routes.HandleFunc("POST "+rpcReadIndex, serveRPC(n, n.serveReadIndex))
+	routes.HandleFunc("POST "+rpcPing, serveRPC(n, n.servePing))
+	routes.HandleFunc("POST "+rpcCertify, serveRPC(n, n.serveCertify))
+	routes.HandleFunc("POST "+rpcTransfer, serveRPC(n, n.serveTransfer))
+	return &http.Server{
+		Handler: routes, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0), ConnContext: withPeer,
+	}
+}
+
+// serveRPC decodes a call, checks who asks, and encodes the answer.
+func serveRPC[In, Out any](n *Node, serve func(ctx context.Context, from string, in In) (Out, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		from := peerOf(r.Context())
+		if from == "" || n.isRemoved(from) {
+			writeRPCError(w, &client.Error{Code: client.CodeForbidden, Detail: "this node is no member of the cluster any more"})
+			return
+		}
+		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRPCBytes))
+		var in In
+		if err == nil {
+			err = fsm.Decode(data, &in)
+		}
+		if err != nil {
+			writeRPCError(w, &client.Error{Code: client.CodeInvalid, Detail: err.Error()})
+			return
+		}
+		out, err := serve(r.Context(), from, in)
+		if err != nil {
+			writeRPCError(w, asAPIError(err))
+			return
+		}
+		body, err := fsm.Encode(out)
+		if err != nil {
+			writeRPCError(w, &client.Error{Code: client.CodeUnknownOutcome, Detail: err.Error()})
+			return
+		}
+		_, _ = w.Write(body) // the caller sees a cut-off answer as unknown
+	}
+}
+
+func writeRPCError(w http.ResponseWriter, e *client.Error) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(client.StatusOf(e.Code))
+	_ = json.NewEncoder(w).Encode(e.Problem())
+}
+
+func asAPIError(err error) *client.Error {
+	if e := (*client.Error)(nil); errors.As(err, &e) {
+		return e
+	}
+	return &client.Error{Code: client.CodeInternal, Detail: err.Error()}
+}

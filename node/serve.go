@@ -1,0 +1,92 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/edgecoder/edgecoder/api"
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// sockets are the listeners of one node, by protocol.
+type sockets struct {
+	api, rpc, raft net.Listener
+}
+
+// face is what answers on them, kept for the shutdown.
+type face struct {
+	muxes   []*mux
+	servers []*http.Server // in the order of shutdown
+}
+
+func (n *Node) listen() (sockets, error) {
+	var s sockets
+	apiSocket, err := net.Listen("tcp", n.cfg.APIAddr)
+	if err != nil {
+		return s, fmt.Errorf("API: %w", err)
+	}
+	shared := n.cfg.RaftAddr == ""
+	apiMux := newMux(apiSocket, n.creds.server(true, shared), n.log)
+	n.face.muxes = append(n.face.muxes, apiMux)
+	s.api = apiMux.listen("h2", "http/1.1", "")
+	peerMux := apiMux
+	if !shared {
+		peerSocket, err := net.Listen("tcp", n.cfg.RaftAddr)
+		if err != nil {
+			return s, fmt.Errorf("raft: %w", err)
+		}
+		peerMux = newMux(peerSocket, n.creds.server(false, true), n.log)
+		n.face.muxes = append(n.face.muxes, peerMux)
+	}
+	s.raft, s.rpc = peerMux.listen(protoRaft), peerMux.listen(protoRPC)
+	return s, nil
+}
+
+// serve starts the services; raft's listener is read by raft itself.
+func (n *Node) serve(s sockets) {
+	top := api.New(n, api.Config{ClusterID: n.id.ClusterID, CAPin: crypto.Sum(n.id.CACert).String(), Log: n.log, Version: n.cfg.Version, Now: n.cfg.Now, Rand: rand.Reader})
+	apiServer := api.HTTPServer(top.Handler(), n.log)
+	apiServer.TLSConfig = n.creds.server(true, false) // tells net/http to speak HTTP/2 where it was negotiated
+	rpcServer, joinServer := n.rpcServer(), n.joinServer()
+	for _, srv := range []struct {
+		server *http.Server
+		l      net.Listener
+	}{{apiServer, s.api}, {rpcServer, s.rpc}, {joinServer, tls.NewListener(n.joins, n.creds.joinServer())}} {
+		n.loops.Go(func() { _ = srv.server.Serve(srv.l) }) // always ends with ErrServerClosed or a closed listener
+	}
+	for _, m := range n.face.muxes {
+		n.loops.Go(m.serve)
+	}
+	n.face.servers = []*http.Server{apiServer, joinServer, rpcServer}
+}
+
+// endFace stops taking requests and lets those under way finish for a while.
+func (n *Node) endFace() {
+	for _, s := range n.face.servers {
+		shutdownHTTP(s)
+	}
+	_ = n.joins.Close()
+}
+
+// endSockets closes the listeners, last: raft reads from one of them.
+func (n *Node) endSockets() {
+	for _, m := range n.face.muxes {
+		m.close()
+	}
+}
+
+// drainTime is how long a stopping server waits for the requests it has.
+const drainTime = 3 * time.Second
+
+func shutdownHTTP(s *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
+	defer cancel()
+	if s.Shutdown(ctx) != nil {
+		_ = s.Close()
+	}
+}

@@ -1,0 +1,169 @@
+package node
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// Status implements api.Cluster: this node's own view, from local knowledge.
+func (n *Node) Status() client.Status {
+	servers := n.servers()
+	offsets := n.offsets(voters(servers))
+	st := client.Status{
+		Node: client.NodeRef{ID: n.id.NodeID, Name: n.cfg.Name}, ClusterID: n.id.ClusterID,
+		State: strings.ToLower(n.raft.State().String()), Term: n.raft.CurrentTerm(), CommitIndex: n.raft.CommitIndex(),
+		ClockSkewMs: -medianOffset(offsets), Version: n.cfg.Version, Voters: []client.Server{}, NonVoters: []client.Server{},
+	}
+	names := map[string]fsm.Coordinator{}
+	n.machine.Read(func(s *fsm.State) {
+		meta := s.Meta()
+		st.AppliedIndex, st.Epoch, st.ClockMs, st.FeatureLevel = meta.Index, meta.Epoch, meta.ClockMs, meta.Level
+		st.Digests = []client.Mark{}
+		for _, m := range s.Marks() {
+			st.Digests = append(st.Digests, client.Mark{Index: m.Index, Digest: m.Digest.String()})
+		}
+		for _, c := range s.Coordinators() {
+			names[c.ID] = c
+		}
+	})
+	if k := len(st.Digests); k > 0 {
+		st.Digest, st.DigestIndex = st.Digests[k-1].Digest, st.Digests[k-1].Index
+	}
+	for _, s := range servers {
+		row := client.Server{ID: string(s.ID), Name: names[string(s.ID)].Name, Address: names[string(s.ID)].Raft}
+		if s.Suffrage == raft.Voter {
+			st.Voters = append(st.Voters, row)
+		} else {
+			st.NonVoters = append(st.NonVoters, row)
+		}
+	}
+	if _, id := n.raft.LeaderWithID(); id != "" {
+		c := names[string(id)]
+		st.Leader = &client.Leader{ID: string(id), Name: c.Name, API: apiURL(c.API)}
+	}
+	return st
+}
+
+func apiURL(addr string) string {
+	if addr == "" {
+		return ""
+	}
+	return "https://" + addr
+}
+
+// Identity implements api.Cluster (WIRE.md section 1).
+func (n *Node) Identity() client.Identity {
+	key := n.id.publicKey()
+	return client.Identity{PeerID: key.CoordinatorID(), PublicKeyPEM: key.PEM(), CoordinatorURL: apiURL(n.cfg.APIAddr), NetworkMode: "public_mesh"}
+}
+
+// Members implements api.Cluster: what gossip sees.
+func (n *Node) Members() []client.Member {
+	var out []client.Member
+	for _, m := range n.pool.Members() {
+		row := client.Member{ID: m.Card.NodeID, Name: m.Card.Name, Role: m.Card.Role, API: apiURL(m.Card.API), Raft: m.Card.Raft,
+			Gossip: m.Card.Gossip, State: m.State}
+		if h, err := parseHead(m.Head); err == nil {
+			row.ChainSize, row.ChainHead = h.Size, h.Head
+		}
+		out = append(out, row)
+	}
+	return out
+}
+
+// Suffrages implements api.Membership.
+func (n *Node) Suffrages() map[string]string {
+	out := map[string]string{}
+	for _, s := range n.servers() {
+		out[string(s.ID)] = strings.ToLower(s.Suffrage.String())
+	}
+	return out
+}
+
+// maxSilence is how long a follower may hear nothing of its leader and still
+// call itself ready.
+const maxSilence = 5 * time.Second
+
+// Ready implements api.Membership: leader known, genesis applied, caught up.
+func (n *Node) Ready() error {
+	e := &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second}
+	_, leader := n.raft.LeaderWithID()
+	var cluster string
+	n.machine.Read(func(s *fsm.State) { cluster = s.Meta().ClusterID })
+	have, _ := n.machine.Index()
+	switch l := n.lead.Load(); {
+	case leader == "":
+		e.Reason, e.Detail = reasonNoLeader, "no leader is known"
+	case cluster == "":
+		e.Detail = "this replica has not caught up: it knows no cluster yet"
+	case string(leader) == n.id.NodeID:
+		if l != nil {
+			select {
+			case <-l.ready:
+				return nil
+			default:
+			}
+		}
+		e.Detail = "the new leader is not ready yet"
+	case time.Since(n.raft.LastContact()) > maxSilence:
+		e.Detail = "the leader has been silent for too long"
+	case n.raft.CommitIndex() > have+maxLag:
+		e.Detail = "this replica is catching up"
+	default:
+		return nil
+	}
+	return e
+}
+
+type transferRequest struct {
+	To string `cbor:"1,keyasint"`
+}
+
+// TransferLeadership implements api.Membership.
+func (n *Node) TransferLeadership(ctx context.Context, id string) error {
+	return n.onLeader(ctx, func(_ context.Context, _ *leadership) error {
+		return n.transferHere(id)
+	}, func(ctx context.Context, leader string) error {
+		var none struct{}
+		return n.call(ctx, leader, rpcTransfer, transferRequest{To: id}, &none)
+	})
+}
+
+func (n *Node) serveTransfer(_ context.Context, _ string, req transferRequest) (struct{}, error) {
+	return struct{}{}, n.transferHere(req.To)
+}
+
+func (n *Node) transferHere(id string) error {
+	if n.lead.Load() == nil {
+		return errNotLeader()
+	}
+	if id == n.id.NodeID {
+		return nil
+	}
+	future := n.raft.LeadershipTransfer()
+	if id != "" {
+		if !isVoter(n.servers(), id) {
+			return &client.Error{Code: client.CodeNotFound, Field: "node", Detail: "there is no voter " + id}
+		}
+		future = n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id))
+	}
+	if err := future.Error(); err != nil {
+		return &client.Error{Code: client.CodeConflict, Detail: "leadership was not transferred: " + err.Error()}
+	}
+	return nil
+}
+
+func isVoter(servers []raft.Server, id string) bool {
+	for _, v := range voters(servers) {
+		if v == id {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,185 @@
+package node
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// ALPN protocols. Raft and forwarding need a client certificate of the
+// cluster; the API's clients show a token instead.
+const (
+	protoRaft = "edgecoder-raft/1"
+	protoRPC  = "edgecoder-rpc/1"
+	protoJoin = "http/1.1" // the gossip port serves nothing else over TLS
+)
+
+// credentials is what TLS needs; the certificate is swapped when it renews.
+type credentials struct {
+	clusterID string
+	caCert    []byte
+	roots     *x509.CertPool
+	cert      atomic.Pointer[tls.Certificate]
+	removed   func(nodeID string) bool // asked of the replicated list at each handshake
+	now       func() time.Time
+}
+
+func newCredentials(id *identity, removed func(string) bool) (*credentials, error) {
+	ca, err := x509.ParseCertificate(id.CACert)
+	if err != nil {
+		return nil, fmt.Errorf("CA certificate: %w", err)
+	}
+	c := &credentials{clusterID: id.ClusterID, caCert: id.CACert, roots: x509.NewCertPool(), removed: removed, now: time.Now}
+	c.roots.AddCert(ca)
+	cert, err := id.tlsCertificate()
+	if err != nil {
+		return nil, err
+	}
+	c.cert.Store(cert)
+	return c, nil
+}
+
+func (c *credentials) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return c.cert.Load(), nil
+}
+
+// verify checks a peer's certificate: chain, cluster, and that the node was
+// not removed. It never asks the raft configuration, which may be older than
+// the caller. want is the node id that must answer, or "" for any member.
+func (c *credentials) verify(state tls.ConnectionState, want string) error {
+	if len(state.PeerCertificates) == 0 {
+		return errors.New("the peer shows no certificate")
+	}
+	leaf := state.PeerCertificates[0]
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: c.roots, CurrentTime: c.now(),
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+		return fmt.Errorf("the peer's certificate is not of this cluster's CA: %w", err)
+	}
+	cluster, id, err := peerName(leaf)
+	if err != nil {
+		return err
+	}
+	switch {
+	case cluster != c.clusterID:
+		return fmt.Errorf("the peer belongs to cluster %s, this is %s", cluster, c.clusterID)
+	case c.removed(id):
+		return fmt.Errorf("node %s was removed from the cluster: it may join again with an empty data directory", id)
+	case want != "" && want != id:
+		return fmt.Errorf("node %s answers where %s was expected: the address has moved", id, want)
+	}
+	return nil
+}
+
+// server returns the TLS configuration of a listener that serves the given
+// protocols: peers show certificates, API clients none.
+func (c *credentials) server(api, peer bool) *tls.Config {
+	apiConfig := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.getCertificate, NextProtos: []string{"h2", "http/1.1"}}
+	peerConfig := &tls.Config{
+		MinVersion: tls.VersionTLS13, GetCertificate: c.getCertificate, NextProtos: []string{protoRaft, protoRPC},
+		ClientAuth:             tls.RequireAnyClientCert, // verify checks the chain, with better words
+		VerifyConnection:       func(s tls.ConnectionState) error { return c.verify(s, "") },
+		SessionTicketsDisabled: true, // a resumed session would skip the list of removed nodes
+	}
+	if !peer {
+		return apiConfig
+	}
+	if !api {
+		return peerConfig
+	}
+	shared := apiConfig.Clone()
+	shared.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Contains(hello.SupportedProtos, protoRaft) || slices.Contains(hello.SupportedProtos, protoRPC) {
+			return peerConfig, nil
+		}
+		return nil, nil // the API's
+	}
+	return shared
+}
+
+// dial returns the TLS configuration to reach one node for one protocol.
+func (c *credentials) dial(proto, nodeID string) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{proto},
+		InsecureSkipVerify:   true, // verify checks chain, cluster and node id instead of a host name
+		VerifyConnection:     func(s tls.ConnectionState) error { return c.verify(s, nodeID) },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.cert.Load(), nil },
+	}
+}
+
+// joinServer returns the configuration of the join service, whose callers have
+// no certificate yet.
+func (c *credentials) joinServer() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.getCertificate, NextProtos: []string{protoJoin}}
+}
+
+// joinDial returns the configuration of a joiner: it knows no CA yet, only the
+// pin in its token.
+func joinDial(token crypto.TokenText) *tls.Config {
+	return &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{protoJoin},
+		InsecureSkipVerify: true, // the pin decides
+		VerifyConnection:   func(s tls.ConnectionState) error { return verifyPinned(s, token) },
+	}
+}
+
+func verifyPinned(s tls.ConnectionState, token crypto.TokenText) error {
+	if len(s.PeerCertificates) < 2 {
+		return errors.New("the seed shows no CA certificate: it is no EdgeCoder coordinator")
+	}
+	ca := s.PeerCertificates[len(s.PeerCertificates)-1]
+	if crypto.Sum(ca.Raw).String() != token.Pin {
+		return errors.New("the seed's CA is not the one pinned in the join token: the token is of another cluster, or somebody is in between")
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(ca)
+	if _, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+		return fmt.Errorf("the seed's certificate: %w", err)
+	}
+	cluster, _, err := peerName(s.PeerCertificates[0])
+	if err != nil {
+		return err
+	}
+	if cluster != token.ClusterID {
+		return fmt.Errorf("the seed belongs to cluster %s, the join token to %s", cluster, token.ClusterID)
+	}
+	return nil
+}
+
+// renewCertificate issues this node a fresh certificate; only memory changes,
+// the old one stays in the key file for a start without a CA key at hand.
+func (n *Node) renewCertificate(ctx context.Context) error {
+	public, err := tlsPublic(n.id.TLSKey)
+	if err != nil {
+		return err
+	}
+	if len(n.id.CAKey) == 0 && n.raft == nil {
+		return nil // an observer asks the leader, later
+	}
+	cert, err := n.certify(ctx, certifyRequest{NodeID: n.id.NodeID, TLSPublic: public, Hosts: hostsOf(n.cfg.APIAddr, n.cfg.raftAddr())})
+	if err != nil {
+		return err
+	}
+	fresh := *n.id
+	fresh.TLSCert = cert
+	chain, err := fresh.tlsCertificate()
+	if err != nil {
+		return err
+	}
+	n.creds.cert.Store(chain)
+	return nil
+}
+
+func (n *Node) certificateLoop(ctx context.Context) {
+	for pause(ctx, 24*time.Hour) {
+		if err := n.renewCertificate(ctx); err != nil {
+			n.log.Warn("certificate not renewed, trying again tomorrow", "error", err)
+		}
+	}
+}

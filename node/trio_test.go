@@ -1,0 +1,217 @@
+package node
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// trio is a cluster of real nodes in this process, on loopback.
+type trio struct {
+	t     *testing.T
+	admin string
+	cfgs  []Config
+	nodes []*Node
+}
+
+func testLog(t *testing.T) *slog.Logger {
+	if os.Getenv("EDGECODER_TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, nil))
+}
+
+// freeAddr returns a loopback address that nobody listens on, TCP and UDP.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	for range 50 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		addr := l.Addr().String()
+		p, err := net.ListenPacket("udp", addr)
+		_ = l.Close()
+		if err == nil {
+			_ = p.Close()
+			return addr
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+func testConfig(t *testing.T, name string) Config {
+	cfg := DefaultConfig()
+	cfg.DataDir, cfg.Name = filepath.Join(t.TempDir(), name), name
+	cfg.APIAddr, cfg.GossipAddr, cfg.RaftAddr = freeAddr(t), freeAddr(t), freeAddr(t)
+	cfg.Passphrase, cfg.Log = []byte("correct horse battery"), testLog(t)
+	return cfg
+}
+
+func newTrio(t *testing.T, size int) *trio {
+	t.Helper()
+	c := &trio{t: t}
+	first := testConfig(t, "n1")
+	first.Bootstrap = true
+	c.cfgs = append(c.cfgs, first)
+	c.start(0)
+	c.admin = c.nodes[0].FirstAdminToken()
+	if c.admin == "" {
+		t.Fatal("bootstrap gave no admin token")
+	}
+	for i := 1; i < size; i++ {
+		cfg := testConfig(t, fmt.Sprintf("n%d", i+1))
+		cfg.Join, cfg.JoinToken = []string{first.GossipAddr}, c.token("coordinator", 1)
+		c.cfgs = append(c.cfgs, cfg)
+		c.start(i)
+	}
+	c.eventually("all nodes vote", func() bool { return len(voters(c.nodes[0].servers())) == size && c.allReady() })
+	return c
+}
+
+func (c *trio) start(i int) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	defer cancel()
+	n, err := Start(ctx, c.cfgs[i])
+	if err != nil {
+		c.t.Fatalf("start %s: %v", c.cfgs[i].Name, err)
+	}
+	for len(c.nodes) <= i {
+		c.nodes = append(c.nodes, nil)
+	}
+	c.nodes[i] = n
+	c.t.Cleanup(func() { _ = n.shutdown() })
+}
+
+func (c *trio) allReady() bool {
+	for _, n := range c.nodes {
+		if n != nil && n.Ready() != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (c *trio) leader() int {
+	for i, n := range c.nodes {
+		if n != nil && n.lead.Load() != nil && n.Ready() == nil {
+			return i
+		}
+	}
+	return -1
+}
+
+func (c *trio) eventually(what string, ok func() bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		if ok() {
+			return
+		}
+		pause(c.t.Context(), 20*time.Millisecond)
+	}
+	for _, n := range c.nodes {
+		if n != nil {
+			c.t.Logf("%+v ready: %v", n.Status(), n.Ready())
+		}
+	}
+	c.t.Fatalf("not in a minute: %s", what)
+}
+
+// client returns a client of one node with a token.
+func (c *trio) client(i int, token string) *client.Client {
+	c.t.Helper()
+	cl, err := client.New(client.Config{Addrs: []string{"https://" + c.cfgs[i].APIAddr}, CAFile: filepath.Join(c.cfgs[i].DataDir, fileCA), Token: token})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return cl
+}
+
+func (c *trio) token(role string, uses int64) string {
+	c.t.Helper()
+	t, err := c.client(0, c.admin).CreateToken(c.t.Context(), client.TokenRequest{Role: role, Uses: uses})
+	if err != nil {
+		c.t.Fatalf("token %s: %v", role, err)
+	}
+	return t.Token
+}
+
+// agent is an enrolled agent that signs.
+type agent struct {
+	id  string
+	key crypto.PrivateKey
+}
+
+func (c *trio) enroll(i int, id string) agent {
+	c.t.Helper()
+	key, err := crypto.GenerateKey(rand.Reader)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	a := agent{id, key}
+	if _, err := c.client(i, "").Enroll(c.t.Context(), c.enrollRequest(a, c.token("agent", 1))); err != nil {
+		c.t.Fatalf("enroll %s: %v", id, err)
+	}
+	if _, err := c.client(i, c.admin).ApproveAgent(c.t.Context(), id); err != nil {
+		c.t.Fatalf("approve %s: %v", id, err)
+	}
+	return a
+}
+
+func (c *trio) enrollRequest(a agent, token string) client.EnrollRequest {
+	return client.EnrollRequest{AgentID: a.id, PublicKey: crypto.PublicOf(a.key).PEM(), Token: token,
+		Proof: b64(sign(a.key, crypto.EnrollProofText(c.nodes[0].id.ClusterID, a.id, token)))}
+}
+
+// request signs a request as of now.
+func (a agent) request(t *testing.T, nonce string) client.AdmissionRequest {
+	t.Helper()
+	return a.requestAt(t, nonce, time.Now().UnixMilli())
+}
+
+func (a agent) requestAt(t *testing.T, nonce string, atMs int64) client.AdmissionRequest {
+	t.Helper()
+	s, err := crypto.SignRequest(a.key, a.id, "POST", "/pull", []byte("{}"), atMs, nonce)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := client.AdmissionRequest{Method: "POST", Path: "/pull", Headers: map[string]string{}}
+	for _, h := range s.Headers() {
+		r.Headers[h[0]] = h[1]
+	}
+	return r
+}
+
+func TestTrioAdmitsOnceEverywhere(t *testing.T) {
+	c := newTrio(t, 3)
+	a := c.enroll(0, "agent-1")
+	verifier := c.token("verifier", -1)
+	r := a.request(t, "nonce-1")
+	got, err := c.client(1, verifier).Admit(t.Context(), r)
+	if err != nil || got.Verdict != client.VerdictAdmitted {
+		t.Fatalf("first: %+v, %v", got, err)
+	}
+	for i := range c.nodes {
+		got, err := c.client(i, verifier).Admit(t.Context(), r)
+		if err != nil || got.Code != client.VerdictReplay {
+			t.Fatalf("replay at node %d: %+v, %v", i, got, err)
+		}
+	}
+}
+
+func sign(key crypto.PrivateKey, text []byte) []byte { return ed25519.Sign(key, text) }
+
+func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

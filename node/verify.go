@@ -1,0 +1,231 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"runtime"
+	"sync"
+
+	"github.com/edgecoder/edgecoder/api"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+const (
+	// maxVerify bounds one round of verification, so that the first of a burst
+	// do not wait for the last: 1,024 signatures take some 15 ms on a core.
+	maxVerify = 1024
+	// maxConfirmTries bounds how often a request goes back because the agent
+	// appeared while the read was confirmed.
+	maxConfirmTries = 3
+	// maxConfirms bounds rounds of confirmation under way; each waits for the leader.
+	maxConfirms = 64
+	// maxVerifyKeys bounds expanded keys kept, about 1.3 KiB each, in each of
+	// two generations.
+	maxVerifyKeys = 16 << 10
+)
+
+// verifyKeys keeps expanded keys in two generations: what is used moves to the
+// young one, and when that is full the old one is dropped.
+type verifyKeys struct {
+	young, old map[crypto.PublicKey]*crypto.VerifyKey
+}
+
+func newVerifyKeys() verifyKeys {
+	return verifyKeys{young: map[crypto.PublicKey]*crypto.VerifyKey{}, old: map[crypto.PublicKey]*crypto.VerifyKey{}}
+}
+
+func (v *verifyKeys) get(pub crypto.PublicKey) *crypto.VerifyKey {
+	if k, ok := v.young[pub]; ok {
+		return k
+	}
+	k, ok := v.old[pub]
+	if !ok {
+		var err error
+		if k, err = crypto.NewVerifyKey(pub); err != nil {
+			return nil // enrolment refuses such keys; treat it as one that never verifies
+		}
+	}
+	if len(v.young) >= maxVerifyKeys {
+		v.old, v.young = v.young, map[crypto.PublicKey]*crypto.VerifyKey{}
+	}
+	v.young[pub] = k
+	return k
+}
+
+// verifyLoop verifies what came in, sorts out what this replica would deny, and
+// passes the rest on.
+func (n *Node) verifyLoop(ctx context.Context) {
+	confirms := make(chan struct{}, maxConfirms)
+	for {
+		items := n.admit.fresh.take(ctx, maxVerify)
+		if items == nil {
+			return
+		}
+		items = stillWanted(items)
+		ready, doubtful := n.sortOut(items)
+		n.admit.ready.put(ready...)
+		if len(doubtful) == 0 {
+			continue
+		}
+		select {
+		case confirms <- struct{}{}:
+			n.loops.Go(func() {
+				defer func() { <-confirms }()
+				n.confirm(ctx, doubtful)
+			})
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func stillWanted(items []*admission) []*admission {
+	out := items[:0:0]
+	for _, a := range items {
+		if a.call.ctx.Err() == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// sortOut verifies signatures and asks this replica. Only a committed replay
+// is refused for good here; every other denial is doubtful until the replica is
+// known to be up to date.
+func (n *Node) sortOut(items []*admission) (ready, doubtful []*admission) {
+	keys := make([][]crypto.PublicKey, len(items))
+	n.machine.Read(func(s *fsm.State) {
+		for i, a := range items {
+			keys[i], _ = s.AgentKeys(a.Signed.AgentID)
+		}
+	})
+	n.verifyAll(items, keys)
+	now := n.clockMs()
+	n.machine.Read(func(s *fsm.State) {
+		skew := s.Policy().MaxSkewMs
+		for _, a := range items {
+			switch {
+			case a.denial == "" && s.IsReplay(&a.claim):
+				a.answer(api.AdmitOutcome{Result: fsm.ClaimResult{Code: fsm.CodeReplay, Index: s.Index(), ClockMs: now}, MaxSkewMs: skew})
+			case a.denial == "" && s.CheckCaller(a.TokenID, now) == fsm.CodeOK && s.Check(&a.claim, now).Code == fsm.CodeOK:
+				ready = append(ready, a)
+			default:
+				doubtful = append(doubtful, a)
+			}
+		}
+	})
+	return ready, doubtful
+}
+
+// verifyAll sets the claim of each item whose signature verifies with one of
+// the agent's keys, and the denial of each other.
+func (n *Node) verifyAll(items []*admission, keys [][]crypto.PublicKey) {
+	type candidate struct {
+		item *admission
+		key  crypto.PublicKey
+	}
+	var all []candidate
+	var batch []crypto.BatchItem
+	for i, a := range items {
+		a.denial = fsm.CodeInvalidSignature
+		if len(keys[i]) == 0 {
+			a.denial = fsm.CodeUnknownAgent
+		}
+		for _, pub := range keys[i] {
+			if k := n.admit.keys.get(pub); k != nil {
+				all = append(all, candidate{a, pub})
+				batch = append(batch, crypto.BatchItem{Key: k, Msg: a.Signed.Canonical(), Sig: a.Signed.Signature[:]})
+			}
+		}
+	}
+	for i, ok := range verifyParallel(batch) {
+		if ok {
+			all[i].item.newClaim(all[i].key)
+			all[i].item.denial = ""
+		}
+	}
+}
+
+// minShare is the least number of signatures worth a goroutine of their own.
+const minShare = 32
+
+func verifyParallel(batch []crypto.BatchItem) []bool {
+	shares := min(runtime.GOMAXPROCS(0), max(1, len(batch)/minShare))
+	if shares == 1 {
+		return crypto.VerifyBatch(batch, rand.Reader)
+	}
+	out := make([]bool, len(batch))
+	var all sync.WaitGroup
+	for i := range shares {
+		from, to := len(batch)*i/shares, len(batch)*(i+1)/shares
+		all.Go(func() { copy(out[from:to], crypto.VerifyBatch(batch[from:to], rand.Reader)) })
+	}
+	all.Wait()
+	return out
+}
+
+// confirm brings this replica up to the leader's read point and asks again:
+// what is still denied then is denied; what is not goes on.
+func (n *Node) confirm(ctx context.Context, items []*admission) {
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
+	defer cancel()
+	point, err := n.reads.get(ctx)
+	if err == nil {
+		err = n.waitIndex(ctx, point.Index)
+	}
+	if err != nil {
+		for _, a := range items {
+			a.fail(asAPIError(readOnly(err)))
+		}
+		return
+	}
+	var ready, again []*admission
+	n.machine.Read(func(s *fsm.State) {
+		skew := s.Policy().MaxSkewMs
+		for _, a := range items {
+			res, decided := n.recheck(s, a, point.ClockMs)
+			switch {
+			case decided:
+				a.answer(api.AdmitOutcome{Result: res, MaxSkewMs: skew})
+			case a.denial != "":
+				again = append(again, a)
+			default:
+				ready = append(ready, a)
+			}
+		}
+	})
+	n.admit.ready.put(ready...)
+	n.admit.fresh.put(again...)
+}
+
+// recheck decides on a confirmed replica. Undecided means that Apply must
+// decide, or that the agent's keys changed and the signature is worth another look.
+func (n *Node) recheck(s *fsm.State, a *admission, nowMs int64) (fsm.ClaimResult, bool) {
+	deny := func(code fsm.Code) (fsm.ClaimResult, bool) {
+		return fsm.ClaimResult{Code: code, Index: s.Index(), ClockMs: nowMs}, true
+	}
+	if code := s.CheckCaller(a.TokenID, nowMs); code != fsm.CodeOK {
+		return deny(code)
+	}
+	if a.denial == "" {
+		res := s.Check(&a.claim, nowMs)
+		return res, res.Code != fsm.CodeOK
+	}
+	keys, known := s.AgentKeys(a.Signed.AgentID)
+	if !known {
+		return deny(fsm.CodeUnknownAgent)
+	}
+	if a.denial == fsm.CodeUnknownAgent && a.tries < maxConfirmTries {
+		a.tries++
+		return fsm.ClaimResult{}, false // enrolled in the meantime
+	}
+	for _, pub := range keys {
+		if k, err := crypto.NewVerifyKey(pub); err == nil && k.Verify(a.Signed.Canonical(), a.Signed.Signature[:]) {
+			a.newClaim(pub)
+			a.denial = ""
+			return fsm.ClaimResult{}, false // re-keyed in the meantime
+		}
+	}
+	return deny(fsm.CodeInvalidSignature)
+}
