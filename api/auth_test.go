@@ -117,7 +117,7 @@ func TestGuardStopsFloodsButNotHonestNeighbours(t *testing.T) {
 	}
 	for _, a := range []ask{
 		{method: "GET", path: "/v1/status", from: addr, token: f.tokens[fsm.RoleViewer]}, // honest, same address
-		{method: "GET", path: "/identity", from: "198.51.100.8:1"},                      // another address
+		{method: "GET", path: "/identity", from: "198.51.100.8:1"},                       // another address
 		{method: "GET", path: "/healthz", from: addr},
 	} {
 		if rec := f.do(a); rec.Code != 200 {

@@ -40,23 +40,30 @@ func (c *call) readBody() error {
 	if limit == 0 {
 		return nil
 	}
-	tooLarge := &client.Error{Code: client.CodeTooLarge, Field: "body", Detail: fmt.Sprintf("the body of this route has at most %d bytes", limit)}
-	if c.r.ContentLength > limit {
-		return tooLarge
+	length := c.r.ContentLength
+	if length > limit {
+		return bodyTooLarge(limit)
 	}
-	var text strings.Builder
-	if c.r.ContentLength > 0 {
-		text.Grow(int(c.r.ContentLength))
+	var text []byte
+	var err error
+	if length >= 0 {
+		text = make([]byte, length)
+		_, err = io.ReadFull(c.r.Body, text)
+	} else {
+		text, err = io.ReadAll(io.LimitReader(c.r.Body, limit+1))
 	}
-	n, err := io.Copy(&text, io.LimitReader(c.r.Body, limit+1))
 	switch {
-	case n > limit:
-		return tooLarge
+	case int64(len(text)) > limit:
+		return bodyTooLarge(limit)
 	case err != nil:
 		return invalid("body", "the body broke off: "+err.Error())
 	}
-	c.body = text.String()
+	c.body = string(text)
 	return nil
+}
+
+func bodyTooLarge(limit int64) error {
+	return &client.Error{Code: client.CodeTooLarge, Field: "body", Detail: fmt.Sprintf("the body of this route has at most %d bytes", limit)}
 }
 
 // decode parses the body strictly into v, a pointer to a struct.

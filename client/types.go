@@ -29,7 +29,7 @@ const (
 type AdmissionRequest struct {
 	Method     string            `json:"method"`
 	Path       string            `json:"path"`
-	Headers    map[string]string `json:"headers"`
+	Headers    map[string]string `json:"headers,omitempty"`
 	BodySHA256 string            `json:"body_sha256,omitempty"` // when given, must equal the signed one
 	ClaimID    string            `json:"claim_id,omitempty"`    // chosen by the caller; the server makes one if absent
 }

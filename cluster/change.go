@@ -35,7 +35,7 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 			return fmt.Errorf("%s runs already, as pid %d", name, n.PID)
 		}
 		c.note("starting %s", name)
-		if err := c.launch(ctx, n, needsJoin(n)); err != nil {
+		if err := c.launch(ctx, name); err != nil {
 			return err
 		}
 		if !c.quorum() {
@@ -90,7 +90,7 @@ func (c *Cluster) Stop(ctx context.Context, name string, kill bool) error {
 // in time is killed, which is an error all the same.
 func (c *Cluster) Down(ctx context.Context) error {
 	return c.locked(ctx, func() error {
-		return c.each(c.Record().Nodes, func(n Node) error { return c.halt(ctx, n, orKill) })
+		return c.all(c.Record().Nodes, func(n Node) error { return c.halt(ctx, n, orKill) })
 	})
 }
 
@@ -160,7 +160,11 @@ func stopProcess(ctx context.Context, n Node, how manner) error {
 	if how == gracefully {
 		return fmt.Errorf("%s (pid %d) did not stop within %s: look at %s, or use --kill", n.Name, n.PID, stopTimeout, n.Log)
 	}
-	return errors.Join(fmt.Errorf("%s (pid %d) did not stop in time and was killed; its data is safe", n.Name, n.PID), killProcess(n))
+	why := "did not stop in time and was killed"
+	if errors.Is(ctx.Err(), context.Canceled) {
+		why = "was killed while it stopped, as asked"
+	}
+	return errors.Join(fmt.Errorf("%s (pid %d) %s; its data is safe", n.Name, n.PID, why), killProcess(n))
 }
 
 // killProcess does not listen to the caller's context: a kill is what remains

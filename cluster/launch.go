@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -10,12 +11,14 @@ import (
 	"github.com/edgecoder/edgecoder/client"
 )
 
-// launch starts the server of n unless it runs. With join it gets a fresh join
-// token: a data directory that joined needs none.
-func (c *Cluster) launch(ctx context.Context, n Node, join bool) error {
-	if n.Running() {
-		return nil
+// launch starts a server unless it runs. Where it has to join it gets a fresh
+// join token; a data directory that joined needs none.
+func (c *Cluster) launch(ctx context.Context, name string) error {
+	n, err := c.Node(name)
+	if err != nil || n.Running() {
+		return err
 	}
+	join := needsJoin(n)
 	if err := os.MkdirAll(n.DataDir, 0o700); err != nil {
 		return err
 	}
@@ -94,7 +97,7 @@ func (c *Cluster) waitAnswer(ctx context.Context, n Node, need readiness) error 
 
 // waitWhole waits until every node knows the leader and counts all as voters.
 func (c *Cluster) waitWhole(ctx context.Context, nodes []Node) error {
-	return c.each(nodes, func(n Node) error {
+	return c.each(ctx, nodes, func(ctx context.Context, n Node) error {
 		return c.wait(ctx, n, func(ctx context.Context, api *client.Client) error {
 			if err := api.Ready(ctx); err != nil {
 				return err
@@ -119,6 +122,9 @@ const (
 	tailLines    = 15
 )
 
+// ErrNotUp says that a server did not come up, or not in time.
+var ErrNotUp = errors.New("server did not come up")
+
 // wait asks the server of n until ask is content. The error names the node,
 // the last answer and the end of its log.
 func (c *Cluster) wait(ctx context.Context, n Node, ask func(context.Context, *client.Client) error) error {
@@ -134,9 +140,9 @@ func (c *Cluster) wait(ctx context.Context, n Node, ask func(context.Context, *c
 		return nil
 	}
 	if last != nil {
-		err = fmt.Errorf("%w (last answer: %w)", err, last)
+		err = fmt.Errorf("%w (last answer: %v)", err, last) // an answer to us, not to our caller
 	}
-	return fmt.Errorf("%s did not come up: %w\n--- the end of %s:\n%s", n.Name, err, n.Log, Tail(n.Log, tailLines))
+	return fmt.Errorf("%w: %s: %w\n--- the end of %s:\n%s", ErrNotUp, n.Name, err, n.Log, Tail(n.Log, tailLines))
 }
 
 func (c *Cluster) ask(ctx context.Context, n Node, ask func(context.Context, *client.Client) error) error {

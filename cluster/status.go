@@ -33,7 +33,7 @@ func (c *Cluster) Status(ctx context.Context) []NodeStatus {
 	for i, n := range nodes {
 		at[n.Name] = i
 	}
-	c.each(nodes, func(n Node) error { // every failure is in its row
+	c.all(nodes, func(n Node) error { // every failure is in its row
 		out[at[n.Name]] = c.statusOf(ctx, n)
 		return nil
 	})
@@ -78,5 +78,5 @@ func (c *Cluster) WaitReady(ctx context.Context) error {
 			running = append(running, n)
 		}
 	}
-	return c.each(running, func(n Node) error { return c.waitAnswer(ctx, n, mustBeReady) })
+	return c.each(ctx, running, func(ctx context.Context, n Node) error { return c.waitAnswer(ctx, n, mustBeReady) })
 }

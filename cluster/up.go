@@ -157,7 +157,7 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 	if !first.Joined {
 		// Nobody else can join before there is a cluster to join.
 		c.note("starting %s, which makes a new cluster", first.Name)
-		if err := c.launch(ctx, first, false); err != nil {
+		if err := c.launch(ctx, first.Name); err != nil {
 			return err
 		}
 		if err := c.waitAnswer(ctx, first, mustBeReady); err != nil {
@@ -167,7 +167,7 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 			return fmt.Errorf("%s runs, but its first admin token was lost in an interrupted start: begin anew with `edgecoder cluster down --purge --data %s`", first.Name, quote(c.dir))
 		}
 	}
-	if err := c.each(nodes, func(n Node) error { return c.launch(ctx, n, needsJoin(n)) }); err != nil {
+	if err := c.each(ctx, nodes, func(ctx context.Context, n Node) error { return c.launch(ctx, n.Name) }); err != nil {
 		return err
 	}
 	c.note("waiting until all %d nodes are voters and know the leader", len(nodes))
@@ -229,11 +229,11 @@ func (c *Cluster) undo(dir string) error {
 	}
 	c.mu.Unlock()
 	c.note("stopping what was started; logs are in %s", dir)
-	return c.each(mine, func(n Node) error { return c.halt(ctx, n, orKill) })
+	return c.all(mine, func(n Node) error { return c.halt(ctx, n, orKill) })
 }
 
-// each runs f for all nodes at once and joins the errors.
-func (c *Cluster) each(nodes []Node, f func(n Node) error) error {
+// all runs f for all nodes at once and joins the errors.
+func (c *Cluster) all(nodes []Node, f func(n Node) error) error {
 	errs := make([]error, len(nodes))
 	var wg sync.WaitGroup
 	for i, n := range nodes {
@@ -241,4 +241,22 @@ func (c *Cluster) each(nodes []Node, f func(n Node) error) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// each runs f for all nodes at once. The first failure ends the others, whose
+// own errors would only hide it.
+func (c *Cluster) each(ctx context.Context, nodes []Node, f func(ctx context.Context, n Node) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var first error
+	var once sync.Once
+	_ = c.all(nodes, func(n Node) error {
+		err := f(ctx, n)
+		if err != nil {
+			once.Do(func() { first = err })
+			cancel()
+		}
+		return err
+	})
+	return first
 }

@@ -22,6 +22,10 @@ const programName = "edgecoder"
 // Version is the version of this binary, set by the linker at release.
 var Version = "dev"
 
+// signalEcho is how long a second signal counts as the first one's echo: a
+// supervisor such as timeout(1) signals the process and then its group.
+const signalEcho = time.Second
+
 // program is one run of the command line and what it needs of the process.
 type program struct {
 	in       io.Reader
@@ -29,6 +33,7 @@ type program struct {
 	now      func() time.Time
 	rand     io.Reader
 	colour   bool            // out is a terminal, and NO_COLOR is not set
+	self     string          // how this binary was called, for command lines that people copy
 	given    map[string]bool // flags that stood on the command line, rather than in the environment
 }
 
@@ -36,8 +41,8 @@ type program struct {
 func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the process at once
-	p := &program{in: os.Stdin, out: os.Stdout, err: os.Stderr, now: time.Now, rand: rand.Reader}
+	context.AfterFunc(ctx, func() { time.AfterFunc(signalEcho, stop) }) // then a second Ctrl-C ends the process at once
+	p := &program{in: os.Stdin, out: os.Stdout, err: os.Stderr, now: time.Now, rand: rand.Reader, self: args[0]}
 	p.colour = os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(os.Stdout.Fd()))
 	return p.run(ctx, args[1:])
 }

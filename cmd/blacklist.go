@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"encoding/json"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -91,9 +90,9 @@ func (p *program) blacklistList(c *cli.Context) error {
 }
 
 func drawBans(t *table, bans client.Bans) {
-	t.row("AGENT", "REASON CODE", "REASON", "SINCE", "UNTIL", "SEQ", "EVENT")
+	t.row("AGENT", "REASON CODE", "SINCE", "UNTIL", "SEQ", "EVENT")
 	for _, b := range bans.Bans {
-		t.row(b.AgentID, b.ReasonCode, orDash(shorten(reasonOf(b.Event), 60)), t.when(b.TimestampMs), until(t, b.ExpiresAtMs), number(b.Seq), b.EventID)
+		t.row(b.AgentID, b.ReasonCode, t.when(b.TimestampMs), until(t, b.ExpiresAtMs), number(b.Seq), b.EventID)
 	}
 }
 
@@ -102,18 +101,6 @@ func until(t *table, expiresMs int64) string {
 		return "no end"
 	}
 	return t.when(expiresMs)
-}
-
-// reasonOf reads the one member of an event that a table shows. Rows may come
-// without their event.
-func reasonOf(event json.RawMessage) string {
-	var e struct {
-		Reason string `json:"reason"`
-	}
-	if json.Unmarshal(event, &e) != nil {
-		return ""
-	}
-	return strings.ReplaceAll(e.Reason, "\n", " ")
 }
 
 func (p *program) blacklistShow(c *cli.Context) error {

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -40,10 +41,10 @@ func (p *program) blacklistAudit(c *cli.Context) error {
 		return err
 	}
 	if c.String("out") == "" {
-		_, err := saveAudit(c, api, p.out)
+		_, err := saveAudit(c.Context, api, p.out)
 		return err
 	}
-	events, err := replaceFile(c.String("out"), func(w io.Writer) (int, error) { return saveAudit(c, api, w) })
+	events, err := replaceFile(c.String("out"), func(w io.Writer) (int, error) { return saveAudit(c.Context, api, w) })
 	if err != nil {
 		return err
 	}
@@ -71,10 +72,10 @@ func replaceFile(path string, write func(io.Writer) (int, error)) (int, error) {
 
 // saveAudit streams the chain to w; only the keys are held in memory. They are
 // read after the events, so that whoever signed the last one is among them.
-func saveAudit(c *cli.Context, api *client.Client, w io.Writer) (events int, err error) {
+func saveAudit(ctx context.Context, api *client.Client, w io.Writer) (events int, err error) {
 	out := bufio.NewWriter(w)
 	fmt.Fprint(out, `{"events":[`) // bufio keeps the first error for Flush
-	audit, err := api.Audit(c.Context, func(event json.RawMessage) error {
+	audit, err := api.Audit(ctx, func(event json.RawMessage) error {
 		if events > 0 {
 			out.WriteByte(',')
 		}
@@ -86,7 +87,7 @@ func saveAudit(c *cli.Context, api *client.Client, w io.Writer) (events int, err
 	if err != nil {
 		return events, err
 	}
-	keys, err := fetchKeys(c, api)
+	keys, err := fetchKeys(ctx, api)
 	if err != nil {
 		return events, err
 	}
@@ -103,12 +104,12 @@ func saveAudit(c *cli.Context, api *client.Client, w io.Writer) (events int, err
 }
 
 // fetchKeys asks a cluster for every key that ever signed its chain.
-func fetchKeys(c *cli.Context, api *client.Client) ([]auditKey, error) {
-	self, err := api.Identity(c.Context)
+func fetchKeys(ctx context.Context, api *client.Client) ([]auditKey, error) {
+	self, err := api.Identity(ctx)
 	if err != nil {
 		return nil, err
 	}
-	peers, err := api.MeshPeers(c.Context)
+	peers, err := api.MeshPeers(ctx)
 	if err != nil {
 		return nil, err
 	}

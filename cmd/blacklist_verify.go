@@ -185,7 +185,7 @@ func (p *program) trustedKeys(c *cli.Context, own []auditKey, view *verifyView) 
 		if err != nil {
 			return nil, err
 		}
-		keys, err := fetchKeys(c, api)
+		keys, err := fetchKeys(c.Context, api)
 		if err != nil {
 			return nil, err
 		}

@@ -106,24 +106,31 @@ func (p *program) printUp(c *cli.Context, up *cluster.Cluster) error {
 	if err := t.write(p.out, false); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.out, readyText, shellWord(up.Dir()+"/env"), shellWord(up.Dir()))
+	fmt.Fprintf(p.out, readyText, shellWord(up.Dir()+"/env"), shellWord(up.Dir()), shellWord(p.self), where(c.Bool("detach")))
 	if c.Bool("detach") {
-		fmt.Fprintf(p.out, "The servers go on in the background. Stop them with: edgecoder cluster down --data %s\n", shellWord(up.Dir()))
+		fmt.Fprintf(p.out, "The servers go on in the background. Stop them with: %s cluster down --data %s\n", shellWord(p.self), shellWord(up.Dir()))
 		return nil
 	}
 	_, err := fmt.Fprintf(p.out, "Ctrl-C stops the cluster; its data stays in %s.\n", up.Dir())
 	return err
 }
 
+func where(detached bool) string {
+	if detached {
+		return "Try it"
+	}
+	return "Try it in another terminal"
+}
+
 const readyText = `
-In another terminal:
+%[4]s:
   . %[1]s
-  edgecoder status
-  edgecoder agent keygen --out agent-1.key
-  edgecoder agent enroll --key agent-1.key --agent agent-1
-  edgecoder agent approve agent-1
-  edgecoder sign --key agent-1.key --agent agent-1 POST /tasks | edgecoder admit --method POST --path /tasks
-  edgecoder cluster stop node1 --kill --data %[2]s
+  %[3]s status
+  %[3]s agent keygen --out agent-1.key
+  %[3]s agent enroll --key agent-1.key --agent agent-1
+  %[3]s agent approve agent-1
+  %[3]s sign --key agent-1.key --agent agent-1 POST /tasks | %[3]s admit --method POST --path /tasks
+  %[3]s cluster stop node1 --kill --data %[2]s
 
 `
 
@@ -137,13 +144,35 @@ func (p *program) untilStopped(ctx context.Context, up *cluster.Cluster) error {
 	}
 	<-ctx.Done()
 	p.say("stopping the cluster; once more Ctrl-C kills it")
-	down, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	down, stop := onSecondSignal()
 	defer stop()
 	if err := up.Down(down); err != nil {
 		return err
 	}
-	p.say("stopped; `edgecoder cluster up --data %s` starts it again", shellWord(up.Dir()))
+	p.say("stopped; `%s cluster up --data %s` starts it again", p.self, shellWord(up.Dir()))
 	return nil
+}
+
+// onSecondSignal returns a context that a signal ends which is no echo of the
+// one that came just now.
+func onSecondSignal() (context.Context, func()) {
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	ctx, cancel := context.WithCancel(context.Background())
+	first := time.Now()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+				if time.Since(first) >= signalEcho {
+					cancel()
+				}
+			}
+		}
+	}()
+	return ctx, func() { signal.Stop(signals); cancel() }
 }
 
 // loadCluster opens the cluster that --data names.

@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/cluster"
 )
 
 // Exit statuses (CONTRACT.md "Command line").
@@ -52,7 +53,7 @@ func exitStatus(err error) int {
 		return own.status
 	case errors.As(err, &fromAPI):
 		return exitStatusOf(fromAPI.Code)
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, cluster.ErrNotUp), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return exitUnknown
 	}
 	return exitRefused

@@ -11,6 +11,8 @@ import (
 	"unicode"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/edgecoder/edgecoder/crypto"
 )
 
 const (
@@ -166,8 +168,8 @@ func orDash(s string) string {
 
 // short cuts a hash for a table; the whole of it is in JSON.
 func short(hash string) string {
-	if len(hash) <= 16 {
-		return orDash(hash)
+	if len(hash) != 2*crypto.HashSize {
+		return orDash(hash) // such as BLACKLIST_GENESIS
 	}
 	return hash[:16]
 }

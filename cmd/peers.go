@@ -91,5 +91,11 @@ func (p *program) leaderTransfer(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.emit(c, done, func(t *table) { t.row("leadership handed to", orDash(done.Node)) })
+	return p.emit(c, done, func(t *table) {
+		if done.Node == "" {
+			t.row("leadership handed over", "to the most caught-up voter")
+			return
+		}
+		t.row("leadership handed over", "to "+done.Node)
+	})
 }

@@ -52,10 +52,6 @@ func (s *State) apply(index uint64, cmd Command) (Result, []Record, error) {
 	if cmd.AtMs > MaxTimeMs {
 		return refuse(CodeClockAhead, "", "stamped %d, beyond any time", cmd.AtMs), nil, nil
 	}
-	if cmd.Idem != nil && cmd.Kind == KindAdmitBatch {
-		// Claims have ids of their own; a remembered batch would have no verdicts.
-		return refuse(CodeInvalid, "", "admissions take claim ids, not an idempotency key"), nil, nil
-	}
 	if tick, ok := body.(Tick); ok {
 		return s.applyTick(index, cmd, tick), nil, nil
 	}
@@ -64,6 +60,10 @@ func (s *State) apply(index uint64, cmd Command) (Result, []Record, error) {
 			cmd.AtMs-s.meta.v.ClockMs, MaxAheadMs), nil, nil
 	}
 	s.advance(cmd.AtMs)
+	if cmd.Idem != nil && cmd.Kind == KindAdmitBatch {
+		// Claims have ids of their own; a remembered batch would have no verdicts.
+		return refuse(CodeInvalid, "", "admissions take claim ids, not an idempotency key"), nil, nil
+	}
 	if cmd.Idem != nil {
 		if res, seen := s.remembered(*cmd.Idem); seen {
 			return res, nil, nil

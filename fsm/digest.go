@@ -16,13 +16,10 @@ type Digest [4]uint64
 
 // sumElement hashes one element of the named field.
 func sumElement(name string, row []byte) Digest {
-	h := sha256.New()
-	h.Write([]byte(name))
-	h.Write([]byte{0})
-	h.Write(row)
-	var out [sha256.Size]byte
-	h.Sum(out[:0])
-	return digestOf(out)
+	var room [192]byte // on the stack; most rows fit, larger ones grow out of it
+	buf := append(room[:0], name...)
+	buf = append(buf, 0)
+	return digestOf(sha256.Sum256(append(buf, row...)))
 }
 
 func digestOf(out [sha256.Size]byte) Digest {

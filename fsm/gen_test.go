@@ -57,7 +57,11 @@ func (w *world) draw(t *rapid.T, i int) Command {
 		t.Fatalf("new: %v", err)
 	}
 	cmd.AtMs = at
-	if cmd.Kind != KindTick && chance(t, "idempotent", 5) {
+	often := 5
+	if cmd.Kind == KindAdmitBatch {
+		often = 30 // always refused
+	}
+	if cmd.Kind != KindTick && chance(t, "idempotent", often) {
 		cmd.Idem = &Idempotency{Key: crypto.Hash{byte(rapid.IntRange(0, 3).Draw(t, "idem key"))}, Body: crypto.Hash{byte(rapid.IntRange(0, 1).Draw(t, "idem body"))}}
 	}
 	return cmd

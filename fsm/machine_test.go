@@ -30,7 +30,9 @@ func (s *memorySink) Close() error  { s.closed = true; return nil }
 func (s *memorySink) Cancel() error { s.cancelled = true; return nil }
 func (s *memorySink) ID() string    { return "test" }
 
-func raftLog(l logged) *raft.Log { return &raft.Log{Type: raft.LogCommand, Index: l.index, Data: l.data} }
+func raftLog(l logged) *raft.Log {
+	return &raft.Log{Type: raft.LogCommand, Index: l.index, Data: l.data}
+}
 
 func feed(m *Machine, log []logged) {
 	for _, l := range log {

@@ -16,13 +16,14 @@ type rateWindows struct {
 	agents map[string]*rateWindow
 	runs   int
 	sum    Digest
-	dirty  map[string]bool // windows whose share of sum is out of date
+	dirty  []string // agents whose window's share of sum may be out of date, each once
 }
 
 type rateWindow struct {
 	runs  []rateRun // ascending in time
 	total int64     // requests in runs
 	sum   Digest    // this window's share of the digest when it was last clean
+	dirty bool      // changed since
 }
 
 type rateRun struct {
@@ -31,7 +32,7 @@ type rateRun struct {
 }
 
 func newRateWindows() *rateWindows {
-	return &rateWindows{agents: map[string]*rateWindow{}, dirty: map[string]bool{}}
+	return &rateWindows{agents: map[string]*rateWindow{}}
 }
 
 // check tells whether the agent may have one more request now, and if not,
@@ -82,7 +83,14 @@ func (w *rateWindows) take(agent string, nowMs int64, limit RateLimit) {
 		w.runs++
 	}
 	win.total++
-	w.dirty[agent] = true
+	w.changed(agent, win)
+}
+
+func (w *rateWindows) changed(agent string, win *rateWindow) {
+	if !win.dirty {
+		win.dirty = true
+		w.dirty = append(w.dirty, agent)
+	}
 }
 
 func (w *rateWindows) trim(win *rateWindow, oldestMs int64) (changed bool) {
@@ -101,12 +109,11 @@ func (w *rateWindows) trim(win *rateWindow, oldestMs int64) (changed bool) {
 func (w *rateWindows) prune(nowMs int64, p *Policy) {
 	for agent, win := range w.agents {
 		if w.trim(win, nowMs-p.limitOf(agent).WindowMs) {
-			w.dirty[agent] = true
+			w.changed(agent, win)
 		}
 		if len(win.runs) == 0 {
 			w.sum.sub(win.sum)
 			delete(w.agents, agent)
-			delete(w.dirty, agent)
 		}
 	}
 }
@@ -133,13 +140,18 @@ func (w *rateWindows) size() int     { return len(w.agents) }
 // digest brings the shares of changed windows up to date: hashing a window
 // once a mark is cheaper than twice a request.
 func (w *rateWindows) digest() Digest {
-	for agent := range w.dirty {
+	for _, agent := range w.dirty {
 		win := w.agents[agent]
+		if win == nil || !win.dirty {
+			continue // pruned since, perhaps made anew and listed again
+		}
 		w.sum.sub(win.sum)
 		win.sum = sumElement(w.label(), w.encode(agent, win))
 		w.sum.add(win.sum)
+		win.dirty = false
 	}
 	clear(w.dirty)
+	w.dirty = w.dirty[:0]
 	return w.sum
 }
 
@@ -164,7 +176,7 @@ func (w *rateWindows) load(row []byte) error {
 	}
 	w.agents[agent] = win
 	w.runs += len(win.runs)
-	w.dirty[agent] = true
+	w.changed(agent, win)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -39,7 +40,6 @@ type Node struct {
 	lastApplied  atomic.Int64 // wall nanoseconds of the last applied command
 	membersMoved atomic.Bool  // coordinators changed since newsLoop last looked
 	firstToken   atomic.Pointer[crypto.TokenText]
-	bootstrapped chan struct{} // closed once genesis was made by this process
 
 	proposals      chan struct{} // slots of proposals in flight
 	pingNow        chan struct{}
@@ -80,7 +80,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(),
 		health: peersHealth{last: map[string]health{}}, proposals: make(chan struct{}, maxProposals),
-		bootstrapped: make(chan struct{}), pingNow: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		pingNow: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), done: make(chan struct{}), unlock: unlock,
 	}
 	if err := n.start(ctx); err != nil {
@@ -129,25 +129,21 @@ func (n *Node) start(ctx context.Context) (err error) {
 }
 
 // awaitBootstrap waits for the genesis that this process is to make, so that
-// its admin token can be shown.
+// its admin token can be shown. A restart finds its genesis in the log, or
+// peers that may lead instead.
 func (n *Node) awaitBootstrap(ctx context.Context) error {
-	if !n.id.Bootstrap || n.hasGenesis() {
-		return nil
-	}
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
+	for n.id.Bootstrap && !n.hasGenesis() && !n.hasPeers() {
+		_, changed := n.machine.Index()
+		if n.hasGenesis() {
+			break
+		}
 		select {
-		case <-n.bootstrapped:
-			return nil
+		case <-changed:
 		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C: // a restart replays its genesis from the log, or others lead
-			if n.hasGenesis() || n.hasPeers() {
-				return nil
-			}
+			return fmt.Errorf("the new cluster has no leader yet: %w", ctx.Err())
 		}
 	}
+	return nil
 }
 
 func (n *Node) hasGenesis() (yes bool) {
