@@ -194,11 +194,13 @@ func (c *call) replyBatch(results []client.Admission) error {
 			c.s.cfg.Log.Error("read after a batch", "request_id", c.requestID, "error", err)
 		}
 	}
+	local := c.index
 	text := append(make([]byte, 0, 256*len(results)), `{"results":[`...)
 	for i := range results {
 		if results[i].Index == 0 {
-			results[i].Index, results[i].ClockMs = c.index, clock
+			results[i].Index, results[i].ClockMs = local, clock
 		}
+		c.index = max(c.index, results[i].Index)
 		if i > 0 {
 			text = append(text, ',')
 		}

@@ -198,6 +198,10 @@ func TestReadyTellsWhy(t *testing.T) {
 	if p.Reason != "not_ready" || !strings.Contains(p.Detail, "no leader") {
 		t.Errorf("%+v", p)
 	}
+	f.node.readyErr = &client.Error{Code: client.CodeUnavailable, Reason: "no_leader", Detail: "no leader is known"}
+	if p := wantProblem(t, f.do(ask{method: "GET", path: "/readyz"}), client.CodeUnavailable, ""); p.Reason != "no_leader" {
+		t.Errorf("%+v", p)
+	}
 }
 
 func TestHeadIsGet(t *testing.T) {

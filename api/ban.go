@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -82,7 +83,8 @@ func checkEvent(event crypto.BlacklistEvent) error {
 
 // withReason gives a refused reporter the code that WIRE.md has for it.
 func withReason(err error) error {
-	if e, ok := err.(*client.Error); ok && e.Code == client.CodeInvalid && strings.HasPrefix(e.Field, "reporter_") { //nolint:errorlint // refusal returns it bare
+	var e *client.Error
+	if errors.As(err, &e) && e.Code == client.CodeInvalid && strings.HasPrefix(e.Field, "reporter_") {
 		e.Reason = reporterUnproven
 	}
 	return err

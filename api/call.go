@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
@@ -44,6 +45,9 @@ func (c *call) readBody() error {
 	if length > limit {
 		return bodyTooLarge(limit)
 	}
+	if c.route.access == byBody {
+		defer c.hurry()()
+	}
 	var text []byte
 	var err error
 	if length >= 0 {
@@ -60,6 +64,20 @@ func (c *call) readBody() error {
 	}
 	c.body = string(text)
 	return nil
+}
+
+// openBodyTimeout bounds the body of somebody who has not shown a credential:
+// strangers must not hold slots by sending slowly.
+const openBodyTimeout = 3 * time.Second
+
+// hurry sets a short read deadline and returns what lifts it again: one that
+// passed later would cancel the request.
+func (c *call) hurry() (lift func()) {
+	control := http.NewResponseController(c.w)
+	if control.SetReadDeadline(time.Now().Add(openBodyTimeout)) != nil {
+		return func() {} // no connection below: a test
+	}
+	return func() { _ = control.SetReadDeadline(time.Time{}) } // a connection that is gone needs none
 }
 
 func bodyTooLarge(limit int64) error {

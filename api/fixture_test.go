@@ -61,9 +61,8 @@ func (f *fixture) makeToken(role fsm.Role, uses int64) string {
 
 // agent is an enrolled agent with its key.
 type agent struct {
-	id    string
-	key   crypto.PrivateKey
-	nonce int
+	id  string
+	key crypto.PrivateKey
 }
 
 func (f *fixture) agent(id string, state fsm.AgentState) *agent {
@@ -81,8 +80,7 @@ func (f *fixture) agent(id string, state fsm.AgentState) *agent {
 
 // request signs a fresh request of the agent.
 func (a *agent) request(timestampMs int64, body string) client.AdmissionRequest {
-	a.nonce++
-	s := must(crypto.SignRequest(a.key, a.id, "POST", "/pull", []byte(body), timestampMs, a.id+"-nonce-"+strconv.Itoa(a.nonce)))
+	s := must(crypto.SignRequest(a.key, a.id, "POST", "/pull", []byte(body), timestampMs, must(crypto.NewUUID(rand.Reader))))
 	headers := map[string]string{}
 	for _, h := range s.Headers() {
 		headers[h[0]] = h[1]

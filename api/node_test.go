@@ -38,7 +38,6 @@ type fakeNode struct {
 	strong     int // strong reads so far
 	proposals  []fsm.Command
 	transfers  []string
-	beforeRead func()
 }
 
 type logged struct {
@@ -138,9 +137,6 @@ func (n *fakeNode) link(cmd fsm.Command) fsm.Command {
 }
 
 func (n *fakeNode) Read(ctx context.Context, opts ReadOptions, f func(*fsm.State)) (uint64, error) {
-	if n.beforeRead != nil {
-		n.beforeRead()
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if opts.Strong {

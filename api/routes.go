@@ -58,7 +58,7 @@ func (s *Server) table() []route {
 		{method: del, pattern: "/v1/blacklist/agents/{agent}", need: fsm.CapOperate, body: bodyBytes, handle: s.lift},
 		{method: get, pattern: "/v1/blacklist/events", need: fsm.CapReadTrust, query: seqQuery, handle: s.chainEvents},
 
-		{method: get, pattern: "/identity", access: byNobody, class: classOpen, handle: s.identity},
+		{method: get, pattern: "/identity", access: byNobody, handle: s.identity},
 		{method: get, pattern: "/mesh/peers", access: byMesh, need: fsm.CapReadTrust, handle: s.meshPeers},
 		{method: get, pattern: "/security/blacklist", access: byMesh, need: fsm.CapReadTrust, class: classStream, handle: s.meshBlacklist},
 		{method: post, pattern: "/security/blacklist", access: byMesh, need: fsm.CapOperate, body: bodyBytes, handle: s.meshBan},

@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -104,6 +105,13 @@ func TestEveryRouteIsBounded(t *testing.T) {
 	}
 }
 
+func TestHTTPServerBoundsEverything(t *testing.T) {
+	srv := HTTPServer(http.NotFoundHandler(), slog.Default())
+	if srv.ReadHeaderTimeout == 0 || srv.ReadTimeout == 0 || srv.WriteTimeout <= requestTimeout || srv.IdleTimeout == 0 || srv.MaxHeaderBytes != 16<<10 || srv.ErrorLog == nil {
+		t.Errorf("%+v", srv)
+	}
+}
+
 func TestUnknownRouteAndMethod(t *testing.T) {
 	f := newFixture(t)
 	for _, path := range []string{"/", "/v1", "/v1/", "/v1/nothing", "/v1/agents/", "/v1/agents/a/b/c", "/v1//status", "/metricsx", "/v1/agents/x/%zz"} {
@@ -169,7 +177,6 @@ func TestEveryCodeHasAHome(t *testing.T) {
 
 func TestPanicIsAnsweredAndLoggedWithoutSecrets(t *testing.T) {
 	f := newFixture(t)
-	f.node.beforeRead = nil
 	f.server.router.fixed["/v1/members"][0].handle = func(*call) error { panic("boom") }
 	rec := f.do(ask{method: "GET", path: "/v1/members", token: f.tokens[fsm.RoleAdmin]})
 	wantProblem(t, rec, client.CodeInternal, "")

@@ -13,7 +13,7 @@ type class uint8
 const (
 	classPlain  class = iota // authenticated, small
 	classBatch               // bodies of megabytes
-	classOpen                // before authentication: enrolment, /identity
+	classOpen                // bodies of strangers: enrolment
 	classStream              // answers of any length
 	classHealth              // never refused
 	numClasses

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/edgecoder/edgecoder/client"
@@ -18,7 +19,11 @@ func (s *Server) health(c *call) error {
 
 // ready answers GET /readyz: leader known, caught up.
 func (s *Server) ready(c *call) error {
-	if err := s.node.Ready(); err != nil {
+	err := s.node.Ready()
+	if e := (*client.Error)(nil); errors.As(err, &e) {
+		return e
+	}
+	if err != nil {
 		return &client.Error{Code: client.CodeUnavailable, Reason: "not_ready", Detail: err.Error()}
 	}
 	return c.reply(http.StatusOK, healthReply{Status: "ready"})

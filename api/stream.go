@@ -26,6 +26,9 @@ type stream struct {
 func (c *call) stream(opening string) (*stream, error) {
 	st := &stream{c: c, control: http.NewResponseController(c.w)}
 	st.out = bufio.NewWriterSize(st, streamFlush)
+	if err := st.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return nil, fmt.Errorf("stream: %w", err) // the server's read timeout must not end a long answer
+	}
 	_, err := st.out.WriteString(opening)
 	return st, err
 }

@@ -42,6 +42,9 @@ func Main(args []string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, func() { time.AfterFunc(signalEcho, stop) }) // then a second Ctrl-C ends the process at once
+	// A reader that went away, as in "edgecoder demo | head", must not kill us
+	// while servers of ours run: writing fails instead.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	p := &program{in: os.Stdin, out: os.Stdout, err: os.Stderr, now: time.Now, rand: rand.Reader, self: args[0]}
 	p.colour = os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(os.Stdout.Fd()))
 	return p.run(ctx, args[1:])

@@ -87,14 +87,15 @@ func (p *program) settings(c *cli.Context) (serverSettings, error) {
 		"data-dir": &s.DataDir, "name": &s.Name, "api-addr": &s.APIAddr, "gossip-addr": &s.GossipAddr, "raft-addr": &s.RaftAddr,
 		"join-token-file": &s.JoinTokenFile, "passphrase-file": &s.PassphraseFile, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
 	} {
-		if c.IsSet(name) {
-			*field = c.String(name)
+		// An empty variable is one that somebody meant to leave out.
+		if value := c.String(name); c.IsSet(name) && (value != "" || p.given[name]) {
+			*field = value
 		}
 	}
 	if c.IsSet("bootstrap") {
 		s.Bootstrap = c.Bool("bootstrap")
 	}
-	if c.IsSet("join") {
+	if c.IsSet("join") && (c.String("join") != "" || p.given["join"]) {
 		s.Join = splitSeeds(c.String("join"))
 	}
 	return s, nil

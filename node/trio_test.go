@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -56,6 +57,7 @@ func testConfig(t *testing.T, name string) Config {
 	cfg := DefaultConfig()
 	cfg.DataDir, cfg.Name = filepath.Join(t.TempDir(), name), name
 	cfg.APIAddr, cfg.GossipAddr, cfg.RaftAddr = freeAddr(t), freeAddr(t), freeAddr(t)
+	cfg.Timing.Heartbeat, cfg.Timing.Election, cfg.Timing.LeaderLease = 500*time.Millisecond, 500*time.Millisecond, 250*time.Millisecond
 	cfg.Passphrase, cfg.Log = []byte("correct horse battery"), testLog(t)
 	return cfg
 }
@@ -63,6 +65,7 @@ func testConfig(t *testing.T, name string) Config {
 func newTrio(t *testing.T, size int) *trio {
 	t.Helper()
 	c := &trio{t: t}
+	t.Cleanup(c.stopAll)
 	first := testConfig(t, "n1")
 	first.Bootstrap = true
 	c.cfgs = append(c.cfgs, first)
@@ -93,7 +96,17 @@ func (c *trio) start(i int) {
 		c.nodes = append(c.nodes, nil)
 	}
 	c.nodes[i] = n
-	c.t.Cleanup(func() { _ = n.shutdown() })
+}
+
+// stopAll ends every node, all at once: a farewell takes a second each.
+func (c *trio) stopAll() {
+	var all sync.WaitGroup
+	for _, n := range c.nodes {
+		if n != nil {
+			all.Go(func() { _ = n.shutdown() })
+		}
+	}
+	all.Wait()
 }
 
 func (c *trio) allReady() bool {
