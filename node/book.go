@@ -71,17 +71,6 @@ func (b *addressBook) hear(id string, a peerAddress) {
 	b.heard[id] = a
 }
 
-// get returns the best known addresses of a node.
-func (b *addressBook) get(id string) (peerAddress, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if a, ok := b.heard[id]; ok {
-		return a, true
-	}
-	a, ok := b.recorded[id]
-	return a, ok
-}
-
 // raftAddresses returns the addresses to try for a node, newest first.
 func (b *addressBook) raftAddresses(id string) []string {
 	b.mu.Lock()

@@ -1,0 +1,161 @@
+package cmd
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// vectors are the golden vectors of WIRE.md that this room needs.
+type vectors struct {
+	Keys struct {
+		Ed25519 map[string]struct {
+			PrivateKeyPem, PublicKeyPem string
+		}
+	}
+	RequestSigning struct {
+		Valid []struct {
+			Method, Path, AgentID, Body, SignerKey string
+			Headers                                map[string]string
+		}
+	}
+	Blacklist struct {
+		Chain []struct {
+			Record    json.RawMessage
+			SignerKey string
+		}
+		ChainHead string
+	}
+}
+
+func loadVectors(t *testing.T) vectors {
+	t.Helper()
+	text, err := os.ReadFile("../crypto/testdata/edgecoder.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v vectors
+	if err := json.Unmarshal(text, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// keyOf finds the private key that made a vector: agents sign their own.
+func (v vectors) keyOf(agentID string) string {
+	alias := strings.ReplaceAll(agentID, "-", "")
+	return v.Keys.Ed25519[alias].PrivateKeyPem
+}
+
+func TestSignMakesTheVectors(t *testing.T) {
+	cleanEnv(t)
+	v := loadVectors(t)
+	if len(v.RequestSigning.Valid) == 0 {
+		t.Fatal("no vectors")
+	}
+	for _, tt := range v.RequestSigning.Valid {
+		key := writeTemp(t, "agent.pem", v.keyOf(tt.Headers[crypto.HeaderAgentID]))
+		args := []string{
+			"sign", "--key", key, "--agent", tt.Headers[crypto.HeaderAgentID], tt.Method, tt.Path, "--body", "-",
+			"--timestamp-ms", tt.Headers[crypto.HeaderTimestamp], "--nonce", tt.Headers[crypto.HeaderNonce],
+		}
+		r := runArgs(t, tt.Body, args...)
+		wantStatus(t, r, exitDone)
+		got, err := parseHeaders(r.out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range tt.Headers {
+			if got[name] != want {
+				t.Errorf("%s %s: %s is %q, want %q", tt.Method, tt.Path, name, got[name], want)
+			}
+		}
+		r = runArgs(t, tt.Body, append(args, "--format", "json")...)
+		var object map[string]string
+		if err := json.Unmarshal([]byte(r.out), &object); err != nil || object[crypto.HeaderSignature] != tt.Headers[crypto.HeaderSignature] {
+			t.Errorf("json: %v, %v", object, err)
+		}
+	}
+}
+
+func TestSignRefuses(t *testing.T) {
+	cleanEnv(t)
+	v := loadVectors(t)
+	key := writeTemp(t, "agent.pem", v.Keys.Ed25519["agent1"].PrivateKeyPem)
+	open := writeTemp(t, "open.pem", v.Keys.Ed25519["agent1"].PrivateKeyPem)
+	if err := os.Chmod(open, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--agent", "a", "GET", "/"}, "--key is missing"},
+		{[]string{"--key", key, "GET", "/"}, "--agent is missing"},
+		{[]string{"--key", key, "--agent", "a", "get", "/"}, "method"},
+		{[]string{"--key", key, "--agent", "a", "GET", "tasks"}, "path"},
+		{[]string{"--key", key, "--agent", "a", "GET"}, "PATH is missing"},
+		{[]string{"--key", key, "--agent", "a", "GET", "/", "--timestamp-ms", "-1"}, "timestamp"},
+		{[]string{"--key", key, "--agent", "a", "GET", "/", "--nonce", "two words"}, "nonce"},
+		{[]string{"--key", open, "--agent", "a", "GET", "/"}, "chmod 600"},
+		{[]string{"--key", writeTemp(t, "x", "junk"), "--agent", "a", "GET", "/"}, "key file"},
+	} {
+		r := runArgs(t, "", append([]string{"sign"}, tt.args...)...)
+		if r.status != exitUsage || !strings.Contains(r.err, tt.want) || r.out != "" {
+			t.Errorf("%q: exit status %d, stdout %q, stderr %q; want %q", tt.args, r.status, r.out, r.err, tt.want)
+		}
+	}
+}
+
+func TestAdmitExitStatus(t *testing.T) {
+	var answer any
+	f := newFakeAPI(t, map[string]reply{"POST /v1/admissions": func(call) any { return answer }})
+	pointAt(t, f)
+	const headers = "X-Agent-Id: a-1\r\nx-timestamp-ms: 1\nx-nonce:n\nCookie: secret\n\nx-body-sha256: h\nx-signature: s:=\n"
+	for _, tt := range []struct {
+		answer any
+		want   int
+	}{
+		{client.Admission{Verdict: client.VerdictAdmitted, Code: client.VerdictOK}, exitDone},
+		{client.Admission{Verdict: client.VerdictDenied, Code: client.VerdictReplay}, exitRefused},
+		{client.Admission{Code: client.CodeUnavailable, ClaimID: "c"}, exitUnknown},
+		{&client.Error{Code: client.CodeUnknownOutcome, Detail: "maybe"}, exitUnknown},
+		{&client.Error{Code: client.CodeForbidden, Detail: "no"}, exitRefused},
+	} {
+		answer = tt.answer
+		r := runArgs(t, headers, "admit", "--method", "POST", "--path", "/tasks", "--body", writeTemp(t, "body", "hello"), "--claim-id", "my-claim", "--timeout", "1s")
+		wantStatus(t, r, tt.want)
+	}
+	asked := f.asked("POST /v1/admissions")[0]
+	var req client.AdmissionRequest
+	if err := json.Unmarshal([]byte(asked.body), &req); err != nil {
+		t.Fatal(err)
+	}
+	if len(req.Headers) != 5 || req.Headers["x-agent-id"] != "a-1" || req.Headers["x-signature"] != "s:=" || req.ClaimID != "my-claim" ||
+		req.BodySHA256 != crypto.Sum([]byte("hello")).String() || req.Method != "POST" || req.Path != "/tasks" {
+		t.Errorf("asked %+v", req)
+	}
+	if !strings.HasPrefix(asked.header.Get("Authorization"), "Bearer edgc_") {
+		t.Errorf("authorization %q", asked.header.Get("Authorization"))
+	}
+}
+
+func TestParseHeadersRefuses(t *testing.T) {
+	for _, text := range []string{"x-nonce", "x-nonce: a\nX-NONCE: b"} {
+		if got, err := parseHeaders(text); err == nil {
+			t.Errorf("%q gave %v", text, got)
+		}
+	}
+}
+
+func TestAdmitNeedsOneStdin(t *testing.T) {
+	cleanEnv(t)
+	r := runArgs(t, "", "admit", "--method", "GET", "--path", "/", "--body", "-")
+	if r.status != exitUsage || !strings.Contains(r.err, "standard input") {
+		t.Errorf("%+v", r)
+	}
+}
