@@ -170,7 +170,7 @@ func (n *Node) enqueue(l *leadership, cmd fsm.Command) (raft.ApplyFuture, error)
 	cmd.AtMs = n.wallMs()
 	data, err := fsm.EncodeCommand(cmd)
 	if err != nil {
-		return nil, &client.Error{Code: client.CodeTooLarge, Detail: err.Error()}
+		return nil, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 	}
 	return n.raft.Apply(data, n.cfg.Timing.Request), nil
 }
