@@ -12,7 +12,7 @@ const (
 _edgecoder() {
   local cur="${COMP_WORDS[COMP_CWORD]}" words
   words=("${COMP_WORDS[@]:1:COMP_CWORD-1}")
-  [[ "$cur" == -* ]] && words+=("$cur")
+  if [[ "$cur" == -- ]]; then words+=(-); elif [[ "$cur" == -* ]]; then words+=("$cur"); fi # a bare -- would end the flags
   COMPREPLY=($(compgen -W "$(edgecoder "${words[@]}" --generate-bash-completion 2>/dev/null | cut -d: -f1)" -- "$cur"))
   [[ ${#COMPREPLY[@]} -eq 0 ]] && COMPREPLY=($(compgen -f -- "$cur"))
 }
@@ -23,7 +23,7 @@ complete -F _edgecoder edgecoder
 _edgecoder() {
   local -a replies asked
   asked=("${(@)words[2,CURRENT-1]}")
-  [[ "${words[CURRENT]}" == -* ]] && asked+=("${words[CURRENT]}")
+  if [[ "${words[CURRENT]}" == -- ]]; then asked+=(-); elif [[ "${words[CURRENT]}" == -* ]]; then asked+=("${words[CURRENT]}"); fi # a bare -- would end the flags
   replies=("${(@f)$(_CLI_ZSH_AUTOCOMPLETE_HACK=1 edgecoder "${asked[@]}" --generate-bash-completion 2>/dev/null)}")
   if [[ -n "${replies[1]}" ]]; then _describe 'edgecoder' replies; else _files; fi
 }

@@ -71,7 +71,7 @@ func (t *table) write(w io.Writer, colour bool) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, cells := range t.rows {
 		for i, cell := range cells {
-			cell = clean(cell)
+			cell = strings.ReplaceAll(clean(cell), "\n", `\n`) // a cell cannot begin a row of its own
 			if colour {
 				cell = paint(cell)
 			}
@@ -111,7 +111,7 @@ func paint(cell string) string {
 
 // clean spells control and format characters out: the texts of others must not
 // drive the terminal, or change the direction of what stands beside them.
-// Newlines stay; cells have none.
+// Newlines stay: messages have them.
 func clean(s string) string {
 	ok := func(r rune) bool { return r == '\n' || unicode.IsPrint(r) }
 	if strings.IndexFunc(s, func(r rune) bool { return !ok(r) }) < 0 {

@@ -47,8 +47,12 @@ func TestTables(t *testing.T) {
 				{ID: "t2", Role: "agent", State: "used", CreatedMs: ms - 72*3_600_000, ExpiresMs: ms + 60_000},
 			}})
 		},
-		"agent":  func(t *table) { drawAgent(t, client.Agent{AgentID: "a-1", State: "pending", KeyID: "k", EnrolledMs: ms, UpdatedMs: ms, Index: 9}) },
-		"agents": func(t *table) { drawAgents(t, client.Agents{Agents: []client.Agent{{AgentID: "a-1", State: "active", KeyID: "k", EnrolledMs: ms}}}) },
+		"agent": func(t *table) {
+			drawAgent(t, client.Agent{AgentID: "a-1", State: "pending", KeyID: "k", EnrolledMs: ms, UpdatedMs: ms, Index: 9})
+		},
+		"agents": func(t *table) {
+			drawAgents(t, client.Agents{Agents: []client.Agent{{AgentID: "a-1", State: "active", KeyID: "k", EnrolledMs: ms}}})
+		},
 		"verdict": func(t *table) {
 			drawVerdict(t, client.Admission{Verdict: "admitted", Code: "ok", AgentID: "a-1", Index: 7, ClockMs: ms, ClaimID: "c", Repeated: true})
 		},
@@ -58,7 +62,9 @@ func TestTables(t *testing.T) {
 				{AgentID: "a-2", EventID: "e-2", Seq: 2, ReasonCode: "dos_behavior", TimestampMs: ms - 1000, ExpiresAtMs: ms + 72*3_600_000},
 			}})
 		},
-		"change": func(t *table) { drawChange(t, "banned", "a-1", client.BlacklistChange{EventID: "e-1", ChainHead: hashText, Size: 1, Index: 5}) },
+		"change": func(t *table) {
+			drawChange(t, "banned", "a-1", client.BlacklistChange{EventID: "e-1", ChainHead: hashText, Size: 1, Index: 5})
+		},
 		"cluster": func(t *table) {
 			drawCluster(t, []cluster.NodeStatus{
 				{Name: "node1", PID: 7, Running: true, State: "leader", Term: 2, AppliedIndex: 40, Digest: hashText, DigestIndex: 35, API: "https://a"},

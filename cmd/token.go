@@ -93,11 +93,7 @@ func (p *program) printToken(c *cli.Context, token client.Token) error {
 	}
 	fmt.Fprintln(p.out, token.Token)
 	t := &table{now: p.now()}
-	expires := "never"
-	if token.ExpiresMs != 0 {
-		expires = t.when(token.ExpiresMs)
-	}
-	p.say("token %s of role %s, uses %s, expires %s; it is shown only now", token.ID, token.Role, usesLeft(token.UsesLeft), expires)
+	p.say("token %s of role %s, uses %s, expires %s; it is shown only now", token.ID, token.Role, usesLeft(token.UsesLeft), expiry(t, token.ExpiresMs))
 	if token.JoinCommand != "" {
 		p.say("on the new machine, once its own --name, --data-dir and addresses are filled in:\n\n%s\n", clean(token.JoinCommand))
 	} else if token.Role == "coordinator" || token.Role == "observer" {
@@ -105,6 +101,13 @@ func (p *program) printToken(c *cli.Context, token client.Token) error {
 			"  export EDGECODER_JOIN_TOKEN='paste the token'\n  edgecoder server --name NAME --data-dir DIR --join HOST:PORT\n")
 	}
 	return nil
+}
+
+func expiry(t *table, ms int64) string {
+	if ms == 0 {
+		return "never"
+	}
+	return t.when(ms)
 }
 
 func usesLeft(n int64) string {
@@ -132,7 +135,7 @@ func (p *program) tokenList(c *cli.Context) error {
 func drawTokens(t *table, tokens client.Tokens) {
 	t.row("ID", "ROLE", "STATE", "USES LEFT", "CREATED", "EXPIRES", "LABEL")
 	for _, r := range tokens.Tokens {
-		t.row(r.ID, r.Role, r.State, usesLeft(r.UsesLeft), t.when(r.CreatedMs), t.when(r.ExpiresMs), orDash(r.Label))
+		t.row(r.ID, r.Role, r.State, usesLeft(r.UsesLeft), t.when(r.CreatedMs), expiry(t, r.ExpiresMs), orDash(r.Label))
 	}
 }
 

@@ -13,6 +13,10 @@ import (
 // Kind numbers a command's body. Numbers are part of the log and never reused.
 type Kind uint16
 
+// KindRestored is what an observer is told when a snapshot replaced the state;
+// it is no command.
+const KindRestored Kind = 0
+
 // The kinds.
 const (
 	KindGenesis           Kind = 1

@@ -67,6 +67,14 @@ func (m *Machine) Restore(in io.ReadCloser) error {
 	if err != nil {
 		return err
 	}
+	if err := m.replace(s, records); err != nil {
+		return err
+	}
+	m.applied(Result{Code: CodeOK, Index: s.Index()}, KindRestored)
+	return nil
+}
+
+func (m *Machine) replace(s *State, records []Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.history.Reset(); err != nil {

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -185,9 +186,27 @@ func (n *Node) tick(ctx context.Context, l *leadership, t fsm.Tick) bool {
 	res, err := await(ctx, future)
 	if err != nil || !res.OK() {
 		n.log.Warn("a tick was not applied", "error", err, "code", res.Code, "detail", res.Detail)
+		if err == nil && res.Code == fsm.CodeClockAhead {
+			n.giveUpTerm(ctx)
+		}
 		return false
 	}
 	return true
+}
+
+// giveUpTerm ends a term in which time jumped, as it does when a machine was
+// suspended: only a term's first tick may move the cluster clock so far, so
+// somebody must begin a new one. A sole voter can only start again.
+func (n *Node) giveUpTerm(ctx context.Context) {
+	for _, id := range voters(n.servers()) {
+		if h, ok := n.health.get(id); id != n.id.NodeID && ok && time.Since(h.at) < pingFresh {
+			n.handOver(ctx, id)
+			return
+		}
+	}
+	if len(voters(n.servers())) == 1 {
+		n.fail(errors.New("the wall clock jumped ahead of the cluster clock in the middle of a term, and there is no other voter to begin a new one: start this server again"))
+	}
 }
 
 // idle tells whether nothing was applied for so long.

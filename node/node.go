@@ -56,7 +56,8 @@ type Node struct {
 	engine  engine
 	unlock  func() error
 	stop    sync.Once
-	stopErr error // of the shutdown; set before done is closed
+	fatal   atomic.Pointer[error] // why the node stops by itself
+	stopErr error                 // of the shutdown; set before done is closed
 	done    chan struct{}
 }
 
@@ -157,7 +158,7 @@ func (n *Node) hasPeers() bool { return len(n.servers()) > 1 }
 func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 	n.lastApplied.Store(time.Now().UnixNano())
 	switch kind {
-	case fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove:
+	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove:
 		n.membersMoved.Store(true)
 		ring(n.membersChanged)
 	case fsm.KindBlacklistAppend:
@@ -208,6 +209,9 @@ func (n *Node) shutdown() error {
 			n.cancel()
 		}
 		n.stopErr = errors.Join(n.endRaft(), n.unlock())
+		if why := n.fatal.Load(); why != nil {
+			n.stopErr = *why
+		}
 		n.loops.Wait()
 		close(n.done)
 	})
@@ -220,8 +224,18 @@ const leaveTime = time.Second
 // Done is closed when the node has stopped.
 func (n *Node) Done() <-chan struct{} { return n.done }
 
-// Err tells how the shutdown went, once Done is closed.
+// Err tells why the node stopped by itself, or what went wrong as it was
+// stopped; it waits for Done.
 func (n *Node) Err() error {
 	<-n.done
 	return n.stopErr
+}
+
+// fail stops the node by itself. It may be called from any loop.
+func (n *Node) fail(err error) {
+	n.log.Error("stopping", "error", err)
+	go func() { // the loops cannot wait for their own end
+		n.fatal.CompareAndSwap(nil, &err)
+		_ = n.shutdown()
+	}()
 }
