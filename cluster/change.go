@@ -48,7 +48,18 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 		return err
 	}
 	// The lock is free again: without the others this node might never be ready.
-	return c.waitAnswer(ctx, n, need)
+	err = c.waitAnswer(ctx, n, need)
+	if p := c.process(name); err != nil && p != nil && p.ended() {
+		dead := c.locked(context.WithoutCancel(ctx), func() error {
+			return c.update(name, func(n *Node) {
+				if n.PID == p.pid { // nobody started it again meanwhile
+					n.PID = 0
+				}
+			})
+		})
+		return errors.Join(err, dead)
+	}
+	return err
 }
 
 // needsJoin tells whether a start of n needs a join token: it never became a

@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -180,6 +181,21 @@ func TestFailedUpNamesTheNodeAndStopsTheOthers(t *testing.T) {
 	}
 	t.Setenv(fakeFails, "")
 	up(t, Options{Dir: dir}) // and the next one goes on from there
+}
+
+func TestAFailedStartLeavesNoPid(t *testing.T) {
+	dir := t.TempDir()
+	c := up(t, Options{Dir: dir, Nodes: 2})
+	if err := c.Stop(t.Context(), "node2", true); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(fakeFails, "node2")
+	if err := c.Start(t.Context(), "node2"); !errors.Is(err, ErrNotUp) || !strings.Contains(err.Error(), "the disk is on fire") {
+		t.Fatalf("got %v", err)
+	}
+	if n := readJSON(t, filepath.Join(dir, "cluster.json")).Nodes[1]; n.PID != 0 {
+		t.Errorf("the record names a dead process: %+v", n)
+	}
 }
 
 func TestCancelledUpStopsWhatItStarted(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/json"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -213,4 +214,18 @@ func TestAgentListFollowsPages(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.out), &got); err != nil || len(got.Agents) != 2 || got.Next != "" || n != 3 {
 		t.Errorf("%v, %+v after %d pages", err, got, n)
 	}
+}
+
+// pages serves three pages of agents, the second of them pending.
+func pages(t *testing.T, n *int) http.Handler {
+	t.Helper()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		*n++
+		page := map[string]client.Agents{
+			"":  {Agents: []client.Agent{{AgentID: "a", State: "active"}}, Next: "a"},
+			"a": {Agents: []client.Agent{{AgentID: "b", State: "pending"}}, Next: "b"},
+			"b": {Agents: []client.Agent{{AgentID: "c", State: "active"}}},
+		}[r.URL.Query().Get("after")]
+		_ = json.NewEncoder(w).Encode(page)
+	})
 }

@@ -28,10 +28,13 @@ type mux struct {
 	slots  chan struct{}
 	closed chan struct{}
 	once   sync.Once
+
+	mu    sync.Mutex
+	peers map[*peerConn]struct{} // open connections of coordinators; guarded by mu
 }
 
 func newMux(inner net.Listener, config *tls.Config, log *slog.Logger) *mux {
-	return &mux{inner: inner, config: config, routes: map[string]*muxListener{}, log: log,
+	return &mux{inner: inner, config: config, routes: map[string]*muxListener{}, peers: map[*peerConn]struct{}{}, log: log,
 		slots: make(chan struct{}, maxHandshakes), closed: make(chan struct{})}
 }
 
@@ -88,7 +91,11 @@ func (m *mux) handshake(raw net.Conn) {
 		_ = conn.Close()
 	case len(state.PeerCertificates) > 0:
 		_, id, _ := peerName(state.PeerCertificates[0]) // the handshake has verified that it names a node
-		l.hand(&peerConn{Conn: conn, nodeID: id})
+		p := &peerConn{Conn: conn, nodeID: id, mux: m}
+		m.mu.Lock()
+		m.peers[p] = struct{}{}
+		m.mu.Unlock()
+		l.hand(p)
 	default:
 		l.hand(conn)
 	}
@@ -99,6 +106,30 @@ func (m *mux) handshake(raw net.Conn) {
 type peerConn struct {
 	net.Conn
 	nodeID string
+	mux    *mux
+}
+
+func (p *peerConn) Close() error {
+	p.mux.mu.Lock()
+	delete(p.mux.peers, p)
+	p.mux.mu.Unlock()
+	return p.Conn.Close()
+}
+
+// drop closes the connections of coordinators that may not talk to us any
+// more: a handshake from before the removal must not outlive it.
+func (m *mux) drop(removed func(nodeID string) bool) {
+	var gone []*peerConn
+	m.mu.Lock()
+	for p := range m.peers {
+		if removed(p.nodeID) {
+			gone = append(gone, p)
+		}
+	}
+	m.mu.Unlock()
+	for _, p := range gone {
+		_ = p.Close()
+	}
 }
 
 type peerKey struct{}

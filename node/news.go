@@ -115,6 +115,9 @@ func (n *Node) newsLoop(ctx context.Context) {
 		if n.membersMoved.Swap(false) {
 			n.book.record(n.recordedAddresses())
 			n.pool.Recheck()
+			for _, m := range n.face.muxes {
+				m.drop(n.isRemoved)
+			}
 			n.describeSelf(ctx)
 		}
 		select {
