@@ -1,0 +1,188 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// tryJoin starts a fresh node with a token and returns the refusal.
+func (c *trio) tryJoin(name, token string) error {
+	c.t.Helper()
+	cfg := testConfig(c.t, name)
+	cfg.Join, cfg.JoinToken = []string{c.cfgs[0].GossipAddr}, token
+	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	defer cancel()
+	n, err := Start(ctx, cfg)
+	if err == nil {
+		c.t.Cleanup(func() { _ = n.shutdown() })
+	}
+	return err
+}
+
+// TestP8JoinIsRefused: whoever has no valid join token stays outside, and
+// nothing changes.
+func TestP8JoinIsRefused(t *testing.T) {
+	c, other := newTrio(t, 1), newTrio(t, 1)
+	short, err := c.client(0, c.admin).CreateToken(t.Context(), client.TokenRequest{Role: "coordinator", TTLMs: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := c.token("coordinator", 1)
+	if err := c.tryJoin("joined", used); err != nil {
+		t.Fatalf("a valid token: %v", err)
+	}
+	c.eventually("the short token expires", func() bool {
+		got, err := c.client(0, c.admin).Tokens(t.Context())
+		for _, tk := range got.Tokens {
+			if err == nil && tk.ID == short.ID {
+				return tk.State == "expired"
+			}
+		}
+		return false
+	})
+	forged := c.token("coordinator", 1)
+	last := forged[len(forged)-70:]
+	forged = strings.Replace(forged, last[:4], "0000", 1)
+	for name, token := range map[string]string{
+		"used up":         used,
+		"expired":         short.Token,
+		"another cluster": other.token("coordinator", 1),
+		"forged":          forged,
+		"wrong role":      c.token("verifier", -1),
+		"enrolment":       c.token("agent", 1),
+		"no token":        "let me in",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := c.tryJoin("intruder", token); err == nil {
+				t.Fatal("joined")
+			} else {
+				t.Log(err)
+			}
+		})
+	}
+	c.nodes[0].machine.Read(func(s *fsm.State) {
+		if n := len(s.Coordinators()); n != 2 {
+			t.Errorf("%d coordinators, want 2", n)
+		}
+	})
+}
+
+// TestBootstrapBesideAClusterIsRefused: two clusters are never made by mistake.
+func TestBootstrapBesideAClusterIsRefused(t *testing.T) {
+	c := newTrio(t, 1)
+	cfg := testConfig(t, "second")
+	cfg.Bootstrap, cfg.Join = true, []string{c.cfgs[0].GossipAddr}
+	if n, err := Start(t.Context(), cfg); err == nil {
+		_ = n.shutdown()
+		t.Fatal("a second cluster was made")
+	} else if !strings.Contains(err.Error(), c.nodes[0].id.ClusterID) {
+		t.Errorf("the refusal does not name the cluster: %v", err)
+	}
+}
+
+// TestWipedNodeComesBackAsANewOne: the name is taken over only once the old id
+// is dead, and the old id stays refused for ever.
+func TestWipedNodeComesBackAsANewOne(t *testing.T) {
+	c := newTrio(t, 3)
+	c.eventually("a leader", func() bool { return c.leader() >= 0 })
+	victim := (c.leader() + 1) % 3
+	oldID, oldDir := c.nodes[victim].id.NodeID, c.cfgs[victim].DataDir
+	if err := c.tryJoin(c.cfgs[victim].Name, c.token("coordinator", 1)); err == nil {
+		t.Fatal("a living node's name was taken")
+	}
+	if err := c.nodes[victim].shutdown(); err != nil {
+		t.Logf("stop: %v", err)
+	}
+	c.nodes[victim] = nil
+	fresh := c.cfgs[victim]
+	fresh.DataDir = t.TempDir()
+	fresh.Bootstrap = false
+	fresh.Join, fresh.JoinToken = []string{c.cfgs[(victim+1)%3].GossipAddr}, c.tokenAt((victim+1)%3, "coordinator")
+	c.cfgs[victim] = fresh
+	c.eventually("the old id counts as dead", func() bool {
+		n, err := Start(t.Context(), fresh)
+		if err == nil {
+			c.nodes[victim] = n
+		}
+		return err == nil
+	})
+	c.eventually("the new id votes and the old one is gone", func() bool {
+		ids := voters(c.nodes[victim].servers())
+		for _, id := range ids {
+			if id == oldID {
+				return false
+			}
+		}
+		return len(ids) == 3 && c.allReady()
+	})
+	stale := fresh
+	stale.DataDir, stale.APIAddr, stale.GossipAddr, stale.RaftAddr = oldDir, freeAddr(t), freeAddr(t), freeAddr(t)
+	old, err := Start(t.Context(), stale)
+	if err != nil {
+		t.Fatalf("the old data still opens: %v", err)
+	}
+	defer func() { _ = old.shutdown() }()
+	var e *client.Error
+	_, err = old.reads.get(t.Context())
+	if !errors.As(err, &e) || e.Code != client.CodeUnavailable {
+		t.Errorf("the removed node got a read point: %v", err)
+	}
+}
+
+func (c *trio) tokenAt(i int, role string) string {
+	c.t.Helper()
+	got, err := c.client(i, c.admin).CreateToken(c.t.Context(), client.TokenRequest{Role: role})
+	if err != nil {
+		c.t.Fatalf("token: %v", err)
+	}
+	return got.Token
+}
+
+// TestRemovedCoordinatorIsCutOff: after peers remove, the node is no voter and
+// reaches nobody, although its process still runs.
+func TestRemovedCoordinatorIsCutOff(t *testing.T) {
+	c := newTrio(t, 3)
+	c.eventually("a leader", func() bool { return c.leader() >= 0 })
+	lead := c.leader()
+	victim := (lead + 1) % 3
+	id := c.nodes[victim].id.NodeID
+	if _, err := c.client(lead, c.admin).RemovePeer(t.Context(), id, false); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("two voters", func() bool { return len(voters(c.nodes[lead].servers())) == 2 })
+	c.eventually("the removed node reaches nobody", func() bool {
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		var reply pingReply
+		return c.nodes[victim].call(ctx, c.nodes[lead].id.NodeID, rpcPing, pingRequest{}, &reply) != nil
+	})
+	a := c.enroll(lead, "after-removal")
+	if got, err := c.client(lead, c.tokenAt(lead, "verifier")).Admit(t.Context(), a.request(t, "n")); err != nil || got.Verdict != client.VerdictAdmitted {
+		t.Fatalf("the others go on: %+v %v", got, err)
+	}
+}
+
+// TestP8PrivateKeysAreEncryptedAtRest greps a node's directory.
+func TestP8PrivateKeysAreEncryptedAtRest(t *testing.T) {
+	c := newTrio(t, 1)
+	id := c.nodes[0].id
+	for _, name := range []string{fileKeys, fileCA, filePeers, fileRaft} {
+		data, err := os.ReadFile(c.cfgs[0].DataDir + "/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, secret := range map[string][]byte{"signing key": id.Signing, "CA key": id.CAKey, "TLS key": id.TLSKey,
+			"X25519 key": id.Encryption, "pool key": id.PoolKeys[0], "passphrase": c.cfgs[0].Passphrase, "admin token": []byte(c.admin)} {
+			if strings.Contains(string(data), string(secret)) {
+				t.Errorf("%s holds the %s in plaintext", name, what)
+			}
+		}
+	}
+}
