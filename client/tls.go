@@ -34,9 +34,9 @@ func newTransport(cfg Config, needTLS bool) (http.RoundTripper, error) {
 		return nil, errors.New("no cluster CA for an https address: give its file (--ca or EDGECODER_CA)")
 	}
 	return &http.Transport{
-		TLSClientConfig: conf, ForceAttemptHTTP2: true, Proxy: http.ProxyFromEnvironment,
+		TLSClientConfig: conf, Proxy: http.ProxyFromEnvironment,
 		TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: time.Minute,
-		MaxIdleConnsPerHost: 64, MaxResponseHeaderBytes: 64 << 10,
+		MaxIdleConnsPerHost: 256, MaxResponseHeaderBytes: 64 << 10,
 	}, nil
 }
 

@@ -40,13 +40,13 @@ func TestMain(m *testing.M) {
 
 // mesh is a running three-node cluster and the tokens of a test.
 type mesh struct {
-	t        *testing.T
+	t        testing.TB
 	cluster  *cluster.Cluster
 	admin    string
 	verifier string
 }
 
-func up(t *testing.T) *mesh {
+func up(t testing.TB) *mesh {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
@@ -140,7 +140,7 @@ func (m *mesh) agent(id string) agent {
 	return agent{id, key}
 }
 
-func (a agent) request(t *testing.T, nonce string) client.AdmissionRequest {
+func (a agent) request(t testing.TB, nonce string) client.AdmissionRequest {
 	t.Helper()
 	s, err := crypto.SignRequest(a.key, a.id, "POST", "/pull", []byte("{}"), time.Now().UnixMilli(), nonce)
 	if err != nil {

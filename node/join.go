@@ -236,15 +236,20 @@ func join(ctx context.Context, cfg Config, id *identity) (*joinReply, error) {
 	}
 	for {
 		var failed error
+		hopeless := true
 		for _, seed := range cfg.Join {
 			reply, err := joinAt(ctx, seed, token, req)
 			if err == nil {
 				return reply, nil
 			}
 			failed = fmt.Errorf("join at %s: %w", seed, err)
+			hopeless = hopeless && errors.Is(err, errWrongSeed)
 			if e := (*client.Error)(nil); errors.As(err, &e) && client.RetryOf(e.Code) == client.RetryNo {
 				return nil, failed
 			}
+		}
+		if hopeless {
+			return nil, failed
 		}
 		cfg.Log.Warn("not joined yet, trying again", "error", failed)
 		if !pause(ctx, time.Second) {

@@ -129,7 +129,18 @@ func joinDial(token crypto.TokenText) *tls.Config {
 	}
 }
 
+// errWrongSeed marks a seed that proved to be of another cluster: asking it
+// again will not help.
+var errWrongSeed = errors.New("this seed is not of the join token's cluster")
+
 func verifyPinned(s tls.ConnectionState, token crypto.TokenText) error {
+	if err := checkPinned(s, token); err != nil {
+		return fmt.Errorf("%w: %w", errWrongSeed, err)
+	}
+	return nil
+}
+
+func checkPinned(s tls.ConnectionState, token crypto.TokenText) error {
 	if len(s.PeerCertificates) < 2 {
 		return errors.New("the seed shows no CA certificate: it is no EdgeCoder coordinator")
 	}
