@@ -48,6 +48,7 @@ func serverFlags() []cli.Flag {
 		&cli.StringFlag{Name: "log-format", Usage: "text or json (default: text)"},
 		&cli.BoolFlag{Name: "check-config", Usage: "say whether the settings are good, and end"},
 		&cli.StringFlag{Name: "admin-token-out", Usage: "write the first admin token to `FILE` instead of printing it", Hidden: true},
+		&cli.StringFlag{Name: "clock-offset-file", Usage: "shift the wall clock by the milliseconds in `FILE`: fault injection", Hidden: true},
 	}
 	for _, f := range flags {
 		variable := "EDGECODER_" + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))
@@ -76,6 +77,10 @@ func (p *program) server(c *cli.Context) error {
 	}
 	if check {
 		return p.printSettings(c, s)
+	}
+	if file := c.String("clock-offset-file"); file != "" {
+		p.say("%s: the wall clock is shifted by %s: for tests of faults only", programName, file)
+		cfg.Now = shiftedClock(c.Context, file)
 	}
 	return p.runServer(c, cfg)
 }

@@ -135,7 +135,6 @@ func (c *cell[T]) encode() []byte {
 
 func (c *cell[T]) label() string     { return c.name }
 func (c *cell[T]) size() int         { return 1 }
-func (c *cell[T]) count() int        { return 1 }
 func (c *cell[T]) recompute() Digest { return sumElement(c.name, c.encode()) }
 
 // digest hashes the value when asked: cells change with every command but are

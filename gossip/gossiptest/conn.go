@@ -57,26 +57,26 @@ func (h *half) change(f func()) {
 }
 
 // take returns bytes that arrived, or how to wait for more.
-func (h *half) take(p []byte) (n int, err error, wake <-chan struct{}, wait time.Duration) {
+func (h *half) take(p []byte) (n int, wake <-chan struct{}, wait time.Duration, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
 	case h.err != nil:
-		return 0, h.err, nil, 0
+		return 0, nil, 0, h.err
 	case len(h.chunks) == 0 && h.eof:
-		return 0, io.EOF, nil, 0
+		return 0, nil, 0, io.EOF
 	case len(h.chunks) == 0:
-		return 0, nil, h.wake, 0
+		return 0, h.wake, 0, nil
 	}
 	c := &h.chunks[0]
 	if wait := time.Until(c.at); wait > 0 {
-		return 0, nil, h.wake, wait
+		return 0, h.wake, wait, nil
 	}
 	n = copy(p, c.b)
 	if c.b = c.b[n:]; len(c.b) == 0 {
 		h.chunks = h.chunks[1:]
 	}
-	return n, nil, nil, 0
+	return n, nil, 0, nil
 }
 
 func (c *conn) Read(p []byte) (int, error) {
@@ -89,7 +89,7 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, c.opError("read", os.ErrDeadlineExceeded)
 		default:
 		}
-		n, err, wake, wait := c.in.take(p)
+		n, wake, wait, err := c.in.take(p)
 		if err != nil && err != io.EOF {
 			err = c.opError("read", err)
 		}
