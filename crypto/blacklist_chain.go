@@ -28,9 +28,9 @@ type ChainError struct {
 // Error names position, event, code and detail.
 func (e *ChainError) Error() string {
 	if e.Code == ChainHeadMismatch {
-		return fmt.Sprintf("crypto: blacklist chain of %d events: %s: %s", e.Seq, e.Code, e.Detail)
+		return fmt.Sprintf("blacklist chain of %d events: %s: %s", e.Seq, e.Code, e.Detail)
 	}
-	return fmt.Sprintf("crypto: blacklist chain: event %d (%s): %s: %s", e.Seq, quote(e.EventID), e.Code, e.Detail)
+	return fmt.Sprintf("blacklist chain: event %d (%s): %s: %s", e.Seq, quote(e.EventID), e.Code, e.Detail)
 }
 
 // ChainVerifier walks a blacklist chain from its genesis (WIRE 9.6). After a failure it stays failed: nothing

@@ -19,11 +19,11 @@ const (
 // are checked for form only, see [ChainVerifier].
 func ParseBlacklistEvent(text []byte) (BlacklistEvent, error) {
 	if len(text) > MaxBlacklistEventBytes {
-		return BlacklistEvent{}, fmt.Errorf("crypto: blacklist event: %d bytes, at most %d", len(text), MaxBlacklistEventBytes)
+		return BlacklistEvent{}, fmt.Errorf("blacklist event: %d bytes, at most %d", len(text), MaxBlacklistEventBytes)
 	}
 	e, err := parseBlacklistEvent(text)
 	if err != nil {
-		return BlacklistEvent{}, fmt.Errorf("crypto: blacklist event: %w", err)
+		return BlacklistEvent{}, fmt.Errorf("blacklist event: %w", err)
 	}
 	if err := e.Check(); err != nil {
 		return BlacklistEvent{}, err
@@ -167,17 +167,17 @@ func (s *jsonScanner) milliseconds() (int64, error) {
 // [BlacklistEvent.WireJSON]. Ask it before proposing an event. All faults are reported together.
 func (e *BlacklistEvent) Check() error {
 	faults := errors.Join(
-		member("eventId", CheckID(e.EventID)),
-		member("agentId", CheckID(e.AgentID)),
+		member("eventId", checkWireID(e.EventID)),
+		member("agentId", checkWireID(e.AgentID)),
 		member("reasonCode", checkReasonCode(e.ReasonCode)),
 		member("reason", checkFreeText(e.Reason, MaxReasonBytes)),
 		member("evidenceHashSha256", checkHashText(e.EvidenceHashSHA256)),
-		member("reporterId", CheckID(e.ReporterID)),
+		member("reporterId", checkWireID(e.ReporterID)),
 		member("reporterPublicKeyPem", checkOptionalPEM(e.ReporterPublicKeyPEM)),
 		member("reporterSignature", checkOptionalSignature(e.ReporterSignature)),
 		member("evidenceRef", checkOptionalText(e.EvidenceRef, MaxEvidenceRefBytes)),
-		member("sourceCoordinatorId", CheckID(e.SourceCoordinatorID)),
-		member("reportedBy", CheckID(e.ReportedBy)),
+		member("sourceCoordinatorId", checkWireID(e.SourceCoordinatorID)),
+		member("reportedBy", checkWireID(e.ReportedBy)),
 		member("timestampMs", checkTime(e.TimestampMs)),
 		member("expiresAtMs", checkOptionalTime(e.ExpiresAtMs)),
 		member("prevEventHash", checkPrevHash(e.PrevEventHash)),
@@ -185,10 +185,10 @@ func (e *BlacklistEvent) Check() error {
 		member("coordinatorSignature", checkSignature(e.CoordinatorSignature)),
 	)
 	if faults != nil {
-		return fmt.Errorf("crypto: blacklist event %s: %w", quote(e.EventID), faults)
+		return fmt.Errorf("blacklist event %s: %w", quote(e.EventID), faults)
 	}
 	if n := len(e.WireJSON()); n > MaxBlacklistEventBytes {
-		return fmt.Errorf("crypto: blacklist event %s: %d bytes on the wire, at most %d", quote(e.EventID), n, MaxBlacklistEventBytes)
+		return fmt.Errorf("blacklist event %s: %d bytes on the wire, at most %d", quote(e.EventID), n, MaxBlacklistEventBytes)
 	}
 	return nil
 }

@@ -53,18 +53,18 @@ func (e *BlacklistEvent) Evidence() ReporterEvidence {
 // that key is the reporter's is for the caller to know.
 func (e *BlacklistEvent) VerifyReporter() error {
 	if e.ReporterPublicKeyPEM == "" || e.ReporterSignature == "" {
-		return errors.New("crypto: reporter evidence: no key or no signature")
+		return errors.New("reporter evidence: no key or no signature")
 	}
 	pub, err := ParsePublicKeyPEM(e.ReporterPublicKeyPEM)
 	if err != nil {
-		return fmt.Errorf("crypto: reporter evidence: %w", err)
+		return fmt.Errorf("reporter evidence: %w", err)
 	}
 	var sig [SignatureSize]byte
 	if err := decodeBase64(sig[:], e.ReporterSignature); err != nil {
-		return fmt.Errorf("crypto: reporter evidence: signature: %w", err)
+		return fmt.Errorf("reporter evidence: signature: %w", err)
 	}
 	if !e.Evidence().Verify(pub, sig[:]) {
-		return fmt.Errorf("crypto: reporter evidence: not signed by key %s", pub.KeyID())
+		return fmt.Errorf("reporter evidence: not signed by key %s", pub.KeyID())
 	}
 	return nil
 }

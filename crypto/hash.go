@@ -21,12 +21,12 @@ func Sum(b []byte) Hash { return sha256.Sum256(b) }
 func ParseHash(s string) (Hash, error) {
 	var h Hash
 	if len(s) != 2*HashSize {
-		return Hash{}, fmt.Errorf("crypto: hash: want %d hex digits, got %d bytes", 2*HashSize, len(s))
+		return Hash{}, fmt.Errorf("want %d lower-case hex digits, got %d bytes", 2*HashSize, len(s))
 	}
 	for i := range h {
 		hi, lo := hexDigit(s[2*i]), hexDigit(s[2*i+1])
 		if hi > 0xf || lo > 0xf {
-			return Hash{}, fmt.Errorf("crypto: hash %s: not lower-case hex", quote(s))
+			return Hash{}, fmt.Errorf("%s is not lower-case hex", quote(s))
 		}
 		h[i] = hi<<4 | lo
 	}

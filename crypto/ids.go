@@ -14,32 +14,61 @@ const MaxIDBytes = 128
 
 // CheckID accepts ids of agents, coordinators, reporters and events: 1 to 128 bytes of valid UTF-8 without
 // control characters (CONTRACT). Ids end up in signed texts whose fields are separated by newlines, in logs and
-// on terminals; a control character could forge any of them.
+// on terminals; a control character could forge any of them. What cannot be seen is refused as well, else two
+// ids could look alike and somebody would approve or ban the wrong one: space at either end, any space but the
+// ordinary one, and code points without a glyph.
 func CheckID(id string) error {
-	switch {
-	case id == "":
-		return errors.New("crypto: id is empty")
-	case len(id) > MaxIDBytes:
-		return fmt.Errorf("crypto: id %s: %d bytes, at most %d", quote(id), len(id), MaxIDBytes)
-	case !utf8.ValidString(id):
-		return fmt.Errorf("crypto: id %s: not valid UTF-8", quote(id))
+	if err := checkWireID(id); err != nil {
+		return err
+	}
+	if id[0] == ' ' || id[len(id)-1] == ' ' {
+		return fmt.Errorf("id %s: space at its beginning or end", quote(id))
 	}
 	for _, r := range id {
-		if unicode.IsControl(r) {
-			return fmt.Errorf("crypto: id %s: control character", quote(id))
+		if r != ' ' && invisible(r) {
+			return fmt.Errorf("id %s: invisible character %U", quote(id), r)
 		}
 	}
 	return nil
 }
 
+// checkWireID is the rule for ids in events that were hashed and signed already: a chain must stay verifiable
+// however its ids were chosen.
+func checkWireID(id string) error {
+	switch {
+	case id == "":
+		return errors.New("id is empty")
+	case len(id) > MaxIDBytes:
+		return fmt.Errorf("id %s: %d bytes, at most %d", quote(id), len(id), MaxIDBytes)
+	case !utf8.ValidString(id):
+		return fmt.Errorf("id %s: not valid UTF-8", quote(id))
+	}
+	for _, r := range id {
+		if unicode.IsControl(r) {
+			return fmt.Errorf("id %s: control character", quote(id))
+		}
+	}
+	return nil
+}
+
+// invisible reports whether a character is white space or prints as nothing: format characters, what Unicode
+// lets a font ignore, variation selectors, and the letters and symbols whose glyph is blank.
+func invisible(r rune) bool {
+	switch r {
+	case '\u115f', '\u1160', '\u3164', '\uffa0', '\u2800': // Hangul fillers, the Braille pattern without dots
+		return true
+	}
+	return r > unicode.MaxASCII && unicode.In(r, unicode.Cf, unicode.Z, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
+}
+
 // NewUUID returns a random UUID, version 4, in lower case (RFC 9562 section 5.4).
 func NewUUID(rand io.Reader) (string, error) {
 	if rand == nil {
-		return "", errors.New("crypto: uuid: no source of randomness given")
+		return "", errors.New("uuid: no source of randomness given")
 	}
 	var raw [16]byte
 	if _, err := io.ReadFull(rand, raw[:]); err != nil {
-		return "", fmt.Errorf("crypto: uuid: read randomness: %w", err)
+		return "", fmt.Errorf("uuid: read randomness: %w", err)
 	}
 	raw[6] = raw[6]&0x0f | 0x40 // version 4
 	raw[8] = raw[8]&0x3f | 0x80 // variant of RFC 9562

@@ -21,6 +21,39 @@ func TestCheckID(t *testing.T) {
 	}
 }
 
+// Two ids that look alike must not both be good.
+func TestCheckIDRefusesWhatCannotBeSeen(t *testing.T) {
+	for _, good := range []string{"two words", "two  spaces", "Ǻ", "a\u0301", "☃", "漢字", "agent\ufffd"} {
+		if err := CheckID(good); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	for _, r := range []rune{'\u00a0', '\u00ad', '\u034f', '\u061c', '\u115f', '\u1160', '\u1680', '\u17b4', '\u180b', '\u180e', '\u2003', '\u200b',
+		'\u200d', '\u200e', '\u2028', '\u2029', '\u202e', '\u202f', '\u2060', '\u2066', '\u2800', '\u3000', '\u3164', '\ufe0f', '\ufeff', '\uffa0',
+		'\ufff9', '\U0001d173', '\U000e0041', '\U000e0100'} {
+		for _, bad := range []string{"agent" + string(r) + "1", string(r) + "agent", "agent" + string(r)} {
+			if err := CheckID(bad); err == nil {
+				t.Errorf("accepted %+q", bad)
+			}
+		}
+	}
+	for _, bad := range []string{" ", " agent", "agent ", "\tagent", "agent\n"} {
+		if err := CheckID(bad); err == nil {
+			t.Errorf("accepted %q", bad)
+		}
+	}
+}
+
+// A chain that was written under another rule stays verifiable.
+func TestEventsKeepIDsThatAreRefusedToday(t *testing.T) {
+	e := BlacklistEvent{EventID: "e", AgentID: "agent\u200b", ReasonCode: ReasonManualReview, Reason: "because", EvidenceHashSHA256: Sum(nil).String(),
+		ReporterID: "r ", ReportedBy: "r", TimestampMs: 1}
+	e.Link(BlacklistGenesis, testKey(t, 1))
+	if _, err := ParseBlacklistEvent(e.WireJSON()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNewUUID(t *testing.T) {
 	zero, err := NewUUID(bytes.NewReader(make([]byte, 16)))
 	if err != nil || zero != "00000000-0000-4000-8000-000000000000" {

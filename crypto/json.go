@@ -17,14 +17,14 @@ import (
 func CanonicalJSON(text []byte) ([]byte, error) {
 	scanner, err := newJSONScanner(text)
 	if err != nil {
-		return nil, fmt.Errorf("crypto: canonical JSON: %w", err)
+		return nil, fmt.Errorf("canonical JSON: %w", err)
 	}
 	out, err := scanner.canonical(make([]byte, 0, len(text)))
 	if err == nil {
 		err = scanner.end()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("crypto: canonical JSON: %w", err)
+		return nil, fmt.Errorf("canonical JSON: %w", err)
 	}
 	return out, nil
 }

@@ -17,7 +17,7 @@ const (
 )
 
 // ErrWeakKey is in the chain of every refusal of a public key whose point is not an acceptable one.
-var ErrWeakKey = errors.New("crypto: unacceptable public key")
+var ErrWeakKey = errors.New("unacceptable public key")
 
 // PublicKey is a raw Ed25519 public key (RFC 8032 section 5.1.5). As text it is canonical base64.
 type PublicKey [PublicKeySize]byte
@@ -51,7 +51,7 @@ func PublicOf(priv PrivateKey) PublicKey {
 func ParsePublicKey(s string) (PublicKey, error) {
 	var pub PublicKey
 	if err := decodeBase64(pub[:], s); err != nil {
-		return PublicKey{}, fmt.Errorf("crypto: public key %s: %w", quote(s), err)
+		return PublicKey{}, fmt.Errorf("public key %s: %w", quote(s), err)
 	}
 	if err := CheckPublicKey(pub); err != nil {
 		return PublicKey{}, err

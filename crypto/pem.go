@@ -31,10 +31,10 @@ func (p PublicKey) PEM() string {
 func ParsePublicKeyPEM(text string) (PublicKey, error) {
 	var der [len(spkiPrefix) + PublicKeySize]byte
 	if err := decodePEM(der[:], publicLabel, text); err != nil {
-		return PublicKey{}, fmt.Errorf("crypto: public key PEM: %w", err)
+		return PublicKey{}, fmt.Errorf("public key PEM: %w", err)
 	}
 	if string(der[:len(spkiPrefix)]) != spkiPrefix {
-		return PublicKey{}, errors.New("crypto: public key PEM: not an Ed25519 SPKI")
+		return PublicKey{}, errors.New("public key PEM: not an Ed25519 SPKI")
 	}
 	pub := PublicKey(der[len(spkiPrefix):])
 	if err := CheckPublicKey(pub); err != nil {
@@ -60,10 +60,10 @@ func ParsePrivateKeyPEM(text []byte) (PrivateKey, error) {
 	var der [len(pkcs8Prefix) + ed25519.SeedSize]byte
 	defer clear(der[:])
 	if err := decodePEM(der[:], privateLabel, string(text)); err != nil {
-		return nil, fmt.Errorf("crypto: private key PEM: %w", err)
+		return nil, fmt.Errorf("private key PEM: %w", err)
 	}
 	if string(der[:len(pkcs8Prefix)]) != pkcs8Prefix {
-		return nil, errors.New("crypto: private key PEM: not an Ed25519 PKCS#8 key")
+		return nil, errors.New("private key PEM: not an Ed25519 PKCS#8 key")
 	}
 	return ed25519.NewKeyFromSeed(der[len(pkcs8Prefix):]), nil
 }

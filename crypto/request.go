@@ -29,9 +29,9 @@ const (
 
 var (
 	// ErrMissingHeaders says that at least one of the five headers is absent or empty.
-	ErrMissingHeaders = errors.New("crypto: signed request: missing headers")
+	ErrMissingHeaders = errors.New("missing headers")
 	// ErrMalformed says that a header, the method or the path breaks its rule.
-	ErrMalformed = errors.New("crypto: signed request: malformed")
+	ErrMalformed = errors.New("malformed")
 )
 
 // SignedRequest is what an agent signs for each call (WIRE 2). The agent id is not among the signed fields: it
@@ -76,7 +76,7 @@ func ParseSignedRequest(method, path string, header func(name string) string) (S
 // path is the bare route without host or query.
 func SignRequest(priv PrivateKey, agentID, method, path string, body []byte, timestampMs int64, nonce string) (SignedRequest, error) {
 	if len(priv) != ed25519.PrivateKeySize {
-		return SignedRequest{}, fmt.Errorf("crypto: sign request: private key of %d bytes, want %d", len(priv), ed25519.PrivateKeySize)
+		return SignedRequest{}, fmt.Errorf("sign request: private key of %d bytes, want %d", len(priv), ed25519.PrivateKeySize)
 	}
 	r := SignedRequest{
 		AgentID: agentID, TimestampMs: timestampMs, Nonce: nonce,
@@ -144,7 +144,7 @@ func missingHeaders(agentID, timestamp, nonce, bodyHash, signature string) error
 }
 
 func malformed(field string, err error) error {
-	return fmt.Errorf("%w: %s: %w", ErrMalformed, field, err)
+	return fmt.Errorf("%w %s: %w", ErrMalformed, field, err)
 }
 
 // checkFields holds the rules that reading and signing share.

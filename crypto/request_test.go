@@ -277,3 +277,23 @@ func BenchmarkParseSignedRequest(b *testing.B) {
 		}
 	}
 }
+
+// What is wrong with a request is told to strangers: it names the header and the rule, and nothing of the house.
+func TestRefusalsOfRequestsAreClean(t *testing.T) {
+	good := map[string]string{HeaderAgentID: "a", HeaderTimestamp: "1", HeaderNonce: "n", HeaderBodySHA256: Sum(nil).String(), HeaderSignature: b64(make([]byte, SignatureSize))}
+	for _, c := range [][3]string{
+		{HeaderNonce, "", "missing headers: x-nonce"},
+		{HeaderTimestamp, "1.5", `malformed x-timestamp-ms: "1.5" is not a plain decimal of at most 16 digits`},
+		{HeaderBodySHA256, "ab", "malformed x-body-sha256: not 64 lower-case hex digits"},
+		{HeaderAgentID, "a\n", `malformed x-agent-id: id "a\n": control character`},
+	} {
+		h := maps.Clone(good)
+		h[c[0]] = c[1]
+		if _, err := ParseSignedRequest("GET", "/x", headerOf(h)); err == nil || err.Error() != c[2] {
+			t.Errorf("%v, want %s", err, c[2])
+		}
+	}
+	if _, err := ParseHash("ab"); err == nil || err.Error() != "want 64 lower-case hex digits, got 2 bytes" {
+		t.Error(err)
+	}
+}

@@ -65,7 +65,7 @@ func (s *State) apply(index uint64, cmd Command) (Result, []Record, error) {
 		return refuse(CodeInvalid, "", "admissions take claim ids, not an idempotency key"), nil, nil
 	}
 	if cmd.Idem != nil {
-		if res, seen := s.remembered(*cmd.Idem); seen {
+		if res, seen := s.remembered(*cmd.Idem, cmd.Actor); seen {
 			return res, nil, nil
 		}
 	}
@@ -174,6 +174,9 @@ func (s *State) advance(atMs int64) {
 // applyTick moves the clock. The first tick of a term may pass MaxAheadMs when
 // the wall times it carries, of a majority of voters, support its stamp.
 func (s *State) applyTick(index uint64, cmd Command, t Tick) Result {
+	if cmd.Term != 0 && t.Term > cmd.Term {
+		return refuse(CodeInvalid, "term", "a tick of term %d in term %d", t.Term, cmd.Term)
+	}
 	first := t.Term > s.meta.v.TickTerm
 	if !s.stampAllowed(cmd.AtMs) && !(first && majoritySupports(cmd.AtMs, t)) {
 		return refuse(CodeClockAhead, "", "tick %d ms ahead of the cluster clock without a majority of wall times", cmd.AtMs-s.meta.v.ClockMs)

@@ -46,6 +46,9 @@ type Command struct {
 	Actor   Actor           `cbor:"4,keyasint"`
 	Idem    *Idempotency    `cbor:"5,keyasint,omitempty"`
 	Body    cbor.RawMessage `cbor:"6,keyasint"`
+	// Term is raft's term of the entry, set by Machine and never encoded; 0 when
+	// unknown. No tick may speak for a later one.
+	Term uint64 `cbor:"-"`
 }
 
 // Idempotency makes a mutation happen once: Key is the hash of (principal,

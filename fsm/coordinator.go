@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/edgecoder/edgecoder/crypto"
@@ -21,6 +22,14 @@ type Coordinator struct {
 	Version       string           `cbor:"10,keyasint"`
 	JoinedMs      int64            `cbor:"11,keyasint"`
 	TokenID       string           `cbor:"12,keyasint"`
+	TLSKey        crypto.Hash      `cbor:"13,keyasint"` // SHA-256 of its TLS public key (PKIX): what its certificates must be for
+}
+
+// sameJoin tells whether two records are the same submission.
+func (n Coordinator) sameJoin(other Coordinator) bool {
+	return n.ID == other.ID && n.Name == other.Name && n.Role == other.Role && n.SigningKey == other.SigningKey &&
+		bytes.Equal(n.EncryptionKey, other.EncryptionKey) && n.TLSKey == other.TLSKey &&
+		n.API == other.API && n.Raft == other.Raft && n.Gossip == other.Gossip
 }
 
 // Removal remembers a removed coordinator for ever.
@@ -53,12 +62,12 @@ func joinCapability(r Role) (Capability, bool) {
 
 func (s *State) applyCoordinatorJoin(c *change, b CoordinatorJoin) Result {
 	n := b.Coordinator
-	if have, ok := s.coordinators.get(n.ID); ok && have.SigningKey == n.SigningKey && have.TokenID == c.actor.TokenID && c.actor.TokenID != "" {
-		return Result{Code: CodeOK, ID: n.ID, Repeated: true} // a retry of the very join that took effect
+	if s.isJoinRetry(c, n) {
+		return Result{Code: CodeOK, ID: n.ID, Repeated: true}
 	}
 	need, ok := joinCapability(n.Role)
 	if !ok {
-		return refuse(CodeInvalid, "role", "%q cannot join as a coordinator", n.Role)
+		return refuse(CodeForbidden, "role", "a token of role %q opens no join: make one of role coordinator or observer", n.Role)
 	}
 	if res, ok := s.actorCan(c, need); !ok {
 		return res
@@ -77,6 +86,15 @@ func (s *State) applyCoordinatorJoin(c *change, b CoordinatorJoin) Result {
 	return Result{Code: CodeOK, ID: n.ID}
 }
 
+// isJoinRetry tells whether this is the very join that took effect, asked again
+// because its answer was lost: the same record under the same token, which may
+// be used up by now but not revoked.
+func (s *State) isJoinRetry(c *change, n Coordinator) bool {
+	have, ok := s.coordinators.get(n.ID)
+	t, known := s.tokens.get(c.actor.TokenID)
+	return ok && known && t.RevokedMs == 0 && have.TokenID == t.ID && have.sameJoin(n)
+}
+
 func (s *State) checkJoin(n Coordinator, replaceID string) (Result, bool) {
 	if field, fault := n.fault(); fault != "" {
 		return refuse(CodeInvalid, field, "%s", fault), false
@@ -93,6 +111,9 @@ func (s *State) checkJoin(n Coordinator, replaceID string) (Result, bool) {
 	for _, other := range s.coordinators.values() {
 		if other.Name == n.Name && other.ID != replaceID {
 			return refuse(CodeConflict, "name", "the name %q belongs to node %s", n.Name, other.ID), false
+		}
+		if other.Name == n.ID || other.ID == n.Name {
+			return refuse(CodeConflict, "id", "a node's id is never another's name: operators name nodes by either"), false
 		}
 	}
 	ref := n.SigningKey.Fingerprint()

@@ -58,7 +58,7 @@ func (s *State) purgeExpired() {
 			}
 		case expireOutcome:
 			if o, ok := s.idempotent.get(e.key); ok && o.ExpiresMs == e.atMs {
-				s.idempotent.remove(e.key)
+				s.forget(e.key)
 			}
 		}
 	}
@@ -73,7 +73,9 @@ func (s *State) reindex() {
 	for k, b := range s.bans.m {
 		s.expireAt(b.ExpiresMs, expireBan, k)
 	}
+	s.outcomes = map[string]int{}
 	for k, o := range s.idempotent.m {
+		s.outcomes[o.TokenID]++
 		s.expireAt(o.ExpiresMs, expireOutcome, k)
 	}
 }

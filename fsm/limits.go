@@ -35,8 +35,12 @@ const (
 	MaxNonces = 4_000_000
 	// MaxWindowRuns bounds the sliding-window entries of all agents together.
 	MaxWindowRuns = 8_000_000
-	// MaxIdempotency bounds remembered mutations of the last 24 h.
-	MaxIdempotency = 200_000
+	// MaxIdempotency bounds remembered mutations of the last 24 h, about 200
+	// bytes each; the reserve is for admins, who must be able to revoke whoever
+	// fills the rest.
+	MaxIdempotency         = 200_000
+	IdempotencyReserve     = 20_000
+	MaxIdempotencyPerToken = 100_000
 	// MaxOverrides bounds per-agent policy overrides; the policy is one value.
 	MaxOverrides = 1_000
 	// MaxMarks is how many digests are kept for nodes to compare.

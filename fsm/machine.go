@@ -35,6 +35,7 @@ func (m *Machine) Apply(l *raft.Log) any {
 	if err != nil {
 		panic(fmt.Sprintf("log index %d: %v", l.Index, err))
 	}
+	cmd.Term = l.Term
 	m.mu.Lock()
 	res, records, err := m.state.Apply(l.Index, cmd)
 	if err == nil && len(records) > 0 {

@@ -29,6 +29,7 @@ type State struct {
 
 	// Indexes derived from the fields above, rebuilt by restore.
 	expiries expiryIndex
+	outcomes map[string]int // rows of idempotent by the token that asked
 }
 
 // Meta is the state's own bookkeeping.
@@ -69,6 +70,7 @@ func NewState() *State {
 		idempotent:   newTable[Outcome]("idempotency", MaxIdempotency),
 		nonces:       newNonceWindow(),
 		windows:      newRateWindows(),
+		outcomes:     map[string]int{},
 	}
 	return s
 }

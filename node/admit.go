@@ -31,6 +31,7 @@ type admission struct {
 	slot  int // in call.outcomes
 	claim fsm.Claim
 	tries int
+	keys  []crypto.PublicKey // that the signature was verified with, or failed to
 	// denial is what this replica thinks of it before the leader confirmed the read.
 	denial fsm.Code
 }

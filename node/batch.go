@@ -81,6 +81,9 @@ type admitReply struct {
 // decide has a batch decided by whoever leads.
 func (n *Node) decide(ctx context.Context, batch fsm.AdmitBatch) (admitReply, error) {
 	var reply admitReply
+	if n.isObserver() {
+		return reply, errObserver()
+	}
 	err := n.onLeader(ctx, func(ctx context.Context, l *leadership) (err error) {
 		reply, err = n.decideHere(ctx, l, batch)
 		return err

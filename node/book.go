@@ -9,7 +9,9 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/keyfile"
+	"github.com/edgecoder/edgecoder/fsm"
 )
 
 // addressBook knows where coordinators listen: from gossip cards, which are
@@ -31,6 +33,9 @@ type peerAddress struct {
 	API    string `json:"api"`
 	Raft   string `json:"raft"`
 	Gossip string `json:"gossip"`
+	// Role and TLSKey are who it is, of records only; gossip does not tell.
+	Role   fsm.Role    `json:"role,omitempty"`
+	TLSKey crypto.Hash `json:"tls_key,omitzero"`
 }
 
 func openAddressBook(dir string, log *slog.Logger) *addressBook {
@@ -69,6 +74,28 @@ func (b *addressBook) hear(id string, a peerAddress) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.heard[id] = a
+}
+
+// record of a node, as the replicated state last had it.
+func (b *addressBook) recordOf(id string) (peerAddress, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a, ok := b.recorded[id]
+	return a, ok
+}
+
+// coordinators returns the recorded voters-to-be but our own.
+func (b *addressBook) coordinators(self string) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []string
+	for id, a := range b.recorded {
+		if id != self && a.Role == fsm.RoleCoordinator {
+			out = append(out, id)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // raftAddresses returns the addresses to try for a node, newest first.

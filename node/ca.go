@@ -16,6 +16,9 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	housecrypto "github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
 )
 
 const (
@@ -24,7 +27,7 @@ const (
 	// leafBackdate lets a peer whose clock is behind accept a fresh certificate.
 	leafBackdate = 24 * time.Hour
 	// uriScheme is the scheme of the URI name that ties a certificate to one
-	// node of one cluster: edgecoder://<cluster id>/node/<node id>.
+	// node of one cluster: edgecoder://<cluster id>/<role>/<node id>.
 	uriScheme = "edgecoder"
 )
 
@@ -74,7 +77,7 @@ func newCA(clusterID string, now time.Time) (cert, key []byte, err error) {
 }
 
 // issueLeaf signs a node's certificate for its public key.
-func (id *identity) issueLeaf(nodeID string, public crypto.PublicKey, hosts []string, now time.Time) ([]byte, error) {
+func (id *identity) issueLeaf(nodeID string, role fsm.Role, public crypto.PublicKey, hosts []string, now time.Time) ([]byte, error) {
 	if len(id.CAKey) == 0 {
 		return nil, errors.New("this node does not hold the CA key: only coordinators sign certificates")
 	}
@@ -95,10 +98,13 @@ func (id *identity) issueLeaf(nodeID string, public crypto.PublicKey, hosts []st
 		NotBefore: now.Add(-leafBackdate), NotAfter: now.Add(leafLife), BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		URIs:        []*url.URL{{Scheme: uriScheme, Host: id.ClusterID, Path: "/node/" + nodeID}},
+		URIs:        []*url.URL{{Scheme: uriScheme, Host: id.ClusterID, Path: "/" + string(role) + "/" + nodeID}},
 		DNSNames:    []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
 	for _, h := range hosts {
+		if strings.Contains(h, "*") {
+			return nil, fmt.Errorf("host %q: a certificate names hosts, no patterns", h)
+		}
 		if ip := net.ParseIP(h); ip != nil {
 			template.IPAddresses = append(template.IPAddresses, ip)
 		} else if h != "" {
@@ -122,14 +128,21 @@ func (id *identity) tlsCertificate() (*tls.Certificate, error) {
 	return &tls.Certificate{Certificate: [][]byte{id.TLSCert, id.CACert}, PrivateKey: signer, Leaf: leaf}, nil
 }
 
-// peerName reads the cluster and node id that a certificate was issued for.
-func peerName(leaf *x509.Certificate) (clusterID, nodeID string, err error) {
+// peerName is whom a certificate was issued for.
+type peerName struct {
+	cluster, id string
+	role        fsm.Role
+	tlsKey      housecrypto.Hash // SHA-256 of the certified public key (PKIX)
+}
+
+func nameOf(leaf *x509.Certificate) (peerName, error) {
 	for _, u := range leaf.URIs {
-		if id, ok := strings.CutPrefix(u.Path, "/node/"); ok && u.Scheme == uriScheme {
-			return u.Host, id, nil
+		role, id, ok := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+		if ok && u.Scheme == uriScheme && id != "" && !strings.Contains(id, "/") {
+			return peerName{cluster: u.Host, id: id, role: fsm.Role(role), tlsKey: housecrypto.Sum(leaf.RawSubjectPublicKeyInfo)}, nil
 		}
 	}
-	return "", "", errors.New("the certificate names no EdgeCoder node")
+	return peerName{}, errors.New("the certificate names no EdgeCoder node")
 }
 
 func certPEM(der []byte) []byte {

@@ -36,6 +36,11 @@ func (n *Node) genesis(ctx context.Context, l *leadership) bool {
 		n.log.Error("cannot make the admin token", "error", err)
 		return false
 	}
+	tlsKey, err := tlsPublic(n.id.TLSKey)
+	if err != nil {
+		n.log.Error("cannot read own keys", "error", err)
+		return false
+	}
 	encryption, err := n.id.encryptionPublic()
 	if err != nil {
 		n.log.Error("cannot read own keys", "error", err)
@@ -45,7 +50,7 @@ func (n *Node) genesis(ctx context.Context, l *leadership) bool {
 		ClusterID: n.id.ClusterID, CACert: n.id.CACert, Level: featureLevel,
 		AdminToken: fsm.TokenCreate{ID: token.ID, Hash: token.Hash(), Role: fsm.RoleAdmin, Uses: -1, Label: "bootstrap"},
 		Coordinator: fsm.Coordinator{ID: n.id.NodeID, Name: n.cfg.Name, Role: fsm.RoleCoordinator, SigningKey: n.id.publicKey(),
-			EncryptionKey: encryption, API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, Level: featureLevel, Version: n.cfg.Version},
+			EncryptionKey: encryption, API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, Level: featureLevel, Version: n.cfg.Version, TLSKey: crypto.Sum(tlsKey)},
 	})
 	if err != nil {
 		n.log.Error("cannot make the genesis", "error", err)

@@ -29,7 +29,7 @@ const keysPurpose = "node-keys"
 // identity is who this node is for ever, and its secrets. It lives in one
 // encrypted, authenticated file, so ids and keys can never part.
 type identity struct {
-	ClusterID  string   `cbor:"1,keyasint"`
+	ClusterID  string   `cbor:"1,keyasint"` // empty while a join is under way
 	NodeID     string   `cbor:"2,keyasint"`
 	Role       fsm.Role `cbor:"3,keyasint"`
 	Bootstrap  bool     `cbor:"4,keyasint"` // this node started the cluster

@@ -3,7 +3,6 @@ package node
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -62,7 +61,9 @@ func (n *Node) joinServer() *http.Server {
 		reply, err := n.serveJoin(r)
 		if err != nil {
 			e := asAPIError(err)
-			n.log.Warn("join refused", "remote", r.RemoteAddr, "code", e.Code, "detail", e.Detail)
+			if n.joinLog.Allow() { // strangers must not fill the log
+				n.log.Warn("join refused", "remote", r.RemoteAddr, "code", e.Code, "detail", e.Detail)
+			}
 			writeRPCError(w, e)
 			return
 		}
@@ -73,9 +74,19 @@ func (n *Node) joinServer() *http.Server {
 		}
 		_, _ = w.Write(body) // a joiner that missed it asks again: joins are idempotent
 	})
-	return &http.Server{Handler: routes, ReadTimeout: 10 * time.Second, WriteTimeout: 20 * time.Second,
+	s := &http.Server{Handler: routes, ReadTimeout: 5 * time.Second, WriteTimeout: 20 * time.Second,
 		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0)}
+	s.SetKeepAlivesEnabled(false) // one join a connection
+	return s
 }
+
+const (
+	// maxJoins bounds joins under way: each proposes and signs a certificate.
+	maxJoins = 8
+	// joinLookups a second go to the leader for tokens that this replica does
+	// not know; with fewer, strangers could make the leader work.
+	joinLookups = 5
+)
 
 func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 	data, err := io.ReadAll(io.LimitReader(r.Body, maxJoinBytes+1))
@@ -85,6 +96,12 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 	var req joinRequest
 	if err := fsm.Decode(data, &req); err != nil {
 		return joinReply{}, &client.Error{Code: client.CodeInvalid, Detail: fmt.Sprintf("join request: %v", err)}
+	}
+	select {
+	case n.joining <- struct{}{}:
+		defer func() { <-n.joining }()
+	default:
+		return joinReply{}, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second, Detail: "too many nodes are joining at once"}
 	}
 	token, err := n.checkJoinToken(r.Context(), req)
 	if err != nil {
@@ -101,7 +118,7 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 	if !res.OK() {
 		return joinReply{}, &client.Error{Code: string(res.Code), Field: res.Field, Detail: res.Detail}
 	}
-	return n.welcome(r.Context(), req)
+	return n.welcome(r.Context(), req, res.Index)
 }
 
 // checkJoinToken compares the token's hash and the proof of possession before
@@ -114,13 +131,22 @@ func (n *Node) checkJoinToken(ctx context.Context, req joinRequest) (crypto.Toke
 	if token.ClusterID != n.id.ClusterID {
 		return token, &client.Error{Code: client.CodeUnauthorized, Detail: fmt.Sprintf("the join token is of cluster %s, this is %s", token.ClusterID, n.id.ClusterID)}
 	}
-	var stored fsm.Token
-	var known bool
-	if _, err := n.Read(ctx, api.ReadOptions{Strong: true}, func(s *fsm.State) { stored, known = s.Token(token.ID) }); err != nil {
+	stored, err := n.joinToken(ctx, token)
+	if err != nil {
 		return token, err
 	}
-	if hash := token.Hash(); !known || !stored.Hash.Equal(hash) {
-		return token, &client.Error{Code: client.CodeUnauthorized, Detail: "the join token is unknown: make one with `edgecoder token create --role coordinator`"}
+	if !stored.Hash.Equal(token.Hash()) {
+		return token, errJoinToken("is unknown")
+	}
+	if role := req.Coordinator.Role; role != stored.Role || (role != fsm.RoleCoordinator && role != fsm.RoleObserver) {
+		return token, &client.Error{Code: client.CodeForbidden, Field: "role",
+			Detail: fmt.Sprintf("a token of role %s opens no join as %s: make one with `edgecoder token create --role coordinator`", stored.Role, role)}
+	}
+	if stored.State(n.clockMs()) == "expired" || stored.RevokedMs != 0 {
+		return token, errJoinToken("is " + stored.State(n.clockMs()))
+	}
+	if crypto.Sum(req.TLSPublic) != req.Coordinator.TLSKey {
+		return token, &client.Error{Code: client.CodeInvalid, Field: "tls_key", Detail: "the TLS key is not the one in the record"}
 	}
 	parts, err := req.parts()
 	if err != nil || !crypto.VerifyText(req.Coordinator.SigningKey, req.Proof, joinLabel, parts...) {
@@ -129,15 +155,47 @@ func (n *Node) checkJoinToken(ctx context.Context, req joinRequest) (crypto.Toke
 	return token, nil
 }
 
-// welcome hands a committed joiner what it needs.
-func (n *Node) welcome(ctx context.Context, req joinRequest) (joinReply, error) {
-	cert, err := n.certify(ctx, certifyRequest{NodeID: req.Coordinator.ID, TLSPublic: req.TLSPublic,
-		Hosts: hostsOf(req.Coordinator.API, req.Coordinator.Raft)})
+func errJoinToken(what string) *client.Error {
+	return &client.Error{Code: client.CodeUnauthorized, Detail: "the join token " + what + ": make one with `edgecoder token create --role coordinator`"}
+}
+
+// joinToken looks a token up: here, or on the leader if this replica does not
+// know it yet. A token that is known here never costs a question to the leader.
+func (n *Node) joinToken(ctx context.Context, token crypto.TokenText) (stored fsm.Token, err error) {
+	var known bool
+	look := func(s *fsm.State) { stored, known = s.Token(token.ID) }
+	n.machine.Read(look)
+	if !known {
+		if !n.joinLookup.Allow() {
+			return stored, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second, Detail: "too many unknown join tokens"}
+		}
+		if _, err := n.Read(ctx, api.ReadOptions{Strong: true}, look); err != nil {
+			return stored, err
+		}
+	}
+	if !known {
+		return stored, errJoinToken("is unknown")
+	}
+	return stored, nil
+}
+
+// welcome hands a committed joiner what it needs: what the record says, never
+// what the request does.
+func (n *Node) welcome(ctx context.Context, req joinRequest, index uint64) (joinReply, error) {
+	var record fsm.Coordinator
+	var known bool
+	if _, err := n.Read(ctx, api.ReadOptions{MinIndex: index}, func(s *fsm.State) { record, known = s.Coordinator(req.Coordinator.ID) }); err != nil {
+		return joinReply{}, err
+	}
+	if !known {
+		return joinReply{}, &client.Error{Code: client.CodeForbidden, Detail: "the node was removed again"}
+	}
+	cert, err := n.sign(certifyRequest{NodeID: record.ID, TLSPublic: req.TLSPublic})
 	if err != nil {
 		return joinReply{}, err
 	}
 	reply := joinReply{ClusterID: n.id.ClusterID, CACert: n.id.CACert, TLSCert: cert, PoolKeys: n.id.PoolKeys, Members: n.recordedAddresses()}
-	if req.Coordinator.Role == fsm.RoleCoordinator {
+	if record.Role == fsm.RoleCoordinator {
 		reply.CAKey = n.id.CAKey
 	}
 	return reply, nil
@@ -173,9 +231,8 @@ func (n *Node) completeJoin(cmd fsm.Command) (fsm.Command, error) {
 }
 
 type certifyRequest struct {
-	NodeID    string   `cbor:"1,keyasint"`
-	TLSPublic []byte   `cbor:"2,keyasint"`
-	Hosts     []string `cbor:"3,keyasint"`
+	NodeID    string `cbor:"1,keyasint"`
+	TLSPublic []byte `cbor:"2,keyasint"` // PKIX
 }
 
 func (n *Node) serveCertify(_ context.Context, from string, req certifyRequest) ([]byte, error) {
@@ -199,16 +256,27 @@ func (n *Node) certify(ctx context.Context, req certifyRequest) ([]byte, error) 
 	return cert, err
 }
 
+// sign issues a certificate for what is on record: role, hosts and key of a
+// node are never its own free choice.
 func (n *Node) sign(req certifyRequest) ([]byte, error) {
+	role, key, known := n.recordOf(req.NodeID)
+	if !known || crypto.Sum(req.TLSPublic) != key {
+		return nil, &client.Error{Code: client.CodeForbidden, Field: "tls_public", Detail: "the node is not on record with this key"}
+	}
 	public, err := x509.ParsePKIXPublicKey(req.TLSPublic)
 	if err != nil {
 		return nil, &client.Error{Code: client.CodeInvalid, Field: "tls_public", Detail: err.Error()}
 	}
-	key, ok := public.(*ecdsa.PublicKey)
-	if !ok || len(req.Hosts) > 8 {
-		return nil, &client.Error{Code: client.CodeInvalid, Field: "tls_public", Detail: "want an ECDSA key and at most 8 hosts"}
+	return n.id.issueLeaf(req.NodeID, role, public, n.hostsOnRecord(req.NodeID), time.Now())
+}
+
+func (n *Node) hostsOnRecord(id string) []string {
+	if id == n.id.NodeID {
+		return hostsOf(n.cfg.APIAddr, n.cfg.raftAddr())
 	}
-	return n.id.issueLeaf(req.NodeID, key, req.Hosts, time.Now())
+	var c fsm.Coordinator
+	n.machine.Read(func(s *fsm.State) { c, _ = s.Coordinator(id) })
+	return hostsOf(c.API, c.Raft)
 }
 
 func hostsOf(addresses ...string) []string {
@@ -269,7 +337,8 @@ func newJoinRequest(cfg Config, id *identity, token crypto.TokenText) (joinReque
 	}
 	req := joinRequest{Token: token.String(), TLSPublic: public, Coordinator: fsm.Coordinator{
 		ID: id.NodeID, Name: cfg.Name, Role: fsm.Role(token.Role), SigningKey: id.publicKey(), EncryptionKey: encryption,
-		API: cfg.APIAddr, Raft: cfg.raftAddr(), Gossip: cfg.GossipAddr, Level: featureLevel, Version: cfg.Version}}
+		API: cfg.APIAddr, Raft: cfg.raftAddr(), Gossip: cfg.GossipAddr, Level: featureLevel, Version: cfg.Version,
+		TLSKey: crypto.Sum(public)}}
 	parts, err := req.parts()
 	req.Proof = crypto.SignText(id.signingKey(), joinLabel, parts...)
 	return req, err
@@ -329,8 +398,9 @@ func answersAlready(ctx context.Context, seeds []string) error {
 	for _, seed := range seeds {
 		var cluster string
 		probe := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{protoJoin}, InsecureSkipVerify: true, // only asks who is there
-			VerifyConnection: func(s tls.ConnectionState) (err error) {
-				cluster, _, err = peerName(s.PeerCertificates[0])
+			VerifyConnection: func(s tls.ConnectionState) error {
+				seed, err := nameOf(s.PeerCertificates[0])
+				cluster = seed.cluster
 				return err
 			}}
 		d := &tls.Dialer{Config: probe, NetDialer: &net.Dialer{Timeout: 2 * time.Second}}

@@ -14,8 +14,11 @@ const (
 	// handshakeTime bounds a TLS handshake, so that silent connections cost a
 	// goroutine for seconds only.
 	handshakeTime = 5 * time.Second
-	// maxHandshakes bounds concurrent handshakes of one listener.
-	maxHandshakes = 256
+	// maxHandshakes bounds concurrent handshakes of one listener, and
+	// maxHandshakesEach those from one address, so that one stranger with
+	// silent connections does not shut everybody out.
+	maxHandshakes     = 512
+	maxHandshakesEach = 64
 )
 
 // mux accepts TLS connections on one listener and hands each to the service
@@ -23,19 +26,21 @@ const (
 type mux struct {
 	inner  net.Listener
 	config *tls.Config
-	routes map[string]*muxListener // fixed before serve
-	log    *slog.Logger
-	slots  chan struct{}
-	closed chan struct{}
-	once   sync.Once
+	// welcome is asked again of each coordinator's connection.
+	welcome func(peerName) error
+	routes  map[string]*muxListener // fixed before serve
+	log     *slog.Logger
+	slots   *addressSlots
+	closed  chan struct{}
+	once    sync.Once
 
 	mu    sync.Mutex
 	peers map[*peerConn]struct{} // open connections of coordinators; guarded by mu
 }
 
-func newMux(inner net.Listener, config *tls.Config, log *slog.Logger) *mux {
-	return &mux{inner: inner, config: config, routes: map[string]*muxListener{}, peers: map[*peerConn]struct{}{}, log: log,
-		slots: make(chan struct{}, maxHandshakes), closed: make(chan struct{})}
+func newMux(inner net.Listener, config *tls.Config, welcome func(peerName) error, log *slog.Logger) *mux {
+	return &mux{inner: inner, config: config, welcome: welcome, routes: map[string]*muxListener{}, peers: map[*peerConn]struct{}{}, log: log,
+		slots: newAddressSlots(maxHandshakes, maxHandshakesEach), closed: make(chan struct{})}
 }
 
 // listen returns a listener of the connections that speak one of the
@@ -64,12 +69,11 @@ func (m *mux) serve() {
 			}
 			continue
 		}
-		select {
-		case m.slots <- struct{}{}:
-			go m.handshake(conn)
-		default:
+		if !m.slots.take(conn.RemoteAddr()) {
 			_ = conn.Close() // overload: refuse early and cheaply
+			continue
 		}
+		go m.handshake(conn)
 	}
 }
 
@@ -77,7 +81,7 @@ func (m *mux) handshake(raw net.Conn) {
 	conn := tls.Server(raw, m.config)
 	_ = raw.SetDeadline(time.Now().Add(handshakeTime))
 	err := conn.Handshake()
-	<-m.slots
+	m.slots.release(raw.RemoteAddr())
 	if err != nil {
 		m.log.Debug("TLS handshake failed", "remote", raw.RemoteAddr(), "error", err)
 		_ = raw.Close()
@@ -90,15 +94,29 @@ func (m *mux) handshake(raw net.Conn) {
 	case l == nil:
 		_ = conn.Close()
 	case len(state.PeerCertificates) > 0:
-		_, id, _ := peerName(state.PeerCertificates[0]) // the handshake has verified that it names a node
-		p := &peerConn{Conn: conn, nodeID: id, mux: m}
-		m.mu.Lock()
-		m.peers[p] = struct{}{}
-		m.mu.Unlock()
-		l.hand(p)
+		m.admit(l, conn, state)
 	default:
 		l.hand(conn)
 	}
+}
+
+// admit hands over a coordinator's connection. It is registered before it is
+// asked once more whether the node is welcome, so that a removal in between is
+// seen here or by drop.
+func (m *mux) admit(l *muxListener, conn net.Conn, state tls.ConnectionState) {
+	peer, err := nameOf(state.PeerCertificates[0])
+	p := &peerConn{Conn: conn, nodeID: peer.id, mux: m}
+	m.mu.Lock()
+	m.peers[p] = struct{}{}
+	m.mu.Unlock()
+	if err == nil {
+		err = m.welcome(peer)
+	}
+	if err != nil {
+		_ = p.Close()
+		return
+	}
+	l.hand(p)
 }
 
 // peerConn is a connection of a coordinator. It hides that it is TLS from

@@ -46,10 +46,14 @@ func (n *Node) startGossip() error {
 	if err != nil {
 		return err
 	}
+	onStream := n.joins.Deliver
+	if n.id.Role != fsm.RoleCoordinator {
+		onStream = nil // only coordinators take nodes in
+	}
 	n.pool, err = gossip.Start(gossip.Config{
 		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, PoolKeys: n.id.PoolKeys,
 		Seeds:    func() []string { return n.book.gossipSeeds(n.id.NodeID) },
-		OnStream: n.joins.Deliver, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
+		OnStream: onStream, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
 	})
 	return err
 }
@@ -132,7 +136,7 @@ func (n *Node) recordedAddresses() map[string]peerAddress {
 	out := map[string]peerAddress{}
 	n.machine.Read(func(s *fsm.State) {
 		for _, c := range s.Coordinators() {
-			out[c.ID] = peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip}
+			out[c.ID] = peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Role: c.Role, TLSKey: c.TLSKey}
 		}
 	})
 	return out

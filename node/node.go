@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+	"golang.org/x/time/rate"
 
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -33,6 +34,7 @@ type Node struct {
 	rpc     *http.Client
 	admit   *admitter
 	reads   *readIndexer
+	trust   trust
 	health  peersHealth
 	started time.Time
 
@@ -49,16 +51,19 @@ type Node struct {
 	movedMu sync.Mutex
 	moved   chan struct{} // closed and replaced when raft's leader changes; guarded by movedMu
 
-	joins   *gossip.StreamListener
-	loops   sync.WaitGroup
-	cancel  context.CancelFunc
-	face    face
-	engine  engine
-	unlock  func() error
-	stop    sync.Once
-	fatal   atomic.Pointer[error] // why the node stops by itself
-	stopErr error                 // of the shutdown; set before done is closed
-	done    chan struct{}
+	joins      *gossip.StreamListener
+	joining    chan struct{} // slots of joins under way
+	joinLog    *rate.Limiter // log lines about refused joins
+	joinLookup *rate.Limiter // questions to the leader about unknown join tokens
+	loops      sync.WaitGroup
+	cancel     context.CancelFunc
+	face       face
+	engine     engine
+	unlock     func() error
+	stop       sync.Once
+	fatal      atomic.Pointer[error] // why the node stops by itself
+	stopErr    error                 // of the shutdown; set before done is closed
+	done       chan struct{}
 }
 
 // Start brings a coordinator up: from its data directory if it has one, else
@@ -80,9 +85,10 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(),
-		health: peersHealth{last: map[string]health{}}, proposals: make(chan struct{}, maxProposals),
+		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]fsm.Coordinator{}}, proposals: make(chan struct{}, maxProposals),
 		pingNow: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), done: make(chan struct{}), unlock: unlock,
+		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
+		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), unlock: unlock,
 	}
 	if err := n.start(ctx); err != nil {
 		_ = n.shutdown() // the start's own error is the one to report
@@ -96,7 +102,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if n.id, err = n.obtainIdentity(ctx); err != nil {
 		return err
 	}
-	if n.creds, err = newCredentials(n.id, n.isRemoved); err != nil {
+	if n.creds, err = newCredentials(n.id, n.checkPeer); err != nil {
 		return err
 	}
 	if err := n.id.writeCA(n.cfg.DataDir); err != nil {

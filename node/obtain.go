@@ -16,7 +16,7 @@ import (
 // obtainIdentity reads who this node is, or makes it by bootstrap or join.
 func (n *Node) obtainIdentity(ctx context.Context) (*identity, error) {
 	id, err := loadIdentity(n.cfg.DataDir, n.cfg.Passphrase)
-	if id != nil || err != nil {
+	if err != nil || (id != nil && id.ClusterID != "") {
 		return id, err
 	}
 	if _, err := os.Stat(filepath.Join(n.cfg.DataDir, fileRaft)); err == nil {
@@ -26,7 +26,7 @@ func (n *Node) obtainIdentity(ctx context.Context) (*identity, error) {
 	case n.cfg.Bootstrap:
 		id, err = n.bootstrapIdentity(ctx)
 	case len(n.cfg.Join) > 0:
-		id, err = n.joinIdentity(ctx)
+		id, err = n.joinIdentity(ctx, id)
 	default:
 		return nil, fmt.Errorf("%s is empty: give --bootstrap to start a new cluster, or --join and a token to join one", n.cfg.DataDir)
 	}
@@ -60,14 +60,21 @@ func (n *Node) bootstrapIdentity(ctx context.Context) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	id.TLSCert, err = id.issueLeaf(id.NodeID, signer.Public(), hostsOf(n.cfg.APIAddr, n.cfg.raftAddr()), time.Now())
+	id.TLSCert, err = id.issueLeaf(id.NodeID, id.Role, signer.Public(), hostsOf(n.cfg.APIAddr, n.cfg.raftAddr()), time.Now())
 	return id, err
 }
 
-func (n *Node) joinIdentity(ctx context.Context) (*identity, error) {
-	id, err := newIdentity()
-	if err != nil {
-		return nil, err
+// joinIdentity joins under a fresh identity, or under the one that an earlier
+// try left: it is on disk before the join is asked for, so that a crash in
+// between costs neither the token nor the name.
+func (n *Node) joinIdentity(ctx context.Context, id *identity) (_ *identity, err error) {
+	if id == nil {
+		if id, err = newIdentity(); err != nil {
+			return nil, err
+		}
+		if err := id.save(n.cfg.DataDir, n.cfg.Passphrase); err != nil {
+			return nil, err
+		}
 	}
 	token, err := crypto.ParseTokenText(n.cfg.JoinToken)
 	if err != nil {
@@ -86,6 +93,9 @@ func (n *Node) joinIdentity(ctx context.Context) (*identity, error) {
 // lockDir makes the data directory and takes it for this process alone.
 func lockDir(dir string) (unlock func() error, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(dir, 0o700); err != nil { // raft's own files rely on it
 		return nil, err
 	}
 	f, err := os.OpenFile(filepath.Join(dir, fileLock), os.O_CREATE|os.O_RDWR, 0o600)

@@ -24,6 +24,9 @@ const (
 // have been done never is, that is for the caller under the same id.
 func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error) {
 	var res fsm.Result
+	if cmd.Actor.NodeID != n.id.NodeID && n.isObserver() {
+		return res, errObserver()
+	}
 	err := n.onLeader(ctx, func(ctx context.Context, l *leadership) (err error) {
 		res, err = n.proposeHere(ctx, l, cmd)
 		return err
@@ -35,8 +38,8 @@ func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
 }
 
 func (n *Node) servePropose(ctx context.Context, from string, cmd fsm.Command) (fsm.Result, error) {
-	if cmd.Actor.NodeID != "" && cmd.Actor.NodeID != from {
-		return fsm.Result{}, &client.Error{Code: client.CodeForbidden, Detail: "a coordinator speaks only for itself"}
+	if e := n.mayPropose(from, cmd); e != nil {
+		return fsm.Result{}, e
 	}
 	l := n.lead.Load()
 	if l == nil {

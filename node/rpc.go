@@ -26,6 +26,7 @@ const (
 	rpcPing      = "/ping"
 	rpcCertify   = "/certify"
 	rpcTransfer  = "/transfer"
+	rpcMember    = "/member"
 
 	// maxRPCBytes bounds a call: the largest is a command at its own bound.
 	maxRPCBytes = fsm.MaxCommandBytes + 64<<10
@@ -105,24 +106,34 @@ func callError(nodeID string, err error) *client.Error {
 // rpcServer serves the calls of other coordinators.
 func (n *Node) rpcServer() *http.Server {
 	routes := http.NewServeMux()
-	routes.HandleFunc("POST "+rpcPropose, serveRPC(n, n.servePropose))
-	routes.HandleFunc("POST "+rpcAdmit, serveRPC(n, n.serveAdmit))
-	routes.HandleFunc("POST "+rpcReadIndex, serveRPC(n, n.serveReadIndex))
-	routes.HandleFunc("POST "+rpcPing, serveRPC(n, n.servePing))
-	routes.HandleFunc("POST "+rpcCertify, serveRPC(n, n.serveCertify))
-	routes.HandleFunc("POST "+rpcTransfer, serveRPC(n, n.serveTransfer))
+	routes.HandleFunc("POST "+rpcPropose, serveRPC(n, anyNode, n.servePropose))
+	routes.HandleFunc("POST "+rpcAdmit, serveRPC(n, coordinatorsOnly, n.serveAdmit))
+	routes.HandleFunc("POST "+rpcReadIndex, serveRPC(n, anyNode, n.serveReadIndex))
+	routes.HandleFunc("POST "+rpcPing, serveRPC(n, anyNode, n.servePing))
+	routes.HandleFunc("POST "+rpcCertify, serveRPC(n, anyNode, n.serveCertify))
+	routes.HandleFunc("POST "+rpcTransfer, serveRPC(n, coordinatorsOnly, n.serveTransfer))
+	routes.HandleFunc("POST "+rpcMember, serveRPC(n, anyNode, n.serveMember))
 	return &http.Server{
 		Handler: routes, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0), ConnContext: withPeer,
 	}
 }
 
+// Who may make a call. An observer replicates and answers reads; it speaks for
+// nobody, because it is trusted with less than a coordinator.
+type callers bool
+
+const (
+	anyNode          callers = false
+	coordinatorsOnly callers = true
+)
+
 // serveRPC decodes a call, checks who asks, and encodes the answer.
-func serveRPC[In, Out any](n *Node, serve func(ctx context.Context, from string, in In) (Out, error)) http.HandlerFunc {
+func serveRPC[In, Out any](n *Node, who callers, serve func(ctx context.Context, from string, in In) (Out, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		from := peerOf(r.Context())
-		if from == "" || n.isRemoved(from) {
-			writeRPCError(w, &client.Error{Code: client.CodeForbidden, Detail: "this node is no member of the cluster any more"})
+		if e := n.mayCall(from, who); e != nil {
+			writeRPCError(w, e)
 			return
 		}
 		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRPCBytes))

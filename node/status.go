@@ -127,6 +127,9 @@ type transferRequest struct {
 
 // TransferLeadership implements api.Membership.
 func (n *Node) TransferLeadership(ctx context.Context, id string) error {
+	if n.isObserver() {
+		return errObserver()
+	}
 	return n.onLeader(ctx, func(_ context.Context, _ *leadership) error {
 		return n.transferHere(id)
 	}, func(ctx context.Context, leader string) error {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
 )
 
 // ALPN protocols. Raft and forwarding need a client certificate of the
@@ -27,16 +28,16 @@ type credentials struct {
 	caCert    []byte
 	roots     *x509.CertPool
 	cert      atomic.Pointer[tls.Certificate]
-	removed   func(nodeID string) bool // asked of the replicated list at each handshake
+	check     func(peerName) error // asked of the replicated records at each handshake
 	now       func() time.Time
 }
 
-func newCredentials(id *identity, removed func(string) bool) (*credentials, error) {
+func newCredentials(id *identity, check func(peerName) error) (*credentials, error) {
 	ca, err := x509.ParseCertificate(id.CACert)
 	if err != nil {
 		return nil, fmt.Errorf("CA certificate: %w", err)
 	}
-	c := &credentials{clusterID: id.ClusterID, caCert: id.CACert, roots: x509.NewCertPool(), removed: removed, now: time.Now}
+	c := &credentials{clusterID: id.ClusterID, caCert: id.CACert, roots: x509.NewCertPool(), check: check, now: time.Now}
 	c.roots.AddCert(ca)
 	cert, err := id.tlsCertificate()
 	if err != nil {
@@ -50,9 +51,9 @@ func (c *credentials) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, er
 	return c.cert.Load(), nil
 }
 
-// verify checks a peer's certificate: chain, cluster, and that the node was
-// not removed. It never asks the raft configuration, which may be older than
-// the caller. want is the node id that must answer, or "" for any member.
+// verify checks a peer's certificate: chain, cluster, and that the records know
+// the node by this key. It never asks the raft configuration, which may be
+// older than the caller. want is the node id that must answer, or "" for any.
 func (c *credentials) verify(state tls.ConnectionState, want string) error {
 	if len(state.PeerCertificates) == 0 {
 		return errors.New("the peer shows no certificate")
@@ -62,19 +63,17 @@ func (c *credentials) verify(state tls.ConnectionState, want string) error {
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
 		return fmt.Errorf("the peer's certificate is not of this cluster's CA: %w", err)
 	}
-	cluster, id, err := peerName(leaf)
+	peer, err := nameOf(leaf)
 	if err != nil {
 		return err
 	}
 	switch {
-	case cluster != c.clusterID:
-		return fmt.Errorf("the peer belongs to cluster %s, this is %s", cluster, c.clusterID)
-	case c.removed(id):
-		return fmt.Errorf("node %s was removed from the cluster: it may join again with an empty data directory", id)
-	case want != "" && want != id:
-		return fmt.Errorf("node %s answers where %s was expected: the address has moved", id, want)
+	case peer.cluster != c.clusterID:
+		return fmt.Errorf("the peer belongs to cluster %s, this is %s", peer.cluster, c.clusterID)
+	case want != "" && want != peer.id:
+		return fmt.Errorf("node %s answers where %s was expected: the address has moved", peer.id, want)
 	}
-	return nil
+	return c.check(peer)
 }
 
 // server returns the TLS configuration of a listener that serves the given
@@ -153,12 +152,14 @@ func checkPinned(s tls.ConnectionState, token crypto.TokenText) error {
 	if _, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
 		return fmt.Errorf("the seed's certificate: %w", err)
 	}
-	cluster, _, err := peerName(s.PeerCertificates[0])
-	if err != nil {
+	seed, err := nameOf(s.PeerCertificates[0])
+	switch {
+	case err != nil:
 		return err
-	}
-	if cluster != token.ClusterID {
-		return fmt.Errorf("the seed belongs to cluster %s, the join token to %s", cluster, token.ClusterID)
+	case seed.cluster != token.ClusterID:
+		return fmt.Errorf("the seed belongs to cluster %s, the join token to %s", seed.cluster, token.ClusterID)
+	case seed.role != fsm.RoleCoordinator:
+		return fmt.Errorf("the seed is an %s: only coordinators take nodes in", seed.role)
 	}
 	return nil
 }
@@ -173,7 +174,7 @@ func (n *Node) renewCertificate(ctx context.Context) error {
 	if len(n.id.CAKey) == 0 && n.raft == nil {
 		return nil // an observer asks the leader, later
 	}
-	cert, err := n.certify(ctx, certifyRequest{NodeID: n.id.NodeID, TLSPublic: public, Hosts: hostsOf(n.cfg.APIAddr, n.cfg.raftAddr())})
+	cert, err := n.certify(ctx, certifyRequest{NodeID: n.id.NodeID, TLSPublic: public})
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/edgecoder/edgecoder/api"
@@ -94,13 +95,12 @@ func stillWanted(items []*admission) []*admission {
 // is refused for good here; every other denial is doubtful until the replica is
 // known to be up to date.
 func (n *Node) sortOut(items []*admission) (ready, doubtful []*admission) {
-	keys := make([][]crypto.PublicKey, len(items))
 	n.machine.Read(func(s *fsm.State) {
-		for i, a := range items {
-			keys[i], _ = s.AgentKeys(a.Signed.AgentID)
+		for _, a := range items {
+			a.keys, _ = s.AgentKeys(a.Signed.AgentID)
 		}
 	})
-	n.verifyAll(items, keys)
+	n.verifyAll(items)
 	now := n.clockMs()
 	n.machine.Read(func(s *fsm.State) {
 		skew := s.Policy().MaxSkewMs
@@ -120,19 +120,19 @@ func (n *Node) sortOut(items []*admission) (ready, doubtful []*admission) {
 
 // verifyAll sets the claim of each item whose signature verifies with one of
 // the agent's keys, and the denial of each other.
-func (n *Node) verifyAll(items []*admission, keys [][]crypto.PublicKey) {
+func (n *Node) verifyAll(items []*admission) {
 	type candidate struct {
 		item *admission
 		key  crypto.PublicKey
 	}
 	var all []candidate
 	var batch []crypto.BatchItem
-	for i, a := range items {
+	for _, a := range items {
 		a.denial = fsm.CodeInvalidSignature
-		if len(keys[i]) == 0 {
+		if len(a.keys) == 0 {
 			a.denial = fsm.CodeUnknownAgent
 		}
-		for _, pub := range keys[i] {
+		for _, pub := range a.keys {
 			if k := n.admit.keys.get(pub); k != nil {
 				all = append(all, candidate{a, pub})
 				batch = append(batch, crypto.BatchItem{Key: k, Msg: a.Signed.Canonical(), Sig: a.Signed.Signature[:]})
@@ -216,16 +216,9 @@ func (n *Node) recheck(s *fsm.State, a *admission, nowMs int64) (fsm.ClaimResult
 	if !known {
 		return deny(fsm.CodeUnknownAgent)
 	}
-	if a.denial == fsm.CodeUnknownAgent && a.tries < maxConfirmTries {
-		a.tries++
-		return fsm.ClaimResult{}, false // enrolled in the meantime
+	if slices.Equal(keys, a.keys) || a.tries >= maxConfirmTries {
+		return deny(fsm.CodeInvalidSignature)
 	}
-	for _, pub := range keys {
-		if k, err := crypto.NewVerifyKey(pub); err == nil && k.Verify(a.Signed.Canonical(), a.Signed.Signature[:]) {
-			a.newClaim(pub)
-			a.denial = ""
-			return fsm.ClaimResult{}, false // re-keyed in the meantime
-		}
-	}
-	return deny(fsm.CodeInvalidSignature)
+	a.tries++ // enrolled or re-keyed in the meantime: worth another look
+	return fsm.ClaimResult{}, false
 }

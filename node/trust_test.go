@@ -1,0 +1,179 @@
+package node
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// observer adds an observer to the cluster.
+func (c *trio) observer() *Node {
+	c.t.Helper()
+	cfg := testConfig(c.t, "watcher")
+	cfg.Join, cfg.JoinToken = []string{c.cfgs[0].GossipAddr}, c.token("observer", 1)
+	n, err := Start(c.t.Context(), cfg)
+	if err != nil {
+		c.t.Fatalf("observer: %v", err)
+	}
+	c.t.Cleanup(func() { _ = n.shutdown() })
+	c.cfgs, c.nodes = append(c.cfgs, cfg), append(c.nodes, n)
+	c.eventually("the observer serves", func() bool { return n.Ready() == nil })
+	return n
+}
+
+func code(err error) string {
+	var e *client.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// TestP8ObserverStaysAnObserver: it replicates and answers reads; it gets no CA
+// key, not by its own join asked again as a coordinator either, and speaks for
+// nobody.
+func TestP8ObserverStaysAnObserver(t *testing.T) {
+	c := newTrio(t, 1)
+	n := c.observer()
+	if len(n.id.CAKey) != 0 {
+		t.Error("an observer holds the CA key")
+	}
+	token, err := crypto.ParseTokenText(n.cfg.JoinToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := newJoinRequest(n.cfg, n.id, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := joinAt(t.Context(), c.cfgs[0].GossipAddr, token, req); err != nil {
+		t.Errorf("the same join asked again: %v", err)
+	}
+	for _, change := range []func(*joinRequest){
+		func(r *joinRequest) { r.Coordinator.Role = fsm.RoleCoordinator },
+		func(r *joinRequest) { r.Coordinator.API = "victim.example.com:1" },
+		func(r *joinRequest) { r.Coordinator.TLSKey = crypto.Sum([]byte("other")) },
+	} {
+		forged := req
+		change(&forged)
+		parts, err := forged.parts()
+		if err != nil {
+			t.Fatal(err)
+		}
+		forged.Proof = crypto.SignText(n.id.signingKey(), joinLabel, parts...)
+		if reply, err := joinAt(t.Context(), c.cfgs[0].GossipAddr, token, forged); err == nil {
+			t.Errorf("a changed join was answered, CA key of %d bytes", len(reply.CAKey))
+		}
+	}
+	leader := c.nodes[0].id.NodeID
+	admin, _ := crypto.ParseTokenText(c.admin)
+	for _, body := range []any{
+		fsm.TokenCreate{ID: "0123456789abcdef", Role: fsm.RoleAdmin, Uses: -1},
+		fsm.Tick{Term: 1 << 60},
+		fsm.AdmitBatch{},
+	} {
+		cmd, err := fsm.New(fsm.Actor{TokenID: admin.ID}, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var res fsm.Result
+		if err := n.call(t.Context(), leader, rpcPropose, cmd, &res); err == nil {
+			t.Errorf("an observer proposed %T: %+v", body, res)
+		}
+	}
+	var reply admitReply
+	if err := n.call(t.Context(), leader, rpcAdmit, fsm.AdmitBatch{}, &reply); code(err) != client.CodeForbidden {
+		t.Errorf("an observer asked for admissions: %v", err)
+	}
+	if _, err := c.client(1, c.admin).Policy(t.Context(), client.Strong()); err != nil {
+		t.Errorf("a strong read at the observer: %v", err)
+	}
+	if _, err := c.client(1, c.admin).CreateToken(t.Context(), client.TokenRequest{Role: "viewer"}); code(err) != client.CodeUnavailable {
+		t.Errorf("a write at the observer: %v", err)
+	}
+}
+
+// TestP8CoordinatorForwardsOnlyWhatCallersMayAsk: ticks, genesis and batches
+// are the leader's own.
+func TestP8CoordinatorForwardsOnlyWhatCallersMayAsk(t *testing.T) {
+	c := newTrio(t, 2)
+	c.eventually("a leader", func() bool { return c.leader() >= 0 })
+	lead, other := c.nodes[c.leader()], c.nodes[1-c.leader()]
+	for _, body := range []any{fsm.Tick{Term: 1 << 60}, fsm.Genesis{}, fsm.AdmitBatch{}} {
+		cmd, err := fsm.New(fsm.Actor{NodeID: other.id.NodeID}, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var res fsm.Result
+		if err := other.call(t.Context(), lead.id.NodeID, rpcPropose, cmd, &res); code(err) != client.CodeForbidden {
+			t.Errorf("%T was taken: %+v %v", body, res, err)
+		}
+	}
+}
+
+// TestP8MintedCertificatesAreWorthless: a coordinator that was removed still
+// holds the CA key; what it signs with it opens nothing.
+func TestP8MintedCertificatesAreWorthless(t *testing.T) {
+	c := newTrio(t, 2)
+	lead := c.nodes[0]
+	for name, nodeID := range map[string]string{"unknown id": "deadbeef-0000-4000-8000-000000000000", "a living node's id": c.nodes[1].id.NodeID} {
+		forger := *lead.id
+		forger.NodeID = nodeID
+		var err error
+		if forger.TLSKey, err = newTLSKey(); err != nil {
+			t.Fatal(err)
+		}
+		signer, err := parseSigner(forger.TLSKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if forger.TLSCert, err = forger.issueLeaf(nodeID, fsm.RoleCoordinator, signer.Public(), nil, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		creds, err := newCredentials(&forger, func(peerName) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		intruder := &Node{rpc: newRPCClient(&peerDialer{book: lead.book, creds: creds})}
+		lead.book.hear(lead.id.NodeID, peerAddress{Raft: lead.cfg.RaftAddr})
+		var reply pingReply
+		if err := intruder.call(t.Context(), lead.id.NodeID, rpcPing, pingRequest{}, &reply); err == nil {
+			t.Errorf("%s: a minted certificate was accepted", name)
+		}
+	}
+}
+
+// TestJoinSurvivesACrashBeforeItsAnswer: the identity is on disk before the
+// join is asked for, so the same token and name serve the second try.
+func TestJoinSurvivesACrashBeforeItsAnswer(t *testing.T) {
+	c := newTrio(t, 1)
+	cfg := testConfig(t, "crasher")
+	cfg.Join, cfg.JoinToken = []string{c.cfgs[0].GossipAddr}, c.token("coordinator", 1)
+	id, err := newIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := id.save(cfg.DataDir, cfg.Passphrase); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := join(t.Context(), cfg, id); err != nil { // committed; the process dies here
+		t.Fatal(err)
+	}
+	n, err := Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatalf("second try: %v", err)
+	}
+	defer func() { _ = n.shutdown() }()
+	if n.id.NodeID != id.NodeID {
+		t.Errorf("another id: %s, %s before", n.id.NodeID, id.NodeID)
+	}
+	c.eventually("it votes", func() bool { return len(voters(n.servers())) == 2 })
+}
