@@ -163,7 +163,7 @@ func BenchmarkSnapshot(b *testing.B) {
 		b.ReportAllocs()
 		frozen := w.s.Freeze()
 		for b.Loop() {
-			if err := frozen.Write(io.Discard, w.history); err != nil {
+			if err := frozen.Write(io.Discard, w.history.UpTo(frozen.Index())); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -14,10 +14,11 @@ type History interface {
 	Append(records []Record) error
 	// Read returns up to limit records of a stream from seq on.
 	Read(stream Stream, from uint64, limit int) ([]Record, error)
-	// UpTo yields every record with Index ≤ index, by stream and sequence.
+	// UpTo yields every record with Index ≤ index, by stream and sequence, as
+	// the history is when it is called.
 	UpTo(index uint64) iter.Seq2[Record, error]
-	// Reset empties the history, before a snapshot of another one is imported.
-	Reset() error
+	// Replace makes the history that of a snapshot, in one step for its readers.
+	Replace(records []Record) error
 }
 
 // streams lists the streams in the order in which a snapshot carries them.
@@ -86,10 +87,14 @@ func (h *MemoryHistory) UpTo(index uint64) iter.Seq2[Record, error] {
 	}
 }
 
-// Reset empties the history.
-func (h *MemoryHistory) Reset() error {
+// Replace makes the history that of a snapshot.
+func (h *MemoryHistory) Replace(records []Record) error {
+	fresh := NewMemoryHistory()
+	if err := fresh.Append(records); err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	clear(h.streams)
+	h.streams = fresh.streams
 	return nil
 }

@@ -84,7 +84,7 @@ func TestHistoryReadAndUpTo(t *testing.T) {
 	if got := recordsOf(t, h, StreamAdmin)[1].Data; !bytes.Equal(got, []byte("two")) {
 		t.Errorf("record 2 is %q", got)
 	}
-	if err := h.Reset(); err != nil || len(recordsOf(t, h, StreamAdmin)) != 0 {
+	if err := h.Replace(nil); err != nil || len(recordsOf(t, h, StreamAdmin)) != 0 {
 		t.Errorf("after the reset something is left: %v", err)
 	}
 }

@@ -3,6 +3,7 @@ package fsm
 import (
 	"fmt"
 	"io"
+	"iter"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -56,7 +57,8 @@ func (m *Machine) Apply(l *raft.Log) any {
 func (m *Machine) Snapshot() (raft.FSMSnapshot, error) {
 	m.mu.Lock() // Freeze brings lazily kept digests up to date
 	defer m.mu.Unlock()
-	return &machineSnapshot{frozen: m.state.Freeze(), history: m.history}, nil
+	frozen := m.state.Freeze()
+	return &machineSnapshot{frozen: frozen, history: m.history.UpTo(frozen.Index())}, nil
 }
 
 // Restore implements raft.FSM: it replaces state and history by a snapshot's.
@@ -78,10 +80,7 @@ func (m *Machine) Restore(in io.ReadCloser) error {
 func (m *Machine) replace(s *State, records []Record) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.history.Reset(); err != nil {
-		return err
-	}
-	if err := m.history.Append(records); err != nil {
+	if err := m.history.Replace(records); err != nil {
 		return err
 	}
 	m.state = s
@@ -117,7 +116,7 @@ func (m *Machine) History() History { return m.history }
 
 type machineSnapshot struct {
 	frozen  *Frozen
-	history History
+	history iter.Seq2[Record, error]
 }
 
 // Persist implements raft.FSMSnapshot. On error the sink is cancelled, so that

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"iter"
 
 	"github.com/edgecoder/edgecoder/crypto"
 )
@@ -77,7 +78,7 @@ func (s *State) Freeze() *Frozen {
 func (f *Frozen) Index() uint64 { return f.header.Index }
 
 // Write writes the snapshot: the state, then the history up to its index.
-func (f *Frozen) Write(out io.Writer, history History) error {
+func (f *Frozen) Write(out io.Writer, history iter.Seq2[Record, error]) error {
 	w := newFrameWriter(out)
 	w.raw([]byte(snapshotMagic))
 	w.value(f.header)
@@ -94,7 +95,7 @@ func (f *Frozen) Write(out io.Writer, history History) error {
 	}
 	w.value(fieldTitle{Name: historyTitle})
 	var n uint64
-	for r, err := range history.UpTo(f.header.Index) {
+	for r, err := range history {
 		if err != nil {
 			return fmt.Errorf("fsm: snapshot history: %w", err)
 		}

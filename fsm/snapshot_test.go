@@ -248,7 +248,7 @@ func TestSnapshotErrorsArePassedOn(t *testing.T) {
 	full := errors.New("no space")
 	size := len(snapshotOf(t, w.s, w.history))
 	for _, room := range []int{0, 1, 100, size - 1} {
-		if err := w.s.Freeze().Write(&smallDisk{room: room, err: full}, w.history); !errors.Is(err, full) {
+		if err := w.s.Freeze().Write(&smallDisk{room: room, err: full}, w.history.UpTo(w.s.Index())); !errors.Is(err, full) {
 			t.Errorf("with room for %d bytes: %v", room, err)
 		}
 	}

@@ -277,7 +277,7 @@ func sameEncoding(a, b any) bool {
 func snapshotOf(t rapid.TB, s *State, h History) []byte {
 	t.Helper()
 	var buf bytes.Buffer
-	if err := s.Freeze().Write(&buf, h); err != nil {
+	if err := s.Freeze().Write(&buf, h.UpTo(s.Index())); err != nil {
 		t.Fatalf("snapshot: %v", err)
 	}
 	return buf.Bytes()

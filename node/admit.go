@@ -31,6 +31,9 @@ type admission struct {
 	slot  int // in call.outcomes
 	claim fsm.Claim
 	tries int
+	// maybe is set once a leader may have acted on it: from then on its outcome
+	// is known or unknown, never "certainly not done".
+	maybe bool
 	keys  []crypto.PublicKey // that the signature was verified with, or failed to
 	// denial is what this replica thinks of it before the leader confirmed the read.
 	denial fsm.Code
@@ -45,7 +48,7 @@ type admitCall struct {
 	outcomes []api.AdmitOutcome
 	missing  int
 	answered []bool
-	sent     []bool // handed to a leader: from then on a missing answer means unknown
+	sent     []bool // being decided by a leader, now or earlier: a missing answer means unknown
 }
 
 // answer settles one request; the first answer stands.
@@ -66,6 +69,9 @@ func (a *admission) answer(o api.AdmitOutcome) {
 func (a *admission) fail(e *client.Error) {
 	own := *e
 	own.ClaimID = a.ClaimID
+	if a.maybe && client.RetryOf(own.Code) != client.RetryNo {
+		own.Code, own.Detail = client.CodeUnknownOutcome, errUnknown().Detail
+	}
 	a.answer(api.AdmitOutcome{Err: &own})
 }
 
@@ -182,26 +188,34 @@ func (n *Node) Admit(ctx context.Context, requests []api.AdmitRequest) []api.Adm
 	select {
 	case <-call.done:
 	case <-ctx.Done():
-		giveUp(items)
+		call.giveUp(items)
 	}
 	call.mu.Lock()
 	defer call.mu.Unlock()
 	return call.outcomes
 }
 
-// giveUp answers what is still open when the time is over.
-func giveUp(items []*admission) {
-	for _, a := range items {
-		a.call.mu.Lock()
-		sent := a.call.sent[a.slot]
-		a.call.mu.Unlock()
-		e := &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second, Detail: "no leader with a majority in time; nothing was admitted"}
-		if sent {
-			e = &client.Error{Code: client.CodeUnknownOutcome, RetryAfter: time.Second,
-				Detail: "no majority confirmed in time: it may or may not have been admitted, ask again with this claim id"}
+// giveUp answers what is still open when the time is over. Whether a request
+// was sent and its answer are settled under one lock.
+func (c *admitCall) giveUp(items []*admission) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, a := range items {
+		if c.answered[i] {
+			continue
 		}
-		a.fail(e)
+		e := &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second, Detail: "no leader with a majority in time; nothing was admitted"}
+		if c.sent[i] {
+			e = errUnknown()
+		}
+		e.ClaimID = a.ClaimID
+		c.answered[i], c.outcomes[i].Err = true, e
 	}
+}
+
+func errUnknown() *client.Error {
+	return &client.Error{Code: client.CodeUnknownOutcome, RetryAfter: time.Second,
+		Detail: "no majority confirmed in time: it may or may not have been admitted, ask again with this claim id"}
 }
 
 func allFailed(requests []api.AdmitRequest, e *client.Error) []api.AdmitOutcome {

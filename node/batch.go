@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"time"
 
 	"github.com/edgecoder/edgecoder/api"
 	"github.com/edgecoder/edgecoder/client"
@@ -22,31 +21,35 @@ func (n *Node) sendLoop(ctx context.Context) {
 			continue
 		}
 		reply, err := n.decide(ctx, batch)
-		if err != nil && n.sendAgain(sent, asAPIError(err)) {
-			continue
-		}
 		if err == nil && len(reply.Results) != len(sent) {
 			err = &client.Error{Code: client.CodeUnknownOutcome, Detail: "the leader answered another number of claims"}
 		}
+		if err != nil {
+			n.undecided(ctx, sent, asAPIError(err))
+			continue
+		}
 		for i, a := range sent {
-			if err != nil {
-				a.fail(asAPIError(err))
-			} else {
-				a.answer(api.AdmitOutcome{Result: reply.Results[i], MaxSkewMs: reply.MaxSkewMs})
-			}
+			a.answer(api.AdmitOutcome{Result: reply.Results[i], MaxSkewMs: reply.MaxSkewMs})
 		}
 	}
 }
 
-// sendAgain puts requests with an unknown outcome back in the queue: the claim
-// tag makes asking again safe, whoever leads now gives the first answer if
-// there is one. Each request goes round while its caller waits.
-func (n *Node) sendAgain(sent []*admission, e *client.Error) bool {
-	if e.Code != client.CodeUnknownOutcome {
-		return false
+// undecided deals with a batch that got no answer. Once its outcome is unknown
+// it goes round while its callers wait: the claim tag makes asking again safe,
+// whoever leads now gives the first answer if there is one.
+func (n *Node) undecided(ctx context.Context, sent []*admission, e *client.Error) {
+	var again []*admission
+	for _, a := range sent {
+		a.maybe = a.maybe || e.Code == client.CodeUnknownOutcome
+		if a.maybe && client.RetryOf(e.Code) != client.RetryNo {
+			again = append(again, a)
+		} else {
+			a.fail(e)
+		}
 	}
-	n.admit.ready.put(stillWanted(sent)...)
-	return true
+	if len(again) > 0 && pause(ctx, retryPause) {
+		n.admit.ready.put(stillWanted(again)...)
+	}
 }
 
 // newBatch joins the claims of requests whose callers still wait.
@@ -135,8 +138,7 @@ func (n *Node) decideHere(ctx context.Context, l *leadership, batch fsm.AdmitBat
 		return r.reply, r.err
 	default:
 	}
-	return admitReply{}, &client.Error{Code: client.CodeUnknownOutcome, RetryAfter: time.Second,
-		Detail: "no majority confirmed in time: it may or may not have been admitted, ask again with the same claim id"}
+	return admitReply{}, errUnknown()
 }
 
 // batchLoop merges the batches of all nodes into one log entry at a time: one

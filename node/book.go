@@ -33,9 +33,10 @@ type peerAddress struct {
 	API    string `json:"api"`
 	Raft   string `json:"raft"`
 	Gossip string `json:"gossip"`
-	// Role and TLSKey are who it is, of records only; gossip does not tell.
-	Role   fsm.Role    `json:"role,omitempty"`
-	TLSKey crypto.Hash `json:"tls_key,omitzero"`
+	// Who it is, of records only; gossip does not tell.
+	Role       fsm.Role         `json:"role,omitempty"`
+	TLSKey     crypto.Hash      `json:"tls_key,omitzero"`
+	SigningKey crypto.PublicKey `json:"signing_key,omitzero"`
 }
 
 func openAddressBook(dir string, log *slog.Logger) *addressBook {

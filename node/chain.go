@@ -2,7 +2,7 @@ package node
 
 import (
 	"context"
-	"sync"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -18,8 +18,17 @@ const maxRelinks = 16
 // without waiting for it to commit; when one is refused, those linked behind it
 // are refused as stale and link again from the head that stands.
 type linker struct {
-	mu   sync.Mutex
-	head string // of the newest event in flight; "" when none is known
+	turn chan struct{} // holds the one token; whoever has it owns the fields
+	head string        // of the newest event in flight; "" when none is known
+	// generation counts how often head was voided: a refusal of an event that was
+	// linked before says nothing of what was linked since.
+	generation int
+}
+
+func newLinker() linker {
+	l := linker{turn: make(chan struct{}, 1)}
+	l.turn <- struct{}{}
+	return l
 }
 
 // appendEvent links, signs and proposes an event until the log takes it.
@@ -29,25 +38,30 @@ func (n *Node) appendEvent(ctx context.Context, l *leadership, cmd fsm.Command) 
 		return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 	}
 	for range maxRelinks {
-		future, err := n.linkAndEnqueue(l, cmd, body)
+		future, generation, err := n.linkAndEnqueue(ctx, l, cmd, body)
 		if err != nil {
 			return fsm.Result{}, err
 		}
-		res, err := await(ctx, future)
-		stale := err == nil && res.Code == fsm.CodeStale && res.Field == "prevEventHash"
-		l.chain.answered(err == nil && res.OK() && !res.Repeated)
-		if !stale {
+		res, err := n.await(ctx, future)
+		if err != nil || !res.OK() || res.Repeated {
+			l.chain.void(generation)
+		}
+		if err != nil || res.Code != fsm.CodeStale || res.Field != "prevEventHash" {
 			return res, err
 		}
 	}
 	return fsm.Result{}, &client.Error{Code: client.CodeUnavailable, Detail: "the chain's head moved too often, nothing was done: ask again"}
 }
 
-// linkAndEnqueue holds the lock while it enqueues, so that log order is link order.
-func (n *Node) linkAndEnqueue(l *leadership, cmd fsm.Command, body fsm.BlacklistAppend) (raft.ApplyFuture, error) {
+// linkAndEnqueue holds the turn while it enqueues, so that log order is link order.
+func (n *Node) linkAndEnqueue(ctx context.Context, l *leadership, cmd fsm.Command, body fsm.BlacklistAppend) (raft.ApplyFuture, int, error) {
 	c := &l.chain
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	select {
+	case <-c.turn:
+		defer func() { c.turn <- struct{}{} }()
+	case <-ctx.Done():
+		return nil, 0, &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second, Detail: "too many events are being linked; nothing was done"}
+	}
 	if c.head == "" {
 		n.machine.Read(func(s *fsm.State) { c.head, _ = s.Chain() })
 	}
@@ -62,24 +76,23 @@ func (n *Node) linkAndEnqueue(l *leadership, cmd fsm.Command, body fsm.Blacklist
 	event.Link(c.head, n.id.signingKey())
 	linked, err := fsm.New(cmd.Actor, fsm.BlacklistAppend{Event: event, ReporterKey: body.ReporterKey, Lift: body.Lift})
 	if err != nil {
-		return nil, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
+		return nil, 0, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 	}
 	linked.Idem = cmd.Idem
 	future, err := n.enqueue(l, linked)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	c.head = event.EventHash
-	return future, nil
+	return future, c.generation, nil
 }
 
-// answered notes the end of one event. After a refusal, what is known of the
-// head in flight is void.
-func (c *linker) answered(taken bool) {
-	if taken {
-		return
+// void forgets the head in flight after an event of that generation was not taken.
+func (c *linker) void(generation int) {
+	<-c.turn
+	defer func() { c.turn <- struct{}{} }()
+	if c.generation == generation {
+		c.generation++
+		c.head = ""
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.head = ""
 }

@@ -18,9 +18,12 @@ const (
 	// pingFresh is how long a report of a wall time counts.
 	pingFresh = 10 * time.Second
 	// maxPingRTT: a slower answer says too little about the clock behind it.
-	maxPingRTT = 2 * time.Second
+	maxPingRTT = time.Second
 	// aliveFor is how long after its last sign of life a node counts as alive.
 	aliveFor = 10 * time.Second
+	// maxDrift is how far the wall clock may move against the monotonic one
+	// between two judgements of the clock, which are dutyInterval apart.
+	maxDrift = time.Second
 )
 
 type pingRequest struct {
@@ -32,13 +35,25 @@ type pingReply struct {
 	Applied uint64 `cbor:"2,keyasint"`
 	Level   uint32 `cbor:"3,keyasint"`
 	Version string `cbor:"4,keyasint"`
+	Term    uint64 `cbor:"5,keyasint"` // raft's current term there
 }
 
 // health is what the last good ping of a node told.
 type health struct {
-	at       time.Time // monotonic, when it answered
-	offsetMs int64     // its wall clock minus ours
-	applied  uint64
+	at      time.Time // monotonic, when it answered
+	wallMs  int64     // its wall clock at that moment
+	applied uint64
+}
+
+// offsetMs is its wall clock minus ours, now: a jump of ours shows at once.
+func (h health) offsetMs(wallMs int64) int64 {
+	return h.wallMs + time.Since(h.at).Milliseconds() - wallMs
+}
+
+// fresh tells whether a node answered within the last two rounds of pings.
+func (n *Node) fresh(id string) bool {
+	h, ok := n.health.get(id)
+	return ok && time.Since(h.at) < 2*n.cfg.Timing.Ping+maxPingRTT
 }
 
 // peersHealth is the last word of each coordinator.
@@ -62,13 +77,14 @@ func (p *peersHealth) set(id string, h health) {
 
 func (n *Node) servePing(_ context.Context, _ string, _ pingRequest) (pingReply, error) {
 	applied, _ := n.machine.Index()
-	return pingReply{WallMs: n.wallMs(), Applied: applied, Level: featureLevel, Version: n.cfg.Version}, nil
+	return pingReply{WallMs: n.wallMs(), Applied: applied, Level: featureLevel, Version: n.cfg.Version, Term: n.raft.CurrentTerm()}, nil
 }
 
 // pingLoop asks every other server of the configuration in turn, for ever.
 func (n *Node) pingLoop(ctx context.Context) {
 	for {
 		n.pingAll(ctx)
+		n.hearMembers()
 		select {
 		case <-ctx.Done():
 			return
@@ -91,14 +107,13 @@ func (n *Node) pingAll(ctx context.Context) {
 func (n *Node) ping(ctx context.Context, id string) {
 	ctx, cancel := context.WithTimeout(ctx, maxPingRTT)
 	defer cancel()
-	start, wall := time.Now(), n.wallMs()
+	start := time.Now()
 	var reply pingReply
-	if err := n.call(ctx, id, rpcPing, pingRequest{WallMs: wall}, &reply); err != nil {
+	if err := n.call(ctx, id, rpcPing, pingRequest{WallMs: n.wallMs()}, &reply); err != nil {
 		return
 	}
-	rtt := time.Since(start)
-	n.health.set(id, health{at: time.Now(), applied: reply.Applied,
-		offsetMs: reply.WallMs - (wall + rtt.Milliseconds()/2)})
+	half := time.Since(start) / 2
+	n.health.set(id, health{at: time.Now(), applied: reply.Applied, wallMs: reply.WallMs + half.Milliseconds()})
 }
 
 // servers returns the servers of raft's newest configuration.
@@ -128,7 +143,7 @@ func (n *Node) offsets(ids []string) map[string]int64 {
 		if id == n.id.NodeID {
 			out[id] = 0
 		} else if h, ok := n.health.get(id); ok && time.Since(h.at) < pingFresh {
-			out[id] = h.offsetMs
+			out[id] = h.offsetMs(n.wallMs())
 		}
 	}
 	return out
@@ -166,4 +181,10 @@ func (n *Node) clockMs() int64 {
 	var clock int64
 	n.machine.Read(func(s *fsm.State) { clock = s.ClockMs() })
 	return max(clock, n.wallMs())
+}
+
+// drift is how far the wall clock has moved against the monotonic one since
+// the start.
+func (n *Node) drift() time.Duration {
+	return time.Duration(n.wallMs()-n.started.UnixMilli())*time.Millisecond - time.Since(n.started)
 }

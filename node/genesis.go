@@ -61,7 +61,7 @@ func (n *Node) genesis(ctx context.Context, l *leadership) bool {
 	if err != nil {
 		return false
 	}
-	res, err := await(ctx, future)
+	res, err := n.await(ctx, future)
 	if err != nil || !res.OK() {
 		n.log.Error("genesis was refused", "error", err, "code", res.Code, "detail", res.Detail)
 		return false

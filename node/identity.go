@@ -40,6 +40,7 @@ type identity struct {
 	TLSKey     []byte   `cbor:"9,keyasint"` // PKCS#8
 	TLSCert    []byte   `cbor:"10,keyasint"`
 	PoolKeys   [][]byte `cbor:"11,keyasint"` // gossip keys, the first is primary
+	Started    bool     `cbor:"12,keyasint"` // a raft log was begun: without it this id has forgotten its votes
 }
 
 // newIdentity makes the parts that a node chooses for itself. The id is random,

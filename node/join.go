@@ -203,31 +203,43 @@ func (n *Node) welcome(ctx context.Context, req joinRequest, index uint64) (join
 
 // completeJoin lets a wiped node take its old name: the dead id of that name
 // is removed in the same step, and only if it is dead.
-func (n *Node) completeJoin(cmd fsm.Command) (fsm.Command, error) {
+func (n *Node) completeJoin(l *leadership, cmd fsm.Command) (fsm.Command, error) {
 	body, err := fsm.BodyOf[fsm.CoordinatorJoin](cmd)
 	if err != nil {
 		return cmd, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 	}
-	var old string
+	var old fsm.Coordinator
 	n.machine.Read(func(s *fsm.State) {
 		for _, c := range s.Coordinators() {
 			if c.Name == body.Coordinator.Name && c.ID != body.Coordinator.ID {
-				old = c.ID
+				old = c
 			}
 		}
 	})
-	if old == "" {
+	if old.ID == "" {
 		return cmd, nil
 	}
-	h, heard := n.health.get(old)
-	if old == n.id.NodeID || (heard && time.Since(h.at) < aliveFor) || time.Since(n.started) < aliveFor {
+	if n.maybeAlive(l, old) {
 		return cmd, &client.Error{Code: client.CodeConflict, Field: "name", Detail: fmt.Sprintf(
-			"the name %q belongs to node %s, which is alive or was heard of within %s: choose another name, or stop that node first", body.Coordinator.Name, old, aliveFor)}
+			"the name %q belongs to node %s, which is alive or was heard of within %s: choose another name, or stop that node first", old.Name, old.ID, aliveFor)}
 	}
-	body.ReplaceID = old
+	if isVoter(n.servers(), old.ID) {
+		if err := n.canLose(old.ID); err != nil {
+			return cmd, err
+		}
+	}
+	body.ReplaceID = old.ID
 	out, err := fsm.New(cmd.Actor, body)
 	out.Idem = cmd.Idem
 	return out, err
+}
+
+// maybeAlive tells whether a node could be up without this leader having heard
+// of it: it answered lately, it is new, or this leader is.
+func (n *Node) maybeAlive(l *leadership, c fsm.Coordinator) bool {
+	h, heard := n.health.get(c.ID)
+	return c.ID == n.id.NodeID || (heard && time.Since(h.at) < aliveFor) ||
+		n.clockMs()-c.JoinedMs < aliveFor.Milliseconds() || time.Since(l.since) < aliveFor
 }
 
 type certifyRequest struct {

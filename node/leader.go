@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,9 @@ type leadership struct {
 	ready   chan struct{}   // closed once the first tick of the term is applied
 	over    <-chan struct{} // closed when leadership ended
 	end     context.CancelFunc
-	clockOK atomic.Bool // a majority of voters agrees with our wall clock; kept by the duties loop
+	clockOK atomic.Bool  // a majority of voters agrees with our wall clock; kept by the duties loop
+	drift   atomic.Int64 // Node.drift when that was judged
+	since   time.Time
 	chain   linker
 	units   *intake[*unit] // batches that wait for an entry
 }
@@ -63,7 +66,7 @@ func (n *Node) watchLeadership(ctx context.Context, notices <-chan bool) {
 }
 
 func (n *Node) accede(ctx context.Context) {
-	l := &leadership{term: n.raft.CurrentTerm(), ready: make(chan struct{}), units: newIntake[*unit]()}
+	l := &leadership{term: n.raft.CurrentTerm(), ready: make(chan struct{}), units: newIntake[*unit](), since: time.Now(), chain: newLinker()}
 	ctx, l.end = context.WithCancel(ctx)
 	l.over = ctx.Done()
 	n.lead.Store(l)
@@ -120,6 +123,7 @@ func (n *Node) askClocks() {
 // not but another voter could.
 func (n *Node) judgeClock(ctx context.Context, l *leadership) {
 	ids := voters(n.servers())
+	l.drift.Store(int64(n.drift()))
 	offsets := n.offsets(ids)
 	ok := supporters(offsets, 0) > len(ids)/2
 	if was := l.clockOK.Swap(ok); was && !ok {
@@ -129,7 +133,7 @@ func (n *Node) judgeClock(ctx context.Context, l *leadership) {
 		return // fine, or too few reports to judge anybody
 	}
 	for id, o := range offsets {
-		if id != n.id.NodeID && supporters(offsets, o) > len(ids)/2 {
+		if id != n.id.NodeID && n.fresh(id) && supporters(offsets, o) > len(ids)/2 {
 			n.log.Warn("handing leadership to a voter whose clock agrees with a majority", "to", id, "ahead_ms", -medianOffset(offsets))
 			n.handOver(ctx, id)
 			return
@@ -183,7 +187,7 @@ func (n *Node) tick(ctx context.Context, l *leadership, t fsm.Tick) bool {
 	if err != nil {
 		return false
 	}
-	res, err := await(ctx, future)
+	res, err := n.await(ctx, future)
 	if err != nil || !res.OK() {
 		n.log.Warn("a tick was not applied", "error", err, "code", res.Code, "detail", res.Detail)
 		if err == nil && res.Code == fsm.CodeClockAhead {
@@ -199,7 +203,7 @@ func (n *Node) tick(ctx context.Context, l *leadership, t fsm.Tick) bool {
 // somebody must begin a new one. A sole voter can only start again.
 func (n *Node) giveUpTerm(ctx context.Context) {
 	for _, id := range voters(n.servers()) {
-		if h, ok := n.health.get(id); id != n.id.NodeID && ok && time.Since(h.at) < pingFresh {
+		if id != n.id.NodeID && n.fresh(id) {
 			n.handOver(ctx, id)
 			return
 		}
@@ -253,12 +257,15 @@ func (n *Node) alignMembers(ctx context.Context) {
 func (n *Node) removeServer(ctx context.Context, id string, servers []raft.Server) {
 	if id == n.id.NodeID {
 		for _, v := range voters(servers) {
-			if v != id {
+			if v != id && n.fresh(v) {
 				n.handOver(ctx, v)
 				return
 			}
 		}
 		return
+	}
+	if err := n.canLose(id); err != nil {
+		return // wait: removing it now would leave the cluster without a majority
 	}
 	n.logMember("removing", id, n.raft.RemoveServer(raft.ServerID(id), 0, n.cfg.Timing.Request).Error())
 }
@@ -272,6 +279,26 @@ func (n *Node) logMember(what, id string, err error) {
 	n.askClocks()
 }
 
+// canLose tells whether the voters that are left without a node, and answered
+// lately, are a majority of those left.
+func (n *Node) canLose(id string) error {
+	left, alive := 0, 0
+	for _, v := range voters(n.servers()) {
+		if v == id {
+			continue
+		}
+		left++
+		if v == n.id.NodeID || n.fresh(v) {
+			alive++
+		}
+	}
+	if alive <= left/2 {
+		return &client.Error{Code: client.CodeConflict, Field: "id", Detail: fmt.Sprintf(
+			"without it only %d of %d voters answer, which is no majority: bring the others back first", alive, left)}
+	}
+	return nil
+}
+
 // maxLag is how many entries a non-voter may be behind and still be promoted.
 const maxLag = 256
 
@@ -279,5 +306,5 @@ const maxLag = 256
 func (n *Node) caughtUp(id string) bool {
 	h, ok := n.health.get(id)
 	applied, _ := n.machine.Index()
-	return ok && time.Since(h.at) < 2*n.cfg.Timing.Ping+time.Second && h.applied > 0 && h.applied+maxLag >= applied
+	return ok && n.fresh(id) && h.applied > 0 && h.applied+maxLag >= applied
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/edgecoder/edgecoder/crypto"
@@ -52,7 +53,7 @@ func (n *Node) startGossip() error {
 	}
 	n.pool, err = gossip.Start(gossip.Config{
 		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, PoolKeys: n.id.PoolKeys,
-		Seeds:    func() []string { return n.book.gossipSeeds(n.id.NodeID) },
+		Seeds:    n.seeds,
 		OnStream: onStream, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
 	})
 	return err
@@ -65,18 +66,42 @@ func (n *Node) card() (gossip.Card, error) {
 	return card, err
 }
 
-// trustCard tells whether a card's key is the enrolled one of its node, and
-// notes its addresses if so.
-func (n *Node) trustCard(c gossip.Card) bool {
-	var known bool
-	n.machine.Read(func(s *fsm.State) {
-		enrolled, ok := s.Coordinator(c.NodeID)
-		known = ok && enrolled.SigningKey == c.Key
-	})
-	if known {
-		n.book.hear(c.NodeID, peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip})
+// seeds are the gossip addresses to try: of the records, and those the operator
+// gave, which help when every recorded address has changed.
+func (n *Node) seeds() []string {
+	out := n.book.gossipSeeds(n.id.NodeID)
+	for _, a := range n.cfg.Join {
+		if a != n.cfg.GossipAddr && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
 	}
-	return known
+	return out
+}
+
+// trustCard tells whether a card's key is the enrolled one of its node. Before
+// this replica has applied anything, the member file stands in for the records.
+func (n *Node) trustCard(c gossip.Card) bool {
+	var enrolled fsm.Coordinator
+	var known, genesis bool
+	n.machine.Read(func(s *fsm.State) {
+		enrolled, known = s.Coordinator(c.NodeID)
+		genesis = s.Meta().ClusterID != ""
+	})
+	if genesis {
+		return known && enrolled.SigningKey == c.Key
+	}
+	a, ok := n.book.recordOf(c.NodeID)
+	return ok && a.SigningKey == c.Key
+}
+
+// hearMembers notes the addresses of the cards that gossip adopted.
+func (n *Node) hearMembers() {
+	for _, m := range n.pool.Members() {
+		c := m.Card
+		if c.NodeID != n.id.NodeID && (m.State == gossip.StateAlive || m.State == gossip.StateSuspect) {
+			n.book.hear(c.NodeID, peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip})
+		}
+	}
 }
 
 // acceptHead keeps a member's head if it is signed by its enrolled key.
@@ -136,7 +161,7 @@ func (n *Node) recordedAddresses() map[string]peerAddress {
 	out := map[string]peerAddress{}
 	n.machine.Read(func(s *fsm.State) {
 		for _, c := range s.Coordinators() {
-			out[c.ID] = peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Role: c.Role, TLSKey: c.TLSKey}
+			out[c.ID] = peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Role: c.Role, TLSKey: c.TLSKey, SigningKey: c.SigningKey}
 		}
 	})
 	return out

@@ -33,10 +33,12 @@ type Node struct {
 	pool    *gossip.Pool
 	rpc     *http.Client
 	admit   *admitter
-	reads   *readIndexer
-	trust   trust
-	health  peersHealth
-	started time.Time
+	reads   *readIndexer // of this node's own questions, wherever the leader is
+
+	leaderReads *readIndexer // of all questions to this node as the leader
+	trust       trust
+	health      peersHealth
+	started     time.Time
 
 	lead         atomic.Pointer[leadership]
 	lastApplied  atomic.Int64 // wall nanoseconds of the last applied command
@@ -114,6 +116,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	dialer := &peerDialer{book: n.book, creds: n.creds}
 	n.rpc = newRPCClient(dialer)
 	n.reads = &readIndexer{fetch: n.readPoint, limit: n.cfg.Timing.Request}
+	n.leaderReads = &readIndexer{fetch: n.confirmHere, limit: n.cfg.Timing.Request}
 	n.machine = fsm.NewMachine(fsm.NewMemoryHistory(), n.observe)
 
 	run, cancel := context.WithCancel(context.Background())

@@ -16,10 +16,15 @@ import (
 // obtainIdentity reads who this node is, or makes it by bootstrap or join.
 func (n *Node) obtainIdentity(ctx context.Context) (*identity, error) {
 	id, err := loadIdentity(n.cfg.DataDir, n.cfg.Passphrase)
+	_, noLog := os.Stat(filepath.Join(n.cfg.DataDir, fileRaft))
+	if id != nil && id.Started && noLog != nil {
+		return nil, fmt.Errorf("%s holds the keys of node %s but its raft log %s is gone (%w): a node that forgot its votes must not come back under its old id; move the directory away and join with a new token",
+			n.cfg.DataDir, id.NodeID, fileRaft, noLog)
+	}
 	if err != nil || (id != nil && id.ClusterID != "") {
 		return id, err
 	}
-	if _, err := os.Stat(filepath.Join(n.cfg.DataDir, fileRaft)); err == nil {
+	if noLog == nil {
 		return nil, fmt.Errorf("%s holds a raft log but no %s: restore the key file, or move the directory away and join again with a new token", n.cfg.DataDir, fileKeys)
 	}
 	switch {

@@ -15,6 +15,8 @@ import (
 const (
 	// maxProposals bounds proposals in flight on one node; each holds a goroutine.
 	maxProposals = 1024
+	// proposalReserve is left for those that passed the check together.
+	proposalReserve = 256
 	// retryPause is how long a request waits before it looks for the leader again.
 	retryPause = 50 * time.Millisecond
 )
@@ -60,8 +62,8 @@ func (n *Node) onLeader(ctx context.Context, here func(context.Context, *leaders
 		var err error
 		if l := n.lead.Load(); l != nil {
 			err = here(ctx, l)
-		} else if _, id := n.raft.LeaderWithID(); id != "" && string(id) != n.id.NodeID {
-			err = n.whileLeads(ctx, id, there)
+		} else if moved, id := n.leaderNow(); id != "" && string(id) != n.id.NodeID {
+			err = n.whileLeads(ctx, id, moved, there)
 		} else {
 			err = &client.Error{Code: client.CodeUnavailable, Reason: reasonNoLeader, RetryAfter: time.Second,
 				Detail: "the cluster has no leader right now: a majority of coordinators must be up and reach each other"}
@@ -81,10 +83,9 @@ func (n *Node) onLeader(ctx context.Context, here func(context.Context, *leaders
 
 // whileLeads calls the leader and gives up as soon as another one is known: a
 // paused leader would otherwise hold its callers until their time is over.
-func (n *Node) whileLeads(ctx context.Context, id raft.ServerID, there func(context.Context, string) error) error {
+func (n *Node) whileLeads(ctx context.Context, id raft.ServerID, moved <-chan struct{}, there func(context.Context, string) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	moved := n.leaderMoved()
 	go func() {
 		for {
 			select {
@@ -100,6 +101,14 @@ func (n *Node) whileLeads(ctx context.Context, id raft.ServerID, there func(cont
 		}
 	}()
 	return there(ctx, string(id))
+}
+
+// leaderNow returns the leader that raft knows and a channel that is closed
+// when it hears of another after that.
+func (n *Node) leaderNow() (<-chan struct{}, raft.ServerID) {
+	moved := n.leaderMoved() // first, or a change in between would be missed
+	_, id := n.raft.LeaderWithID()
+	return moved, id
 }
 
 // leaderMoved returns a channel that is closed when raft next hears of a
@@ -142,32 +151,39 @@ func (n *Node) proposeHere(ctx context.Context, l *leadership, cmd fsm.Command) 
 	if err := l.usable(ctx); err != nil {
 		return fsm.Result{}, err
 	}
-	select {
-	case n.proposals <- struct{}{}:
-	default:
-		return fsm.Result{}, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second,
-			Detail: fmt.Sprintf("%d proposals are in flight", maxProposals)}
-	}
-	defer func() { <-n.proposals }()
 	switch cmd.Kind {
 	case fsm.KindBlacklistAppend:
 		return n.appendEvent(ctx, l, cmd)
 	case fsm.KindCoordinatorJoin:
 		var err error
-		if cmd, err = n.completeJoin(cmd); err != nil {
+		if cmd, err = n.completeJoin(l, cmd); err != nil {
 			return fsm.Result{}, err
+		}
+	case fsm.KindCoordinatorRemove:
+		body, err := fsm.BodyOf[fsm.CoordinatorRemove](cmd)
+		if err != nil {
+			return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
+		}
+		if isVoter(n.servers(), body.ID) {
+			if err := n.canLose(body.ID); err != nil {
+				return fsm.Result{}, err
+			}
 		}
 	}
 	future, err := n.enqueue(l, cmd)
 	if err != nil {
 		return fsm.Result{}, err
 	}
-	return await(ctx, future)
+	return n.await(ctx, future)
 }
 
 // enqueue stamps a command and puts it into the log's queue.
 func (n *Node) enqueue(l *leadership, cmd fsm.Command) (raft.ApplyFuture, error) {
-	if !l.clockOK.Load() {
+	if len(n.proposals) >= maxProposals-proposalReserve {
+		return nil, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second,
+			Detail: fmt.Sprintf("%d proposals are in flight", maxProposals)}
+	}
+	if !n.clockStands(l) {
 		return nil, errClock()
 	}
 	cmd.AtMs = n.wallMs()
@@ -178,6 +194,12 @@ func (n *Node) enqueue(l *leadership, cmd fsm.Command) (raft.ApplyFuture, error)
 	return n.raft.Apply(data, n.cfg.Timing.Request), nil
 }
 
+// clockStands tells whether our wall clock was judged good and has not jumped since.
+func (n *Node) clockStands(l *leadership) bool {
+	moved := n.drift() - time.Duration(l.drift.Load())
+	return l.clockOK.Load() && moved < maxDrift && moved > -maxDrift
+}
+
 func errClock() *client.Error {
 	return &client.Error{Code: client.CodeUnavailable, Reason: reasonClock, RetryAfter: time.Second,
 		Detail: "the leader's wall clock agrees with no majority of coordinators: check the clocks (time synchronisation)"}
@@ -185,9 +207,17 @@ func errClock() *client.Error {
 
 // await waits for a log entry within ctx. Past that the outcome is unknown:
 // the entry may still be committed.
-func await(ctx context.Context, future raft.ApplyFuture) (fsm.Result, error) {
+func (n *Node) await(ctx context.Context, future raft.ApplyFuture) (fsm.Result, error) {
 	done := make(chan error, 1)
-	go func() { done <- future.Error() }() // ends with the entry or with raft, both bounded by maxProposals
+	select {
+	case n.proposals <- struct{}{}:
+		go func() {
+			done <- future.Error()
+			<-n.proposals // held until raft is done with it, however long that takes
+		}()
+	default: // so many are stuck that nobody waits for more; what becomes of it is unknown
+		return fsm.Result{}, errUnknownOutcome("too many proposals are in flight")
+	}
 	select {
 	case err := <-done:
 		if err != nil {
@@ -195,9 +225,13 @@ func await(ctx context.Context, future raft.ApplyFuture) (fsm.Result, error) {
 		}
 		return future.Response().(fsm.Result), nil
 	case <-ctx.Done():
-		return fsm.Result{}, &client.Error{Code: client.CodeUnknownOutcome, RetryAfter: time.Second,
-			Detail: "no majority confirmed in time: it may or may not have been done, ask again under the same id"}
+		return fsm.Result{}, errUnknownOutcome("no majority confirmed in time")
 	}
+}
+
+func errUnknownOutcome(why string) *client.Error {
+	return &client.Error{Code: client.CodeUnknownOutcome, RetryAfter: time.Second,
+		Detail: why + ": it may or may not have been done, ask again under the same id"}
 }
 
 // raftError sorts raft's errors into certainly not done and unknown.

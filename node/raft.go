@@ -31,7 +31,7 @@ func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *pee
 	}
 	layer := &streamLayer{Listener: listener, self: n.id.NodeID, dialer: dialer}
 	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: layer, MaxPool: 4, Timeout: 10 * time.Second, Logger: logger,
+		Stream: layer, MaxPool: 4, Timeout: peerTimeout, Logger: logger,
 		MaxRPCsInFlight: 1, // the default of 2 was seen to wedge a follower for ever after a short disk error
 	})
 	notices := make(chan bool, 16)
@@ -40,6 +40,13 @@ func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *pee
 	if err := n.bootstrapRaft(conf, store, snapshots, transport); err != nil {
 		_ = store.Close()
 		return err
+	}
+	if !n.id.Started { // on disk before this id casts its first vote
+		n.id.Started = true
+		if err := n.id.save(n.cfg.DataDir, n.cfg.Passphrase); err != nil {
+			_ = store.Close()
+			return err
+		}
 	}
 	n.raft, err = raft.NewRaft(conf, n.machine, cached, store, snapshots, transport)
 	if err != nil {
@@ -76,6 +83,9 @@ func (n *Node) endRaft() error {
 }
 
 const (
+	// peerTimeout bounds one exchange with a peer; a leadership transfer to one
+	// that hangs blocks every write for so long. Snapshots get more by their size.
+	peerTimeout = 3 * time.Second
 	// snapshotsKept: raft falls back to an older snapshot if the newest is bad.
 	snapshotsKept = 3
 	// logCache keeps the newest entries in memory for followers.
@@ -102,7 +112,7 @@ func (n *Node) bootstrapRaft(conf *raft.Config, store *raftboltdb.BoltStore, sna
 		return nil
 	}
 	exists, err := raft.HasExistingState(store, store, snapshots)
-	if exists || err != nil {
+	if exists || err != nil || n.id.Started {
 		return err
 	}
 	one := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: raft.ServerAddress(n.id.NodeID)}}}

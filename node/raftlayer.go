@@ -53,19 +53,32 @@ func (d *peerDialer) dial(ctx context.Context, proto, nodeID string) (net.Conn, 
 		return nil, &dialError{fmt.Errorf("no address of node %s is known yet", nodeID)}
 	}
 	var failed error
-	for _, addr := range addresses {
-		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-		if err != nil {
-			failed = err
-			continue
+	for i, addr := range addresses {
+		// A share of the time each: an old address may swallow packets.
+		share := ctx
+		if end, ok := ctx.Deadline(); ok {
+			var cancel context.CancelFunc
+			share, cancel = context.WithTimeout(ctx, time.Until(end)/time.Duration(len(addresses)-i))
+			defer cancel()
 		}
-		secure := tls.Client(conn, d.creds.dial(proto, nodeID))
-		if err := secure.HandshakeContext(ctx); err != nil {
-			_ = conn.Close()
-			failed = fmt.Errorf("node %s at %s: %w", nodeID, addr, err)
-			continue
+		conn, err := d.dialAt(share, proto, nodeID, addr)
+		if err == nil {
+			return conn, nil
 		}
-		return secure, nil
+		failed = fmt.Errorf("node %s at %s: %w", nodeID, addr, err)
 	}
 	return nil, &dialError{failed}
+}
+
+func (d *peerDialer) dialAt(ctx context.Context, proto, nodeID, addr string) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	secure := tls.Client(conn, d.creds.dial(proto, nodeID))
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return secure, nil
 }

@@ -78,8 +78,8 @@ func (r *readIndexer) run() {
 // readPoint asks whoever leads for a read point; nothing is logged.
 func (n *Node) readPoint(ctx context.Context) (readPoint, error) {
 	var p readPoint
-	err := n.onLeader(ctx, func(ctx context.Context, l *leadership) (err error) {
-		p, err = n.readPointHere(ctx, l)
+	err := n.onLeader(ctx, func(ctx context.Context, _ *leadership) (err error) {
+		p, err = n.leaderReads.get(ctx)
 		return err
 	}, func(ctx context.Context, leader string) error {
 		return readOnly(n.call(ctx, leader, rpcReadIndex, struct{}{}, &p))
@@ -99,34 +99,60 @@ func readOnly(err error) error {
 	return &e
 }
 
-// readPointHere confirms that this node still leads after it read its index.
-// The first tick of the term is applied by then, so the index covers
-// everything that earlier leaders acknowledged.
-func (n *Node) readPointHere(ctx context.Context, l *leadership) (readPoint, error) {
-	if err := l.usable(ctx); err != nil {
-		return readPoint{}, err
-	}
-	index, _ := n.machine.Index()
-	p := readPoint{Index: index, ClockMs: n.clockMs()}
-	confirmed := make(chan error, 1)
-	go func() { confirmed <- n.raft.VerifyLeader().Error() }() // one at a time (readIndexer); blocks while the disk hangs
-	select {
-	case err := <-confirmed:
-		if err != nil || n.lead.Load() != l {
-			return readPoint{}, errNotLeader()
-		}
-		return p, nil
-	case <-ctx.Done():
-		return readPoint{}, &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second, Detail: "no majority confirmed the leader in time"}
-	}
-}
-
-func (n *Node) serveReadIndex(ctx context.Context, _ string, _ struct{}) (readPoint, error) {
+// confirmHere serves a round of questions to this node as the leader.
+func (n *Node) confirmHere(ctx context.Context) (readPoint, error) {
 	l := n.lead.Load()
 	if l == nil {
 		return readPoint{}, errNotLeader()
 	}
-	return n.reads.get(ctx)
+	if err := l.usable(ctx); err != nil {
+		return readPoint{}, err
+	}
+	if !n.clockStands(l) {
+		return readPoint{}, errClock() // its clock would judge timestamps and expiries
+	}
+	index, _ := n.machine.Index()
+	p := readPoint{Index: index, ClockMs: n.clockMs()}
+	if !n.stillLeads(ctx, l) {
+		return readPoint{}, errNotLeader()
+	}
+	return p, nil
+}
+
+// stillLeads asks the voters for their term, after the index was read. A later
+// leader, elected before the question, had a majority of voters raise their
+// term first; so a majority that still has ours proves that there was none.
+// raft's own VerifyLeader counts non-voters and answers to older messages.
+func (n *Node) stillLeads(ctx context.Context, l *leadership) bool {
+	ids := voters(n.servers())
+	same := make(chan bool, len(ids))
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, id := range ids {
+		if id == n.id.NodeID {
+			same <- true
+			continue
+		}
+		go func() { // ends with ctx
+			var reply pingReply
+			err := n.call(ctx, id, rpcPing, pingRequest{}, &reply)
+			same <- err == nil && reply.Term == l.term
+		}()
+	}
+	agree := 0
+	for range ids {
+		if <-same {
+			agree++
+		}
+		if agree > len(ids)/2 {
+			return isVoter(n.servers(), n.id.NodeID) && n.raft.CurrentTerm() == l.term && n.lead.Load() == l
+		}
+	}
+	return false
+}
+
+func (n *Node) serveReadIndex(ctx context.Context, _ string, _ struct{}) (readPoint, error) {
+	return n.leaderReads.get(ctx)
 }
 
 // waitIndex returns once this replica has applied index.
