@@ -75,7 +75,6 @@ func TestSettingsRefused(t *testing.T) {
 		{"", []string{"--name", "n", "--api-addr", "nowhere"}, "--api-addr"},
 		{"", []string{"--name", "n", "--log-level", "loud"}, "--log-level"},
 		{"", []string{"--name", "n", "--log-format", "xml"}, "--log-format"},
-		{"", []string{"--name", "n", "--join", "a:1"}, "join token"},
 		{"", []string{"--name", "n", "--join-token-file", "/nowhere"}, "/nowhere"},
 		{"", []string{"--name", "n", "--passphrase-file", "/nowhere"}, "/nowhere"},
 		{"", []string{"--config", "/nowhere.yaml"}, "/nowhere.yaml"},

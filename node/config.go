@@ -21,7 +21,7 @@ type Config struct {
 	RaftAddr   string // host:port of raft and forwarding; empty: shares APIAddr by ALPN
 
 	Bootstrap bool     // start a new cluster if DataDir is empty
-	Join      []string // gossip addresses of live members, asked if DataDir is empty
+	Join      []string // gossip addresses of live members: asked if DataDir is empty, seeds of gossip ever after
 	JoinToken string   // text of a coordinator or observer token
 
 	Passphrase []byte // of the key file in DataDir
@@ -84,9 +84,6 @@ func (c Config) Validate() error {
 	}
 	if len(c.Passphrase) < minPassphrase {
 		bad("the passphrase of the key file has %d bytes, at least %d: give --passphrase-file or EDGECODER_PASSPHRASE", len(c.Passphrase), minPassphrase)
-	}
-	if len(c.Join) > 0 && c.JoinToken == "" && !c.Bootstrap {
-		bad("--join without a join token: give --join-token-file or EDGECODER_JOIN_TOKEN (make one with `edgecoder token create --role coordinator`)")
 	}
 	if c.Timing.LeaderLease > c.Timing.Heartbeat {
 		bad("leader lease %s exceeds heartbeat %s: a deposed leader could think it leads", c.Timing.LeaderLease, c.Timing.Heartbeat)

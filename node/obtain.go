@@ -30,6 +30,8 @@ func (n *Node) obtainIdentity(ctx context.Context) (*identity, error) {
 	switch {
 	case n.cfg.Bootstrap:
 		id, err = n.bootstrapIdentity(ctx)
+	case len(n.cfg.Join) > 0 && n.cfg.JoinToken == "":
+		return nil, fmt.Errorf("%s is empty and --join comes without a join token: give --join-token-file or EDGECODER_JOIN_TOKEN (make one with `edgecoder token create --role coordinator`)", n.cfg.DataDir)
 	case len(n.cfg.Join) > 0:
 		id, err = n.joinIdentity(ctx, id)
 	default:

@@ -301,6 +301,7 @@ func TestP9NoQuorumFailsClosed(t *testing.T) {
 	c := newTrio(t, 3)
 	a := c.enroll(0, "lonely")
 	verifier := c.token("verifier", -1)
+	c.eventually("a leader", func() bool { return c.leader() >= 0 })
 	keep := c.leader()
 	for i, n := range c.nodes {
 		if i != keep {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,6 +25,16 @@ type trio struct {
 	admin string
 	cfgs  []Config
 	nodes []*Node
+	// adjust changes the configuration of node i before it starts.
+	adjust adjustment
+}
+
+type adjustment func(i int, cfg *Config)
+
+func (f adjustment) apply(i int, cfg *Config) {
+	if f != nil {
+		f(i, cfg)
+	}
 }
 
 func testLog(t *testing.T) *slog.Logger {
@@ -33,15 +44,23 @@ func testLog(t *testing.T) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, nil))
 }
 
+// nextPort walks below the ephemeral range, so that no outgoing connection
+// takes a port between its choice and its use.
+var nextPort = func() *atomic.Int64 {
+	var p atomic.Int64
+	p.Store(int64(10_000 + os.Getpid()%20_000))
+	return &p
+}()
+
 // freeAddr returns a loopback address that nobody listens on, TCP and UDP.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	for range 50 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 500 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+nextPort.Add(1)%20_000)
+		l, err := net.Listen("tcp", addr)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		addr := l.Addr().String()
 		p, err := net.ListenPacket("udp", addr)
 		_ = l.Close()
 		if err == nil {
@@ -66,8 +85,16 @@ func newTrio(t *testing.T, size int) *trio {
 	t.Helper()
 	c := &trio{t: t}
 	t.Cleanup(c.stopAll)
+	c.grow(size)
+	return c
+}
+
+func (c *trio) grow(size int) {
+	t := c.t
+	t.Helper()
 	first := testConfig(t, "n1")
 	first.Bootstrap = true
+	c.adjust.apply(0, &first)
 	c.cfgs = append(c.cfgs, first)
 	c.start(0)
 	c.admin = c.nodes[0].FirstAdminToken()
@@ -77,11 +104,11 @@ func newTrio(t *testing.T, size int) *trio {
 	for i := 1; i < size; i++ {
 		cfg := testConfig(t, fmt.Sprintf("n%d", i+1))
 		cfg.Join, cfg.JoinToken = []string{first.GossipAddr}, c.token("coordinator", 1)
+		c.adjust.apply(i, &cfg)
 		c.cfgs = append(c.cfgs, cfg)
 		c.start(i)
 	}
 	c.eventually("all nodes vote", func() bool { return len(voters(c.nodes[0].servers())) == size && c.allReady() })
-	return c
 }
 
 func (c *trio) start(i int) {

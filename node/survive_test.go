@@ -1,0 +1,147 @@
+package node
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/edgecoder/edgecoder/api"
+	"github.com/edgecoder/edgecoder/client"
+)
+
+// TestLostRaftLogIsRefused: a node that forgot its votes must not come back
+// under its old id, and the bootstrap node must not found the cluster again.
+func TestLostRaftLogIsRefused(t *testing.T) {
+	c := newTrio(t, 1)
+	if err := c.nodes[0].shutdown(); err != nil {
+		t.Fatal(err)
+	}
+	c.nodes[0] = nil
+	if err := os.Remove(filepath.Join(c.cfgs[0].DataDir, fileRaft)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := Start(t.Context(), c.cfgs[0])
+	if err == nil {
+		_ = n.shutdown()
+		t.Fatal("the node founded its cluster again")
+	}
+	if !strings.Contains(err.Error(), fileRaft) {
+		t.Errorf("the refusal does not name the file: %v", err)
+	}
+}
+
+// TestRemovalKeepsAMajority: with one of three down, no other may be removed.
+func TestRemovalKeepsAMajority(t *testing.T) {
+	c := newTrio(t, 3)
+	c.eventually("a leader", func() bool { return c.leader() >= 0 })
+	lead := c.leader()
+	down, target := (lead+1)%3, (lead+2)%3
+	id := c.nodes[target].id.NodeID
+	gone := c.nodes[down]
+	c.nodes[down] = nil
+	if err := gone.shutdown(); err != nil {
+		t.Logf("stop: %v", err)
+	}
+	c.eventually("its silence is noticed", func() bool { return !c.nodes[lead].fresh(gone.id.NodeID) })
+	if _, err := c.client(lead, c.admin).RemovePeer(t.Context(), id, false); code(err) != client.CodeConflict {
+		t.Fatalf("removed a voter that the majority needs: %v", err)
+	}
+	if n := len(voters(c.nodes[lead].servers())); n != 3 {
+		t.Errorf("%d voters, want 3", n)
+	}
+}
+
+// TestAllAddressesChange: a stopped cluster comes back at other addresses.
+func TestAllAddressesChange(t *testing.T) {
+	c := newTrio(t, 3)
+	ban := c.ban(0, "remembered")
+	c.stopAll()
+	var seeds []string
+	for i := range c.cfgs {
+		cfg := &c.cfgs[i]
+		cfg.APIAddr, cfg.GossipAddr, cfg.RaftAddr = freeAddr(t), freeAddr(t), freeAddr(t)
+		seeds = append(seeds, cfg.GossipAddr)
+	}
+	for i := range c.cfgs {
+		c.cfgs[i].Bootstrap, c.cfgs[i].Join = false, seeds
+		c.start(i)
+	}
+	c.eventually("the moved cluster serves", func() bool { return c.leader() >= 0 && c.allReady() })
+	got, err := c.client(1, c.admin).BanOn(t.Context(), "remembered", client.Strong())
+	if err != nil || got.EventID != ban.EventID {
+		t.Fatalf("after the move: %+v %v", got, err)
+	}
+	c.eventually("the records follow", func() bool {
+		p, err := c.client(0, c.admin).Peers(t.Context())
+		moved := 0
+		for _, peer := range p.Peers {
+			for _, cfg := range c.cfgs {
+				if strings.Contains(peer.API, cfg.APIAddr) {
+					moved++
+				}
+			}
+		}
+		return err == nil && moved == 3
+	})
+}
+
+// shifted gives a node a wall clock that a test can move.
+func shifted(offset *atomic.Int64) func() time.Time {
+	return func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
+}
+
+// TestLeaderClockJump: a leader whose clock jumps stamps nothing; another one
+// takes over, the cluster clock stays true, and honest requests are not refused.
+func TestLeaderClockJump(t *testing.T) {
+	for _, jump := range []time.Duration{50 * time.Second, -time.Hour, 365 * 24 * time.Hour} {
+		t.Run(fmt.Sprint(jump), func(t *testing.T) {
+			offsets := make([]atomic.Int64, 3)
+			c := &trio{t: t}
+			t.Cleanup(c.stopAll)
+			c.adjust = func(i int, cfg *Config) { cfg.Now = shifted(&offsets[i]) }
+			c.grow(3)
+			a := c.enroll(0, "honest")
+			verifier := c.token("verifier", -1)
+			c.eventually("a leader", func() bool { return c.leader() >= 0 })
+			lead := c.leader()
+			offsets[lead].Store(int64(jump))
+			for i := range 40 {
+				got, err := c.client((lead+1)%3, verifier).Admit(t.Context(), a.request(t, fmt.Sprint("n", i)))
+				if err != nil && client.RetryOf(code(err)) == client.RetryNo {
+					t.Fatalf("request %d: %v", i, err)
+				}
+				if err == nil && got.Code != client.VerdictOK && got.Code != client.VerdictRateLimited {
+					t.Fatalf("an honest request was refused: %+v", got)
+				}
+			}
+			c.eventually("a leader with a true clock", func() bool { l := c.leader(); return l >= 0 && l != lead })
+			for i, n := range c.nodes {
+				if d := n.Status().ClockMs - time.Now().UnixMilli(); d > 5_000 {
+					t.Errorf("node %d: the cluster clock is %d ms ahead", i, d)
+				}
+			}
+		})
+	}
+}
+
+// TestP9UnknownStaysUnknown: once a leader may have acted on a request, no later
+// error makes it "certainly not done".
+func TestP9UnknownStaysUnknown(t *testing.T) {
+	call := &admitCall{ctx: t.Context(), done: make(chan struct{}), missing: 1,
+		outcomes: make([]api.AdmitOutcome, 1), answered: make([]bool, 1), sent: make([]bool, 1)}
+	a := &admission{call: call}
+	n := &Node{admit: newAdmitter()}
+	n.undecided(t.Context(), []*admission{a}, errUnknown())
+	n.undecided(t.Context(), []*admission{a}, errNotLeader())
+	if call.answered[0] {
+		t.Fatalf("given up: %+v", call.outcomes[0].Err)
+	}
+	a.fail(errNotLeader())
+	if got := call.outcomes[0].Err.Code; got != client.CodeUnknownOutcome {
+		t.Errorf("answered %s, want %s", got, client.CodeUnknownOutcome)
+	}
+}
