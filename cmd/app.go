@@ -96,7 +96,7 @@ func (p *program) app() *cli.App {
 			p.serverCommand(), p.clusterCommand(), p.demoCommand(),
 			p.statusCommand(), p.membersCommand(), p.peersCommand(), p.leaderCommand(),
 			p.policyCommand(), p.tokenCommand(), p.agentCommand(),
-			p.signCommand(), p.admitCommand(), p.blacklistCommand(),
+			p.signCommand(), p.admitCommand(), p.blacklistCommand(), p.chaosCommand(),
 			p.versionCommand(), p.completionCommand(),
 		},
 	}

@@ -1,0 +1,75 @@
+package chaos
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+
+	"github.com/edgecoder/edgecoder/chaos/judge"
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// agent is an enrolled agent of the traffic.
+type agent struct {
+	id  string
+	key crypto.PrivateKey
+}
+
+func (a agent) public() crypto.PublicKey { return crypto.PublicOf(a.key) }
+
+// Limits of the traffic's policy: wide, but one agent is held to a narrow
+// override so that the cluster-wide limit is put to the test.
+const (
+	wideRequests, wideWindowMs     = 5_000, 10_000
+	narrowRequests, narrowWindowMs = 5, 2_000
+)
+
+// prepare enrols agents and sets the policy, before anything is recorded.
+func prepare(ctx context.Context, f *field, n int) ([]agent, judge.PolicyRead, error) {
+	api, err := f.patient()
+	if err != nil {
+		return nil, judge.PolicyRead{}, err
+	}
+	defer api.Close()
+	status, err := api.Status(ctx)
+	if err != nil {
+		return nil, judge.PolicyRead{}, err
+	}
+	agents := make([]agent, n)
+	for i := range agents {
+		if agents[i], err = enrol(ctx, api, status.ClusterID, fmt.Sprintf("agent-%d", i)); err != nil {
+			return nil, judge.PolicyRead{}, fmt.Errorf("enrol an agent: %w", err)
+		}
+	}
+	policy, err := api.Policy(ctx, client.Strong())
+	if err != nil {
+		return nil, judge.PolicyRead{}, err
+	}
+	policy, err = api.SetPolicy(ctx, policy.Version, client.PolicyUpdate{
+		RateLimit: &client.RateLimit{Requests: wideRequests, WindowMs: wideWindowMs},
+		Overrides: map[string]client.RateLimit{agents[n-1].id: {Requests: narrowRequests, WindowMs: narrowWindowMs}},
+	})
+	return agents, judge.PolicyRead{Version: policy.Version, Policy: judge.PolicyOf(policy)}, err
+}
+
+func enrol(ctx context.Context, api *client.Client, clusterID, id string) (agent, error) {
+	key, err := crypto.GenerateKey(rand.Reader)
+	if err != nil {
+		return agent{}, err
+	}
+	a := agent{id: id, key: key}
+	token, err := api.CreateToken(ctx, client.TokenRequest{Role: "agent", Uses: 1, Label: "chaos " + id})
+	if err != nil {
+		return agent{}, err
+	}
+	proof := ed25519.Sign(key, crypto.EnrollProofText(clusterID, id, token.Token))
+	if _, err := api.Enroll(ctx, client.EnrollRequest{AgentID: id, PublicKey: a.public().PEM(), Token: token.Token,
+		Proof: base64.StdEncoding.EncodeToString(proof)}); err != nil {
+		return agent{}, err
+	}
+	_, err = api.ApproveAgent(ctx, id)
+	return a, err
+}

@@ -1,0 +1,176 @@
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/edgecoder/edgecoder/chaos/judge"
+	"github.com/edgecoder/edgecoder/client"
+)
+
+// agreeTimeout is how long a healed cluster may take to agree again: a node
+// that was wiped has to join, catch up and be promoted.
+const agreeTimeout = 2 * time.Minute
+
+// mend takes away whatever may still be broken, whichever fault left it so.
+func (r *run) mend(ctx context.Context) error {
+	var errs []error
+	if r.arena.Net != nil {
+		errs = append(errs, r.arena.Net.Clear())
+	}
+	for _, n := range r.field.nodes {
+		if r.arena.Clock != nil {
+			errs = append(errs, r.arena.Clock.SetOffset(n, 0))
+		}
+		if r.arena.Disk != nil {
+			errs = append(errs, r.arena.Disk.Thaw(n), r.arena.Disk.Free(n))
+		}
+		_ = r.field.Signal(n, syscall.SIGCONT) // it may not run
+	}
+	return errors.Join(append(errs, each(r.field.nodes, func(n string) error { return r.field.Start(ctx, n) }))...)
+}
+
+// agree waits until all nodes are voters, have the same chain, and share a mark
+// that was made after from.
+func (r *run) agree(ctx context.Context) (detail string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, agreeTimeout)
+	defer cancel()
+	clients, err := r.field.clients()
+	if err != nil {
+		return "", err
+	}
+	start := time.Now()
+	var from uint64
+	for {
+		var now uint64
+		now, err = r.agreed(ctx, clients, from)
+		if from == 0 {
+			from = now
+		}
+		if err == nil {
+			return fmt.Sprintf("after %s", time.Since(start).Round(100*time.Millisecond)), nil
+		}
+		if !waitUntil(ctx, time.Now().Add(500*time.Millisecond)) {
+			return "", err
+		}
+	}
+}
+
+// agreed tells what is missing, and the highest index that a node has applied.
+func (r *run) agreed(ctx context.Context, clients map[string]*client.Client, from uint64) (top uint64, err error) {
+	if ctx.Err() != nil {
+		return 0, ctx.Err()
+	}
+	marks := map[client.Mark]int{}
+	heads := map[string]bool{}
+	var errs []error
+	for _, n := range r.field.nodes {
+		st, err := clients[n].Status(ctx)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", n, err))
+			continue
+		}
+		bans, err := clients[n].Bans(ctx, client.Page("", 1))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", n, err))
+			continue
+		}
+		heads[fmt.Sprint(bans.Size, bans.ChainHead)] = true
+		top = max(top, st.AppliedIndex)
+		for _, m := range st.Digests {
+			if m.Index > from {
+				marks[m]++
+			}
+		}
+		if len(st.Voters) != len(r.field.nodes) {
+			errs = append(errs, fmt.Errorf("%s counts %d voters", n, len(st.Voters)))
+		}
+	}
+	shared := false
+	for _, k := range marks {
+		shared = shared || k == len(r.field.nodes)
+	}
+	switch {
+	case len(errs) > 0:
+	case len(heads) != 1:
+		errs = append(errs, errors.New("the nodes show different chains"))
+	case !shared || from == 0:
+		errs = append(errs, errors.New("the nodes share no mark that was made after healing"))
+	}
+	return top, errors.Join(errs...)
+}
+
+// sweep asks once more, after healing, for what was asked before: replays of
+// what is still in its window, and a strong read of every ban at every node.
+func (r *run) sweep(ctx context.Context, t *traffic) error {
+	w, err := t.worker(t.mix.Clients)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	for i, s := range t.sent.all() {
+		w.admit(ctx, s.replayed(), r.field.nodes[i%len(r.field.nodes)])
+	}
+	for _, a := range t.agents {
+		for _, n := range r.field.nodes {
+			w.readBan(ctx, a.id, n, true, []client.Option{client.Strong()})
+		}
+	}
+	for range r.field.nodes {
+		w.bansRead(ctx)
+		w.readPolicy(ctx, true, []client.Option{client.Strong()})
+	}
+	return nil
+}
+
+// finals collects each node's last word.
+func (r *run) finals(ctx context.Context) []judge.Final {
+	out := make([]judge.Final, len(r.field.nodes))
+	for i, n := range r.field.nodes {
+		out[i] = r.final(ctx, n)
+	}
+	return out
+}
+
+func (r *run) final(ctx context.Context, node string) judge.Final {
+	f := judge.Final{Node: node}
+	fail := func(err error) judge.Final {
+		f.Error = err.Error()
+		return f
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	c, err := r.field.client(node)
+	if err != nil {
+		return fail(err)
+	}
+	defer c.Close()
+	if f.Identity, err = c.Identity(ctx); err != nil {
+		return fail(err)
+	}
+	peers, err := c.MeshPeers(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	f.Peers = peers.Peers
+	st, err := c.Status(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	f.Status = statusOf(st)
+	var events []json.RawMessage
+	audit, err := c.Audit(ctx, func(event json.RawMessage) error {
+		events = append(events, event)
+		return nil
+	})
+	if err != nil {
+		return fail(err)
+	}
+	audit.Events = events
+	f.Audit = &audit
+	return f
+}

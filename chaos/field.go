@@ -1,0 +1,164 @@
+package chaos
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/cluster"
+)
+
+// askTimeout bounds one attempt. Servers give up after 3 s, so a longer
+// silence means that nobody is there.
+const askTimeout = 4 * time.Second
+
+// field is the cluster under test.
+type field struct {
+	cluster *cluster.Cluster
+	token   string
+	roots   *x509.CertPool
+	nodes   []string
+	addrs   map[string]string // API URL by node
+	dialer  func(node string) dialer
+}
+
+// dialer connects to a node; nil is the usual way.
+type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// openField learns how to reach the nodes of a cluster that is up.
+func openField(c *cluster.Cluster, dial func(node string) dialer) (*field, error) {
+	rec := c.Record()
+	token, err := os.ReadFile(rec.AdminTokenFile)
+	if err != nil {
+		return nil, err
+	}
+	ca, err := os.ReadFile(rec.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	f := &field{cluster: c, token: strings.TrimSpace(string(token)), roots: x509.NewCertPool(), addrs: map[string]string{}, dialer: dial}
+	if !f.roots.AppendCertsFromPEM(ca) {
+		return nil, fmt.Errorf("%s holds no certificate", rec.CAFile)
+	}
+	for _, n := range rec.Nodes {
+		f.nodes = append(f.nodes, n.Name)
+		f.addrs[n.Name] = n.API
+	}
+	return f, nil
+}
+
+// client returns a client of one node that tries once: each attempt is one
+// operation of the history.
+func (f *field) client(node string) (*client.Client, error) {
+	return client.New(client.Config{Addrs: []string{f.addrs[node]}, Token: f.token, Timeout: askTimeout, Attempts: 1, Transport: f.transport(node)})
+}
+
+// transport is that of package client but for the dialer.
+func (f *field) transport(node string) http.RoundTripper {
+	return &http.Transport{
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: f.roots},
+		DialContext:     f.dialer(node), TLSHandshakeTimeout: askTimeout, IdleConnTimeout: time.Minute,
+	}
+}
+
+// clients returns a client for each node.
+func (f *field) clients() (map[string]*client.Client, error) {
+	out := map[string]*client.Client{}
+	for _, n := range f.nodes {
+		c, err := f.client(n)
+		if err != nil {
+			return nil, err
+		}
+		out[n] = c
+	}
+	return out, nil
+}
+
+// patient returns a client of one node that retries, for preparations.
+func (f *field) patient() (*client.Client, error) {
+	node := f.nodes[0]
+	return client.New(client.Config{Addrs: []string{f.addrs[node]}, Token: f.token, Timeout: 30 * time.Second, Attempts: 20, Transport: f.transport(node)})
+}
+
+// leader asks all nodes at once and returns the one that leads the newest term.
+func (f *field) leader(ctx context.Context) (string, error) {
+	type answer struct {
+		node string
+		st   client.Status
+		err  error
+	}
+	answers := make(chan answer, len(f.nodes))
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for _, n := range f.nodes {
+		go func() {
+			c, err := f.client(n)
+			if err != nil {
+				answers <- answer{err: err}
+				return
+			}
+			defer c.Close()
+			st, err := c.Status(ctx)
+			answers <- answer{n, st, err}
+		}()
+	}
+	var term uint64
+	var leader string
+	for range f.nodes {
+		if a := <-answers; a.err == nil && a.st.State == "leader" && a.st.Term >= term {
+			term, leader = a.st.Term, a.node
+		}
+	}
+	if leader == "" {
+		return "", errors.New("nobody leads")
+	}
+	return leader, nil
+}
+
+// Start implements Processes. A server that runs is left alone: several faults
+// may want the same one back.
+func (f *field) Start(ctx context.Context, node string) error {
+	n, err := f.cluster.Node(node)
+	if err != nil {
+		return err
+	}
+	if n.Running() {
+		return nil
+	}
+	return f.cluster.Start(ctx, node)
+}
+
+// Stop implements Processes.
+func (f *field) Stop(ctx context.Context, node string, kill bool) error {
+	return f.cluster.Stop(ctx, node, kill)
+}
+
+// Signal implements Processes.
+func (f *field) Signal(node string, sig os.Signal) error {
+	n, err := f.cluster.Node(node)
+	if err != nil {
+		return err
+	}
+	if !n.Running() {
+		return fmt.Errorf("%s does not run", node)
+	}
+	p, err := os.FindProcess(n.PID)
+	if err != nil {
+		return err
+	}
+	return p.Signal(sig)
+}
+
+// DataDir implements Processes.
+func (f *field) DataDir(node string) string {
+	n, _ := f.cluster.Node(node) // targets are picked from its nodes
+	return n.DataDir
+}

@@ -1,0 +1,176 @@
+package judge
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/edgecoder/edgecoder/client"
+)
+
+// Names of the files of a run's directory.
+const (
+	RunFile      = "run.json"
+	HistoryFile  = "history.jsonl"
+	TimelineFile = "timeline.jsonl"
+	FinalsFile   = "finals.json"
+	VerdictFile  = "verdict.json"
+)
+
+// Run is all that a verdict is made from.
+type Run struct {
+	About    About
+	Ops      []Op
+	Timeline []Event
+	Finals   []Final
+}
+
+// About says what was run and what stood before its first operation.
+type About struct {
+	Scenario    string            `json:"scenario"`
+	Description string            `json:"description,omitempty"`
+	Seed        uint64            `json:"seed"`
+	StartedMs   int64             `json:"started_ms"` // wall clock at time zero of the history
+	TrafficNS   int64             `json:"traffic_ns"` // when the traffic ended
+	Nodes       []string          `json:"nodes"`
+	Agents      []string          `json:"agents,omitempty"`      // enrolled and active before the first operation
+	Policy      *PolicyRead       `json:"policy,omitempty"`      // in force before the first operation
+	ChainSize   uint64            `json:"chain_size,omitempty"`  // events before the first operation
+	Expect      []Kind            `json:"expect,omitempty"`      // kinds of which at least one must have succeeded
+	Healed      bool              `json:"healed"`                // the cluster agreed again after the last fault
+	HealDetail  string            `json:"heal_detail,omitempty"` // why not, or how long it took
+	Environment map[string]string `json:"environment,omitempty"` // machine and versions, for the report
+}
+
+// Event is something that happened to the cluster rather than to a client.
+type Event struct {
+	AtNS   int64           `json:"at_ns"`
+	EndNS  int64           `json:"end_ns,omitempty"` // when it was healed; 0: an instant, or never
+	What   string          `json:"what"`             // name of the fault, or a mark of the harness
+	Fault  bool            `json:"fault,omitempty"`
+	Nodes  []string        `json:"nodes,omitempty"`
+	Params json.RawMessage `json:"params,omitempty"`
+	Error  string          `json:"error,omitempty"`
+	Note   string          `json:"note,omitempty"`
+}
+
+// Final is what one node shows after healing, when nothing changes any more.
+type Final struct {
+	Node     string            `json:"node"`
+	Audit    *client.Audit     `json:"audit,omitempty"` // the whole chain; nil when it could not be had
+	Identity client.Identity   `json:"identity"`
+	Peers    []client.MeshPeer `json:"peers,omitempty"`
+	Status   *Status           `json:"status,omitempty"`
+	Error    string            `json:"error,omitempty"`
+}
+
+// Load reads a saved run.
+func Load(dir string) (*Run, error) {
+	r := &Run{}
+	if err := readJSON(filepath.Join(dir, RunFile), &r.About); err != nil {
+		return nil, err
+	}
+	if err := readJSON(filepath.Join(dir, FinalsFile), &r.Finals); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	err := readFile(filepath.Join(dir, HistoryFile), func(f io.Reader) (err error) {
+		r.Ops, err = ReadHistory(f)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	err = readFile(filepath.Join(dir, TimelineFile), func(f io.Reader) (err error) {
+		r.Timeline, err = readTimeline(f)
+		return err
+	})
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Save writes a run where Load finds it.
+func (r *Run) Save(dir string) error {
+	if err := writeJSON(filepath.Join(dir, RunFile), r.About); err != nil {
+		return err
+	}
+	if err := writeJSON(filepath.Join(dir, FinalsFile), r.Finals); err != nil {
+		return err
+	}
+	err := writeFile(filepath.Join(dir, HistoryFile), func(w io.Writer) error {
+		for i := range r.Ops {
+			if err := WriteOp(w, &r.Ops[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, TimelineFile), func(w io.Writer) error {
+		for i := range r.Timeline {
+			if err := writeLine(w, &r.Timeline[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func readTimeline(f io.Reader) ([]Event, error) {
+	var events []Event
+	err := readLines(f, func(line []byte) error {
+		var e Event
+		if err := strictJSON(line, &e); err != nil {
+			return err
+		}
+		events = append(events, e)
+		return nil
+	})
+	return events, err
+}
+
+func readJSON(path string, v any) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := strictJSON(text, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+func readFile(path string, read func(io.Reader) error) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := read(f); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+func writeJSON(path string, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o600)
+}
+
+func writeFile(path string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}

@@ -1,0 +1,147 @@
+package chaos
+
+import (
+	"fmt"
+	"time"
+)
+
+const seconds = Duration(time.Second)
+
+// Scenarios returns the scenarios by name, regression first.
+func Scenarios() []Scenario {
+	return []Scenario{
+		calmScenario(), killLeader(), killMajority(), killAll(), pauseLeader(), rolling(), wiped(), killLoop(),
+		partitions(), badNetwork(), diskScenario(), clocks(), flipped(), explore(), exploreAll(),
+	}
+}
+
+// Lookup returns a scenario by name.
+func Lookup(name string) (Scenario, error) {
+	var names []string
+	for _, s := range Scenarios() {
+		if s.Name == name {
+			return s, nil
+		}
+		names = append(names, s.Name)
+	}
+	return Scenario{}, fmt.Errorf("there is no scenario %q; there are %v", name, names)
+}
+
+func scenario(name, description string, duration Duration, steps ...Step) Scenario {
+	return Scenario{Name: name, Description: description, Seed: 1, Nodes: 3, Duration: duration, Traffic: DefaultTraffic(), Steps: steps}
+}
+
+func step(at, long Duration, name string, params map[string]any) Step {
+	if params == nil {
+		return Step{At: at, For: long, Fault: Spec{Name: name}}
+	}
+	return Step{At: at, For: long, Fault: spec(name, params)}
+}
+
+func calmScenario() Scenario {
+	return scenario("calm", "no fault at all: what the judge sees of a cluster at peace", 10*seconds)
+}
+
+func killLeader() Scenario {
+	leader := map[string]any{"target": "leader"}
+	return scenario("kill-leader", "SIGKILL to whoever leads, three times, each back after a few seconds", 40*seconds,
+		step(6*seconds, 5*seconds, "kill", leader), step(17*seconds, 5*seconds, "kill", leader), step(28*seconds, 5*seconds, "kill", leader))
+}
+
+// killLoop is the run behind the distribution of gaps in docs/benchmarks.md.
+func killLoop() Scenario {
+	s := scenario("kill-leader-100", "a hundred leader kills under load: how long nothing succeeds", 0)
+	const every = 9 * seconds
+	for i := range Duration(100) {
+		s.Steps = append(s.Steps, step(5*seconds+i*every, 3*seconds, "kill", map[string]any{"target": "leader"}))
+	}
+	s.Duration = 10*seconds + 100*every
+	return s
+}
+
+func killMajority() Scenario {
+	return scenario("kill-majority", "a majority dies at once: the rest must refuse, and all agree when they are back", 35*seconds,
+		step(6*seconds, 8*seconds, "kill", map[string]any{"target": "majority"}))
+}
+
+func killAll() Scenario {
+	return scenario("kill-all", "every server dies at once and comes back with its old data", 40*seconds,
+		step(6*seconds, 3*seconds, "kill", map[string]any{"target": "all"}), step(24*seconds, 2*seconds, "kill", map[string]any{"target": "all"}))
+}
+
+func pauseLeader() Scenario {
+	leader := map[string]any{"target": "leader"}
+	return scenario("pause-leader", "SIGSTOP to whoever leads, from a blink to 30 s: it wakes up believing that it still leads", 80*seconds,
+		step(5*seconds, 300*Duration(time.Millisecond), "pause", leader), step(12*seconds, 3*seconds, "pause", leader),
+		step(24*seconds, 30*seconds, "pause", leader))
+}
+
+func rolling() Scenario {
+	return scenario("rolling-restart", "all servers restarted gracefully, one after the other, twice", 50*seconds,
+		step(5*seconds, 0, "rolling", nil), step(28*seconds, 0, "rolling", nil))
+}
+
+func wiped() Scenario {
+	return scenario("wiped-node", "a follower loses its whole data directory and joins anew", 50*seconds,
+		step(6*seconds, 4*seconds, "wipe", map[string]any{"target": "follower"}))
+}
+
+func flipped() Scenario {
+	return scenario("flipped-bits", "a stopped follower's log gets flipped bits: it must notice, and be wiped and rejoined", 60*seconds,
+		step(6*seconds, 4*seconds, "flip", map[string]any{"target": "follower"}))
+}
+
+func partitions() Scenario {
+	s := scenario("partitions", "symmetric, one-way, deaf and bridge partitions, one after the other", 100*seconds,
+		step(6*seconds, 10*seconds, "partition", map[string]any{"shape": "isolate", "target": "leader"}),
+		step(24*seconds, 10*seconds, "partition", map[string]any{"shape": "oneway", "target": "leader"}),
+		step(42*seconds, 10*seconds, "partition", map[string]any{"shape": "deaf", "target": "leader"}),
+		step(60*seconds, 10*seconds, "partition", map[string]any{"shape": "bridge", "target": "leader"}),
+		step(78*seconds, 10*seconds, "partition", map[string]any{"shape": "halves", "target": "leader"}))
+	s.Needs = []Need{NeedNetwork}
+	return s
+}
+
+func badNetwork() Scenario {
+	s := scenario("bad-network", "delay, loss, duplicates and reordering between the nodes, then half of gossip's packets lost", 70*seconds,
+		step(6*seconds, 15*seconds, "netem", map[string]any{"target": "all", "delay_ms": 40, "jitter_ms": 30, "loss": 0.05, "duplicate": 0.05, "reorder": 0.1}),
+		step(30*seconds, 10*seconds, "netem", map[string]any{"target": "leader", "loss": 0.3}),
+		step(48*seconds, 15*seconds, "gossip_loss", nil))
+	s.Needs = []Need{NeedNetwork}
+	return s
+}
+
+func diskScenario() Scenario {
+	s := scenario("bad-disk", "the leader's disk fills up, then hangs", 70*seconds,
+		step(6*seconds, 12*seconds, "disk_full", map[string]any{"target": "leader"}),
+		step(35*seconds, 12*seconds, "disk_stall", map[string]any{"target": "leader"}))
+	s.Needs = []Need{NeedDisk}
+	return s
+}
+
+func clocks() Scenario {
+	s := scenario("clock-jumps", "clocks jump ahead and back, on the leader and on a minority", 80*seconds,
+		step(6*seconds, 12*seconds, "clock", map[string]any{"target": "leader", "offset_ms": 30_000}),
+		step(28*seconds, 12*seconds, "clock", map[string]any{"target": "leader", "offset_ms": -30_000}),
+		step(50*seconds, 12*seconds, "clock", map[string]any{"target": "minority", "offset_ms": 600_000}))
+	s.Needs = []Need{NeedClock}
+	return s
+}
+
+// explore draws faults that every machine can do.
+func explore() Scenario {
+	s := scenario("explore", "faults of processes drawn from the seed", 120*seconds)
+	s.Random = &Random{Every: 6 * seconds, Min: 300 * Duration(time.Millisecond), Max: 12 * seconds, Pairs: 0.3,
+		Faults: map[string]int{"kill": 5, "pause": 4, "stop": 2, "rolling": 1, "wipe": 1}}
+	return s
+}
+
+// exploreAll draws from everything; it needs root.
+func exploreAll() Scenario {
+	s := scenario("explore-all", "all faults drawn from the seed, in network namespaces (root)", 600*seconds)
+	s.Random = &Random{Every: 8 * seconds, Min: 500 * Duration(time.Millisecond), Max: 15 * seconds, Pairs: 0.4,
+		Faults: map[string]int{"kill": 4, "pause": 4, "stop": 1, "rolling": 1, "wipe": 1, "flip": 1, "partition": 6, "netem": 3,
+			"gossip_loss": 1, "disk_full": 1, "disk_stall": 1, "clock": 2}}
+	s.Needs = []Need{NeedNetwork, NeedDisk, NeedClock}
+	return s
+}

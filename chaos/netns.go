@@ -1,0 +1,222 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// netns gives each node a network namespace. Between them nodes reach each
+// other only through the wire. The API stays on each namespace's own loopback
+// address, which clients enter directly: they reach every node all the time,
+// and a closed port still says that nothing was sent.
+type netns struct {
+	prefix string // of the namespaces' names
+	subnet string // first three bytes of the nodes' addresses
+	base   int    // ports, see cluster.Options
+	nodes  []string
+	tuns   []*os.File
+	wire   *wire
+
+	mu        sync.Mutex
+	listeners []net.Listener // doors for package cluster, which knows no namespaces
+	closed    bool
+}
+
+func newNetns(nodes []string) (*netns, error) {
+	base, err := freeBase(len(nodes))
+	if err != nil {
+		return nil, err
+	}
+	id := rand.IntN(250)
+	// 198.18.0.0/15 is set aside for tests of networks (RFC 2544).
+	n := &netns{prefix: fmt.Sprintf("ecchaos%d-", id), subnet: fmt.Sprintf("198.18.%d", id), base: base, nodes: nodes}
+	ports := make([]io.ReadWriter, len(nodes))
+	for i := range nodes {
+		if err := n.add(i, id); err != nil {
+			n.close()
+			return nil, err
+		}
+		ports[i] = n.tuns[i]
+	}
+	n.wire = newWire(ports)
+	return n, nil
+}
+
+func (n *netns) add(i, id int) error {
+	ns, dev := n.prefix+n.nodes[i], fmt.Sprintf("ec%dt%d", id, i)
+	if err := sh("ip", "netns", "add", ns); err != nil {
+		return err
+	}
+	tun, err := openTUN(dev)
+	if err != nil {
+		return err
+	}
+	n.tuns = append(n.tuns, tun)
+	for _, args := range [][]string{
+		{"link", "set", dev, "netns", ns},
+		{"-n", ns, "link", "set", "lo", "up"},
+		{"-n", ns, "addr", "add", n.addr(i) + "/24", "dev", dev},
+		{"-n", ns, "link", "set", dev, "up"},
+	} {
+		if err := sh("ip", args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (n *netns) addr(i int) string { return fmt.Sprintf("%s.%d", n.subnet, i+1) }
+
+// freeBase finds ports for a cluster, below the range of outgoing connections.
+func freeBase(nodes int) (int, error) {
+	for range 50 {
+		base := 20_000 + 10*rand.IntN(1_100)
+		if portsFree(base, nodes) {
+			return base, nil
+		}
+	}
+	return 0, errors.New("no free range of ports")
+}
+
+func portsFree(base, nodes int) bool {
+	for i := range nodes {
+		for k := range 3 {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+10*i+k))
+			if err != nil {
+				return false
+			}
+			l.Close()
+		}
+	}
+	return true
+}
+
+// rewrite is the part of the start script that moves raft, gossip and join
+// addresses from loopback to the nodes' own.
+func (n *netns) rewrite() string {
+	var edits strings.Builder
+	for i := range n.nodes {
+		for k := 1; k <= 2; k++ {
+			port := n.base + 10*i + k
+			fmt.Fprintf(&edits, "s/127\\.0\\.0\\.1:%d/%s:%d/g;", port, n.addr(i), port)
+		}
+	}
+	return "for a in \"$@\"; do shift; set -- \"$@\" \"$(printf %s \"$a\" | sed '" + edits.String() + "')\"; done\n"
+}
+
+// dial connects to an address inside a node's namespace.
+func (n *netns) dial(ctx context.Context, node, addr string) (conn net.Conn, err error) {
+	err = inNamespace(n.prefix+node, func() error {
+		conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+		return err
+	})
+	return conn, err
+}
+
+// openDoors lets this machine's loopback ports lead into the namespaces as
+// soon as the cluster has chosen them: package cluster asks there whether its
+// servers are ready.
+func (n *netns) openDoors(ctx context.Context, clusterDir string) {
+	started := filepath.Join(clusterDir, "starting.json")
+	for {
+		if _, err := os.Stat(started); err == nil {
+			break
+		}
+		if !waitUntil(ctx, time.Now().Add(50*time.Millisecond)) {
+			return
+		}
+	}
+	for i, node := range n.nodes {
+		addr := fmt.Sprintf("127.0.0.1:%d", n.base+10*i)
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue // then the cluster says that nobody answers
+		}
+		n.mu.Lock()
+		n.listeners = append(n.listeners, l)
+		closed := n.closed
+		n.mu.Unlock()
+		if closed {
+			l.Close()
+			return
+		}
+		go n.door(l, node, addr)
+	}
+}
+
+func (n *netns) door(l net.Listener, node, addr string) {
+	for {
+		outer, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer outer.Close()
+			ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+			defer cancel()
+			inner, err := n.dial(ctx, node, addr)
+			if err != nil {
+				return
+			}
+			defer inner.Close()
+			go func() {
+				_, _ = io.Copy(inner, outer)
+				inner.Close()
+			}()
+			_, _ = io.Copy(outer, inner)
+		}()
+	}
+}
+
+// dialerFor returns how a client of one node connects.
+func (n *netns) dialerFor(node string) func(ctx context.Context, network, addr string) (net.Conn, error) {
+	return func(ctx context.Context, _, addr string) (net.Conn, error) {
+		conn, err := n.dial(ctx, node, addr)
+		if op := (*net.OpError)(nil); err != nil && !errors.As(err, &op) {
+			err = &net.OpError{Op: "dial", Net: "tcp", Err: err} // nothing was sent
+		}
+		return conn, err
+	}
+}
+
+// Shape implements Network.
+func (n *netns) Shape(from, to string, how Shape) error {
+	i, j := slices.Index(n.nodes, from), slices.Index(n.nodes, to)
+	if i < 0 || j < 0 {
+		return fmt.Errorf("there is no node %s or no node %s", from, to)
+	}
+	n.wire.shape(i, j, how)
+	return nil
+}
+
+// Clear implements Network.
+func (n *netns) Clear() error {
+	n.wire.clear()
+	return nil
+}
+
+// close removes everything that was made; the servers must be stopped.
+func (n *netns) close() {
+	n.mu.Lock()
+	n.closed = true
+	for _, l := range n.listeners {
+		l.Close()
+	}
+	n.mu.Unlock()
+	for _, t := range n.tuns {
+		t.Close()
+	}
+	for _, node := range n.nodes {
+		_ = sh("ip", "netns", "del", n.prefix+node) // one that is left behind shows in `ip netns`
+	}
+}

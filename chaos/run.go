@@ -1,0 +1,241 @@
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/edgecoder/edgecoder/chaos/judge"
+)
+
+// Options say where and how to run a scenario.
+type Options struct {
+	Dir      string // of the run; must not hold an earlier one
+	Binary   string // the edgecoder binary; empty: this very program
+	Netns    bool   // may make network namespaces, TUN devices and loop mounts (root)
+	Version  string // of the binary, for the report
+	Keep     bool   // keep the servers' data after a pass too
+	Progress func(format string, args ...any)
+}
+
+// Result is how a run ended.
+type Result struct {
+	Dir     string        `json:"dir"`
+	Verdict judge.Verdict `json:"verdict"`
+	Report  string        `json:"report"` // path of the HTML report
+	Summary string        `json:"-"`      // the same in plain text
+}
+
+// run is a scenario being carried out.
+type run struct {
+	Scenario
+	opts  Options
+	rec   *recorder
+	field *field
+	arena Arena
+	stage *stage
+
+	judged bool // there is a verdict
+}
+
+// Run carries out a scenario on a fresh cluster and judges it. An error means
+// that there is no verdict; everything up to then is in the directory.
+func Run(ctx context.Context, s Scenario, o Options) (Result, error) {
+	if err := s.Validate(); err != nil {
+		return Result{}, fmt.Errorf("scenario %s: %w", s.Name, err)
+	}
+	if err := o.check(); err != nil {
+		return Result{}, err
+	}
+	r := &run{Scenario: s, opts: o}
+	defer r.teardown()
+	if err := r.up(ctx); err != nil {
+		return Result{}, fmt.Errorf("prepare %s: %w", s.Name, err)
+	}
+	if err := r.play(ctx); err != nil {
+		return Result{}, fmt.Errorf("run %s: %w", s.Name, err)
+	}
+	res, err := r.conclude()
+	r.judged = err == nil
+	return res, err
+}
+
+func (o *Options) check() (err error) {
+	if o.Progress == nil {
+		o.Progress = func(string, ...any) {}
+	}
+	if o.Binary == "" {
+		if o.Binary, err = os.Executable(); err != nil {
+			return err
+		}
+	}
+	if o.Binary, err = filepath.Abs(o.Binary); err != nil {
+		return err
+	}
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(o.Dir, judge.RunFile)); err == nil {
+		return fmt.Errorf("%s holds a run already: choose another directory", o.Dir)
+	}
+	return os.MkdirAll(o.Dir, 0o700)
+}
+
+// up sets the stage and brings the cluster up.
+func (r *run) up(ctx context.Context) (err error) {
+	if r.stage, err = newStage(r.Scenario, r.opts); err != nil {
+		return err
+	}
+	c, err := r.stage.up(ctx, r.opts.Progress)
+	if err != nil {
+		return err
+	}
+	if r.field, err = openField(c, r.stage.dialer); err != nil {
+		return err
+	}
+	r.arena = Arena{Nodes: r.field.nodes, Leader: r.field.leader, Proc: r.field,
+		Net: r.stage.network(), Disk: r.stage.diskOrNil(), Clock: r.stage.clockOrNil(), Missing: r.stage.missing}
+	return nil
+}
+
+// play sends the traffic, carries out the schedule, heals, and saves what was
+// seen. The schedule may run a little beyond the traffic.
+func (r *run) play(ctx context.Context) error {
+	agents, policy, err := prepare(ctx, r.field, r.Traffic.Agents)
+	if err != nil {
+		return err
+	}
+	if r.rec, err = newRecorder(r.opts.Dir); err != nil {
+		return err
+	}
+	about := r.about(agents, policy)
+	t := &traffic{rec: r.rec, field: r.field, mix: r.Traffic, seed: r.Seed, agents: agents}
+	playing, stop := context.WithTimeout(ctx, time.Duration(r.Duration))
+	defer stop()
+	in := &injector{rec: r.rec, arena: r.arena, seed: r.Seed, note: r.opts.Progress}
+	injected := make(chan struct{})
+	go func() {
+		defer close(injected)
+		in.run(playing, r.Schedule())
+	}()
+	trafficErr := t.run(playing)
+	about.TrafficNS = r.rec.now()
+	<-injected
+	if ctx.Err() != nil {
+		about.HealDetail = "the run was interrupted"
+	} else {
+		r.heal(ctx, &about, t)
+	}
+	return errors.Join(trafficErr, r.save(about))
+}
+
+// heal mends the cluster and waits until it agrees. That it does not is the
+// judge's to weigh, so no error ends the run here.
+func (r *run) heal(ctx context.Context, about *judge.About, t *traffic) {
+	r.opts.Progress("traffic ended; waiting until the nodes agree")
+	at := r.rec.event(judge.Event{What: "heal"})
+	err := r.mend(ctx)
+	if err == nil {
+		about.HealDetail, err = r.agree(ctx)
+	}
+	r.rec.change(at, func(e *judge.Event) { e.EndNS, e.Error = r.rec.now(), text(err) })
+	if err != nil {
+		about.HealDetail = err.Error()
+		return
+	}
+	about.Healed = true
+	if err := r.sweep(ctx, t); err != nil {
+		about.Healed, about.HealDetail = false, "the last sweep: "+err.Error()
+	}
+}
+
+func (r *run) about(agents []agent, policy judge.PolicyRead) judge.About {
+	a := judge.About{Scenario: r.Name, Description: r.Description, Seed: r.Seed, StartedMs: time.Now().UnixMilli(),
+		Nodes: r.field.nodes, Policy: &policy, Expect: r.Traffic.Weights.expect(),
+		Environment: map[string]string{
+			"go": runtime.Version(), "os": runtime.GOOS + "/" + runtime.GOARCH, "cpus": fmt.Sprint(runtime.NumCPU()),
+			"version": cmp.Or(r.opts.Version, "unknown"), "network": r.stage.networkName(), "nodes": fmt.Sprint(r.Nodes),
+			"clients": fmt.Sprint(r.Traffic.Clients), "duration": time.Duration(r.Duration).String(),
+		}}
+	for _, ag := range agents {
+		a.Agents = append(a.Agents, ag.id)
+	}
+	return a
+}
+
+// expect lists the kinds of which a run must have seen a success.
+func (w Weights) expect() []judge.Kind {
+	var kinds []judge.Kind
+	for _, k := range []struct {
+		kind   judge.Kind
+		weight int
+	}{
+		{judge.KindClaim, w.Claim}, {judge.KindBan, w.Ban}, {judge.KindBanRead, w.BanRead},
+		{judge.KindBansRead, w.ChainRead}, {judge.KindPolicyRead, w.PolicyRead},
+	} {
+		if k.weight > 0 {
+			kinds = append(kinds, k.kind)
+		}
+	}
+	return kinds
+}
+
+// save collects the last words and writes the run.
+func (r *run) save(about judge.About) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	finals := r.finals(ctx)
+	ops, timeline, err := r.rec.close()
+	saved := judge.Run{About: about, Ops: ops, Timeline: timeline, Finals: finals}
+	return errors.Join(err, saved.Save(r.opts.Dir))
+}
+
+// conclude judges and reports.
+func (r *run) conclude() (Result, error) {
+	res, err := Report(r.opts.Dir)
+	r.opts.Keep = r.opts.Keep || res.Verdict.Result != judge.Pass
+	return res, err
+}
+
+// Report judges a saved run, again if need be, and writes its report.
+func Report(dir string) (Result, error) {
+	verdict, err := judge.Judge(dir)
+	if err != nil {
+		return Result{}, err
+	}
+	report, err := WriteReport(dir)
+	if err != nil {
+		return Result{}, err
+	}
+	summary, err := os.ReadFile(filepath.Join(dir, SummaryFile))
+	return Result{Dir: dir, Verdict: verdict, Report: report, Summary: string(summary)}, err
+}
+
+// teardown stops the servers and strikes the stage; after a pass the servers'
+// data goes too.
+func (r *run) teardown() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if r.field != nil {
+		for _, n := range r.field.nodes {
+			_ = r.mendOne(n)
+		}
+		if err := r.field.cluster.Down(ctx); err != nil {
+			r.opts.Progress("stop the cluster: %v", err)
+		}
+	}
+	if r.stage != nil {
+		r.stage.strike(r.opts.Keep || !r.judged)
+	}
+}
+
+// Passed tells whether every promise was kept.
+func (r Result) Passed() bool { return r.Verdict.Result == judge.Pass }
+
+// Failed tells whether a promise was broken.
+func (r Result) Failed() bool { return r.Verdict.Result == judge.Fail }

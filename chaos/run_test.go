@@ -1,0 +1,34 @@
+package chaos
+
+import (
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestRunKillLeader is the whole harness on three real processes: whoever leads
+// is killed under traffic, and no promise may break.
+func TestRunKillLeader(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts three real servers")
+	}
+	binary := filepath.Join(t.TempDir(), "edgecoder")
+	if out, err := exec.Command("go", "build", "-o", binary, "../cmd/edgecoder").CombinedOutput(); err != nil {
+		t.Fatalf("build the server: %v\n%s", err, out)
+	}
+	s := scenario("test", "one leader kill under traffic", 16*seconds, step(5*seconds, 4*seconds, "kill", map[string]any{"target": "leader"}))
+	res, err := Run(t.Context(), s, Options{Dir: t.TempDir(), Binary: binary, Progress: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !res.Passed() {
+		t.Errorf("judged %s:\n%s", res.Verdict.Result, res.Summary)
+	}
+	if n := len(res.Verdict.Gaps.PerFault); n != 1 {
+		t.Errorf("%d gaps were measured, want that of the one kill", n)
+	}
+	if longest := res.Verdict.Gaps.Longest.Length(); longest > 12*time.Second {
+		t.Errorf("nothing succeeded for %s", longest)
+	}
+}

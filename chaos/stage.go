@@ -1,0 +1,231 @@
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/edgecoder/edgecoder/cluster"
+)
+
+// stage is what a run prepares around the cluster before it starts: namespaces,
+// file systems, and the files that hold clock offsets. Servers are started
+// through a small shell script of its own, so that package cluster need not
+// know any of it.
+type stage struct {
+	dir        string
+	clusterDir string
+	binary     string // what the cluster starts
+	missing    map[Need]string
+	nodes      []string
+	net        *netns
+	disk       *loopDisks
+	clock      *clockFiles
+}
+
+func newStage(s Scenario, o Options) (st *stage, err error) {
+	st = &stage{dir: o.Dir, clusterDir: filepath.Join(o.Dir, "cluster"), binary: o.Binary, missing: map[Need]string{}}
+	for i := range s.Nodes {
+		st.nodes = append(st.nodes, fmt.Sprintf("node%d", i+1)) // the names that package cluster gives
+	}
+	defer func() {
+		if err != nil {
+			st.strike(false)
+		}
+	}()
+	if err := os.MkdirAll(st.clusterDir, 0o700); err != nil {
+		return st, err
+	}
+	for _, n := range s.Needs {
+		if st.missing[n] = st.lacks(n, o); st.missing[n] != "" {
+			o.Progress("without %s: %s", n, st.missing[n])
+			continue
+		}
+		if err := st.prepare(n); err != nil {
+			return st, fmt.Errorf("prepare the %s: %w", n, err)
+		}
+	}
+	return st, st.writeScript(o.Binary)
+}
+
+// lacks says why the machine cannot give a facility, or "".
+func (st *stage) lacks(n Need, o Options) string {
+	switch n {
+	case NeedNetwork, NeedDisk:
+		if !o.Netns {
+			return "not asked for: run as root with --netns"
+		}
+		if os.Geteuid() != 0 {
+			return "needs root"
+		}
+		tools := map[Need][]string{NeedNetwork: {"ip"}, NeedDisk: {"losetup", "mkfs.ext4", "mount", "umount", "fsfreeze"}}
+		for _, tool := range tools[n] {
+			if _, err := exec.LookPath(tool); err != nil {
+				return "needs the program " + tool
+			}
+		}
+		if _, err := os.Stat("/dev/net/tun"); n == NeedNetwork && err != nil {
+			return "needs /dev/net/tun"
+		}
+		return ""
+	case NeedClock:
+		return lacksClock(o.Binary)
+	}
+	return "nobody knows how to prepare it"
+}
+
+func (st *stage) prepare(n Need) (err error) {
+	switch n {
+	case NeedNetwork:
+		st.net, err = newNetns(st.nodes)
+	case NeedDisk:
+		st.disk, err = newLoopDisks(st.dir, st.clusterDir, st.nodes)
+	case NeedClock:
+		st.clock, err = newClockFiles(st.dir, st.nodes)
+	}
+	return err
+}
+
+// writeScript writes what the cluster starts instead of the binary, when
+// anything has to be different from a plain start.
+func (st *stage) writeScript(binary string) error {
+	if st.net == nil && st.clock == nil {
+		return nil
+	}
+	var b strings.Builder
+	b.WriteString("#!/bin/sh\n# Starts a server of this chaos run: made and removed by the run.\n")
+	b.WriteString("for a in \"$@\"; do case $a in --name=*) name=${a#--name=};; esac; done\n")
+	if st.clock != nil {
+		fmt.Fprintf(&b, "set -- \"$@\" --clock-offset-file=%s/\"$name\"\n", st.clock.dir)
+	}
+	prefix := ""
+	if st.net != nil {
+		b.WriteString(st.net.rewrite())
+		prefix = "ip netns exec " + st.net.prefix + "\"$name\" "
+	}
+	fmt.Fprintf(&b, "exec %s%s \"$@\"\n", prefix, binary)
+	st.binary = filepath.Join(st.dir, "server.sh")
+	return os.WriteFile(st.binary, []byte(b.String()), 0o700)
+}
+
+// up brings the cluster up on the stage.
+func (st *stage) up(ctx context.Context, note func(string, ...any)) (*cluster.Cluster, error) {
+	o := cluster.Options{Dir: st.clusterDir, Nodes: len(st.nodes), Binary: st.binary, Progress: note}
+	if st.net != nil {
+		o.BasePort = st.net.base
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		go st.net.openDoors(ctx, st.clusterDir)
+	}
+	return cluster.Up(ctx, o)
+}
+
+// dialer returns how clients connect to a node; nil: as usual.
+func (st *stage) dialer(node string) dialer {
+	if st.net == nil {
+		return nil
+	}
+	return st.net.dialerFor(node)
+}
+
+func (st *stage) network() Network {
+	if st.net == nil {
+		return nil
+	}
+	return st.net
+}
+
+func (st *stage) networkName() string {
+	if st.net == nil {
+		return "loopback"
+	}
+	return "a namespace for each node"
+}
+
+func (st *stage) diskOrNil() Disk {
+	if st.disk == nil {
+		return nil
+	}
+	return st.disk
+}
+
+func (st *stage) clockOrNil() Clock {
+	if st.clock == nil {
+		return nil
+	}
+	return st.clock
+}
+
+// strike takes down what was set up. The servers' logs always stay.
+func (st *stage) strike(keepData bool) {
+	if st.net != nil {
+		st.net.close()
+	}
+	if st.disk != nil {
+		st.disk.close(keepData)
+	}
+	if keepData {
+		return
+	}
+	for _, n := range st.nodes {
+		_ = os.RemoveAll(filepath.Join(st.clusterDir, n)) // a leftover costs only space
+	}
+}
+
+// mendOne lets a stopped process go on and a frozen disk thaw, so that the
+// servers can be taken down.
+func (r *run) mendOne(node string) error {
+	var err error
+	if r.arena.Disk != nil {
+		err = r.arena.Disk.Thaw(node)
+	}
+	return errors.Join(err, r.field.Signal(node, syscall.SIGCONT))
+}
+
+// clockFiles hold each server's clock offset in milliseconds.
+type clockFiles struct{ dir string }
+
+// lacksClock asks the binary whether it knows the hidden flag.
+func lacksClock(binary string) string {
+	out, _ := exec.Command(binary, "server", "--clock-offset-file=/dev/null", "--check-config").CombinedOutput() // it always fails: settings are missing
+	if strings.Contains(string(out), "clock-offset-file") {
+		return "the server does not know --clock-offset-file"
+	}
+	return ""
+}
+
+func newClockFiles(dir string, nodes []string) (*clockFiles, error) {
+	c := &clockFiles{dir: filepath.Join(dir, "clocks")}
+	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+		return nil, err
+	}
+	return c, each(nodes, func(n string) error { return c.SetOffset(n, 0) })
+}
+
+// SetOffset implements Clock. The file is replaced in one step, since the
+// server may be reading it.
+func (c *clockFiles) SetOffset(node string, offset time.Duration) error {
+	path := filepath.Join(c.dir, node)
+	if err := os.WriteFile(path+".new", []byte(strconv.FormatInt(offset.Milliseconds(), 10)+"\n"), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// sh runs a program and puts what it says into the error.
+func sh(name string, args ...string) error {
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", strings.Join(slices.Insert(args, 0, name), " "), err, cmp.Or(strings.TrimSpace(string(out)), "no output"))
+	}
+	return nil
+}
