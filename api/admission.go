@@ -24,6 +24,17 @@ var verdictCodes = map[fsm.Code]string{
 	fsm.CodeRateLimited:      client.VerdictRateLimited,
 }
 
+// denials says what is behind a verdict and what to do, for those that have no
+// numbers to tell.
+var denials = map[fsm.Code]string{
+	fsm.CodeUnknownAgent:     "no agent of this id is enrolled in this cluster: enrol it, or look at x-agent-id",
+	fsm.CodeAgentNotActive:   "the agent is enrolled but not active: it is pending, suspended or revoked; an operator approves it",
+	fsm.CodeInvalidSignature: "the signature does not verify with any enrolled key of this agent: another key, or other bytes than were signed (timestamp, nonce, method, path, body hash)",
+	fsm.CodeKeyExpired:       "the key that signed is outside its time: sign with the agent's current key",
+	fsm.CodeBlacklisted:      "a ban is in force on this agent: GET /v1/blacklist/agents/{agent_id} tells why",
+	fsm.CodeReplay:           "the nonce was used by an earlier request of this key: sign again with a fresh one",
+}
+
 // claimErrors maps codes of claims that are no verdict on the agent's request.
 var claimErrors = map[fsm.Code]client.Error{
 	fsm.CodeConflict:     {Code: client.CodeConflict, Field: "claim_id", Detail: "this claim id was used for another request: choose a random one for each"},
@@ -112,9 +123,12 @@ func admission(req *AdmitRequest, o *AdmitOutcome) (client.Admission, *client.Er
 		out.Verdict = client.VerdictAdmitted
 	case fsm.CodeRateLimited:
 		out.RetryAfterMs = res.RetryAfterMs
+		out.Detail = fmt.Sprintf("the agent has used up its rate limit; the next request fits in %d ms, and this one may be sent again then", res.RetryAfterMs)
 	case fsm.CodeTimestampSkew:
 		out.MaxSkewMs = o.MaxSkewMs
 		out.Detail = skewDetail(req.Signed.TimestampMs, res.ClockMs, o.MaxSkewMs)
+	default:
+		out.Detail = denials[res.Code]
 	}
 	return out, nil
 }

@@ -42,7 +42,7 @@ func TestAdmitOnceThenRepeatThenReplay(t *testing.T) {
 		t.Errorf("same claim: %+v", again)
 	}
 	req.ClaimID = "claim-2"
-	if replay := f.admit(req); replay.Verdict != client.VerdictDenied || replay.Code != client.VerdictReplay {
+	if replay := f.admit(req); replay.Verdict != client.VerdictDenied || replay.Code != client.VerdictReplay || !strings.Contains(replay.Detail, "nonce") {
 		t.Errorf("other claim: %+v", replay)
 	}
 	req.ClaimID = ""
@@ -101,12 +101,31 @@ func TestAdmissionVerdicts(t *testing.T) {
 		if got.Verdict != client.VerdictDenied || got.Code != c.code {
 			t.Errorf("%s: %+v, want %s", name, got, c.code)
 		}
+		if len(got.Detail) < 20 || strings.Contains(got.Detail, "crypto") || strings.Contains(got.Detail, "fsm") {
+			t.Errorf("%s: the detail %q helps nobody", name, got.Detail)
+		}
 		if got.ClaimID == "" || got.Index == 0 || got.ClockMs == 0 {
 			t.Errorf("%s: answer lacks claim id, index or clock: %+v", name, got)
 		}
 	}
 	if got := f.admit(with(good, "authorization", "ignored\x01")); got.Code != "ok" {
 		t.Errorf("other headers are ignored: %+v", got)
+	}
+}
+
+// TestEveryDenialHasADetail: a verdict that is a bare code leaves its reader alone.
+func TestEveryDenialHasADetail(t *testing.T) {
+	for code := range verdictCodes {
+		out, failure := admission(&AdmitRequest{}, &AdmitOutcome{Result: fsm.ClaimResult{Code: code, RetryAfterMs: 5}})
+		if failure != nil || (out.Detail == "") != (code == fsm.CodeOK) {
+			t.Errorf("%s: %+v, %v", code, out, failure)
+		}
+	}
+	f := newFixture(t)
+	forger := &agent{id: "agent-1", key: f.node.key}
+	f.agent("agent-1", fsm.AgentActive)
+	if got := f.admit(forger.request(testClock, "")); !strings.HasPrefix(got.Detail, "the signature does not verify with any enrolled key of this agent") {
+		t.Errorf("%+v", got)
 	}
 }
 
@@ -135,7 +154,7 @@ func TestRateLimitedCarriesRetryAfter(t *testing.T) {
 			t.Fatalf("%+v", got)
 		}
 	}
-	if got := f.admit(a.request(testClock, "")); got.Code != client.VerdictRateLimited || got.RetryAfterMs <= 0 {
+	if got := f.admit(a.request(testClock, "")); got.Code != client.VerdictRateLimited || got.RetryAfterMs <= 0 || !strings.Contains(got.Detail, "rate limit") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -23,7 +23,9 @@ func (s *Server) authenticate(c *call) error {
 		}
 		return s.guard.charge(c.address())
 	case byBody:
-		return nil // the handler does, after it has read the body
+		// The handler does, after it has read the body; until then this is a
+		// stranger, who pays before it holds anything.
+		return s.guard.charge(c.address())
 	}
 	text, err := c.credential()
 	if err != nil {
@@ -40,6 +42,7 @@ func (s *Server) authenticate(c *call) error {
 	if found != tokenInForce {
 		return unauthorized("the token is unknown, expired, used up or revoked")
 	}
+	c.vouch()
 	if !tok.Role.Can(c.route.need) {
 		return forbidden(tok.Role)
 	}

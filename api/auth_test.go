@@ -166,31 +166,6 @@ func TestGuardRemembersAcrossGenerations(t *testing.T) {
 	}
 }
 
-func TestOverloadIsRefusedEarlyAndHealthStays(t *testing.T) {
-	f := newFixture(t)
-	for i := range f.server.slots {
-		if f.server.slots[i] != nil {
-			f.server.slots[i] = newSlots(1)
-			if _, err := f.server.slots[i].take(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	wantProblem(t, f.admin("GET", "/v1/status", nil), client.CodeOverloaded, "")
-	wantProblem(t, f.admin("POST", "/v1/admissions/batch", "{}"), client.CodeOverloaded, "")
-	for _, path := range []string{"/healthz", "/readyz"} {
-		if rec := f.do(ask{method: "GET", path: path}); rec.Code != 200 {
-			t.Errorf("%s: %d", path, rec.Code)
-		}
-	}
-	f.server.slots[classPlain].free()
-	for range 3 { // a slot comes back after each request
-		if rec := f.admin("GET", "/v1/status", nil); rec.Code != 200 {
-			t.Fatal(rec.Code)
-		}
-	}
-}
-
 func TestReadyTellsWhy(t *testing.T) {
 	f := newFixture(t)
 	f.node.readyErr = fmt.Errorf("no leader is known")

@@ -25,7 +25,7 @@ func (s *Server) ban(c *call) error {
 	event := crypto.BlacklistEvent{
 		AgentID: req.AgentID, ReasonCode: req.ReasonCode, Reason: req.Reason, EvidenceHashSHA256: req.EvidenceSHA256,
 		ReporterID: req.ReporterID, ReporterPublicKeyPEM: req.ReporterPublicKey, ReporterSignature: req.ReporterSignature,
-		ReportedBy: "token:" + c.token.ID, TimestampMs: req.TimestampMs,
+		ReportedBy: actorName(c.token), TimestampMs: req.TimestampMs,
 	}
 	if req.ExpiresAtMs != 0 {
 		event.ExpiresAtMs = &req.ExpiresAtMs
@@ -55,6 +55,9 @@ func (c *call) appendBan(event crypto.BlacklistEvent) (fsm.Result, error) {
 	if err := checkEvent(event); err != nil {
 		return fsm.Result{}, err
 	}
+	if err := c.checkAttribution(&event); err != nil {
+		return fsm.Result{}, err
+	}
 	key, err := c.reporterKey(&event)
 	if err != nil {
 		return fsm.Result{}, err
@@ -79,6 +82,27 @@ func checkEvent(event crypto.BlacklistEvent) error {
 		return invalid("expires_at_ms", "want positive Unix milliseconds, or leave it out for a permanent ban")
 	}
 	return nil
+}
+
+// checkAttribution keeps callers from writing into the chain, for ever, that
+// somebody else's token reported: names that begin like a token's are the
+// server's to give.
+func (c *call) checkAttribution(event *crypto.BlacklistEvent) error {
+	for _, f := range []struct{ field, name string }{{"reporter_id", event.ReporterID}, {"reported_by", event.ReportedBy}} {
+		if f.name != actorName(c.token) && claimsToken(f.name) {
+			return invalid(f.field, fmt.Sprintf("%s names a token that is not yours: leave the prefix out, or give %s", quote(f.name), actorName(c.token)))
+		}
+	}
+	return nil
+}
+
+const tokenActor = "token:"
+
+// actorName is how the chain names the holder of a token.
+func actorName(t fsm.Token) string { return tokenActor + t.ID }
+
+func claimsToken(name string) bool {
+	return len(name) >= len(tokenActor) && strings.EqualFold(name[:len(tokenActor)], tokenActor)
 }
 
 // withReason gives a refused reporter the code that WIRE.md has for it.

@@ -27,7 +27,8 @@ type call struct {
 	args  []string // of the pattern, in order
 
 	requestID string
-	token     fsm.Token // who asks, after authentication
+	token     fsm.Token   // who asks, after authentication
+	fresh     ReadOptions // what a read asks for in its query
 	body      string
 	key       string // idempotency key of a mutation, the caller's or ours
 	index     uint64 // log index that the answer reflects; 0: not known yet
@@ -45,34 +46,43 @@ func (c *call) readBody() error {
 	if length > limit {
 		return bodyTooLarge(limit)
 	}
+	calm := func() {}
 	if c.route.access == byBody {
-		defer c.hurry()()
+		calm = c.hurry()
 	}
-	var text []byte
-	var err error
-	if length >= 0 {
-		text = make([]byte, length)
-		_, err = io.ReadFull(c.r.Body, text)
-	} else {
-		text, err = io.ReadAll(io.LimitReader(c.r.Body, limit+1))
-	}
+	text, err := readAtMost(c.r.Body, length, limit)
 	switch {
+	case err != nil:
+		// Whatever is still to come, nobody reads it: with the connection goes
+		// what the peer could hold by sending slowly.
+		c.w.Header()["Connection"] = closing
+		return invalid("body", "the body broke off, or did not arrive in time")
 	case int64(len(text)) > limit:
 		return bodyTooLarge(limit)
-	case err != nil:
-		return invalid("body", "the body broke off: "+err.Error())
 	}
+	calm()
 	c.body = string(text)
 	return nil
+}
+
+// readAtMost reads a body of the announced length, or when that is -1 up to
+// one byte more than the limit.
+func readAtMost(body io.Reader, length, limit int64) ([]byte, error) {
+	if length < 0 {
+		return io.ReadAll(io.LimitReader(body, limit+1))
+	}
+	text := make([]byte, length)
+	_, err := io.ReadFull(body, text)
+	return text, err
 }
 
 // openBodyTimeout bounds the body of somebody who has not shown a credential:
 // strangers must not hold slots by sending slowly.
 const openBodyTimeout = 3 * time.Second
 
-// hurry sets a short read deadline and returns what lifts it again: one that
-// passed later would cancel the request.
-func (c *call) hurry() (lift func()) {
+// hurry sets a short read deadline and returns what lifts it once the body is
+// there: one that passed later would cancel the request.
+func (c *call) hurry() (calm func()) {
 	control := http.NewResponseController(c.w)
 	if control.SetReadDeadline(time.Now().Add(openBodyTimeout)) != nil {
 		return func() {} // no connection below: a test
@@ -126,23 +136,6 @@ func (c *call) checkQuery() error {
 	return nil
 }
 
-func (c *call) readOptions() (ReadOptions, error) {
-	var o ReadOptions
-	if c.r.URL.RawQuery == "" {
-		return o, nil
-	}
-	q := c.r.URL.Query()
-	switch level := q.Get("level"); {
-	case level == client.LevelStrong:
-		o.Strong = true
-	case q.Has("level") && level != client.LevelLocal:
-		return o, invalid("level", fmt.Sprintf("%s is neither %s nor %s", quote(level), client.LevelLocal, client.LevelStrong))
-	}
-	var err error
-	o.MinIndex, err = c.queryNumber("min_index", 0, 1<<63)
-	return o, err
-}
-
 func (c *call) queryNumber(name string, absent, most uint64) (uint64, error) {
 	q := c.r.URL.Query()
 	if !q.Has(name) {
@@ -167,24 +160,6 @@ func (c *call) pageLimit() (int, error) {
 		err = invalid("limit", fmt.Sprintf("a page has 1 to %d rows", maxPage))
 	}
 	return int(n), err
-}
-
-// read asks this replica, as fresh as the query wants it.
-func (c *call) read(f func(*fsm.State)) error {
-	opts, err := c.readOptions()
-	if err != nil {
-		return err
-	}
-	return c.readAt(opts, f)
-}
-
-func (c *call) readAt(opts ReadOptions, f func(*fsm.State)) error {
-	index, err := c.s.node.Read(c.ctx, opts, f)
-	if err != nil {
-		return err
-	}
-	c.index = max(c.index, index)
-	return nil
 }
 
 func (c *call) reply(status int, v any) error {

@@ -61,6 +61,9 @@ func (s *Server) enrolmentToken(c *call, text string) (fsm.Token, standing, erro
 	case !tok.Role.Can(fsm.CapEnroll):
 		return tok, found, forbidden(tok.Role)
 	}
+	if found == tokenInForce {
+		c.vouch()
+	}
 	return tok, found, nil
 }
 

@@ -13,11 +13,14 @@ const (
 	readTimeout       = 15 * time.Second
 	writeTimeout      = 30 * time.Second
 	idleTimeout       = 2 * time.Minute
+	strangerIdle      = 10 * time.Second // of a connection that never showed a valid credential
 	maxHeaderBytes    = 16 << 10
 )
 
-// HTTPServer returns a server for h with every timeout and bound set.
+// HTTPServer returns a server for h with every timeout and bound set. Its
+// hooks ConnContext and ConnState are taken: they bound the connections.
 func HTTPServer(h http.Handler, log *slog.Logger) *http.Server {
+	all := newConnections(maxConnections, connectionShare)
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderTimeout,
@@ -25,6 +28,8 @@ func HTTPServer(h http.Handler, log *slog.Logger) *http.Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		ConnContext:       all.open,
+		ConnState:         all.moved,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // handshakes of strangers: not worth more
 	}
 }

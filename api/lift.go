@@ -19,7 +19,7 @@ func (s *Server) lift(c *call) error {
 	if err := c.decode(&req); err != nil {
 		return err
 	}
-	who := "token:" + c.token.ID
+	who := actorName(c.token)
 	event := crypto.BlacklistEvent{AgentID: c.args[0], ReasonCode: crypto.ReasonManualReview, Reason: req.Reason,
 		ReporterID: who, ReportedBy: who}
 	var err error

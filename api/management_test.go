@@ -201,6 +201,9 @@ func TestTokenTerms(t *testing.T) {
 	} {
 		t.Run(body, func(t *testing.T) { wantProblem(t, f.admin("POST", "/v1/tokens", body), client.CodeInvalid, field) })
 	}
+	if p := wantProblem(t, f.admin("POST", "/v1/tokens", `{"role":"viewer","uses":3}`), client.CodeInvalid, "uses"); !strings.Contains(p.Detail, "nobody counts its uses") {
+		t.Errorf("%q does not say why", p.Detail)
+	}
 	tok := decodeReply[client.Token](t, f.admin("POST", "/v1/tokens", `{"role":"agent","uses":-1,"ttl":"90m"}`), 201)
 	if tok.UsesLeft != -1 || tok.ExpiresMs != testClock+90*60_000 {
 		t.Errorf("%+v", tok)
@@ -273,6 +276,9 @@ func TestPeers(t *testing.T) {
 	}
 	join("node-2", "n2")
 	out := decodeReply[client.Peers](t, f.admin("GET", "/v1/peers", nil), 200)
+	if out.Peers[0].API != "https://127.0.0.1:4301" { // a URL, as in status and members
+		t.Errorf("API %q", out.Peers[0].API)
+	}
 	if len(out.Peers) != 2 || out.Peers[0].Suffrage != "voter" || out.Peers[1].Suffrage != "none" || out.Peers[1].PeerID == "" {
 		t.Fatalf("%+v", out)
 	}
@@ -298,10 +304,10 @@ func TestPeers(t *testing.T) {
 
 func TestTransferLeader(t *testing.T) {
 	f := newFixture(t)
-	for _, c := range []struct{ body, id string }{{"", ""}, {"{}", ""}, {`{"node":"n1"}`, "node-1"}, {`{"node":"node-1"}`, "node-1"}} {
-		out := decodeReply[client.LeaderTransfer](t, f.admin("POST", "/v1/leader/transfer", c.body), 200)
-		if got := f.node.transfers[len(f.node.transfers)-1]; out.Node != c.id || got != c.id {
-			t.Errorf("%s: %q, node was told %q", c.body, out.Node, got)
+	for _, c := range []struct{ body, id string }{{"", "node-2"}, {"{}", "node-3"}, {`{"node":"n1"}`, "node-1"}, {`{"node":"node-1"}`, "node-1"}} {
+		out := decodeReply[client.LeaderTransferred](t, f.admin("POST", "/v1/leader/transfer", c.body), 200)
+		if got := f.node.transfers[len(f.node.transfers)-1]; out.Node != c.id || out.Name != "n-"+c.id || (got != "" && got != c.id) {
+			t.Errorf("%s: %+v, node was told %q", c.body, out, got)
 		}
 	}
 	wantProblem(t, f.admin("POST", "/v1/leader/transfer", `{"node":"n9"}`), client.CodeNotFound, "")

@@ -36,8 +36,9 @@ func (s *Server) meshPeers(c *call) error {
 	return c.reply(http.StatusOK, out)
 }
 
+// coordinatorURL is the URL of a recorded API address, "" if there is none.
 func coordinatorURL(api string) string {
-	if strings.Contains(api, "://") {
+	if api == "" || strings.Contains(api, "://") {
 		return api
 	}
 	return "https://" + api

@@ -142,6 +142,39 @@ func TestWireErrors(t *testing.T) {
 	}
 }
 
+// TestNobodyReportsUnderAnotherToken: who reported is in the chain for ever.
+func TestNobodyReportsUnderAnotherToken(t *testing.T) {
+	f := newFixture(t)
+	operator := f.tokens[fsm.RoleOperator]
+	own := "token:" + must(crypto.ParseTokenText(operator)).ID
+	other := "token:" + must(crypto.ParseTokenText(f.tokens[fsm.RoleAdmin])).ID
+	mesh := func(member, name string) *httptest.ResponseRecorder {
+		return f.do(ask{method: "POST", path: "/security/blacklist", token: operator,
+			body: fmt.Sprintf(`{"agentId":"bad","reasonCode":"manual_review","reason":"why not","evidenceHashSha256":%q,%q:%q}`, someEvidence, member, name)})
+	}
+	plain := func(reporter string) *httptest.ResponseRecorder {
+		ban := manualBan("bad")
+		ban.ReporterID = reporter
+		return f.do(ask{method: "POST", path: "/v1/blacklist", token: operator, body: ban})
+	}
+	for _, name := range []string{other, "token:", "Token:x", "TOKEN:" + own[6:]} {
+		wantProblem(t, plain(name), client.CodeInvalid, "reporter_id")
+		for _, member := range []string{"reportedBy", "reporterId"} {
+			if rec := mesh(member, name); rec.Code != 400 || !strings.Contains(rec.Body.String(), "not yours") {
+				t.Errorf("%s %s: %d %s", member, name, rec.Code, rec.Body)
+			}
+		}
+	}
+	if _, size := f.node.leader.Chain(); size != 0 {
+		t.Fatalf("%d events", size)
+	}
+	for _, rec := range []*httptest.ResponseRecorder{plain(own), plain("tokenizer"), mesh("reportedBy", own), mesh("reporterId", own)} {
+		if rec.Code/100 != 2 {
+			t.Errorf("%d %s", rec.Code, rec.Body)
+		}
+	}
+}
+
 // TestAuditStreamsTheWholeChain goes over several pages and through the Go
 // client and the independent verifier.
 func TestAuditStreamsTheWholeChain(t *testing.T) {

@@ -1,8 +1,10 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -38,6 +40,7 @@ type fakeNode struct {
 	strong     int // strong reads so far
 	proposals  []fsm.Command
 	transfers  []string
+	leads      *client.Leader // as Status tells it; a transfer changes it
 }
 
 type logged struct {
@@ -199,7 +202,10 @@ func tagOf(parts ...string) fsm.ClaimTag {
 }
 
 func (n *fakeNode) Status() client.Status {
-	return client.Status{Node: client.NodeRef{ID: "node-1", Name: "n1"}, State: "leader", AppliedIndex: n.index}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return client.Status{Node: client.NodeRef{ID: "node-1", Name: "n1"}, State: "leader",
+		AppliedIndex: n.index, CommitIndex: n.index, Leader: n.leads}
 }
 func (n *fakeNode) Members() []client.Member { return nil }
 func (n *fakeNode) Identity() client.Identity {
@@ -208,7 +214,11 @@ func (n *fakeNode) Identity() client.Identity {
 }
 func (n *fakeNode) Suffrages() map[string]string { return map[string]string{"node-1": "voter"} }
 func (n *fakeNode) TransferLeadership(_ context.Context, id string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	n.transfers = append(n.transfers, id)
+	id = cmp.Or(id, fmt.Sprintf("node-%d", len(n.transfers)+1))
+	n.leads = &client.Leader{ID: id, Name: "n-" + id}
 	return nil
 }
 func (n *fakeNode) Ready() error { return n.readyErr }

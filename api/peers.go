@@ -2,8 +2,10 @@ package api
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -17,7 +19,7 @@ func (s *Server) peers(c *call) error {
 		for _, n := range state.Coordinators() {
 			out.Peers = append(out.Peers, client.Peer{
 				ID: n.ID, Name: n.Name, Role: string(n.Role), PeerID: n.SigningKey.CoordinatorID(),
-				API: n.API, Raft: n.Raft, Gossip: n.Gossip,
+				API: coordinatorURL(n.API), Raft: n.Raft, Gossip: n.Gossip,
 				Suffrage: cmp.Or(suffrages[n.ID], "none"), State: "active", JoinedMs: n.JoinedMs,
 			})
 		}
@@ -103,8 +105,42 @@ func (s *Server) transferLeader(c *call) error {
 		}
 		body.Node = id
 	}
+	before := s.leaderID()
 	if err := s.node.TransferLeadership(c.ctx, body.Node); err != nil {
 		return err
 	}
-	return c.reply(http.StatusOK, body)
+	return c.reply(http.StatusOK, s.newLeader(c.ctx, before, body.Node))
+}
+
+// After a transfer it takes this node a moment to hear from the new leader.
+const (
+	newLeaderWait  = time.Second
+	newLeaderEvery = 20 * time.Millisecond
+)
+
+// newLeader tells who leads after a transfer: the one that was asked for, or
+// whoever this node hears of in time. Not knowing is no failure: leadership
+// was handed over.
+func (s *Server) newLeader(ctx context.Context, before, wanted string) client.LeaderTransferred {
+	ctx, cancel := context.WithTimeout(ctx, newLeaderWait)
+	defer cancel()
+	tick := time.NewTicker(newLeaderEvery)
+	defer tick.Stop()
+	for {
+		if l := s.node.Status().Leader; l != nil && (l.ID == wanted || (wanted == "" && l.ID != before)) {
+			return client.LeaderTransferred{Node: l.ID, Name: l.Name}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return client.LeaderTransferred{Node: wanted}
+		}
+	}
+}
+
+func (s *Server) leaderID() string {
+	if l := s.node.Status().Leader; l != nil {
+		return l.ID
+	}
+	return ""
 }

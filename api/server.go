@@ -43,6 +43,9 @@ type Server struct {
 	slots  [numClasses]slots
 	strong slots // strong reads for credentials that this replica does not know
 
+	waiters   *shares[string]     // of classWait, by token id
+	strangers *shares[netip.Addr] // of classOpen, by guardKey
+
 	requestPrefix string // with a counter: unique names, cheaper than a random one each
 	requests      atomic.Uint64
 }
@@ -58,7 +61,8 @@ func New(n Node, cfg Config) *Server {
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Reader
 	}
-	s := &Server{node: n, cfg: cfg, guard: newGuard(cfg.Now), strong: newSlots(maxStrongLookups)}
+	s := &Server{node: n, cfg: cfg, guard: newGuard(cfg.Now), strong: newSlots(maxStrongLookups),
+		waiters: newShares[string](), strangers: newShares[netip.Addr]()}
 	for class, size := range classSizes {
 		s.slots[class] = newSlots(size)
 	}
@@ -95,7 +99,7 @@ func (s *Server) serve(c *call) error {
 	}
 	c.route, c.args = rt, args
 	if err := c.checkArgs(); err != nil {
-		return err
+		return s.refuse(c, err)
 	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), requestTimeout)
 	defer cancel()
@@ -103,15 +107,18 @@ func (s *Server) serve(c *call) error {
 	if err := s.authenticate(c); err != nil {
 		return err
 	}
-	free, err := s.slots[rt.class].take()
+	if err := c.checkQuery(); err != nil {
+		return err
+	}
+	free, err := s.takeSlot(c)
 	if err != nil {
 		return err
 	}
 	defer free()
-	if err := c.checkQuery(); err != nil {
-		return err
-	}
 	if err := c.readBody(); err != nil {
+		if rt.access == byBody {
+			return s.refuse(c, err) // what it held a slot for was nothing
+		}
 		return err
 	}
 	return rt.handle(c)
@@ -133,6 +140,7 @@ var (
 	noSniff   = []string{"nosniff"}
 	noContent = []string{"default-src 'none'; frame-ancestors 'none'"}
 	onlyTLS   = []string{"max-age=31536000"}
+	closing   = []string{"close"}
 	jsonType  = []string{"application/json"}
 )
 
@@ -160,8 +168,10 @@ func (c *call) recoverPanic() {
 
 // address is the peer of the socket. Forwarded headers are the caller's own
 // words and never count.
-func (c *call) address() netip.Addr {
-	ap, err := netip.ParseAddrPort(c.r.RemoteAddr)
+func (c *call) address() netip.Addr { return parseAddress(c.r.RemoteAddr) }
+
+func parseAddress(text string) netip.Addr {
+	ap, err := netip.ParseAddrPort(text)
 	if err != nil {
 		return netip.Addr{} // one bucket for whatever has no address
 	}

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/edgecoder/edgecoder/client"
@@ -12,6 +13,7 @@ type class uint8
 
 const (
 	classPlain  class = iota // authenticated, small
+	classWait                // reads that wait for the leader or for the log
 	classBatch               // bodies of megabytes
 	classOpen                // bodies of strangers: enrolment
 	classStream              // answers of any length
@@ -21,14 +23,23 @@ const (
 
 // classSizes bound what is in flight. 2048 waiting admissions are some 40 MiB
 // and what a stalled log piles up in well under a second; 32 batches of 4 MiB
-// are 128 MiB.
+// are 128 MiB. A read that waits is a goroutine for seconds: in a class of its
+// own it keeps nobody from admissions and bans.
 var classSizes = [numClasses]int{
 	classPlain:  2048,
+	classWait:   256,
 	classBatch:  32,
 	classOpen:   256,
 	classStream: 16,
 	classHealth: 0,
 }
+
+// Shares of one holder in the classes that are easy to fill: a token of the
+// waiting reads, an address of the requests of strangers.
+const (
+	waitShare = 64
+	openShare = 32
+)
 
 // maxStrongLookups bounds the strong reads that unknown credentials cause.
 const maxStrongLookups = 64
@@ -52,9 +63,55 @@ func (s slots) take() (free func(), err error) {
 	case s <- struct{}{}:
 		return s.free, nil
 	default:
-		return nil, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second,
-			Detail: "this node has too many requests in flight: try another node, or again later"}
+		return nil, overloaded("this node has too many requests in flight: try another node, or again later")
 	}
 }
 
 func (s slots) free() { <-s }
+
+func overloaded(detail string) error {
+	return &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second, Detail: detail}
+}
+
+// takeSlot finds the slot of a request, within the share of whoever sent it.
+func (s *Server) takeSlot(c *call) (free func(), err error) {
+	class := c.route.class
+	if class == classPlain {
+		waits, err := c.waits()
+		switch {
+		case err != nil:
+			return nil, err
+		case waits:
+			class = classWait
+		}
+	}
+	switch class {
+	case classWait:
+		return take(s.slots[class], s.waiters, c.token.ID, waitShare)
+	case classOpen:
+		return take(s.slots[class], s.strangers, guardKey(c.address()), openShareOf(c.address()))
+	}
+	return s.slots[class].take()
+}
+
+// take takes a slot within the share of its holder.
+func take[K comparable](of slots, in *shares[K], holder K, share int) (func(), error) {
+	leave, ok := in.enter(holder, share)
+	if !ok {
+		return nil, overloaded("this caller has too many such requests in flight here: wait for their answers, or try another node")
+	}
+	free, err := of.take()
+	if err != nil {
+		leave()
+		return nil, err
+	}
+	return func() { free(); leave() }, nil
+}
+
+// openShareOf lets this machine have the whole class: proxies and tools live there.
+func openShareOf(addr netip.Addr) int {
+	if addr.IsLoopback() {
+		return classSizes[classOpen]
+	}
+	return openShare
+}

@@ -136,7 +136,7 @@ func tokenUses(role fsm.Role, uses int64) (int64, error) {
 	case uses < -1 || uses > maxDoorUses:
 		return 0, invalid("uses", fmt.Sprintf("give 1 to %d, or -1 for unlimited", maxDoorUses))
 	case !role.SingleUse() && uses > 0:
-		return 0, invalid("uses", "only join and enrolment tokens are used up: leave it out and set a ttl")
+		return 0, invalid("uses", fmt.Sprintf("a token of role %s is an API token: it is shown with every request and nobody counts its uses, so a count would be an empty promise; leave uses out (or give -1) and bound it by ttl", role))
 	case !role.SingleUse():
 		return -1, nil
 	case uses == 0:

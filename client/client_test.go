@@ -1,13 +1,24 @@
 package client
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/pem"
+	"errors"
+	"io"
+	"log"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/edgecoder/edgecoder/crypto"
 )
@@ -61,6 +72,62 @@ func TestTLSTrustsTheClusterAlone(t *testing.T) {
 			t.Errorf("%s accepted", name)
 		}
 	}
+}
+
+// TestPinnedCertificateMustBeForTheHost: any node's certificate has the right
+// CA; only one is for the host that was dialled.
+func TestPinnedCertificateMustBeForTheHost(t *testing.T) {
+	ca, caKey := makeCert(t, &x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}, nil, nil)
+	for _, c := range []struct {
+		name, host string
+		leaf       x509.Certificate
+		good       bool
+	}{
+		{"its IP", "127.0.0.1", x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, true},
+		{"another IP", "127.0.0.1", x509.Certificate{IPAddresses: []net.IP{net.IPv4(10, 0, 0, 1)}}, false},
+		{"a name for an IP", "127.0.0.1", x509.Certificate{DNSNames: []string{"localhost"}}, false},
+		{"its name", "localhost", x509.Certificate{DNSNames: []string{"localhost"}}, true},
+		{"another name", "localhost", x509.Certificate{DNSNames: []string{"node2"}}, false},
+		{"an IP for a name", "localhost", x509.Certificate{IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}}, false},
+	} {
+		leaf, key := makeCert(t, &c.leaf, ca, caKey)
+		srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("{}")) }))
+		srv.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.Raw, ca.Raw}, PrivateKey: key}}}
+		srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+		srv.StartTLS()
+		api, err := New(Config{Addrs: []string{strings.Replace(srv.URL, "127.0.0.1", c.host, 1)}, CAPin: crypto.Sum(ca.Raw).String(), Attempts: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = api.Status(t.Context())
+		if e := (*Error)(nil); (err == nil) != c.good || (errors.As(err, &e) && !isCertificateError(e.cause)) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		api.Close()
+		srv.Close()
+	}
+}
+
+// makeCert signs a certificate, by itself if there is no parent.
+func makeCert(t *testing.T, template, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template.SerialNumber, template.NotBefore, template.NotAfter = big.NewInt(1), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	if parent == nil {
+		parent, parentKey = template, key
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, parentKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key
 }
 
 func TestCertificateErrorIsNotRetriedForLong(t *testing.T) {

@@ -78,7 +78,7 @@ func (c *Client) RemovePeer(ctx context.Context, nameOrID string, compromised bo
 }
 
 // TransferLeader hands leadership to the named node, or to any when empty.
-func (c *Client) TransferLeader(ctx context.Context, nameOrID string, opts ...Option) (out LeaderTransfer, err error) {
+func (c *Client) TransferLeader(ctx context.Context, nameOrID string, opts ...Option) (out LeaderTransferred, err error) {
 	err = c.change(ctx, http.MethodPost, "/v1/leader/transfer", LeaderTransfer{Node: nameOrID}, &out, opts)
 	return out, err
 }

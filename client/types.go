@@ -154,10 +154,17 @@ type PeerRemoved struct {
 	Repeated bool   `json:"repeated,omitempty"`
 }
 
-// LeaderTransfer is body and answer of POST /v1/leader/transfer: name or id of
-// the node to lead, in the answer its id; empty: the most caught-up voter.
+// LeaderTransfer is the body of POST /v1/leader/transfer: name or id of the
+// node to lead; empty: the most caught-up voter.
 type LeaderTransfer struct {
 	Node string `json:"node,omitempty"`
+}
+
+// LeaderTransferred is its answer: id and name of who leads now, as far as the
+// node that answers knows.
+type LeaderTransferred struct {
+	Node string `json:"node,omitempty"`
+	Name string `json:"name,omitempty"`
 }
 
 // RateLimit allows Requests in any sliding window of WindowMs.

@@ -64,7 +64,7 @@ func (p *program) agentEnroll(c *cli.Context) error {
 	}
 	agent, err := api.Enroll(c.Context, req)
 	if err != nil {
-		return err
+		return hintFor(err, "give an enrolment token that is neither used up nor expired with --enroll-token-file or EDGECODER_ENROLL_TOKEN; an admin makes one: `edgecoder token create --role agent`")
 	}
 	if err := p.emit(c, agent, func(t *table) { drawAgent(t, agent) }); err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 
 // auditClaim is what an audit file claims beside its events.
 type auditClaim struct {
-	version uint64
+	version *uint64 // nil: the file does not say
 	head    string
 	peers   []auditKey
 }

@@ -66,6 +66,7 @@ func TestVerifyNamesTheFirstBadEvent(t *testing.T) {
 		{"changed", auditText(changed, key), crypto.ChainHashMismatch, 2},
 		{"dropped", auditText(dropped, key), crypto.ChainBreak, 2},
 		{"cut off", strings.Replace(auditText(good[:2], key), `"chainHead":"`+good[1].EventHash, `"chainHead":"`+good[2].EventHash, 1), crypto.ChainHeadMismatch, 2},
+		{"cut off, the head too", strings.Replace(auditText(good[:2], key), `"version":2`, `"version":3`, 1), faultVersion, 2},
 		{"key of somebody else", auditText(good, stranger), crypto.ChainMissingKey, 1},
 		{"malformed", strings.Replace(auditText(good, key), `"reason":"because"`, `"reason":7`, 1), "malformed", 1},
 	} {
@@ -76,7 +77,8 @@ func TestVerifyNamesTheFirstBadEvent(t *testing.T) {
 				t.Fatalf("%v: %+v", err, r)
 			}
 			if tt.code == "" {
-				if r.status != exitDone || !view.Verified || view.Fault != nil || !strings.Contains(r.err, "the file itself") {
+				if r.status != exitDone || !view.Verified || view.Fault != nil || !strings.Contains(r.err, "the file itself") ||
+					!strings.Contains(view.Complete, "a truncated file looks the same") || !strings.Contains(r.err, view.Complete) {
 					t.Errorf("%+v", r)
 				}
 				return
@@ -100,6 +102,61 @@ func TestVerifyWithPinnedKeys(t *testing.T) {
 	}
 	wantStatus(t, runArgs(t, auditText(forged, forger), "blacklist", "verify", "-"), exitDone) // consistent in itself
 	wantStatus(t, runArgs(t, auditText(forged, forger), "blacklist", "verify", "-", "--keys", trusted), exitRefused)
+}
+
+func TestVerifyWithATrustedHead(t *testing.T) {
+	cleanEnv(t)
+	good, key := chainOf(t, 3)
+	for _, tt := range []struct {
+		name, head string
+		events     int
+		status     int
+		want       string
+	}{
+		{"its end", good[2].EventHash, 3, exitDone, "complete: it ends at the given head, event 3"},
+		{"in the middle", good[1].EventHash, 3, exitDone, "complete up to event 3 only: a truncated file looks the same; the given head is event 2"},
+		{"the beginning", crypto.BlacklistGenesis, 3, exitDone, "the given head is event 0"},
+		{"truncated", good[2].EventHash, 2, exitRefused, faultHeadMissing},
+		{"empty", good[2].EventHash, 0, exitRefused, faultHeadMissing},
+		{"no hash", "5f2c", 3, exitUsage, "--head: want 64 lower-case hex digits, got 4 bytes"},
+	} {
+		r := runArgs(t, auditText(good[:tt.events], key), "blacklist", "verify", "-", "--head", tt.head)
+		if r.status != tt.status || !strings.Contains(r.out+r.err, tt.want) || strings.Contains(r.out, "NOT verified") != (tt.status == exitRefused) {
+			t.Errorf("%s: %+v", tt.name, r)
+		}
+	}
+}
+
+// TestVerifyAgainstTheLiveChain: with --addr the cluster says whether the file
+// is a part of its chain.
+func TestVerifyAgainstTheLiveChain(t *testing.T) {
+	file, key := chainOf(t, 2)
+	other, _ := chainOf(t, 2)
+	pub := crypto.PublicOf(key)
+	for _, tt := range []struct {
+		name   string
+		page   any
+		status int
+		want   string
+	}{
+		{"same", client.ChainPage{Size: 2, Events: []client.ChainEvent{{Seq: 2, Event: file[1].WireJSON()}}}, exitDone, "at event 2, and 0 newer"},
+		{"longer", client.ChainPage{Size: 9, Events: []client.ChainEvent{{Seq: 2, Event: file[1].WireJSON()}}}, exitDone, "at event 2, and 7 newer"},
+		{"shorter", client.ChainPage{Size: 1}, exitRefused, "1 events only"},
+		{"another", client.ChainPage{Size: 9, Events: []client.ChainEvent{{Seq: 2, Event: other[1].WireJSON()}}}, exitRefused, faultNotInCluster},
+		{"silent", client.ChainPage{Size: 9}, exitRefused, "did not show event 2"},
+		{"refuses", &client.Error{Code: client.CodeForbidden, Detail: "no"}, exitRefused, "forbidden"},
+	} {
+		f := newFakeAPI(t, map[string]reply{
+			"GET /identity":            always(client.Identity{PeerID: pub.CoordinatorID(), PublicKeyPEM: pub.PEM()}),
+			"GET /mesh/peers":          always(client.MeshPeers{}),
+			"GET /v1/blacklist/events": always(tt.page),
+		})
+		pointAt(t, f)
+		r := runArgs(t, auditText(file, key), "blacklist", "verify", "-", "--addr", f.URL, "--format", "json")
+		if r.status != tt.status || !strings.Contains(r.out+r.err, tt.want) || strings.Contains(r.out, `"verified": true`) == (tt.status != exitDone) {
+			t.Errorf("%s: %+v", tt.name, r)
+		}
+	}
 }
 
 func TestVerifyTheVectorChain(t *testing.T) {
@@ -151,6 +208,7 @@ func TestAuditSavesWhatVerifyReads(t *testing.T) {
 	}
 	f := newFakeAPI(t, map[string]reply{
 		"GET /security/blacklist/audit": always(client.Audit{Version: 3, ChainHead: events[2].EventHash, Events: raw}),
+		"GET /v1/blacklist/events":      always(client.ChainPage{Size: 5, Events: []client.ChainEvent{{Seq: 3, Event: raw[2]}}, Next: 4}),
 		"GET /identity":                 always(client.Identity{PeerID: "coord-other", PublicKeyPEM: pub.PEM()}),
 		"GET /mesh/peers":               always(client.MeshPeers{Peers: []client.MeshPeer{{PeerID: pub.CoordinatorID(), PublicKeyPEM: pub.PEM(), Status: "retired"}}}),
 	})
@@ -164,7 +222,7 @@ func TestAuditSavesWhatVerifyReads(t *testing.T) {
 	wantStatus(t, runArgs(t, "", "blacklist", "verify", path), exitDone)
 	r = runArgs(t, "", "blacklist", "verify", path, "--addr", f.URL)
 	wantStatus(t, r, exitDone)
-	if !strings.Contains(r.err, "from the cluster at") {
+	if !strings.Contains(r.err, "from the cluster at") || !strings.Contains(r.out, "has this head at event 3, and 2 newer events") || strings.Contains(r.err, "truncated") {
 		t.Errorf("%+v", r)
 	}
 	piped := runArgs(t, "", "blacklist", "audit")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 )
 
@@ -20,12 +21,17 @@ const maxPipedAudit = 1 << 30
 func (p *program) blacklistVerifyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "check a saved chain: every link, hash and signature",
-		UsageText: "edgecoder blacklist verify FILE [--keys FILE | --addr URL]",
+		UsageText: "edgecoder blacklist verify FILE [--keys FILE | --addr URL] [--head HASH]",
 		Description: "Works offline. A file vouches for its own keys, so by itself it proves only that it is consistent: pin the keys with\n" +
 			"--keys FILE (an audit you trust, or {\"peers\": [...]} of /mesh/peers), or give --addr to ask a cluster for them.\n" +
+			"Nor can a file tell that its end was cut off: give --head HASH with a chain head that you saved, or --addr, which asks the\n" +
+			"cluster whether its chain has this head there, and how many events came after it.\n" +
 			"Exit status 1 when the chain is not verified; the first bad event is named.\n\n" +
-			"Examples:\n  edgecoder blacklist verify chain.json\n  edgecoder blacklist verify chain.json --keys trusted.json",
-		Flags:  []cli.Flag{&cli.StringFlag{Name: "keys", Usage: "`FILE` with the keys to trust"}},
+			"Examples:\n  edgecoder blacklist verify chain.json\n  edgecoder blacklist verify chain.json --keys trusted.json --head 5f2c…",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "keys", Usage: "`FILE` with the keys to trust"},
+			&cli.StringFlag{Name: "head", Usage: "a chain head you trust, `HASH`: the chain must contain it"},
+		},
 		Action: p.blacklistVerify,
 	}
 }
@@ -35,8 +41,10 @@ type verifyView struct {
 	Verified bool       `json:"verified"`
 	Events   int        `json:"events"`
 	Head     string     `json:"head"`
-	KeysFrom string     `json:"keys_from"` // "file" proves consistency only
-	Unproven int        `json:"unproven"`  // events whose reporter's signature was taken out
+	Complete string     `json:"complete"`        // how much is known of events that may be missing at the end
+	Newer    *uint64    `json:"newer,omitempty"` // with --addr: events of the cluster after the head
+	KeysFrom string     `json:"keys_from"`       // "file" proves consistency only
+	Unproven int        `json:"unproven"`        // events whose reporter's signature was taken out
 	Fault    *faultView `json:"fault,omitempty"`
 }
 
@@ -56,6 +64,10 @@ func (p *program) blacklistVerify(c *cli.Context) error {
 	if _, err := formatOf(c); err != nil {
 		return err
 	}
+	head, err := headOf(c)
+	if err != nil {
+		return err
+	}
 	in, err := p.openTwice(args[0])
 	if err != nil {
 		return err
@@ -66,30 +78,53 @@ func (p *program) blacklistVerify(c *cli.Context) error {
 		return refusedf("%s: %w", args[0], err)
 	}
 	view := verifyView{}
-	keys, err := p.trustedKeys(c, claim.peers, &view)
+	api, err := p.liveCluster(c)
+	if err != nil {
+		return err
+	}
+	keys, err := p.trustedKeys(c, api, claim.peers, &view)
 	if err != nil {
 		return err
 	}
 	if _, err := in.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	fault := verifyChain(in, claim.head, keys, &view)
+	known := newEnd(head)
+	fault := verifyChain(in, claim, keys, known, &view)
+	if fault == nil {
+		if fault, err = p.checkEnd(c, api, known, &view); err != nil {
+			return err
+		}
+	}
 	return p.printVerified(c, args[0], view, fault)
 }
 
+// liveCluster is the cluster to compare with, nil unless --addr was given: not
+// from the environment, for offline must stay offline.
+func (p *program) liveCluster(c *cli.Context) (*client.Client, error) {
+	if !p.given["addr"] {
+		return nil, nil
+	}
+	return p.connect(c, withToken)
+}
+
 // verifyChain walks the events a second time and fills view.
-func verifyChain(in io.Reader, head string, keys map[string]crypto.PublicKey, view *verifyView) error {
+func verifyChain(in io.Reader, claim auditClaim, keys map[string]crypto.PublicKey, known *chainEnd, view *verifyView) error {
 	chain := crypto.NewChainVerifier(keys)
 	var again auditClaim
 	err := again.read(in, func(text json.RawMessage) error {
 		event, err := crypto.ParseBlacklistEvent(text)
 		if err != nil {
-			return &crypto.ChainError{Seq: chain.Size(), EventID: eventIDOf(text), Code: "malformed", Detail: err.Error()}
+			return &crypto.ChainError{Seq: chain.Size(), EventID: eventIDOf(text), Code: faultMalformed, Detail: err.Error()}
 		}
-		return chain.Add(event)
+		if err := chain.Add(event); err != nil {
+			return err
+		}
+		known.pass(chain)
+		return nil
 	})
 	if err == nil {
-		err = chain.Finish(head)
+		err = chain.Finish(claim.head)
 	}
 	view.Events, view.Head, view.Unproven, view.Verified = chain.Size(), chain.Head(), chain.Unproven(), err == nil
 	var bad *crypto.ChainError
@@ -98,6 +133,9 @@ func verifyChain(in io.Reader, head string, keys map[string]crypto.PublicKey, vi
 		if bad.Code == crypto.ChainHeadMismatch {
 			view.Fault.Seq = bad.Seq // it is about the last event
 		}
+	}
+	if err == nil && claim.version != nil && *claim.version != uint64(chain.Size()) {
+		return view.fail(faultVersion, "the file says that the chain has %d events, it holds %d", *claim.version, chain.Size())
 	}
 	return err
 }
@@ -120,6 +158,9 @@ func (p *program) printVerified(c *cli.Context, file string, view verifyView, fa
 		}
 		t.row("good events", number(view.Events))
 		t.row("head", view.Head)
+		if view.Complete != "" {
+			t.row("end", view.Complete)
+		}
 		t.row("keys from", view.KeysFrom)
 		if f := view.Fault; f != nil {
 			t.row("first bad event", fmt.Sprintf("seq %d  %s", f.Seq, orDash(f.EventID)))
@@ -165,7 +206,7 @@ func (p *program) openTwice(path string) (readSeekCloser, error) {
 }
 
 // trustedKeys returns the keys to verify with and says where they came from.
-func (p *program) trustedKeys(c *cli.Context, own []auditKey, view *verifyView) (map[string]crypto.PublicKey, error) {
+func (p *program) trustedKeys(c *cli.Context, api *client.Client, own []auditKey, view *verifyView) (map[string]crypto.PublicKey, error) {
 	switch path := c.String("keys"); {
 	case path != "":
 		f, err := p.openTwice(path)
@@ -180,11 +221,7 @@ func (p *program) trustedKeys(c *cli.Context, own []auditKey, view *verifyView) 
 		view.KeysFrom = path
 		p.say("keys are pinned: %d from %s", len(pinned.peers), path)
 		return keyMap(pinned.peers)
-	case p.given["addr"]: // not from the environment: offline must stay offline
-		api, err := p.connect(c, withToken)
-		if err != nil {
-			return nil, err
-		}
+	case api != nil:
 		keys, err := fetchKeys(c.Context, api)
 		if err != nil {
 			return nil, err

@@ -262,7 +262,7 @@ func verifyAudit(text []byte, pinned []auditKey) (head string, err error) {
 		return "", err
 	}
 	var view verifyView
-	err = verifyChain(bytes.NewReader(text), claim.head, keys, &view)
+	err = verifyChain(bytes.NewReader(text), claim, keys, newEnd(""), &view)
 	if err == nil && view.Events == 0 {
 		err = fmt.Errorf("it is empty")
 	}

@@ -42,6 +42,24 @@ func unknownf(format string, args ...any) error {
 	return &exitError{exitUnknown, fmt.Errorf(format, args...)}
 }
 
+// hintedError is an error that knows better than the table what to do next.
+type hintedError struct {
+	err  error
+	next string
+}
+
+func (e *hintedError) Error() string { return e.err.Error() }
+func (e *hintedError) Unwrap() error { return e.err }
+
+// hintFor gives a refused credential that is no API token a hint of its own.
+func hintFor(err error, next string) error {
+	var fromAPI *client.Error
+	if errors.As(err, &fromAPI) && (fromAPI.Code == client.CodeUnauthorized || fromAPI.Code == client.CodeForbidden) {
+		return &hintedError{err, next}
+	}
+	return err
+}
+
 // exitStatus returns the status that err leads to.
 func exitStatus(err error) int {
 	var own *exitError
@@ -87,10 +105,18 @@ func printError(w io.Writer, err error) {
 	}
 	if fromAPI.ClaimID != "" {
 		fmt.Fprintf(w, "  repeat it under the same id: --claim-id %s\n", clean(fromAPI.ClaimID))
-	} else if next := nextSteps[fromAPI.Code]; next != "" {
+	} else if next := nextStep(err, fromAPI.Code); next != "" {
 		fmt.Fprintf(w, "  %s\n", next)
 	}
 	if fromAPI.RequestID != "" {
 		fmt.Fprintf(w, "  request id: %s\n", clean(fromAPI.RequestID))
 	}
+}
+
+func nextStep(err error, code string) string {
+	var hinted *hintedError
+	if errors.As(err, &hinted) {
+		return hinted.next
+	}
+	return nextSteps[code]
 }

@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -36,6 +37,24 @@ func TestErrorsSayWhatToDoNext(t *testing.T) {
 	wantStatus(t, runArgs(t, "", "members"), exitRefused)
 	if r.out != "" {
 		t.Errorf("an error wrote to standard output: %q", r.out)
+	}
+}
+
+// TestHintsNameTheCredentialThatWasRefused: an API token does not mend a join.
+func TestHintsNameTheCredentialThatWasRefused(t *testing.T) {
+	refused := fmt.Errorf("join at 127.0.0.1:1: %w", &client.Error{Code: client.CodeUnauthorized, Detail: "the join token is used up"})
+	var out strings.Builder
+	printError(&out, didNotStart("c2", refused))
+	for _, want := range []string{"server c2 did not start", "used up", "--join-token-file", "EDGECODER_JOIN_TOKEN"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q lacks %q", out.String(), want)
+		}
+	}
+	if strings.Contains(out.String(), "--token-file") || strings.Contains(out.String(), "EDGECODER_TOKEN") {
+		t.Errorf("%q speaks of API tokens", out.String())
+	}
+	if exitStatus(didNotStart("c2", refused)) != exitRefused || exitStatus(didNotStart("c2", &client.Error{Code: client.CodeUnavailable})) != exitUnknown {
+		t.Error("the hint changed the exit status")
 	}
 }
 

@@ -92,10 +92,13 @@ func (p *program) leaderTransfer(c *cli.Context) error {
 		return err
 	}
 	return p.emit(c, done, func(t *table) {
-		if done.Node == "" {
-			t.row("leadership handed over", "to the most caught-up voter")
-			return
+		switch {
+		case done.Name != "":
+			t.row("leadership handed over", "to "+done.Name, done.Node)
+		case done.Node != "":
+			t.row("leadership handed over", "to "+done.Node)
+		default:
+			t.row("leadership handed over", "the new leader is not known here yet: `edgecoder status` will tell")
 		}
-		t.row("leadership handed over", "to "+done.Node)
 	})
 }

@@ -153,7 +153,7 @@ func (p *program) runServer(c *cli.Context, cfg node.Config) error {
 		if c.Context.Err() != nil {
 			return nil // told to stop while starting
 		}
-		return fmt.Errorf("server %s did not start: %w", cfg.Name, err)
+		return didNotStart(cfg.Name, err)
 	}
 	if err := p.showFirstToken(n.FirstAdminToken(), c.String("admin-token-out")); err != nil {
 		return errors.Join(err, stopNode(n))
@@ -166,6 +166,12 @@ func (p *program) runServer(c *cli.Context, cfg node.Config) error {
 	case <-n.Done():
 		return unknownf("server %s stopped by itself: %w", cfg.Name, n.Err())
 	}
+}
+
+// didNotStart tells why. The only credential on the way is the join token.
+func didNotStart(name string, err error) error {
+	return hintFor(fmt.Errorf("server %s did not start: %w", name, err),
+		"give a join token that is neither used up nor expired with --join-token-file or EDGECODER_JOIN_TOKEN; an admin makes one: `edgecoder token create --role coordinator`")
 }
 
 func stopNode(n *node.Node) error {

@@ -20,13 +20,14 @@ func (p *program) tokenCommand() *cli.Command {
 			{
 				Name: "create", Usage: "make a token and print it, once",
 				UsageText: "edgecoder token create --role ROLE [--ttl 24h] [--uses N] [--label TEXT]",
-				Description: "Roles: " + strings.Join(roles, ", ") + ".\nJoin tokens (coordinator, observer, edge) and enrolment tokens (agent) live a day and work once unless told otherwise.\n\n" +
+				Description: "Roles: " + strings.Join(roles, ", ") + ".\nJoin tokens (coordinator, observer, edge) and enrolment tokens (agent) live a day and work once unless told otherwise.\n" +
+					"API tokens (all other roles) live 90 days unless --ttl says otherwise, and their uses are unlimited: --uses N is refused.\n\n" +
 					"Examples:\n  edgecoder token create --role operator --ttl 30d --label alice\n  edgecoder token create --role coordinator\n" +
 					"  edgecoder token create --role agent --uses 10 --format json | jq -r .token > enroll.token",
 				Flags: []cli.Flag{
 					&cli.StringFlag{Name: "role", Usage: "what it may do"},
-					&cli.StringFlag{Name: "ttl", Usage: "how long it lives, such as 24h or 30d"},
-					&cli.Int64Flag{Name: "uses", Usage: "how often it works; -1 is without limit"},
+					&cli.StringFlag{Name: "ttl", Usage: "how long it lives, such as 24h or 30d (default: 24h; API tokens 90d)"},
+					&cli.Int64Flag{Name: "uses", Usage: "how often it works, -1 is without limit (default: 1; API tokens always without limit)"},
 					&cli.StringFlag{Name: "label", Usage: "a reminder for people"},
 				},
 				Action: p.tokenCreate,

@@ -1,0 +1,66 @@
+package api
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// How fresh a read must be (query parameters "level" and "min_index"), and
+// whether it has to wait for that.
+
+// maxAhead is how far min_index may be ahead of the newest index that this
+// node knows to be committed. A replica lags by the writes of seconds; what is
+// a million entries ahead is no index that anybody was told.
+const maxAhead = 1_000_000
+
+// waits takes the call's freshness from its query and tells whether this
+// replica may have to wait for it. What can never be satisfied is refused.
+func (c *call) waits() (bool, error) {
+	if c.r.URL.RawQuery == "" || !slices.Contains(c.route.query, "min_index") {
+		return false, nil
+	}
+	var err error
+	if c.fresh, err = c.readOptions(); err != nil {
+		return false, err
+	}
+	if c.fresh.MinIndex == 0 {
+		return c.fresh.Strong, nil
+	}
+	have, err := c.s.node.Read(c.ctx, ReadOptions{}, func(*fsm.State) {})
+	if err != nil || c.fresh.MinIndex <= have {
+		return c.fresh.Strong, err
+	}
+	if known := max(have, c.s.node.Status().CommitIndex); c.fresh.MinIndex > known+maxAhead {
+		return false, invalid("min_index", fmt.Sprintf("%d is ahead of the log, which is at %d here: give an index that an answer told", c.fresh.MinIndex, known))
+	}
+	return true, nil
+}
+
+func (c *call) readOptions() (ReadOptions, error) {
+	var o ReadOptions
+	q := c.r.URL.Query()
+	switch level := q.Get("level"); {
+	case level == client.LevelStrong:
+		o.Strong = true
+	case q.Has("level") && level != client.LevelLocal:
+		return o, invalid("level", fmt.Sprintf("%s is neither %s nor %s", quote(level), client.LevelLocal, client.LevelStrong))
+	}
+	var err error
+	o.MinIndex, err = c.queryNumber("min_index", 0, 1<<63)
+	return o, err
+}
+
+// read asks this replica, as fresh as the query wants it.
+func (c *call) read(f func(*fsm.State)) error { return c.readAt(c.fresh, f) }
+
+func (c *call) readAt(opts ReadOptions, f func(*fsm.State)) error {
+	index, err := c.s.node.Read(c.ctx, opts, f)
+	if err != nil {
+		return err
+	}
+	c.index = max(c.index, index)
+	return nil
+}
