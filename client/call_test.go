@@ -169,6 +169,16 @@ func TestRetriesAreBoundedAndUnknownStaysUnknown(t *testing.T) {
 	}
 }
 
+// A revocation of one's own token is answered by the door once it took effect.
+func TestARefusedCredentialAfterAnUnknownTryStaysUnknown(t *testing.T) {
+	s := &script{steps: []func(http.ResponseWriter, *http.Request){problem(CodeUnknownOutcome, ""), problem(CodeUnauthorized, "")}}
+	c, _ := start(t, s)
+	_, err := c.RevokeToken(t.Context(), "own", IdempotencyKey("k1"))
+	if e := wantCode(t, err, CodeUnknownOutcome); e.IdempotencyKey != "k1" || s.calls() != 2 {
+		t.Errorf("%d calls, %+v", s.calls(), e)
+	}
+}
+
 func TestRefusalsAreNotRetried(t *testing.T) {
 	for _, code := range []string{CodeUnauthorized, CodeForbidden, CodeNotFound, CodeConflict, CodeInvalid, CodeTooLarge, CodeDiskFull, CodeInternal} {
 		s := &script{steps: []func(http.ResponseWriter, *http.Request){problem(code, "")}}

@@ -40,6 +40,11 @@ func (p *program) blacklistAudit(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	// The node that answers is brought up to date first: the route itself reads
+	// what that node has, which may lack the ban of a moment ago.
+	if _, err := api.Bans(c.Context, client.Strong(), client.Page("", 1)); err != nil {
+		p.say("the chain may lack its newest events, the cluster confirmed nothing: %v", err)
+	}
 	if c.String("out") == "" {
 		_, err := saveAudit(c.Context, api, p.out)
 		return err
