@@ -3,11 +3,12 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -euc
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help build install run demo test unit race lint fuzz bench cluster-test clean
+.PHONY: help build install run demo test race lint fuzz sim bench clean
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/edgecoder/edgecoder/cmd.Version=$(VERSION)
 FUZZTIME ?= 20s
+SIMCHECKS ?= 1000
 RUN_DIR ?= $(CURDIR)/run
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -43,8 +44,13 @@ fuzz: ## every fuzz target for FUZZTIME (default 20s) each
 	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    echo "== $$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$pkg; done; done
 
-bench: build ## micro benchmarks, then signed admissions through a real three-node cluster
+sim: ## gossip in virtual time; the state machine against its model, SIMCHECKS (1000) histories a property
+	go test -count=1 ./gossip -run Sim
+	go test -count=1 -timeout 30m ./fsm -run 'P[0-9]|Monotone' -rapid.checks=$(SIMCHECKS)
+
+bench: ## micro benchmarks, then signed admissions through a real three-node cluster
 	go test -run '^$$' -bench . -benchmem ./crypto ./fsm ./api
+	go test -run '^$$' -bench . -benchtime 5s ./e2e
 
 clean: ## remove what was built or run here
 	rm -rf bin '$(RUN_DIR)'
