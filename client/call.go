@@ -9,11 +9,12 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -60,6 +61,7 @@ type call struct {
 	once         bool    // no second try after an unknown outcome: nothing makes it safe
 	untimed      bool    // only the caller's context bounds it: a stream
 	read         func(io.Reader) error
+	sent         atomic.Bool // a connection was had for the current try: it may have reached the server
 }
 
 func newCall(method, path string, opts []Option) *call {
@@ -211,6 +213,8 @@ func (c *Client) request(ctx context.Context, addr string, q *call) (*http.Reque
 	if q.body != nil {
 		body = bytes.NewReader(q.body)
 	}
+	q.sent.Store(false)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { q.sent.Store(true) }})
 	req, err := http.NewRequestWithContext(ctx, q.method, target, body)
 	if err != nil {
 		return nil, err
@@ -238,7 +242,7 @@ func (c *Client) request(ctx context.Context, addr string, q *call) (*http.Reque
 // connection nothing happened, after that a change may have.
 func (q *call) networkError(addr string, err error) *Error {
 	failure := &Error{Code: CodeUnavailable, Detail: fmt.Sprintf("%s %s: %v", q.method, addr+q.path, bare(err)), cause: err}
-	if q.changes() && !neverSent(err) {
+	if q.changes() && q.sent.Load() {
 		failure.Code = CodeUnknownOutcome
 	}
 	return failure
@@ -250,11 +254,6 @@ func bare(err error) error {
 		return u.Err
 	}
 	return err
-}
-
-func neverSent(err error) bool {
-	op := (*net.OpError)(nil)
-	return (errors.As(err, &op) && op.Op == "dial") || isCertificateError(err)
 }
 
 func isCertificateError(err error) bool {

@@ -207,6 +207,11 @@ func (n *Node) commitUnits(l *leadership, units []*unit) (admitReply, error) {
 	if err != nil {
 		return admitReply{}, err
 	}
+	if plantAckEarly { // planted: no majority has it yet
+		if reply, ok := n.plantedReply(all); ok {
+			return reply, nil
+		}
+	}
 	if err := future.Error(); err != nil {
 		return admitReply{}, raftError(err)
 	}

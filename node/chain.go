@@ -84,6 +84,9 @@ func (n *Node) linkAndEnqueue(ctx context.Context, l *leadership, cmd fsm.Comman
 		return nil, 0, err
 	}
 	c.head = event.EventHash
+	if plantStaleHead {
+		c.head = "" // planted: the next event asks the state, which lags behind
+	}
 	return future, c.generation, nil
 }
 

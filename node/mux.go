@@ -16,7 +16,8 @@ const (
 	handshakeTime = 5 * time.Second
 	// maxHandshakes bounds concurrent handshakes of one listener, and
 	// maxHandshakesEach those from one address, so that one stranger with
-	// silent connections does not shut everybody out.
+	// silent connections does not shut everybody out. Loopback may have all:
+	// it is where services and proxies of this machine come from.
 	maxHandshakes     = 512
 	maxHandshakesEach = 64
 )

@@ -10,11 +10,14 @@ import (
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
 )
 
 // startRaft opens the stores and starts raft on its share of the listener.
 func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *peerDialer) error {
-	store, err := raftboltdb.New(raftboltdb.Options{Path: filepath.Join(n.cfg.DataDir, fileRaft), MsgpackUseNewTimeFormat: true})
+	store, err := raftboltdb.New(raftboltdb.Options{Path: filepath.Join(n.cfg.DataDir, fileRaft), MsgpackUseNewTimeFormat: true,
+		// The list of free pages is rebuilt at start instead of written with every entry.
+		BoltOptions: &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: time.Second}})
 	if err != nil {
 		return fmt.Errorf("raft log %s: %w", filepath.Join(n.cfg.DataDir, fileRaft), err)
 	}
@@ -102,6 +105,9 @@ func (n *Node) raftConfig(notices chan<- bool) *raft.Config {
 	conf.HeartbeatTimeout, conf.ElectionTimeout = n.cfg.Timing.Heartbeat, n.cfg.Timing.Election
 	conf.LeaderLeaseTimeout, conf.CommitTimeout = n.cfg.Timing.LeaderLease, n.cfg.Timing.Commit
 	conf.SnapshotThreshold, conf.TrailingLogs, conf.SnapshotInterval = snapshotThreshold, trailingLogs, 30*time.Second
+	if plantedBuild { // short runs are to restore snapshots too
+		conf.SnapshotThreshold, conf.TrailingLogs, conf.SnapshotInterval = 64, 128, time.Second
+	}
 	conf.NotifyCh, conf.ShutdownOnRemove = notices, false
 	return conf
 }

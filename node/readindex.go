@@ -175,7 +175,7 @@ func (n *Node) Read(ctx context.Context, opts api.ReadOptions, f func(*fsm.State
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()
 	want := opts.MinIndex
-	if opts.Strong {
+	if opts.Strong && !plantStaleStrong { // planted: strong is as good as local
 		p, err := n.reads.get(ctx)
 		if err != nil {
 			return 0, err
