@@ -110,7 +110,7 @@ func (c *Client) do(ctx context.Context, q *call) error {
 		failure := c.try(ctx, c.addrs[at], q)
 		if failure == nil || RetryOf(failure.Code) == RetryNo {
 			c.current.Store(at) // it answered
-			if maybe && refusedCredential(failure) {
+			if maybe && failure != nil {
 				return q.giveUp(failure, maybe)
 			}
 			return asError(failure)
@@ -120,13 +120,6 @@ func (c *Client) do(ctx context.Context, q *call) error {
 			return q.giveUp(failure, maybe)
 		}
 	}
-}
-
-// refusedCredential tells whether the door refused, before anybody looked for
-// what an earlier try did: revoking one's own token ends so. Any other refusal
-// comes from the log, which would have known of it.
-func refusedCredential(e *Error) bool {
-	return e != nil && (e.Code == CodeUnauthorized || e.Code == CodeForbidden)
 }
 
 // asError keeps a nil *Error a nil error.

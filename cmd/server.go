@@ -158,6 +158,9 @@ func (p *program) runServer(c *cli.Context, cfg node.Config) error {
 	if err := p.showFirstToken(n.FirstAdminToken(), c.String("admin-token-out")); err != nil {
 		return errors.Join(err, stopNode(n))
 	}
+	if err := n.ForgetAdminToken(); err != nil {
+		return errors.Join(fmt.Errorf("erase the admin token from the key file: %w", err), stopNode(n))
+	}
 	p.say("%s: %s ready: api https://%s, gossip %s, data %s", programName, cfg.Name, cfg.APIAddr, cfg.GossipAddr, cfg.DataDir)
 	select {
 	case <-c.Context.Done():

@@ -40,7 +40,7 @@ const (
 	// fills the rest.
 	MaxIdempotency         = 200_000
 	IdempotencyReserve     = 20_000
-	MaxIdempotencyPerToken = 100_000
+	MaxIdempotencyPerToken = 20_000
 	// MaxOverrides bounds per-agent policy overrides; the policy is one value.
 	MaxOverrides = 1_000
 	// MaxMarks is how many digests are kept for nodes to compare.

@@ -69,7 +69,7 @@ func (a *admission) answer(o api.AdmitOutcome) {
 func (a *admission) fail(e *client.Error) {
 	own := *e
 	own.ClaimID = a.ClaimID
-	if a.maybe && client.RetryOf(own.Code) != client.RetryNo {
+	if a.maybe { // whatever the last try ended with says nothing of the first
 		own.Code, own.Detail = client.CodeUnknownOutcome, errUnknown().Detail
 	}
 	a.answer(api.AdmitOutcome{Err: &own})

@@ -41,7 +41,7 @@ func (n *Node) undecided(ctx context.Context, sent []*admission, e *client.Error
 	var again []*admission
 	for _, a := range sent {
 		a.maybe = a.maybe || e.Code == client.CodeUnknownOutcome
-		if a.maybe && client.RetryOf(e.Code) != client.RetryNo {
+		if a.maybe && client.RetryOf(e.Code) != client.RetryNo { // worth asking again
 			again = append(again, a)
 		} else {
 			a.fail(e)
@@ -212,7 +212,9 @@ func (n *Node) commitUnits(l *leadership, units []*unit) (admitReply, error) {
 			return reply, nil
 		}
 	}
-	if err := future.Error(); err != nil {
+	err = future.Error()
+	future.release()
+	if err != nil {
 		return admitReply{}, raftError(err)
 	}
 	res := future.Response().(fsm.Result)

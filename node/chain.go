@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 )
@@ -54,13 +52,13 @@ func (n *Node) appendEvent(ctx context.Context, l *leadership, cmd fsm.Command) 
 }
 
 // linkAndEnqueue holds the turn while it enqueues, so that log order is link order.
-func (n *Node) linkAndEnqueue(ctx context.Context, l *leadership, cmd fsm.Command, body fsm.BlacklistAppend) (raft.ApplyFuture, int, error) {
+func (n *Node) linkAndEnqueue(ctx context.Context, l *leadership, cmd fsm.Command, body fsm.BlacklistAppend) (proposal, int, error) {
 	c := &l.chain
 	select {
 	case <-c.turn:
 		defer func() { c.turn <- struct{}{} }()
 	case <-ctx.Done():
-		return nil, 0, &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second, Detail: "too many events are being linked; nothing was done"}
+		return proposal{}, 0, &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second, Detail: "too many events are being linked; nothing was done"}
 	}
 	if c.head == "" {
 		n.machine.Read(func(s *fsm.State) { c.head, _ = s.Chain() })
@@ -76,12 +74,12 @@ func (n *Node) linkAndEnqueue(ctx context.Context, l *leadership, cmd fsm.Comman
 	event.Link(c.head, n.id.signingKey())
 	linked, err := fsm.New(cmd.Actor, fsm.BlacklistAppend{Event: event, ReporterKey: body.ReporterKey, Lift: body.Lift})
 	if err != nil {
-		return nil, 0, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
+		return proposal{}, 0, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 	}
 	linked.Idem = cmd.Idem
 	future, err := n.enqueue(l, linked)
 	if err != nil {
-		return nil, 0, err
+		return proposal{}, 0, err
 	}
 	c.head = event.EventHash
 	if plantStaleHead {

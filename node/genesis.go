@@ -31,7 +31,7 @@ func (n *Node) ensureGenesis(ctx context.Context, l *leadership) bool {
 }
 
 func (n *Node) genesis(ctx context.Context, l *leadership) bool {
-	token, err := crypto.NewTokenText(rand.Reader, n.id.ClusterID, string(fsm.RoleAdmin), "")
+	token, err := n.firstAdminToken()
 	if err != nil {
 		n.log.Error("cannot make the admin token", "error", err)
 		return false
@@ -56,7 +56,6 @@ func (n *Node) genesis(ctx context.Context, l *leadership) bool {
 		n.log.Error("cannot make the genesis", "error", err)
 		return false
 	}
-	n.firstToken.Store(&token)
 	future, err := n.enqueue(l, cmd)
 	if err != nil {
 		return false
@@ -69,11 +68,30 @@ func (n *Node) genesis(ctx context.Context, l *leadership) bool {
 	return true
 }
 
-// FirstAdminToken returns the text of the admin token, in the one process that
-// bootstrapped the cluster; the cluster itself keeps only its hash.
+// firstAdminToken returns the token that genesis will make. It is in the key
+// file before, so that a crash between genesis and its showing loses nothing.
+func (n *Node) firstAdminToken() (crypto.TokenText, error) {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	if n.id.AdminToken != "" {
+		return crypto.ParseTokenText(n.id.AdminToken)
+	}
+	token, err := crypto.NewTokenText(rand.Reader, n.id.ClusterID, string(fsm.RoleAdmin), "")
+	if err != nil {
+		return token, err
+	}
+	n.id.AdminToken = token.String()
+	return token, n.id.save(n.cfg.DataDir, n.cfg.Passphrase)
+}
+
+// FirstAdminToken returns the text of the first admin token until
+// ForgetAdminToken is called, on the node that founded the cluster; the cluster
+// itself keeps only its hash.
 func (n *Node) FirstAdminToken() string {
-	t := n.firstToken.Load()
-	if t == nil {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	t, err := crypto.ParseTokenText(n.id.AdminToken)
+	if err != nil {
 		return ""
 	}
 	var stands bool
@@ -84,5 +102,16 @@ func (n *Node) FirstAdminToken() string {
 	if !stands {
 		return ""
 	}
-	return t.String()
+	return n.id.AdminToken
+}
+
+// ForgetAdminToken erases the first admin token here, once it was shown.
+func (n *Node) ForgetAdminToken() error {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	if n.id.AdminToken == "" {
+		return nil
+	}
+	n.id.AdminToken = ""
+	return n.id.save(n.cfg.DataDir, n.cfg.Passphrase)
 }

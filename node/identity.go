@@ -39,8 +39,9 @@ type identity struct {
 	Encryption []byte   `cbor:"8,keyasint"` // X25519 private key
 	TLSKey     []byte   `cbor:"9,keyasint"` // PKCS#8
 	TLSCert    []byte   `cbor:"10,keyasint"`
-	PoolKeys   [][]byte `cbor:"11,keyasint"` // gossip keys, the first is primary
-	Started    bool     `cbor:"12,keyasint"` // a raft log was begun: without it this id has forgotten its votes
+	PoolKeys   [][]byte `cbor:"11,keyasint"`           // gossip keys, the first is primary
+	AdminToken string   `cbor:"13,keyasint,omitempty"` // the first one, from before genesis until it was shown
+	Started    bool     `cbor:"12,keyasint"`           // a raft log was begun: without it this id has forgotten its votes
 }
 
 // newIdentity makes the parts that a node chooses for itself. The id is random,

@@ -203,10 +203,10 @@ func (n *Node) welcome(ctx context.Context, req joinRequest, index uint64) (join
 
 // completeJoin lets a wiped node take its old name: the dead id of that name
 // is removed in the same step, and only if it is dead.
-func (n *Node) completeJoin(l *leadership, cmd fsm.Command) (fsm.Command, error) {
+func (n *Node) completeJoin(l *leadership, cmd fsm.Command) (_ fsm.Command, leaving string, err error) {
 	body, err := fsm.BodyOf[fsm.CoordinatorJoin](cmd)
 	if err != nil {
-		return cmd, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
+		return cmd, "", &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 	}
 	var old fsm.Coordinator
 	n.machine.Read(func(s *fsm.State) {
@@ -217,21 +217,20 @@ func (n *Node) completeJoin(l *leadership, cmd fsm.Command) (fsm.Command, error)
 		}
 	})
 	if old.ID == "" {
-		return cmd, nil
+		return cmd, "", nil
+	}
+	if time.Since(l.since) < aliveFor && !n.fresh(old.ID) {
+		return cmd, "", &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second,
+			Detail: fmt.Sprintf("too early to tell whether node %s of the same name is dead: this leader is new", old.ID)}
 	}
 	if n.maybeAlive(l, old) {
-		return cmd, &client.Error{Code: client.CodeConflict, Field: "name", Detail: fmt.Sprintf(
+		return cmd, "", &client.Error{Code: client.CodeConflict, Field: "name", Detail: fmt.Sprintf(
 			"the name %q belongs to node %s, which is alive or was heard of within %s: choose another name, or stop that node first", old.Name, old.ID, aliveFor)}
-	}
-	if isVoter(n.servers(), old.ID) {
-		if err := n.canLose(old.ID); err != nil {
-			return cmd, err
-		}
 	}
 	body.ReplaceID = old.ID
 	out, err := fsm.New(cmd.Actor, body)
 	out.Idem = cmd.Idem
-	return out, err
+	return out, old.ID, err
 }
 
 // maybeAlive tells whether a node could be up without this leader having heard

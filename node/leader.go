@@ -123,12 +123,13 @@ func (n *Node) askClocks() {
 // not but another voter could.
 func (n *Node) judgeClock(ctx context.Context, l *leadership) {
 	ids := voters(n.servers())
-	l.drift.Store(int64(n.drift()))
+	drift := n.drift()
 	offsets := n.offsets(ids)
 	ok := supporters(offsets, 0) > len(ids)/2
 	if was := l.clockOK.Swap(ok); was && !ok {
 		n.log.Warn("wall clock agrees with no majority of voters: not stamping", "offsets_ms", offsets)
 	}
+	l.drift.Store(int64(drift)) // last: until then a jump counts against the old judgement
 	if ok || len(offsets) <= len(ids)/2 {
 		return // fine, or too few reports to judge anybody
 	}
@@ -222,6 +223,10 @@ func (n *Node) idle(d time.Duration) bool {
 // change at a time: removed ids leave first, new ids come in without a vote,
 // and a coordinator that caught up and stayed healthy gets one.
 func (n *Node) alignMembers(ctx context.Context) {
+	if !n.members.TryLock() {
+		return // a removal is under way
+	}
+	defer n.members.Unlock()
 	var known []fsm.Coordinator
 	removed := map[string]bool{}
 	n.machine.Read(func(s *fsm.State) {
@@ -234,8 +239,7 @@ func (n *Node) alignMembers(ctx context.Context) {
 	suffrage := map[string]raft.ServerSuffrage{}
 	for _, s := range servers {
 		suffrage[string(s.ID)] = s.Suffrage
-		if removed[string(s.ID)] {
-			n.removeServer(ctx, string(s.ID), servers)
+		if removed[string(s.ID)] && n.removeLeftover(ctx, string(s.ID), servers) {
 			return
 		}
 	}
@@ -252,22 +256,58 @@ func (n *Node) alignMembers(ctx context.Context) {
 	}
 }
 
-// removeServer takes a removed id out of the configuration; a leader that was
-// removed hands over first, so that nobody is left leaderless.
-func (n *Node) removeServer(ctx context.Context, id string, servers []raft.Server) {
+// removeLeftover takes an id out of the configuration that the records removed
+// and that is still in it, and tells whether it did anything.
+func (n *Node) removeLeftover(ctx context.Context, id string, servers []raft.Server) bool {
 	if id == n.id.NodeID {
-		for _, v := range voters(servers) {
-			if v != id && n.fresh(v) {
-				n.handOver(ctx, v)
-				return
-			}
-		}
-		return
+		return n.handOverToAny(ctx, servers)
 	}
-	if err := n.canLose(id); err != nil {
-		return // wait: removing it now would leave the cluster without a majority
+	if isVoter(servers, id) && n.canLose(id) != nil {
+		return false // wait: removing it now would leave the cluster without a majority
 	}
 	n.logMember("removing", id, n.raft.RemoveServer(raft.ServerID(id), 0, n.cfg.Timing.Request).Error())
+	return true
+}
+
+func (n *Node) handOverToAny(ctx context.Context, servers []raft.Server) bool {
+	for _, v := range voters(servers) {
+		if v != n.id.NodeID && n.fresh(v) {
+			n.handOver(ctx, v)
+			return true
+		}
+	}
+	return false
+}
+
+// dropServer takes a node out of raft's configuration before its record is
+// removed: from the record on nobody talks to it any more, so it must not be
+// one whose vote is still needed. The caller holds members until the record is
+// committed, or alignMembers would bring the node back.
+func (n *Node) dropServer(ctx context.Context, id string) error {
+	servers := n.servers()
+	if id == n.id.NodeID {
+		if n.handOverToAny(ctx, servers) {
+			return errNotLeader() // the next leader removes us
+		}
+		return &client.Error{Code: client.CodeConflict, Field: "id", Detail: "no other voter answers that could lead without this one"}
+	}
+	known := false
+	for _, s := range servers {
+		known = known || string(s.ID) == id
+	}
+	if !known {
+		return nil
+	}
+	if isVoter(servers, id) {
+		if err := n.canLose(id); err != nil {
+			return err
+		}
+	}
+	if err := n.raft.RemoveServer(raft.ServerID(id), 0, n.cfg.Timing.Request).Error(); err != nil {
+		return raftError(err)
+	}
+	n.log.Info("membership: removed from the configuration", "node", id)
+	return nil
 }
 
 func (n *Node) logMember(what, id string, err error) {

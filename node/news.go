@@ -144,8 +144,9 @@ func (n *Node) newsLoop(ctx context.Context) {
 		if n.membersMoved.Swap(false) {
 			n.book.record(n.recordedAddresses())
 			n.pool.Recheck()
+			n.rpc.CloseIdleConnections() // pooled ones may lead to a node that was removed
 			for _, m := range n.face.muxes {
-				m.drop(n.isRemoved)
+				m.drop(n.unwelcome)
 			}
 			n.describeSelf(ctx)
 		}

@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/raft"
 	"golang.org/x/time/rate"
 
-	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
 )
@@ -26,6 +25,7 @@ type Node struct {
 	cfg     Config
 	log     *slog.Logger
 	id      *identity
+	idMu    sync.Mutex // guards id.AdminToken and the writing of the key file
 	creds   *credentials
 	book    *addressBook
 	machine *fsm.Machine
@@ -37,15 +37,16 @@ type Node struct {
 
 	leaderReads *readIndexer // of all questions to this node as the leader
 	trust       trust
+	vouches     *rate.Limiter // questions about strangers
 	health      peersHealth
 	started     time.Time
 
 	lead         atomic.Pointer[leadership]
 	lastApplied  atomic.Int64 // wall nanoseconds of the last applied command
 	membersMoved atomic.Bool  // coordinators changed since newsLoop last looked
-	firstToken   atomic.Pointer[crypto.TokenText]
 
 	proposals      chan struct{} // slots of proposals in flight
+	members        sync.Mutex    // held while a member joins or leaves; the leader's
 	pingNow        chan struct{}
 	news           chan struct{}
 	membersChanged chan struct{}
@@ -87,7 +88,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(),
-		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]fsm.Coordinator{}}, proposals: make(chan struct{}, maxProposals),
+		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), proposals: make(chan struct{}, maxProposals),
 		pingNow: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
 		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), unlock: unlock,

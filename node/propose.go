@@ -15,8 +15,6 @@ import (
 const (
 	// maxProposals bounds proposals in flight on one node; each holds a goroutine.
 	maxProposals = 1024
-	// proposalReserve is left for those that passed the check together.
-	proposalReserve = 256
 	// retryPause is how long a request waits before it looks for the leader again.
 	retryPause = 50 * time.Millisecond
 )
@@ -154,21 +152,8 @@ func (n *Node) proposeHere(ctx context.Context, l *leadership, cmd fsm.Command) 
 	switch cmd.Kind {
 	case fsm.KindBlacklistAppend:
 		return n.appendEvent(ctx, l, cmd)
-	case fsm.KindCoordinatorJoin:
-		var err error
-		if cmd, err = n.completeJoin(l, cmd); err != nil {
-			return fsm.Result{}, err
-		}
-	case fsm.KindCoordinatorRemove:
-		body, err := fsm.BodyOf[fsm.CoordinatorRemove](cmd)
-		if err != nil {
-			return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
-		}
-		if isVoter(n.servers(), body.ID) {
-			if err := n.canLose(body.ID); err != nil {
-				return fsm.Result{}, err
-			}
-		}
+	case fsm.KindCoordinatorJoin, fsm.KindCoordinatorRemove:
+		return n.changeMembers(ctx, l, cmd)
 	}
 	future, err := n.enqueue(l, cmd)
 	if err != nil {
@@ -177,21 +162,81 @@ func (n *Node) proposeHere(ctx context.Context, l *leadership, cmd fsm.Command) 
 	return n.await(ctx, future)
 }
 
-// enqueue stamps a command and puts it into the log's queue.
-func (n *Node) enqueue(l *leadership, cmd fsm.Command) (raft.ApplyFuture, error) {
-	if len(n.proposals) >= maxProposals-proposalReserve {
-		return nil, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second,
-			Detail: fmt.Sprintf("%d proposals are in flight", maxProposals)}
+// changeMembers has a record joined or removed. A node that leaves is taken out
+// of raft's configuration first; one of them leaves at a time.
+func (n *Node) changeMembers(ctx context.Context, l *leadership, cmd fsm.Command) (fsm.Result, error) {
+	var leaving string
+	if cmd.Kind == fsm.KindCoordinatorJoin {
+		var err error
+		if cmd, leaving, err = n.completeJoin(l, cmd); err != nil {
+			return fsm.Result{}, err
+		}
+	} else {
+		body, err := fsm.BodyOf[fsm.CoordinatorRemove](cmd)
+		if err != nil {
+			return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
+		}
+		leaving = body.ID
 	}
+	if leaving != "" && n.wouldAccept(cmd, leaving) {
+		if !n.members.TryLock() {
+			return fsm.Result{}, &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second, Detail: "another change of members is under way"}
+		}
+		defer n.members.Unlock()
+		if err := n.dropServer(ctx, leaving); err != nil {
+			return fsm.Result{}, err
+		}
+	}
+	p, err := n.enqueue(l, cmd)
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	return n.await(ctx, p)
+}
+
+// wouldAccept tells whether the records, as this leader has them, would let the
+// node go: only then may raft's configuration be touched for it. Whatever they
+// refuse is refused by Apply, with its reason.
+func (n *Node) wouldAccept(cmd fsm.Command, leaving string) (yes bool) {
+	need := fsm.CapAdmin
+	if cmd.Kind == fsm.KindCoordinatorJoin {
+		need = fsm.CapJoinVoter
+	}
+	n.machine.Read(func(s *fsm.State) {
+		t, ok := s.TokenInForce(cmd.Actor.TokenID, s.ClockMs())
+		c, known := s.Coordinator(leaving)
+		if cmd.Kind == fsm.KindCoordinatorJoin && c.Role == fsm.RoleObserver {
+			need = fsm.CapJoinObserver
+		}
+		yes = ok && known && t.Role.Can(need) && len(s.Coordinators()) > 1
+	})
+	return yes
+}
+
+// proposal is an entry on its way; its slot is held until raft is done with it.
+type proposal struct {
+	raft.ApplyFuture
+	release func()
+}
+
+// enqueue stamps a command and puts it into the log's queue. Without a slot for
+// it, it is certainly not done.
+func (n *Node) enqueue(l *leadership, cmd fsm.Command) (proposal, error) {
 	if !n.clockStands(l) {
-		return nil, errClock()
+		return proposal{}, errClock()
 	}
 	cmd.AtMs = n.wallMs()
 	data, err := fsm.EncodeCommand(cmd)
 	if err != nil {
-		return nil, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
+		return proposal{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 	}
-	return n.raft.Apply(data, n.cfg.Timing.Request), nil
+	select {
+	case n.proposals <- struct{}{}:
+	default:
+		return proposal{}, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second,
+			Detail: fmt.Sprintf("%d proposals are in flight", maxProposals)}
+	}
+	return proposal{n.raft.Apply(data, n.cfg.Timing.Request), func() { <-n.proposals }}, nil
 }
 
 // clockStands tells whether our wall clock was judged good and has not jumped since.
@@ -207,23 +252,18 @@ func errClock() *client.Error {
 
 // await waits for a log entry within ctx. Past that the outcome is unknown:
 // the entry may still be committed.
-func (n *Node) await(ctx context.Context, future raft.ApplyFuture) (fsm.Result, error) {
+func (n *Node) await(ctx context.Context, p proposal) (fsm.Result, error) {
 	done := make(chan error, 1)
-	select {
-	case n.proposals <- struct{}{}:
-		go func() {
-			done <- future.Error()
-			<-n.proposals // held until raft is done with it, however long that takes
-		}()
-	default: // so many are stuck that nobody waits for more; what becomes of it is unknown
-		return fsm.Result{}, errUnknownOutcome("too many proposals are in flight")
-	}
+	go func() { // ends with the entry, however long raft takes
+		done <- p.Error()
+		p.release()
+	}()
 	select {
 	case err := <-done:
 		if err != nil {
 			return fsm.Result{}, raftError(err)
 		}
-		return future.Response().(fsm.Result), nil
+		return p.Response().(fsm.Result), nil
 	case <-ctx.Done():
 		return fsm.Result{}, errUnknownOutcome("no majority confirmed in time")
 	}

@@ -100,6 +100,11 @@ func callError(nodeID string, err error) *client.Error {
 	if d := (*dialError)(nil); errors.As(err, &d) {
 		return &client.Error{Code: client.CodeUnavailable, Reason: reasonNoLeader, Detail: fmt.Sprintf("node %s cannot be reached: %v", nodeID, d)}
 	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "remote error" {
+		// A TLS alert: the peer refused our certificate, after the handshake was
+		// over for us, and read no call.
+		return &client.Error{Code: client.CodeUnavailable, Reason: reasonNoLeader, Detail: fmt.Sprintf("node %s refused the connection: %v", nodeID, err)}
+	}
 	return &client.Error{Code: client.CodeUnknownOutcome, Detail: fmt.Sprintf("node %s did not answer: %v", nodeID, err)}
 }
 

@@ -55,6 +55,49 @@ func TestRemovalKeepsAMajority(t *testing.T) {
 	}
 }
 
+// TestRemovingTheLeader: it hands over, leaves the configuration while its vote
+// still counts, and only then the records; the one that is left serves on.
+func TestRemovingTheLeader(t *testing.T) {
+	for range 3 {
+		c := newTrio(t, 2)
+		c.eventually("a leader", func() bool { return c.leader() >= 0 })
+		lead := c.leader()
+		left := 1 - lead
+		if _, err := c.client(left, c.admin).RemovePeer(t.Context(), c.nodes[lead].id.NodeID, false); err != nil {
+			t.Fatalf("remove the leader: %v", err)
+		}
+		c.eventually("the other leads alone", func() bool {
+			n := c.nodes[left]
+			return n.lead.Load() != nil && n.Ready() == nil && len(n.servers()) == 1
+		})
+		if _, err := c.client(left, c.admin).CreateToken(t.Context(), client.TokenRequest{Role: "viewer"}); err != nil {
+			t.Errorf("a write afterwards: %v", err)
+		}
+		c.stopAll()
+	}
+}
+
+// TestFirstAdminTokenSurvivesACrash: it is shown at each start until somebody
+// has it, and then no more.
+func TestFirstAdminTokenSurvivesACrash(t *testing.T) {
+	c := newTrio(t, 1)
+	for range 2 {
+		c.stopAll()
+		c.start(0)
+		n := c.nodes[0]
+		c.eventually("the token is shown again", func() bool { return n.FirstAdminToken() == c.admin })
+	}
+	if err := c.nodes[0].ForgetAdminToken(); err != nil {
+		t.Fatal(err)
+	}
+	c.stopAll()
+	c.start(0)
+	c.eventually("ready", c.allReady)
+	if got := c.nodes[0].FirstAdminToken(); got != "" {
+		t.Error("the token was shown after somebody had it")
+	}
+}
+
 // TestAllAddressesChange: a stopped cluster comes back at other addresses.
 func TestAllAddressesChange(t *testing.T) {
 	c := newTrio(t, 3)

@@ -19,11 +19,40 @@ import (
 // vouchTime bounds the question about a node that this replica does not know.
 const vouchTime = 2 * time.Second
 
+// vouchRate is how many strangers a second are asked about: each question goes
+// to every coordinator on record.
+const vouchRate = 5
+
+// vouchLife is how long a vouch counts at most: a lagging replica catches up,
+// or asks again.
+const vouchLife = time.Minute
+
 // trust remembers what other coordinators said of nodes whose records this
 // replica has not applied yet.
 type trust struct {
 	mu      sync.Mutex
-	vouched map[string]fsm.Coordinator // bounded by fsm.MaxCoordinators; guarded by mu
+	vouched map[string]vouch // bounded by fsm.MaxCoordinators; guarded by mu
+}
+
+// vouch is one coordinator's word for a node. It counts only while this replica
+// has not applied the entry that is said to have taken the node in, and while
+// the witness itself is a member: whoever was removed vouches for nobody.
+type vouch struct {
+	memberReply
+	witness string
+	at      time.Time
+}
+
+// memberReply is a record and the index of the entry that made it.
+type memberReply struct {
+	Coordinator fsm.Coordinator `cbor:"1,keyasint"`
+	Since       uint64          `cbor:"2,keyasint"`
+}
+
+func (n *Node) stands(v vouch) bool {
+	index, _ := n.machine.Index()
+	_, _, known := n.recordOf(v.witness)
+	return index < v.Since && known && !n.isRemoved(v.witness) && time.Since(v.at) < vouchLife
 }
 
 // checkPeer holds a verified certificate against the records. A replica may lag
@@ -35,16 +64,26 @@ func (n *Node) checkPeer(p peerName) error {
 	}
 	role, key, known := n.recordOf(p.id)
 	if !known {
-		c, err := n.vouchFor(p.id)
+		v, err := n.vouchFor(p.id)
 		if err != nil {
 			return err
 		}
-		role, key = c.Role, c.TLSKey
+		role, key = v.Coordinator.Role, v.Coordinator.TLSKey
 	}
 	if p.tlsKey != key || p.role != role {
 		return fmt.Errorf("node %s shows another key or role than the one it joined with", p.id)
 	}
 	return nil
+}
+
+// unwelcome tells whether an open connection of a node must end: it is on
+// record no more, or never was and nobody vouches any longer.
+func (n *Node) unwelcome(id string) bool {
+	if n.isRemoved(id) {
+		return true
+	}
+	_, known := n.roleOf(id)
+	return !known
 }
 
 // recordOf returns a node's recorded role and TLS key: from the state, or while
@@ -71,69 +110,95 @@ type memberRequest struct {
 }
 
 // serveMember tells what this replica has on record of a node.
-func (n *Node) serveMember(_ context.Context, _ string, req memberRequest) (fsm.Coordinator, error) {
-	var c fsm.Coordinator
+func (n *Node) serveMember(_ context.Context, _ string, req memberRequest) (memberReply, error) {
+	var r memberReply
 	var known bool
-	n.machine.Read(func(s *fsm.State) { c, known = s.Coordinator(req.ID) })
+	n.machine.Read(func(s *fsm.State) {
+		r.Coordinator, known = s.Coordinator(req.ID)
+		for _, k := range s.SigningKeys() {
+			if k.NodeID == req.ID {
+				r.Since = k.Since
+			}
+		}
+	})
 	if !known {
-		return c, &client.Error{Code: client.CodeNotFound, Detail: "no record of node " + req.ID}
+		return r, &client.Error{Code: client.CodeNotFound, Detail: "no record of node " + req.ID}
 	}
-	return c, nil
+	return r, nil
 }
 
-// vouchFor asks the coordinators on record about a node that is not.
-func (n *Node) vouchFor(id string) (fsm.Coordinator, error) {
-	n.trust.mu.Lock()
-	c, ok := n.trust.vouched[id]
-	n.trust.mu.Unlock()
-	if ok {
-		return c, nil
+// vouchFor asks the coordinators on record about a node that is not. A leader
+// lags behind nobody and asks nobody.
+func (n *Node) vouchFor(id string) (vouch, error) {
+	stranger := fmt.Errorf("node %s is not on record, and no coordinator on record vouches for it: if this node was away for long, empty its data directory and join again", id)
+	if v, ok := n.vouchedFor(id); ok {
+		return v, nil
+	}
+	if n.lead.Load() != nil || !n.vouches.Allow() {
+		return vouch{}, stranger
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), vouchTime)
 	defer cancel()
 	known := n.book.coordinators(n.id.NodeID)
-	answers := make(chan fsm.Coordinator, len(known))
+	answers := make(chan vouch, len(known))
 	var asked sync.WaitGroup
 	for _, witness := range known {
 		asked.Go(func() {
-			var c fsm.Coordinator
-			if n.call(ctx, witness, rpcMember, memberRequest{ID: id}, &c) == nil && c.ID == id {
-				answers <- c
+			var r memberReply
+			if n.call(ctx, witness, rpcMember, memberRequest{ID: id}, &r) == nil && r.Coordinator.ID == id {
+				answers <- vouch{memberReply: r, witness: witness, at: time.Now()}
 				cancel() // one witness is enough
 			}
 		})
 	}
 	asked.Wait()
 	select {
-	case c := <-answers:
+	case v := <-answers:
+		if !n.stands(v) {
+			return vouch{}, stranger
+		}
 		n.trust.mu.Lock()
 		defer n.trust.mu.Unlock()
 		if len(n.trust.vouched) >= fsm.MaxCoordinators {
 			clear(n.trust.vouched)
 		}
-		n.trust.vouched[id] = c
-		return c, nil
+		n.trust.vouched[id] = v
+		return v, nil
 	default:
-		return c, fmt.Errorf("node %s is not on record here, and no coordinator that is vouches for it", id)
+		return vouch{}, stranger
 	}
 }
 
-// roleOf returns the role of a node that passed checkPeer.
-func (n *Node) roleOf(id string) fsm.Role {
-	if role, _, known := n.recordOf(id); known {
-		return role
-	}
+// vouchedFor returns a vouch that still stands.
+func (n *Node) vouchedFor(id string) (vouch, bool) {
 	n.trust.mu.Lock()
-	defer n.trust.mu.Unlock()
-	return n.trust.vouched[id].Role
+	v, ok := n.trust.vouched[id]
+	n.trust.mu.Unlock()
+	if ok && !n.stands(v) {
+		n.trust.mu.Lock()
+		delete(n.trust.vouched, id)
+		n.trust.mu.Unlock()
+		return vouch{}, false
+	}
+	return v, ok
+}
+
+// roleOf returns the role of a node that is on record or vouched for.
+func (n *Node) roleOf(id string) (fsm.Role, bool) {
+	if role, _, known := n.recordOf(id); known {
+		return role, true
+	}
+	v, ok := n.vouchedFor(id)
+	return v.Coordinator.Role, ok
 }
 
 // mayCall checks a call on a connection that may be older than a removal.
 func (n *Node) mayCall(from string, who callers) *client.Error {
+	role, known := n.roleOf(from)
 	switch {
-	case from == "" || n.isRemoved(from):
+	case !known || n.isRemoved(from):
 		return &client.Error{Code: client.CodeForbidden, Detail: "this node is no member of the cluster any more"}
-	case who == coordinatorsOnly && n.roleOf(from) != fsm.RoleCoordinator:
+	case who == coordinatorsOnly && role != fsm.RoleCoordinator:
 		return &client.Error{Code: client.CodeForbidden, Detail: "only coordinators may ask this"}
 	}
 	return nil
@@ -147,13 +212,14 @@ var forwarded = []fsm.Kind{
 }
 
 func (n *Node) mayPropose(from string, cmd fsm.Command) *client.Error {
+	role, _ := n.roleOf(from)
 	own := cmd.Kind == fsm.KindCoordinatorUpdate && cmd.Actor == (fsm.Actor{NodeID: from})
 	switch {
 	case own:
 		return nil
 	case cmd.Actor.NodeID != "" || !slices.Contains(forwarded, cmd.Kind):
 		return &client.Error{Code: client.CodeForbidden, Detail: "a node speaks only for itself and for callers it authenticated"}
-	case n.roleOf(from) != fsm.RoleCoordinator:
+	case role != fsm.RoleCoordinator:
 		return errObserver()
 	}
 	return nil

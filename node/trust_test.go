@@ -148,6 +148,30 @@ func TestP8MintedCertificatesAreWorthless(t *testing.T) {
 	}
 }
 
+// TestP8AVouchEndsWithItsWitness: what a coordinator said of a stranger is void
+// once the coordinator is removed.
+func TestP8AVouchEndsWithItsWitness(t *testing.T) {
+	c := newTrio(t, 3)
+	c.eventually("a leader", func() bool { return c.leader() >= 0 })
+	lead := c.leader()
+	liar, victim := c.nodes[(lead+1)%3], c.nodes[(lead+2)%3]
+	const stranger = "deadbeef-0000-4000-8000-000000000000"
+	lie := memberReply{Coordinator: fsm.Coordinator{ID: stranger, Role: fsm.RoleCoordinator}, Since: 1 << 60}
+	victim.trust.mu.Lock()
+	victim.trust.vouched[stranger] = vouch{memberReply: lie, witness: liar.id.NodeID, at: time.Now()}
+	victim.trust.mu.Unlock()
+	if victim.unwelcome(stranger) {
+		t.Fatal("a vouch of a member does not count")
+	}
+	if _, err := c.client(lead, c.admin).RemovePeer(t.Context(), liar.id.NodeID, true); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the stranger is unwelcome", func() bool { return victim.unwelcome(stranger) })
+	if _, err := c.nodes[lead].vouchFor(stranger); err == nil {
+		t.Error("a leader asked about a stranger")
+	}
+}
+
 // TestJoinSurvivesACrashBeforeItsAnswer: the identity is on disk before the
 // join is asked for, so the same token and name serve the second try.
 func TestJoinSurvivesACrashBeforeItsAnswer(t *testing.T) {
