@@ -29,6 +29,7 @@ func (c *trio) tryJoin(name, token string) error {
 // TestP8JoinIsRefused: whoever has no valid join token stays outside, and
 // nothing changes.
 func TestP8JoinIsRefused(t *testing.T) {
+	t.Parallel()
 	c, other := newTrio(t, 1), newTrio(t, 1)
 	short, err := c.client(0, c.admin).CreateToken(t.Context(), client.TokenRequest{Role: "coordinator", TTLMs: 1000})
 	if err != nil {
@@ -76,6 +77,7 @@ func TestP8JoinIsRefused(t *testing.T) {
 
 // TestBootstrapBesideAClusterIsRefused: two clusters are never made by mistake.
 func TestBootstrapBesideAClusterIsRefused(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 1)
 	cfg := testConfig(t, "second")
 	cfg.Bootstrap, cfg.Join = true, []string{c.cfgs[0].GossipAddr}
@@ -90,6 +92,7 @@ func TestBootstrapBesideAClusterIsRefused(t *testing.T) {
 // TestWipedNodeComesBackAsANewOne: the name is taken over only once the old id
 // is dead, and the old id stays refused for ever.
 func TestWipedNodeComesBackAsANewOne(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 3)
 	c.eventually("a leader", func() bool { return c.leader() >= 0 })
 	victim := (c.leader() + 1) % 3
@@ -148,6 +151,7 @@ func (c *trio) tokenAt(i int, role string) string {
 // TestRemovedCoordinatorIsCutOff: after peers remove, the node is no voter and
 // reaches nobody, although its process still runs.
 func TestRemovedCoordinatorIsCutOff(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 3)
 	c.eventually("a leader", func() bool { return c.leader() >= 0 })
 	lead := c.leader()
@@ -171,6 +175,7 @@ func TestRemovedCoordinatorIsCutOff(t *testing.T) {
 
 // TestP8PrivateKeysAreEncryptedAtRest greps a node's directory.
 func TestP8PrivateKeysAreEncryptedAtRest(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 1)
 	id := c.nodes[0].id
 	for _, name := range []string{fileKeys, fileCA, filePeers, fileRaft} {

@@ -22,6 +22,7 @@ import (
 
 // TestP1OnceUnderRace: one signed request at three nodes, 100 times at once.
 func TestP1OnceUnderRace(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 3)
 	a := c.enroll(1, "racer")
 	verifier := c.token("verifier", -1)
@@ -57,6 +58,7 @@ func TestP1OnceUnderRace(t *testing.T) {
 // TestP1SameClaimGetsFirstAnswer: a retry under the same claim id and token is
 // no replay; under another token it is.
 func TestP1SameClaimGetsFirstAnswer(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 3)
 	a := c.enroll(0, "retrier")
 	verifier, other := c.token("verifier", -1), c.token("verifier", -1)
@@ -87,6 +89,7 @@ func TestP1SameClaimGetsFirstAnswer(t *testing.T) {
 // TestP2BanHoldsAtTheNextNode: an approval and a ban acknowledged at one node
 // count at the next in the following call.
 func TestP2BanHoldsAtTheNextNode(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 3)
 	verifier := c.token("verifier", -1)
 	for round := range 20 {
@@ -116,6 +119,7 @@ func (c *trio) ban(i int, id string) client.BlacklistChange {
 // TestP3OneUnbrokenChain: bans and lifts through all nodes at once form one
 // chain that a verifier written from WIRE.md section 9 alone accepts.
 func TestP3OneUnbrokenChain(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 3)
 	var all sync.WaitGroup
 	const each = 25
@@ -224,6 +228,7 @@ func walkChain(events []json.RawMessage, head string, keys map[string]ed25519.Pu
 
 // TestP1WideningTheSkewReopensNothing: what left the old window stays refused.
 func TestP1WideningTheSkewReopensNothing(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 1)
 	a := c.enroll(0, "old-timer")
 	verifier := c.token("verifier", -1)
@@ -262,6 +267,7 @@ func (c *trio) setSkew(admin *client.Client, ms int64) {
 
 // TestP4DigestsAgree: nodes at a common mark have the same digest.
 func TestP4DigestsAgree(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 3)
 	a := c.enroll(0, "digested")
 	verifier := c.token("verifier", -1)
@@ -298,6 +304,7 @@ func TestP4DigestsAgree(t *testing.T) {
 // TestP9NoQuorumFailsClosed: with the others gone, writes and admissions are
 // refused as unavailable, soon, and local reads go on.
 func TestP9NoQuorumFailsClosed(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 3)
 	a := c.enroll(0, "lonely")
 	verifier := c.token("verifier", -1)

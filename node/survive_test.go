@@ -16,6 +16,7 @@ import (
 // TestLostRaftLogIsRefused: a node that forgot its votes must not come back
 // under its old id, and the bootstrap node must not found the cluster again.
 func TestLostRaftLogIsRefused(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 1)
 	if err := c.nodes[0].shutdown(); err != nil {
 		t.Fatal(err)
@@ -36,6 +37,7 @@ func TestLostRaftLogIsRefused(t *testing.T) {
 
 // TestRemovalKeepsAMajority: with one of three down, no other may be removed.
 func TestRemovalKeepsAMajority(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 3)
 	c.eventually("a leader", func() bool { return c.leader() >= 0 })
 	lead := c.leader()
@@ -58,6 +60,7 @@ func TestRemovalKeepsAMajority(t *testing.T) {
 // TestRemovingTheLeader: it hands over, leaves the configuration while its vote
 // still counts, and only then the records; the one that is left serves on.
 func TestRemovingTheLeader(t *testing.T) {
+	t.Parallel()
 	for range 3 {
 		c := newTrio(t, 2)
 		c.eventually("a leader", func() bool { return c.leader() >= 0 })
@@ -80,6 +83,7 @@ func TestRemovingTheLeader(t *testing.T) {
 // TestFirstAdminTokenSurvivesACrash: it is shown at each start until somebody
 // has it, and then no more.
 func TestFirstAdminTokenSurvivesACrash(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 1)
 	for range 2 {
 		c.stopAll()
@@ -100,6 +104,7 @@ func TestFirstAdminTokenSurvivesACrash(t *testing.T) {
 
 // TestAllAddressesChange: a stopped cluster comes back at other addresses.
 func TestAllAddressesChange(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 3)
 	ban := c.ban(0, "remembered")
 	c.stopAll()

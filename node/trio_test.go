@@ -236,6 +236,7 @@ func (a agent) requestAt(t *testing.T, nonce string, atMs int64) client.Admissio
 }
 
 func TestTrioAdmitsOnceEverywhere(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 3)
 	a := c.enroll(0, "agent-1")
 	verifier := c.token("verifier", -1)

@@ -38,6 +38,7 @@ func code(err error) string {
 // key, not by its own join asked again as a coordinator either, and speaks for
 // nobody.
 func TestP8ObserverStaysAnObserver(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 1)
 	n := c.observer()
 	if len(n.id.CAKey) != 0 {
@@ -101,6 +102,7 @@ func TestP8ObserverStaysAnObserver(t *testing.T) {
 // TestP8CoordinatorForwardsOnlyWhatCallersMayAsk: ticks, genesis and batches
 // are the leader's own.
 func TestP8CoordinatorForwardsOnlyWhatCallersMayAsk(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 2)
 	c.eventually("a leader", func() bool { return c.leader() >= 0 })
 	lead, other := c.nodes[c.leader()], c.nodes[1-c.leader()]
@@ -119,6 +121,7 @@ func TestP8CoordinatorForwardsOnlyWhatCallersMayAsk(t *testing.T) {
 // TestP8MintedCertificatesAreWorthless: a coordinator that was removed still
 // holds the CA key; what it signs with it opens nothing.
 func TestP8MintedCertificatesAreWorthless(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 2)
 	lead := c.nodes[0]
 	for name, nodeID := range map[string]string{"unknown id": "deadbeef-0000-4000-8000-000000000000", "a living node's id": c.nodes[1].id.NodeID} {
@@ -151,6 +154,7 @@ func TestP8MintedCertificatesAreWorthless(t *testing.T) {
 // TestP8AVouchEndsWithItsWitness: what a coordinator said of a stranger is void
 // once the coordinator is removed.
 func TestP8AVouchEndsWithItsWitness(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 3)
 	c.eventually("a leader", func() bool { return c.leader() >= 0 })
 	lead := c.leader()
@@ -175,6 +179,7 @@ func TestP8AVouchEndsWithItsWitness(t *testing.T) {
 // TestJoinSurvivesACrashBeforeItsAnswer: the identity is on disk before the
 // join is asked for, so the same token and name serve the second try.
 func TestJoinSurvivesACrashBeforeItsAnswer(t *testing.T) {
+	t.Parallel()
 	c := newTrio(t, 1)
 	cfg := testConfig(t, "crasher")
 	cfg.Join, cfg.JoinToken = []string{c.cfgs[0].GossipAddr}, c.token("coordinator", 1)
