@@ -31,7 +31,7 @@ func (c *trio) tryJoin(name, token string) error {
 func TestP8JoinIsRefused(t *testing.T) {
 	t.Parallel()
 	c, other := newTrio(t, 1), newTrio(t, 1)
-	short, err := c.client(0, c.admin).CreateToken(t.Context(), client.TokenRequest{Role: "coordinator", TTLMs: 1000})
+	short, err := c.client(0, c.admin).CreateToken(t.Context(), client.TokenRequest{Role: "coordinator", TTLMs: 5000})
 	if err != nil {
 		t.Fatal(err)
 	}
