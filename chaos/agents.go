@@ -28,7 +28,7 @@ const (
 )
 
 // prepare enrols agents and sets the policy, before anything is recorded.
-func prepare(ctx context.Context, f *field, n int) ([]agent, judge.PolicyRead, error) {
+func prepare(ctx context.Context, f *field, mix Traffic) ([]agent, judge.PolicyRead, error) {
 	api, err := f.patient()
 	if err != nil {
 		return nil, judge.PolicyRead{}, err
@@ -38,7 +38,7 @@ func prepare(ctx context.Context, f *field, n int) ([]agent, judge.PolicyRead, e
 	if err != nil {
 		return nil, judge.PolicyRead{}, err
 	}
-	agents := make([]agent, n)
+	agents := make([]agent, mix.Agents)
 	for i := range agents {
 		if agents[i], err = enrol(ctx, api, status.ClusterID, fmt.Sprintf("agent-%d", i)); err != nil {
 			return nil, judge.PolicyRead{}, fmt.Errorf("enrol an agent: %w", err)
@@ -48,10 +48,14 @@ func prepare(ctx context.Context, f *field, n int) ([]agent, judge.PolicyRead, e
 	if err != nil {
 		return nil, judge.PolicyRead{}, err
 	}
-	policy, err = api.SetPolicy(ctx, policy.Version, client.PolicyUpdate{
+	update := client.PolicyUpdate{
 		RateLimit: &client.RateLimit{Requests: wideRequests, WindowMs: wideWindowMs},
-		Overrides: map[string]client.RateLimit{agents[n-1].id: {Requests: narrowRequests, WindowMs: narrowWindowMs}},
-	})
+		Overrides: map[string]client.RateLimit{agents[len(agents)-1].id: {Requests: narrowRequests, WindowMs: narrowWindowMs}},
+	}
+	if mix.SkewMs != 0 {
+		update.MaxSkewMs = &mix.SkewMs
+	}
+	policy, err = api.SetPolicy(ctx, policy.Version, update)
 	return agents, judge.PolicyRead{Version: policy.Version, Policy: judge.PolicyOf(policy)}, err
 }
 

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,7 +38,7 @@ func (r *run) mend(ctx context.Context) error {
 // agree waits until all nodes are voters, have the same chain, and share a mark
 // that was made after from.
 func (r *run) agree(ctx context.Context) (detail string, err error) {
-	ctx, cancel := context.WithTimeout(ctx, agreeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(r.opts.Patience, agreeTimeout))
 	defer cancel()
 	clients, err := r.field.clients()
 	if err != nil {

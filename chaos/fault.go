@@ -131,8 +131,8 @@ func spec(name string, params any) Spec {
 	return Spec{Name: name, Params: text}
 }
 
-// pick returns the nodes that a target stands for: leader, follower, one,
-// minority, majority, all, or a node's name. Who leads is asked for anew; with
+// pick returns the nodes that a target stands for: leader, follower, followers,
+// one, minority, majority, all, or a node's name. Who leads is asked for anew; with
 // no leader any node will do.
 func (a *Arena) pick(ctx context.Context, target string) ([]string, error) {
 	if slices.Contains(a.Nodes, target) {
@@ -150,7 +150,7 @@ func (a *Arena) pick(ctx context.Context, target string) ([]string, error) {
 		return shuffled[:half+1], nil
 	case "all":
 		return slices.Clone(a.Nodes), nil
-	case "leader", "follower":
+	case "leader", "follower", "followers":
 		leader, err := a.Leader(ctx)
 		if err != nil {
 			return shuffled[:1], nil
@@ -159,7 +159,10 @@ func (a *Arena) pick(ctx context.Context, target string) ([]string, error) {
 			return []string{leader}, nil
 		}
 		others := slices.DeleteFunc(shuffled, func(n string) bool { return n == leader })
+		if target == "followers" {
+			return others, nil
+		}
 		return others[:min(1, len(others))], nil
 	}
-	return nil, fmt.Errorf("target %q is none of leader, follower, one, minority, majority, all, %v", target, a.Nodes)
+	return nil, fmt.Errorf("target %q is none of leader, follower, followers, one, minority, majority, all, %v", target, a.Nodes)
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Kill ends servers, with SIGKILL unless Gently, and starts them again.
@@ -103,7 +104,26 @@ func (f *Wipe) Inject(ctx context.Context, a *Arena) (nodes []string, err error)
 
 // Heal implements Fault.
 func (f *Wipe) Heal(ctx context.Context, a *Arena) error {
-	return each(f.hit, func(n string) error { return a.Proc.Start(ctx, n) })
+	return each(f.hit, func(n string) error { return rejoin(ctx, a, n) })
+}
+
+// rejoinPause is how long a wiped node waits before it asks again.
+const rejoinPause = 2 * time.Second
+
+// rejoin starts a wiped node until it is let in: its name is another's until
+// the cluster has not heard of its old self for ten seconds. What a refused
+// join left behind goes away first, since it is the keys of nobody.
+func rejoin(ctx context.Context, a *Arena, node string) error {
+	for {
+		err := a.Proc.Start(ctx, node)
+		if err == nil || !waitUntil(ctx, time.Now().Add(rejoinPause)) {
+			return err
+		}
+		_ = a.Proc.Stop(ctx, node, true) // it has most likely ended by itself
+		if err := empty(a.Proc.DataDir(node)); err != nil {
+			return err
+		}
+	}
 }
 
 // empty removes what is in a directory, which may itself be a mount point.
@@ -184,7 +204,7 @@ func (f *Flip) Heal(ctx context.Context, a *Arena) error {
 		if err := empty(a.Proc.DataDir(n)); err != nil {
 			return err
 		}
-		return a.Proc.Start(ctx, n)
+		return rejoin(ctx, a, n)
 	})
 }
 

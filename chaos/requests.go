@@ -56,6 +56,16 @@ func sign(rng *rand.Rand, agents []agent, now time.Time) (*signedRequest, error)
 	return r, nil
 }
 
+// agentOff draws how far an agent's clock is off: all of the window but a tenth
+// on either side, which the requests need to arrive.
+func (t *Traffic) agentOff(rng *rand.Rand) time.Duration {
+	if t.SkewMs == 0 {
+		return 0
+	}
+	most := t.SkewMs * 9 / 10
+	return time.Duration(rng.Int64N(2*most+1)-most) * time.Millisecond
+}
+
 // replayed returns the same signed request under another claim id: what
 // whoever listened in would send.
 func (r *signedRequest) replayed() *signedRequest {

@@ -15,11 +15,12 @@ import (
 
 // Options say where and how to run a scenario.
 type Options struct {
-	Dir      string // of the run; must not hold an earlier one
-	Binary   string // the edgecoder binary; empty: this very program
-	Netns    bool   // may make network namespaces, TUN devices and loop mounts (root)
-	Version  string // of the binary, for the report
-	Keep     bool   // keep the servers' data after a pass too
+	Dir      string        // of the run; must not hold an earlier one
+	Binary   string        // the edgecoder binary; empty: this very program
+	Netns    bool          // may make network namespaces, TUN devices and loop mounts (root)
+	Version  string        // of the binary, for the report
+	Keep     bool          // keep the servers' data after a pass too
+	Patience time.Duration // how long a healed cluster may take to agree again; 0: agreeTimeout
 	Progress func(format string, args ...any)
 }
 
@@ -106,7 +107,7 @@ func (r *run) up(ctx context.Context) (err error) {
 // play sends the traffic, carries out the schedule, heals, and saves what was
 // seen. The schedule may run a little beyond the traffic.
 func (r *run) play(ctx context.Context) error {
-	agents, policy, err := prepare(ctx, r.field, r.Traffic.Agents)
+	agents, policy, err := prepare(ctx, r.field, r.Traffic)
 	if err != nil {
 		return err
 	}

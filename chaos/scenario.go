@@ -52,6 +52,9 @@ type Traffic struct {
 	Agents  int     `json:"agents"`
 	Rate    float64 `json:"rate"` // operations per client and second, at most
 	Weights Weights `json:"weights"`
+	// SkewMs is the policy's at the start, 0: the server's default. When given,
+	// agents' clocks are off by up to most of it, ahead and behind.
+	SkewMs int64 `json:"skew_ms,omitempty"`
 }
 
 // Weights are the shares of the kinds of operations.

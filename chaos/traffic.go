@@ -124,7 +124,7 @@ func (w *worker) ask(ctx context.Context, op judge.Op, do func(ctx context.Conte
 }
 
 func (w *worker) claim(ctx context.Context) {
-	r, err := sign(w.rng, w.agents, time.Now())
+	r, err := sign(w.rng, w.agents, time.Now().Add(w.mix.agentOff(w.rng)))
 	if err != nil {
 		panic(err) // our own requests are well-formed
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 )
 
@@ -63,10 +64,12 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 }
 
 // needsJoin tells whether a start of n needs a join token: it never became a
-// voter, or somebody wiped its data directory.
+// voter, or somebody wiped its data directory. A server writes the cluster CA
+// there once it belongs to a cluster; keys alone may be those of a join that
+// was refused.
 func needsJoin(n Node) bool {
-	entries, err := os.ReadDir(n.DataDir)
-	return !n.Joined || errors.Is(err, fs.ErrNotExist) || (err == nil && len(entries) == 0)
+	_, err := os.Stat(filepath.Join(n.DataDir, caName))
+	return !n.Joined || errors.Is(err, fs.ErrNotExist)
 }
 
 // quorum tells whether more than half of the nodes run.

@@ -51,7 +51,11 @@ func (s *State) admit(c *change, callers []Code, claim *Claim) ClaimResult {
 	case s.nonces.full() || s.windows.full():
 		return refused(CodeOverloaded)
 	}
-	s.nonces.insert(claim.TimestampMs, nonceRow{key: d.key, tag: claim.Tag, claim: claim.ClaimID, index: c.index, clockMs: c.atMs})
+	keptFrom := claim.TimestampMs
+	if plantReceiptTime {
+		keptFrom = c.atMs // planted: forgotten while its timestamp is still good
+	}
+	s.nonces.insert(keptFrom, nonceRow{key: d.key, tag: claim.Tag, claim: claim.ClaimID, index: c.index, clockMs: c.atMs})
 	s.windows.take(claim.AgentID, c.atMs, s.policy.v.limitOf(claim.AgentID))
 	return ClaimResult{Code: CodeOK, Index: c.index, ClockMs: c.atMs}
 }
@@ -76,7 +80,7 @@ func (s *State) decide(claim *Claim, nowMs int64) decision {
 	}
 	key := nonceKeyOf(claim.Key, claim.Nonce)
 	if row, used := s.nonces.find(key); used {
-		if row.tag == claim.Tag {
+		if row.tag == claim.Tag || plantTagIgnored { // planted: a replay gets the first answer
 			return decision{code: CodeOK, key: key, repeated: true, first: row}
 		}
 		return decision{code: CodeReplay, key: key}
@@ -131,7 +135,7 @@ func (s *State) CheckCaller(tokenID string, nowMs int64) Code { return s.callerC
 // refusal that is final on any replica, however old.
 func (s *State) IsReplay(claim *Claim) bool {
 	row, used := s.nonces.find(nonceKeyOf(claim.Key, claim.Nonce))
-	return used && row.tag != claim.Tag
+	return used && row.tag != claim.Tag && !plantTagIgnored
 }
 
 // AgentKeys returns the public keys of an agent, expired ones too: whether one

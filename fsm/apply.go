@@ -59,6 +59,9 @@ func (s *State) apply(index uint64, cmd Command) (Result, []Record, error) {
 		return refuse(CodeClockAhead, "", "stamped %d ms ahead of the cluster clock, at most %d: check the leader's clock",
 			cmd.AtMs-s.meta.v.ClockMs, MaxAheadMs), nil, nil
 	}
+	if plantLocalTime {
+		cmd.AtMs = plantedNowMs() // planted: what the leader stamped is passed over
+	}
 	s.advance(cmd.AtMs)
 	if cmd.Idem != nil && cmd.Kind == KindAdmitBatch {
 		// Claims have ids of their own; a remembered batch would have no verdicts.

@@ -40,7 +40,7 @@ func (s *State) applyBlacklistAppend(c *change, b BlacklistAppend) Result {
 		// What every verifier refuses to parse would spoil the chain for ever.
 		return refuse(CodeInvalid, "event", "%v", err)
 	}
-	if e.PrevEventHash != s.meta.v.ChainHead {
+	if e.PrevEventHash != s.meta.v.ChainHead && !plantStaleHead { // planted: accepted unseen
 		return refuse(CodeStale, "prevEventHash", "the head is %s", s.meta.v.ChainHead)
 	}
 	hash := e.ComputeHash()

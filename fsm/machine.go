@@ -58,6 +58,9 @@ func (m *Machine) Snapshot() (raft.FSMSnapshot, error) {
 	m.mu.Lock() // Freeze brings lazily kept digests up to date
 	defer m.mu.Unlock()
 	frozen := m.state.Freeze()
+	if plantOldSnapshot {
+		frozen = plantedFrozen(frozen) // planted: of another index than raft files it under
+	}
 	return &machineSnapshot{frozen: frozen, history: m.history.UpTo(frozen.Index())}, nil
 }
 

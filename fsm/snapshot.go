@@ -155,6 +155,9 @@ func readSnapshot(r *frameReader, keep func(Record) error) (*State, error) {
 	if got := s.Digest(); got != end.Digest {
 		return nil, fmt.Errorf("the state's digest is %s, the snapshot says %s", got, end.Digest)
 	}
+	if plantRestoreNoBans {
+		s.bans = newTable[Ban]("bans", MaxBans) // planted: after every check
+	}
 	return s, nil
 }
 

@@ -1,0 +1,36 @@
+//go:build planted
+
+package fsm
+
+import (
+	"os"
+	"time"
+)
+
+// The bugs of a build with the tag "planted": PLANTED_BUG names the one that
+// this process has. Such a build is for TestPlanted of package chaos alone.
+var (
+	plantLocalTime     = planted("local_time")      // Apply reads the machine's clock
+	plantReceiptTime   = planted("receipt_time")    // a nonce is kept from its receipt, not from its signed timestamp
+	plantRestoreNoBans = planted("restore_no_bans") // a restored snapshot has no bans
+	plantOldSnapshot   = planted("old_snapshot")    // a snapshot holds the state of an earlier index than it is filed under
+	plantTagIgnored    = planted("tag_ignored")     // whoever repeats a nonce gets its first answer
+	plantStaleHead     = planted("stale_head")      // an event may be linked to any head
+)
+
+func planted(bug string) bool { return os.Getenv("PLANTED_BUG") == bug }
+
+func plantedNowMs() int64 { return time.Now().UnixMilli() }
+
+// lastFrozen is touched by raft's one snapshot loop alone.
+var lastFrozen *Frozen
+
+// plantedFrozen returns the state as it was at the snapshot before this one.
+func plantedFrozen(current *Frozen) *Frozen {
+	before := lastFrozen
+	lastFrozen = current
+	if before == nil {
+		return current
+	}
+	return before
+}
