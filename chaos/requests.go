@@ -36,7 +36,7 @@ func sign(rng *rand.Rand, agents []agent, now time.Time) (*signedRequest, error)
 		now = now.Add(-lateBy)
 	}
 	nonce := fmt.Sprintf("%016x%016x", rng.Uint64(), rng.Uint64())
-	path := fmt.Sprintf("/work/%d", rng.IntN(4))
+	path := fmt.Sprintf("/jobs/%d", rng.IntN(4))
 	body := fmt.Appendf(nil, `{"job":%d}`, rng.IntN(1000))
 	s, err := crypto.SignRequest(a.key, a.id, "POST", path, body, now.UnixMilli(), nonce)
 	if err != nil {
