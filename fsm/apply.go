@@ -73,89 +73,11 @@ func (s *State) apply(index uint64, cmd Command) (Result, []Record, error) {
 		}
 	}
 	c := &change{index: index, atMs: s.meta.v.ClockMs, kind: cmd.Kind, actor: cmd.Actor}
-	res := s.dispatch(c, body)
+	res := tenants[cmd.Kind].apply(s, c, body)
 	if cmd.Idem != nil && res.OK() {
 		s.remember(*cmd.Idem, c, res)
 	}
 	return res, c.records, nil
-}
-
-// dispatch hands a decoded body to its tenant. Each checks everything before
-// it changes anything.
-func (s *State) dispatch(c *change, body any) Result {
-	switch b := body.(type) {
-	case Genesis:
-		return s.applyGenesis(c, b)
-	case AdmitBatch:
-		return s.applyAdmitBatch(c, b)
-	case TokenCreate:
-		return s.applyTokenCreate(c, b)
-	case TokenRevoke:
-		return s.applyTokenRevoke(c, b)
-	case AgentEnroll:
-		return s.applyAgentEnroll(c, b)
-	case AgentSetState:
-		return s.applyAgentSetState(c, b)
-	case PolicySet:
-		return s.applyPolicySet(c, b)
-	case BlacklistAppend:
-		return s.applyBlacklistAppend(c, b)
-	case CoordinatorJoin:
-		return s.applyCoordinatorJoin(c, b)
-	case CoordinatorUpdate:
-		return s.applyCoordinatorUpdate(c, b)
-	case CoordinatorRemove:
-		return s.applyCoordinatorRemove(c, b)
-	}
-	panic(fmt.Sprintf("fsm: kind %d decoded but has no tenant", c.kind)) // decodeBody and dispatch list the same kinds
-}
-
-func decodeBody(cmd Command) (any, error) {
-	switch cmd.Kind {
-	case KindGenesis:
-		return decodeAs[Genesis](cmd)
-	case KindTick:
-		return decodeAs[Tick](cmd)
-	case KindAdmitBatch:
-		return decodeAs[AdmitBatch](cmd)
-	case KindTokenCreate:
-		return decodeAs[TokenCreate](cmd)
-	case KindTokenRevoke:
-		return decodeAs[TokenRevoke](cmd)
-	case KindAgentEnroll:
-		return decodeAs[AgentEnroll](cmd)
-	case KindAgentSetState:
-		return decodeAs[AgentSetState](cmd)
-	case KindPolicySet:
-		return decodeAs[PolicySet](cmd)
-	case KindBlacklistAppend:
-		return decodeAs[BlacklistAppend](cmd)
-	case KindCoordinatorJoin:
-		return decodeAs[CoordinatorJoin](cmd)
-	case KindCoordinatorUpdate:
-		return decodeAs[CoordinatorUpdate](cmd)
-	case KindCoordinatorRemove:
-		return decodeAs[CoordinatorRemove](cmd)
-	}
-	return nil, fmt.Errorf("%w: unknown kind %d: this binary is older than the log, upgrade it", ErrCommand, cmd.Kind)
-}
-
-func decodeAs[T any](cmd Command) (any, error) {
-	var body T
-	if err := Decode(cmd.Body, &body); err != nil {
-		return nil, fmt.Errorf("%w: %T: %v", ErrCommand, body, err)
-	}
-	return body, nil
-}
-
-// BodyOf decodes the body of a command that a node received from another, so
-// that the leader can complete it (link a blacklist event).
-func BodyOf[T any](cmd Command) (T, error) {
-	var body T
-	if err := Decode(cmd.Body, &body); err != nil {
-		return body, fmt.Errorf("%w: %T: %v", ErrCommand, body, err)
-	}
-	return body, nil
 }
 
 // stampAllowed holds the clock rule: one bad stamp would age everything for good.

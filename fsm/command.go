@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
@@ -217,7 +218,7 @@ func Decode(data []byte, v any) error { return decMode.Unmarshal(data, v) }
 
 // New returns a command of the kind that body's type names, not yet stamped.
 func New(actor Actor, body any) (Command, error) {
-	kind, ok := kindOf(body)
+	kind, ok := kindsByType[reflect.TypeOf(body)]
 	if !ok {
 		return Command{}, fmt.Errorf("%w: no kind for %T", ErrCommand, body)
 	}
@@ -226,36 +227,6 @@ func New(actor Actor, body any) (Command, error) {
 		return Command{}, fmt.Errorf("%w: encode %T: %v", ErrCommand, body, err)
 	}
 	return Command{Version: commandVersion, Kind: kind, Actor: actor, Body: raw}, nil
-}
-
-func kindOf(body any) (Kind, bool) {
-	switch body.(type) {
-	case Genesis:
-		return KindGenesis, true
-	case Tick:
-		return KindTick, true
-	case AdmitBatch:
-		return KindAdmitBatch, true
-	case TokenCreate:
-		return KindTokenCreate, true
-	case TokenRevoke:
-		return KindTokenRevoke, true
-	case AgentEnroll:
-		return KindAgentEnroll, true
-	case AgentSetState:
-		return KindAgentSetState, true
-	case PolicySet:
-		return KindPolicySet, true
-	case BlacklistAppend:
-		return KindBlacklistAppend, true
-	case CoordinatorJoin:
-		return KindCoordinatorJoin, true
-	case CoordinatorUpdate:
-		return KindCoordinatorUpdate, true
-	case CoordinatorRemove:
-		return KindCoordinatorRemove, true
-	}
-	return 0, false
 }
 
 // EncodeCommand returns the log entry of c. It is the last gate before the log,

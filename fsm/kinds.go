@@ -1,0 +1,66 @@
+package fsm
+
+import (
+	"fmt"
+	"reflect"
+)
+
+// tenants is the one list of what a command can be: a kind, the body it
+// carries, and who applies it. Ticks move the clock and are applied before
+// anybody else is asked.
+var tenants = map[Kind]tenant{
+	KindGenesis:           tenantOf((*State).applyGenesis),
+	KindTick:              tenantOf[Tick](nil),
+	KindAdmitBatch:        tenantOf((*State).applyAdmitBatch),
+	KindTokenCreate:       tenantOf((*State).applyTokenCreate),
+	KindTokenRevoke:       tenantOf((*State).applyTokenRevoke),
+	KindAgentEnroll:       tenantOf((*State).applyAgentEnroll),
+	KindAgentSetState:     tenantOf((*State).applyAgentSetState),
+	KindPolicySet:         tenantOf((*State).applyPolicySet),
+	KindBlacklistAppend:   tenantOf((*State).applyBlacklistAppend),
+	KindCoordinatorJoin:   tenantOf((*State).applyCoordinatorJoin),
+	KindCoordinatorUpdate: tenantOf((*State).applyCoordinatorUpdate),
+	KindCoordinatorRemove: tenantOf((*State).applyCoordinatorRemove),
+}
+
+// kindsByType finds the kind of a body.
+var kindsByType = func() map[reflect.Type]Kind {
+	out := map[reflect.Type]Kind{}
+	for kind, t := range tenants {
+		out[t.body] = kind
+	}
+	return out
+}()
+
+type tenant struct {
+	body   reflect.Type
+	decode func(Command) (any, error)
+	// apply checks everything before it changes anything.
+	apply func(*State, *change, any) Result
+}
+
+func tenantOf[T any](apply func(*State, *change, T) Result) tenant {
+	return tenant{
+		body:   reflect.TypeFor[T](),
+		decode: func(cmd Command) (any, error) { return BodyOf[T](cmd) },
+		apply:  func(s *State, c *change, body any) Result { return apply(s, c, body.(T)) },
+	}
+}
+
+func decodeBody(cmd Command) (any, error) {
+	t, known := tenants[cmd.Kind]
+	if !known {
+		return nil, fmt.Errorf("%w: unknown kind %d: this binary is older than the log, upgrade it", ErrCommand, cmd.Kind)
+	}
+	return t.decode(cmd)
+}
+
+// BodyOf decodes the body of a command that a node received from another, so
+// that the leader can complete it (link a blacklist event).
+func BodyOf[T any](cmd Command) (T, error) {
+	var body T
+	if err := Decode(cmd.Body, &body); err != nil {
+		return body, fmt.Errorf("%w: %T: %v", ErrCommand, body, err)
+	}
+	return body, nil
+}
