@@ -14,7 +14,7 @@ import (
 type vectors struct {
 	Keys struct {
 		Ed25519 map[string]struct {
-			PrivateKeyPem, PublicKeyPem string
+			Name, PrivateKeyPem, PublicKeyPem string
 		}
 	}
 	RequestSigning struct {
