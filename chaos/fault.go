@@ -28,6 +28,8 @@ type Arena struct {
 	Nodes  []string
 	Rand   *rand.Rand // of the one goroutine that injects
 	Leader func(ctx context.Context) (string, error)
+	// Remove takes a node out of the cluster for ever, as an operator does.
+	Remove func(ctx context.Context, node string) error
 	Proc   Processes
 	Net    Network
 	Disk   Disk
@@ -89,6 +91,7 @@ var faults = map[string]func() Fault{
 	"pause":       func() Fault { return &Pause{Target: "leader"} },
 	"rolling":     func() Fault { return &Rolling{} },
 	"wipe":        func() Fault { return &Wipe{Target: "follower"} },
+	"replace":     func() Fault { return &Replace{Target: "follower"} },
 	"flip":        func() Fault { return &Flip{Target: "follower", File: "raft.db", Bits: 64} },
 	"partition":   func() Fault { return &Partition{Shape: "isolate", Target: "leader"} },
 	"netem":       func() Fault { return &Netem{Target: "all"} },

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/edgecoder/edgecoder/client"
 )
 
 // Kill ends servers, with SIGKILL unless Gently, and starts them again.
@@ -104,6 +106,43 @@ func (f *Wipe) Inject(ctx context.Context, a *Arena) (nodes []string, err error)
 
 // Heal implements Fault.
 func (f *Wipe) Heal(ctx context.Context, a *Arena) error {
+	return each(f.hit, func(n string) error { return rejoin(ctx, a, n) })
+}
+
+// Replace changes the membership: a server is removed from the cluster while it
+// runs, and its machine joins again as a new node, first without a vote.
+type Replace struct {
+	Target string `json:"target"`
+
+	hit []string
+}
+
+// Inject implements Fault. A removal that the cluster refuses, because too few
+// voters would be left, hits nobody; one whose outcome is unknown is carried on
+// with, since the data of one node may go at any time.
+func (f *Replace) Inject(ctx context.Context, a *Arena) (nodes []string, err error) {
+	targets, err := a.pick(ctx, f.Target)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range targets { // in turn: a majority must not leave together
+		err := a.Remove(ctx, n)
+		if e := (*client.Error)(nil); err != nil && (!errors.As(err, &e) || e.Code != client.CodeUnknownOutcome) {
+			return f.hit, err
+		}
+		f.hit = append(f.hit, n)
+		if err := a.Proc.Stop(ctx, n, true); err != nil {
+			return f.hit, err
+		}
+		if err := empty(a.Proc.DataDir(n)); err != nil {
+			return f.hit, err
+		}
+	}
+	return f.hit, nil
+}
+
+// Heal implements Fault.
+func (f *Replace) Heal(ctx context.Context, a *Arena) error {
 	return each(f.hit, func(n string) error { return rejoin(ctx, a, n) })
 }
 

@@ -88,6 +88,32 @@ func (f *field) patient() (*client.Client, error) {
 	return client.New(client.Config{Addrs: []string{f.addrs[node]}, Token: f.token, Timeout: 30 * time.Second, Attempts: 20, Transport: f.transport(node)})
 }
 
+// removeTimeout bounds a removal with all its tries; while a majority is away
+// there is nobody to ask.
+const removeTimeout = 15 * time.Second
+
+// remove takes a node out of the cluster through the others.
+func (f *field) remove(ctx context.Context, node string) error {
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
+	defer cancel()
+	err := errors.New("there is no other node")
+	for _, n := range f.nodes {
+		if n == node {
+			continue
+		}
+		var c *client.Client
+		if c, err = f.client(n); err != nil {
+			return err
+		}
+		_, err = c.RemovePeer(ctx, node, false)
+		c.Close()
+		if e := (*client.Error)(nil); err == nil || errors.As(err, &e) && e.Code != client.CodeUnavailable {
+			return err
+		}
+	}
+	return err
+}
+
 // leader asks all nodes at once and returns the one that leads the newest term.
 func (f *field) leader(ctx context.Context) (string, error) {
 	type answer struct {

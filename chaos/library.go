@@ -10,7 +10,7 @@ const seconds = Duration(time.Second)
 // Scenarios returns the scenarios by name, regression first.
 func Scenarios() []Scenario {
 	return []Scenario{
-		calmScenario(), killLeader(), killMajority(), killAll(), pauseLeader(), rolling(), wiped(), killLoop(),
+		calmScenario(), killLeader(), killMajority(), killAll(), pauseLeader(), rolling(), wiped(), replaced(), killLoop(),
 		partitions(), badNetwork(), diskScenario(), clocks(), flipped(), explore(), exploreAll(),
 	}
 }
@@ -86,6 +86,12 @@ func wiped() Scenario {
 		step(6*seconds, 4*seconds, "wipe", map[string]any{"target": "follower"}))
 }
 
+func replaced() Scenario {
+	return scenario("replaced-nodes", "a follower, then the leader, is removed from the cluster and joins again as a new node", 70*seconds,
+		step(6*seconds, 2*seconds, "replace", map[string]any{"target": "follower"}),
+		step(38*seconds, 2*seconds, "replace", map[string]any{"target": "leader"}))
+}
+
 func flipped() Scenario {
 	return scenario("flipped-bits", "a stopped follower's log gets flipped bits: it must notice, and be wiped and rejoined", 60*seconds,
 		step(6*seconds, 4*seconds, "flip", map[string]any{"target": "follower"}))
@@ -132,7 +138,7 @@ func clocks() Scenario {
 func explore() Scenario {
 	s := scenario("explore", "faults of processes drawn from the seed", 120*seconds)
 	s.Random = &Random{Every: 6 * seconds, Min: 300 * Duration(time.Millisecond), Max: 12 * seconds, Pairs: 0.3,
-		Faults: map[string]int{"kill": 5, "pause": 4, "stop": 2, "rolling": 1, "wipe": 1}}
+		Faults: map[string]int{"kill": 5, "pause": 4, "stop": 2, "rolling": 1, "wipe": 1, "replace": 1}}
 	return s
 }
 
@@ -140,7 +146,7 @@ func explore() Scenario {
 func exploreAll() Scenario {
 	s := scenario("explore-all", "all faults drawn from the seed, in network namespaces (root)", 600*seconds)
 	s.Random = &Random{Every: 8 * seconds, Min: 500 * Duration(time.Millisecond), Max: 15 * seconds, Pairs: 0.4,
-		Faults: map[string]int{"kill": 4, "pause": 4, "stop": 1, "rolling": 1, "wipe": 1, "flip": 1, "partition": 6, "netem": 3,
+		Faults: map[string]int{"kill": 4, "pause": 4, "stop": 1, "rolling": 1, "wipe": 1, "replace": 1, "flip": 1, "partition": 6, "netem": 3,
 			"gossip_loss": 1, "disk_full": 1, "disk_stall": 1, "clock": 2}}
 	s.Needs = []Need{NeedNetwork, NeedDisk, NeedClock}
 	return s

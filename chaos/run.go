@@ -99,7 +99,7 @@ func (r *run) up(ctx context.Context) (err error) {
 	if r.field, err = openField(c, r.stage.dialer); err != nil {
 		return err
 	}
-	r.arena = Arena{Nodes: r.field.nodes, Leader: r.field.leader, Proc: r.field,
+	r.arena = Arena{Nodes: r.field.nodes, Leader: r.field.leader, Remove: r.field.remove, Proc: r.field,
 		Net: r.stage.network(), Disk: r.stage.diskOrNil(), Clock: r.stage.clockOrNil(), Missing: r.stage.missing}
 	return nil
 }

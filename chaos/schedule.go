@@ -102,7 +102,7 @@ func (r *Random) pickFault(rng *rand.Rand, not string) string {
 // clash tells whether two faults undo each other: one would start a server
 // that the other holds down, or clear the other's shapes.
 func clash(a, b string) bool {
-	group := map[string]int{"kill": 1, "stop": 1, "rolling": 1, "wipe": 1, "flip": 1, "pause": 1, "disk_full": 1, "disk_stall": 1,
+	group := map[string]int{"kill": 1, "stop": 1, "rolling": 1, "wipe": 1, "replace": 1, "flip": 1, "pause": 1, "disk_full": 1, "disk_stall": 1,
 		"partition": 2, "netem": 2, "gossip_loss": 2}
 	return group[a] != 0 && group[a] == group[b]
 }
@@ -113,7 +113,7 @@ func drawSpec(rng *rand.Rand, name string) Spec {
 	switch name {
 	case "kill", "pause":
 		return spec(name, map[string]any{"target": one("leader", "leader", "follower", "one", "majority", "all")})
-	case "stop", "disk_full", "disk_stall":
+	case "stop", "replace", "disk_full", "disk_stall":
 		return spec(name, map[string]any{"target": one("leader", "follower")})
 	case "partition":
 		return spec(name, map[string]any{"shape": one("isolate", "halves", "bridge", "oneway", "deaf"), "target": one("leader", "follower")})

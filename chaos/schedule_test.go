@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/edgecoder/edgecoder/client"
 )
 
 // TestScenarios holds that every scenario is sound, reads back as it was
@@ -153,7 +155,8 @@ func (w *fakeWorld) Clear() error {
 func newArena(w *fakeWorld) *Arena {
 	w.shapes = map[string]Shape{}
 	return &Arena{Nodes: []string{"n1", "n2", "n3"}, Rand: rand.New(rand.NewPCG(1, 2)),
-		Leader: func(context.Context) (string, error) { return "n2", nil }, Proc: w, Net: w, Disk: w, Clock: w}
+		Leader: func(context.Context) (string, error) { return "n2", nil },
+		Remove: func(_ context.Context, n string) error { return w.note("remove", n) }, Proc: w, Net: w, Disk: w, Clock: w}
 }
 
 func TestFaults(t *testing.T) {
@@ -164,6 +167,7 @@ func TestFaults(t *testing.T) {
 		{"stop", `{"target":"n3"}`, "stop n3", "start n3"},
 		{"pause", `{}`, "stopped (signal) n2", "continued n2"},
 		{"wipe", `{"target":"n1"}`, "kill n1", "start n1"},
+		{"replace", `{}`, "remove n1, kill n1", "start n1"},
 		{"flip", `{"target":"n1","file":"f","bits":3}`, "kill n1", "start n1"},
 		{"rolling", `{}`, "stop n1, start n1, stop n2, start n2, stop n3, start n3", ""},
 		{"disk_full", `{}`, "fill n2", "free n2, start n2"},
@@ -188,7 +192,7 @@ func TestFaults(t *testing.T) {
 				t.Errorf("injecting did %q, want %q", got, c.injected)
 			}
 			after, err := os.ReadFile(filepath.Join(w.dir, "f"))
-			if wiped := errors.Is(err, os.ErrNotExist); wiped != (c.name == "wipe") {
+			if wiped := errors.Is(err, os.ErrNotExist); wiped != (c.name == "wipe" || c.name == "replace") {
 				t.Errorf("the data are gone: %t", wiped)
 			}
 			if flipped := err == nil && !slices.Equal(after, content); flipped != (c.name == "flip") {
@@ -227,6 +231,25 @@ func TestFlipEndsInARejoin(t *testing.T) {
 	}
 	if left, _ := os.ReadDir(w.dir); len(left) != 0 {
 		t.Error("the damaged file is still there")
+	}
+}
+
+// TestRefusedRemovalHitsNobody holds that a node which the cluster would not let
+// go keeps its data.
+func TestRefusedRemovalHitsNobody(t *testing.T) {
+	w := &fakeWorld{dir: t.TempDir()}
+	a := newArena(w)
+	a.Remove = func(context.Context, string) error { return &client.Error{Code: client.CodeConflict} }
+	f := &Replace{Target: "leader"}
+	if hit, err := f.Inject(t.Context(), a); err == nil || len(hit) != 0 {
+		t.Errorf("hit %v, %v", hit, err)
+	}
+	if err := f.Heal(t.Context(), a); err != nil || len(w.log) != 0 {
+		t.Errorf("did %v, %v", w.log, err)
+	}
+	a.Remove = func(context.Context, string) error { return &client.Error{Code: client.CodeUnknownOutcome} }
+	if hit, err := f.Inject(t.Context(), a); err != nil || len(hit) != 1 {
+		t.Errorf("an unknown outcome hit %v, %v", hit, err)
 	}
 }
 

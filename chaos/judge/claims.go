@@ -44,6 +44,11 @@ func checkClaims(c *court) {
 			continue
 		}
 		byNonce[nonce] = append(byNonce[nonce], op)
+		if op.Outcome == OK && lateDenial(op.Claim.Code) {
+			maybe := *op
+			maybe.Outcome = Unknown
+			byNonce[nonce] = append(byNonce[nonce], &maybe)
+		}
 	}
 	reg := register[nonceState]{step: func(s nonceState, op *Op) (bool, nonceState) { return stepNonce(s, op, minSkew) }}
 	for _, nonce := range slices.Sorted(maps.Keys(byNonce)) {
@@ -55,6 +60,14 @@ func checkClaims(c *court) {
 			c.doubt(ops, "the claims of one nonce could not be ordered in time")
 		}
 	}
+}
+
+// lateDenial tells whether a claim denied with a code may have used its nonce
+// all the same: the leader that admitted it died before it could say so, the
+// node asked the next one within the same attempt, and there the agent may not
+// act any more.
+func lateDenial(code string) bool {
+	return code == client.VerdictBlacklisted || code == client.VerdictTimestampSkew
 }
 
 func stepNonce(s nonceState, op *Op, minSkewMs int64) (bool, nonceState) {

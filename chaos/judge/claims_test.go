@@ -57,6 +57,20 @@ func TestClaims(t *testing.T) {
 			s.claim(6, 9, "n", "c2", denied(client.VerdictReplay))
 			s.claim(10, 12, "n", "c1", repeated(10, 1))
 		}},
+		{name: "denied for a ban after its dead leader had admitted it", tell: func(s *story) {
+			s.ban("a", 0, 5, 7)
+			s.claim(0, 8, "n", "c1", denied(client.VerdictBlacklisted))
+			s.lift("a", 10, 12, 8)
+			s.claim(16, 19, "n", "c2", denied(client.VerdictReplay))
+		}},
+		{name: "denied for its age, and the nonce is free", tell: func(s *story) {
+			s.claim(0, 5, "n", "c1", func(op *Op) { denied(client.VerdictTimestampSkew)(op); op.Claim.ClockMs += 200_000 })
+			s.claim(6, 9, "n", "c2", admitted(10, 1))
+		}},
+		{name: "rate limited uses no nonce", check: once, want: Fail, says: "refused as a replay", tell: func(s *story) {
+			s.claim(0, 5, "n", "c1", denied(client.VerdictRateLimited))
+			s.claim(6, 9, "n", "c2", denied(client.VerdictReplay))
+		}},
 		{name: "forged and refused", tell: func(s *story) {
 			s.claim(0, 5, "n", "c1", func(op *Op) { denied(client.VerdictInvalidSignature)(op); op.Claim.Forged = true })
 			s.claim(6, 9, "n", "c2", admitted(10, 1))
