@@ -42,7 +42,7 @@ func (s *State) admit(c *change, callers []Code, claim *Claim) ClaimResult {
 	switch {
 	case d.repeated:
 		return ClaimResult{Code: CodeOK, Index: d.first.index, ClockMs: d.first.clockMs, Repeated: true}
-	case d.code == CodeRateLimited:
+	case d.retryAfterMs > 0:
 		res := refused(d.code)
 		res.RetryAfterMs = d.retryAfterMs
 		return res
@@ -74,6 +74,9 @@ type decision struct {
 func (s *State) decide(claim *Claim, nowMs int64) decision {
 	if code := s.mayAct(claim.AgentID, claim.Key, nowMs); code != CodeOK {
 		return decision{code: code}
+	}
+	if until := s.recoveringAt(nowMs); until != 0 {
+		return decision{code: CodeUnavailable, retryAfterMs: until - nowMs}
 	}
 	if !s.inWindow(claim.TimestampMs, nowMs) {
 		return decision{code: CodeTimestampSkew}
@@ -117,7 +120,7 @@ func (s *State) mayAct(agentID string, key KeyRef, nowMs int64) Code {
 func (s *State) inWindow(timestampMs, nowMs int64) bool {
 	d := nowMs - timestampMs
 	skew := s.policy.v.MaxSkewMs
-	return d >= -skew && d <= skew && timestampMs > s.meta.v.NonceFloorMs
+	return d >= -skew && d <= skew && timestampMs > s.meta.v.NonceFloorMs && !s.closedAt(timestampMs)
 }
 
 // Check answers a claim from this replica without changing anything, at the

@@ -12,6 +12,7 @@ import (
 type change struct {
 	index   uint64
 	atMs    int64 // the state's clock after this command's stamp
+	stampMs int64 // the stamp itself
 	kind    Kind
 	actor   Actor
 	records []Record
@@ -72,7 +73,7 @@ func (s *State) apply(index uint64, cmd Command) (Result, []Record, error) {
 			return res, nil, nil
 		}
 	}
-	c := &change{index: index, atMs: s.meta.v.ClockMs, kind: cmd.Kind, actor: cmd.Actor}
+	c := &change{index: index, atMs: s.meta.v.ClockMs, stampMs: cmd.AtMs, kind: cmd.Kind, actor: cmd.Actor}
 	res := tenants[cmd.Kind].apply(s, c, body)
 	if cmd.Idem != nil && res.OK() {
 		s.remember(*cmd.Idem, c, res)
@@ -106,8 +107,14 @@ func (s *State) applyTick(index uint64, cmd Command, t Tick) Result {
 	if !s.stampAllowed(cmd.AtMs) && !(first && majoritySupports(cmd.AtMs, t)) {
 		return refuse(CodeClockAhead, "", "tick %d ms ahead of the cluster clock without a majority of wall times", cmd.AtMs-s.meta.v.ClockMs)
 	}
+	if !s.stampAllowed(cmd.AtMs) {
+		s.rememberJump(cmd.AtMs)
+	}
 	s.meta.v.TickTerm = max(s.meta.v.TickTerm, t.Term)
 	s.advance(cmd.AtMs)
+	if t.Round != nil {
+		s.judgeRound(*t.Round)
+	}
 	if t.Mark {
 		s.purgeExpired()
 		s.windows.prune(s.meta.v.ClockMs, &s.policy.v)

@@ -65,6 +65,11 @@ func TestP8ClosedMutations(t *testing.T) {
 		"remove":            {func(*world) any { return CoordinatorRemove{ID: "n2"} }, []Role{RoleAdmin}},
 		"update of another": {func(*world) any { return CoordinatorUpdate{ID: "n2", API: "x:1", Raft: "x:2", Gossip: "x:3"} }, nil},
 		"genesis again":     {func(*world) any { return genesisOf("n9") }, nil},
+		"begin a restore":   {func(*world) any { return RestoreBegin{} }, []Role{RoleAdmin}},
+		"clock recovery": {func(w *world) any {
+			w.must(w.doAt(w.wallMs+1000, Actor{}, nil, Tick{}))
+			return ClockRecover{Voters: 1, Walls: walls(w.wallMs, 0)}
+		}, []Role{RoleAdmin}},
 	}
 	for name, c := range cases {
 		for _, role := range tokens {
@@ -218,7 +223,7 @@ func TestP8ClosedLastAdminStays(t *testing.T) {
 }
 
 func TestP8ClosedBeforeGenesis(t *testing.T) {
-	for _, body := range []any{Tick{Term: 1}, AdmitBatch{}, TokenCreate{ID: "t", Role: RoleAdmin, Uses: -1}, CoordinatorJoin{}} {
+	for _, body := range []any{Tick{Term: 1}, AdmitBatch{}, TokenCreate{ID: "t", Role: RoleAdmin, Uses: -1}, CoordinatorJoin{}, ClockRecover{}, RestoreBegin{}} {
 		w := newWorld(t)
 		w.want(w.do(admin, body), CodeUnavailable)
 	}

@@ -32,6 +32,8 @@ const (
 	KindCoordinatorJoin   Kind = 10
 	KindCoordinatorUpdate Kind = 11
 	KindCoordinatorRemove Kind = 12
+	KindClockRecover      Kind = 13 // from LevelRecovery on
+	KindRestoreBegin      Kind = 14 // from LevelRecovery on
 )
 
 // commandVersion is the version of the envelope; a body changes by new
@@ -76,6 +78,7 @@ type Tick struct {
 	Voters int         `cbor:"2,keyasint,omitempty"` // size of the voter set, with Walls
 	Walls  []VoterWall `cbor:"3,keyasint,omitempty"`
 	Mark   bool        `cbor:"4,keyasint,omitempty"`
+	Round  *Round      `cbor:"5,keyasint,omitempty"` // from LevelRecovery on
 }
 
 // VoterWall is a voter's wall clock as the leader estimates it at AtMs.

@@ -49,6 +49,9 @@ type SigningKey struct {
 	RetiredAt uint64           `cbor:"5,keyasint"` // last index at which it may sign; 0: still in use
 }
 
+// ownerCoordinator begins the owner of a coordinator's key in keyOwners.
+const ownerCoordinator = "coordinator:"
+
 // joinCapability maps the role of a joiner to what its token must allow.
 func joinCapability(r Role) (Capability, bool) {
 	switch r {
@@ -179,7 +182,7 @@ func (s *State) putCoordinator(c *change, n Coordinator) {
 	n.JoinedMs = c.atMs
 	ref := n.SigningKey.Fingerprint()
 	s.coordinators.put(n.ID, n)
-	s.keyOwners.put(string(ref[:]), "coordinator:"+n.ID)
+	s.keyOwners.put(string(ref[:]), ownerCoordinator+n.ID)
 	s.signingKeys.put(n.SigningKey.CoordinatorID(), SigningKey{Public: n.SigningKey, NodeID: n.ID, API: n.API, Since: c.index})
 }
 
@@ -244,6 +247,7 @@ func (s *State) dropCoordinator(c *change, id string, compromised bool) {
 		return
 	}
 	s.coordinators.remove(id)
+	s.divergent.remove(id)
 	s.removed.put(id, Removal{ID: id, Name: n.Name, RemovedMs: c.atMs, Compromised: compromised})
 	if k, ok := s.signingKeys.get(n.SigningKey.CoordinatorID()); ok {
 		k.RetiredAt = c.index

@@ -22,6 +22,7 @@ var (
 	genCallers = []string{"verifier", "operator", "viewer", "t1", "none"}
 	genRoles   = []Role{RoleAdmin, RoleVerifier, RoleOperator, RoleAgent, RoleCoordinator, RoleMesh, "root"}
 	genStates  = []AgentState{AgentActive, AgentActive, AgentSuspended, AgentRevoked, AgentPending, "dead"}
+	genBacks   = []int64{0, 1, 999, 1_001, 5_000, 30_000, 60_000, 600_000, 3_600_000, 3_605_000, 7_200_000}
 	genSteps   = []int64{0, 0, 0, 1, 1, 7, 100, 500, 999, 1_000, 1_001, 5_000, 30_000, 60_000, 60_001, -1, -5_000, 3_600_000}
 )
 
@@ -52,6 +53,10 @@ func (w *world) draw(t *rapid.T, i int) Command {
 	step := pick(t, "step", genSteps)
 	at := w.s.ClockMs() + step
 	actor, body := w.drawBody(t, i, at)
+	if _, recovers := body.(ClockRecover); recovers {
+		at = w.s.ClockMs() - pick(t, "back", genBacks)
+		body = ClockRecover{Voters: 3, Walls: walls(at, 0, pick(t, "second wall", []int64{0, 0, 4_000, 6_000})), Reason: fmt.Sprint("recovery ", i)}
+	}
 	cmd, err := New(actor, body)
 	if err != nil {
 		t.Fatalf("new: %v", err)
@@ -75,7 +80,7 @@ func (w *world) drawBody(t *rapid.T, i int, at int64) (Actor, any) {
 		}
 		return actor
 	}
-	switch kind := rapid.IntRange(0, 20).Draw(t, "kind"); kind {
+	switch kind := rapid.IntRange(0, 22).Draw(t, "kind"); kind {
 	default:
 		return actor, w.drawBatch(t)
 	case 0, 1, 2, 3:
@@ -104,6 +109,10 @@ func (w *world) drawBody(t *rapid.T, i int, at int64) (Actor, any) {
 		return by("admin"), CoordinatorRemove{ID: pick(t, "removes", genNodes), Compromised: chance(t, "compromised", 2)}
 	case 15:
 		return actor, genesisOf("n3")
+	case 16:
+		return by("admin"), ClockRecover{} // draw fills it in
+	case 17:
+		return by("admin"), RestoreBegin{BackupEpoch: uint64(rapid.IntRange(0, 5).Draw(t, "backup epoch"))}
 	}
 }
 
@@ -117,7 +126,22 @@ func (w *world) drawTick(t *rapid.T, at int64) Tick {
 		tick.Voters = 3
 		tick.Walls = walls(at, 0, pick(t, "second wall", []int64{0, 4_000, 6_000}))
 	}
+	if chance(t, "round", 3) {
+		tick.Round = w.drawRound(t)
+	}
 	return tick
+}
+
+func (w *world) drawRound(t *rapid.T) *Round {
+	r := &Round{Mark: w.index - uint64(rapid.IntRange(-2, 3).Draw(t, "mark ago")), Voters: rapid.IntRange(0, 4).Draw(t, "voters")}
+	for range rapid.IntRange(0, 5).Draw(t, "reports") {
+		r.Reports = append(r.Reports, Report{
+			NodeID: pick(t, "reporter", append(genNodes, genNodes[0], "nobody", "")),
+			Votes:  !chance(t, "observes", 4),
+			Digest: crypto.Hash{pick(t, "digest", []byte{1, 1, 1, 2, 0})},
+		})
+	}
+	return r
 }
 
 func (w *world) drawBatch(t *rapid.T) AdmitBatch {

@@ -4,54 +4,102 @@ import (
 	"bytes"
 	"fmt"
 	"iter"
+	"maps"
 	"sync"
 )
 
 // History keeps the records that Apply hands out. It only grows; Apply never
-// reads it. Append is idempotent: a record that is there already must be equal
-// to the byte, which makes every replay a check for corruption.
+// reads it.
 type History interface {
-	Append(records []Record) error
+	// Append takes the records of one applied entry: readable at once, durable
+	// after Flush. A record that is there already must be equal to the byte,
+	// which makes every replay a check for corruption; a gap is an error. A
+	// higher recovery epoch raises the history's own; of a lower one, which a
+	// replay has, no record may be new.
+	Append(epoch uint64, records []Record) error
+	// Flush returns once all that was appended before is durable.
+	Flush() error
+	// Totals returns the epoch and how many records each stream has.
+	Totals() (epoch uint64, totals Totals)
 	// Read returns up to limit records of a stream from seq on.
 	Read(stream Stream, from uint64, limit int) ([]Record, error)
-	// UpTo yields every record with Index ≤ index, by stream and sequence, as
-	// the history is when it is called.
-	UpTo(index uint64) iter.Seq2[Record, error]
-	// Replace makes the history that of a snapshot, in one step for its readers.
-	Replace(records []Record) error
+	// Import makes the history that of a snapshot. In the same epoch records
+	// that are there must be equal and missing ones are added; another epoch
+	// replaces everything.
+	Import(epoch uint64, totals Totals, records iter.Seq2[Record, error]) error
 }
 
-// streams lists the streams in the order in which a snapshot carries them.
-var streams = []Stream{StreamBlacklist, StreamAdmin}
+// Totals is how many records each stream has; a stream without any is absent.
+type Totals map[Stream]uint64
 
-// MemoryHistory is a History in memory. It is safe for concurrent use.
+// Cover tells whether each stream has at least as many records.
+func (t Totals) Cover(other Totals) bool {
+	for s, n := range other {
+		if t[s] < n {
+			return false
+		}
+	}
+	return true
+}
+
+// Streams lists the streams in the order in which a snapshot carries them.
+func Streams() []Stream { return []Stream{StreamBlacklist, StreamAdmin} }
+
+// MemoryHistory is a History in memory, for tests and simulations. It is safe
+// for concurrent use.
 type MemoryHistory struct {
 	mu      sync.RWMutex
+	epoch   uint64
 	streams map[Stream][]Record
 }
 
 // NewMemoryHistory returns an empty history.
 func NewMemoryHistory() *MemoryHistory { return &MemoryHistory{streams: map[Stream][]Record{}} }
 
-// Append adds records, each the next of its stream or equal to the one there.
-func (h *MemoryHistory) Append(records []Record) error {
+// Append implements History.
+func (h *MemoryHistory) Append(epoch uint64, records []Record) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, r := range records {
-		have := h.streams[r.Stream]
-		switch n := uint64(len(have)); {
-		case r.Seq == 0 || r.Seq > n+1:
-			return fmt.Errorf("fsm: history stream %d: record %d after %d: a gap", r.Stream, r.Seq, n)
-		case r.Seq == n+1:
-			h.streams[r.Stream] = append(have, r)
-		case have[r.Seq-1].Index != r.Index || !bytes.Equal(have[r.Seq-1].Data, r.Data):
-			return fmt.Errorf("fsm: history stream %d: record %d differs from the one replayed: this replica's data is damaged", r.Stream, r.Seq)
+		if epoch < h.epoch && r.Seq > uint64(len(h.streams[r.Stream])) {
+			return fmt.Errorf("fsm: history of epoch %d given new records of epoch %d", h.epoch, epoch)
 		}
+		if err := h.add(r); err != nil {
+			return err
+		}
+	}
+	h.epoch = max(h.epoch, epoch)
+	return nil
+}
+
+func (h *MemoryHistory) add(r Record) error {
+	have := h.streams[r.Stream]
+	switch n := uint64(len(have)); {
+	case r.Seq == 0 || r.Seq > n+1:
+		return fmt.Errorf("fsm: history stream %d: record %d after %d: a gap", r.Stream, r.Seq, n)
+	case r.Seq == n+1:
+		h.streams[r.Stream] = append(have, r)
+	case have[r.Seq-1].Index != r.Index || !bytes.Equal(have[r.Seq-1].Data, r.Data):
+		return fmt.Errorf("fsm: history stream %d: record %d differs from the one replayed: this replica's data is damaged", r.Stream, r.Seq)
 	}
 	return nil
 }
 
-// Read returns up to limit records of a stream from seq on.
+// Flush implements History: memory has nothing more durable to offer.
+func (h *MemoryHistory) Flush() error { return nil }
+
+// Totals implements History.
+func (h *MemoryHistory) Totals() (uint64, Totals) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	t := Totals{}
+	for s, records := range h.streams {
+		t[s] = uint64(len(records))
+	}
+	return h.epoch, t
+}
+
+// Read implements History.
 func (h *MemoryHistory) Read(stream Stream, from uint64, limit int) ([]Record, error) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
@@ -64,21 +112,19 @@ func (h *MemoryHistory) Read(stream Stream, from uint64, limit int) ([]Record, e
 	return all[from-1 : end : end], nil // clipped: an append by the caller must not write into the history
 }
 
-// UpTo yields every record with Index ≤ index. It holds no lock while it
-// yields: records below a length never change.
-func (h *MemoryHistory) UpTo(index uint64) iter.Seq2[Record, error] {
+// UpTo yields the records up to totals, by stream and sequence. It holds no
+// lock while it yields: records below a length never change.
+func (h *MemoryHistory) UpTo(totals Totals) iter.Seq2[Record, error] {
 	h.mu.RLock()
-	frozen := make([][]Record, len(streams))
-	for i, s := range streams {
-		frozen[i] = h.streams[s]
-	}
+	frozen := maps.Clone(h.streams)
 	h.mu.RUnlock()
 	return func(yield func(Record, error) bool) {
-		for _, records := range frozen {
-			for _, r := range records {
-				if r.Index > index {
-					break
-				}
+		for _, s := range Streams() {
+			if n := uint64(len(frozen[s])); n < totals[s] {
+				yield(Record{}, fmt.Errorf("fsm: history stream %d has %d records, %d are wanted", s, n, totals[s]))
+				return
+			}
+			for _, r := range frozen[s][:totals[s]] {
 				if !yield(r, nil) {
 					return
 				}
@@ -87,14 +133,28 @@ func (h *MemoryHistory) UpTo(index uint64) iter.Seq2[Record, error] {
 	}
 }
 
-// Replace makes the history that of a snapshot.
-func (h *MemoryHistory) Replace(records []Record) error {
+// Import implements History, in one step for its readers.
+func (h *MemoryHistory) Import(epoch uint64, totals Totals, records iter.Seq2[Record, error]) error {
 	fresh := NewMemoryHistory()
-	if err := fresh.Append(records); err != nil {
-		return err
+	fresh.epoch = epoch
+	if have, _ := h.Totals(); have == epoch {
+		h.mu.RLock()
+		fresh.streams = maps.Clone(h.streams)
+		h.mu.RUnlock()
+	}
+	for r, err := range records {
+		if err == nil {
+			err = fresh.add(r)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if _, have := fresh.Totals(); !have.Cover(totals) {
+		return fmt.Errorf("fsm: %v records imported, %v were announced", have, totals)
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.streams = fresh.streams
+	h.epoch, h.streams = fresh.epoch, fresh.streams
 	return nil
 }

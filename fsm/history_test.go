@@ -2,6 +2,8 @@ package fsm
 
 import (
 	"bytes"
+	"errors"
+	"iter"
 	"slices"
 	"testing"
 )
@@ -17,10 +19,10 @@ func recordsForTest() []Record {
 
 func TestHistoryAppendIsIdempotent(t *testing.T) {
 	h := historyOf(t, recordsForTest())
-	if err := h.Append(recordsForTest()); err != nil {
+	if err := h.Append(1, recordsForTest()); err != nil {
 		t.Fatalf("the same again: %v", err)
 	}
-	if err := h.Append(recordsForTest()[2:3]); err != nil {
+	if err := h.Append(1, recordsForTest()[2:3]); err != nil {
 		t.Fatalf("one from the middle: %v", err)
 	}
 	if n := len(recordsOf(t, h, StreamAdmin)); n != 3 {
@@ -38,7 +40,7 @@ func TestHistoryRefusesGapsAndDifferences(t *testing.T) {
 		"shorter data":   {Stream: StreamAdmin, Seq: 2, Index: 2, Data: nil},
 	} {
 		h := historyOf(t, recordsForTest())
-		if err := h.Append([]Record{r}); err == nil {
+		if err := h.Append(1, []Record{r}); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 		if got := recordsOf(t, h, StreamAdmin); len(got) != 3 || string(got[1].Data) != "two" {
@@ -63,20 +65,27 @@ func TestHistoryReadAndUpTo(t *testing.T) {
 			t.Errorf("from %d, %d records: %v, %v, want %v", c.from, c.limit, got, err, c.want)
 		}
 	}
-	for index, want := range map[uint64]int{0: 0, 1: 1, 2: 3, 4: 3, 5: 4, 1 << 40: 4} {
+	for want, totals := range []Totals{{}, {StreamBlacklist: 1}, {StreamAdmin: 2}, {StreamBlacklist: 1, StreamAdmin: 2}, {StreamBlacklist: 1, StreamAdmin: 3}} {
 		n := 0
-		for _, err := range h.UpTo(index) {
+		for _, err := range h.UpTo(totals) {
 			if err != nil {
 				t.Fatal(err)
 			}
 			n++
 		}
 		if n != want {
-			t.Errorf("up to %d: %d records, want %d", index, n, want)
+			t.Errorf("up to %v: %d records, want %d", totals, n, want)
 		}
 	}
-	for range h.UpTo(5) {
+	for range h.UpTo(Totals{StreamAdmin: 3}) {
 		break // stopping early is allowed
+	}
+	var last error
+	for _, err := range h.UpTo(Totals{StreamBlacklist: 2}) {
+		last = err
+	}
+	if last == nil {
+		t.Error("more than there is was yielded")
 	}
 	// A reader that appends to what it got does not write into the history.
 	first, _ := h.Read(StreamAdmin, 1, 1)
@@ -84,7 +93,62 @@ func TestHistoryReadAndUpTo(t *testing.T) {
 	if got := recordsOf(t, h, StreamAdmin)[1].Data; !bytes.Equal(got, []byte("two")) {
 		t.Errorf("record 2 is %q", got)
 	}
-	if err := h.Replace(nil); err != nil || len(recordsOf(t, h, StreamAdmin)) != 0 {
-		t.Errorf("after the reset something is left: %v", err)
+}
+
+func TestHistoryImport(t *testing.T) {
+	all := recordsForTest()
+	totals := Totals{StreamBlacklist: 1, StreamAdmin: 3}
+	yields := func(records ...Record) iter.Seq2[Record, error] {
+		return func(yield func(Record, error) bool) {
+			for _, r := range records {
+				if !yield(r, nil) {
+					return
+				}
+			}
+		}
+	}
+	forged := slices.Clone(all)
+	forged[2].Data = []byte("forged")
+	for name, c := range map[string]struct {
+		have  []Record
+		epoch uint64
+		with  []Record
+		ok    bool
+	}{
+		"into nothing":                 {nil, 1, all, true},
+		"the same again":               {all, 1, all, true},
+		"what is missing":              {all[:2], 1, all, true},
+		"a difference":                 {forged[:3], 1, all, false},
+		"too few":                      {nil, 1, all[:2], false},
+		"another epoch replaces":       {forged, 2, all, true},
+		"another epoch must be whole":  {all, 2, all[1:], false},
+		"another epoch, older than us": {all, 0, all, true},
+	} {
+		h := historyOf(t, c.have)
+		before := recordsOf(t, h, StreamAdmin)
+		err := h.Import(c.epoch, totals, yields(c.with...))
+		if (err == nil) != c.ok {
+			t.Errorf("%s: %v", name, err)
+		}
+		want := recordsOf(t, historyOf(t, all), StreamAdmin)
+		if !c.ok {
+			want = before
+		}
+		if got := recordsOf(t, h, StreamAdmin); !sameEncoding(got, want) {
+			t.Errorf("%s: the history is %v", name, got)
+		}
+	}
+	h := historyOf(t, all)
+	if err := h.Import(1, totals, func(yield func(Record, error) bool) { yield(Record{}, errSink) }); !errors.Is(err, errSink) {
+		t.Errorf("an import that broke off: %v", err)
+	}
+	if err := h.Append(2, nil); err != nil {
+		t.Error(err)
+	}
+	if err := h.Append(1, all); err != nil {
+		t.Errorf("a replay of the epoch before: %v", err)
+	}
+	if err := h.Append(1, []Record{{Stream: StreamAdmin, Seq: 4, Index: 9, Data: []byte("x")}}); err == nil {
+		t.Error("a new record of an older epoch was accepted")
 	}
 }

@@ -118,6 +118,8 @@ func TestP9HonestNothingUnreadableIsProposed(t *testing.T) {
 		"200000 claims":        AdmitBatch{Claims: make([]Claim, 200_000)},
 		"reason not UTF-8":     BlacklistAppend{Event: eventWith("\xff")},
 		"version not UTF-8":    CoordinatorUpdate{ID: "n0", Version: "\xff"},
+		"cause not UTF-8":      ClockRecover{Reason: "\xff"},
+		"reporter not UTF-8":   Tick{Round: &Round{Reports: []Report{{NodeID: "\xff"}}}},
 		"too large altogether": Genesis{CACert: make([]byte, MaxCommandBytes)},
 	} {
 		cmd, err := New(admin, body)

@@ -21,6 +21,8 @@ var tenants = map[Kind]tenant{
 	KindCoordinatorJoin:   tenantOf((*State).applyCoordinatorJoin),
 	KindCoordinatorUpdate: tenantOf((*State).applyCoordinatorUpdate),
 	KindCoordinatorRemove: tenantOf((*State).applyCoordinatorRemove),
+	KindClockRecover:      tenantOf((*State).applyClockRecover),
+	KindRestoreBegin:      tenantOf((*State).applyRestoreBegin),
 }
 
 // kindsByType finds the kind of a body.

@@ -1,12 +1,14 @@
 package fsm
 
 import (
+	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"sync"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/edgecoder/edgecoder/crypto"
 )
 
 // Machine is the one place that knows raft's types: it feeds the log to a
@@ -16,6 +18,7 @@ type Machine struct {
 	state   *State
 	changed chan struct{} // closed and replaced after each apply; guarded by mu
 
+	fields  map[uint64]map[string]string // digests of the fields right after each mark that is kept; guarded by mu
 	history History
 	applied func(Result, Kind) // observer for metrics and hints, called in the apply loop
 }
@@ -26,7 +29,7 @@ func NewMachine(history History, observer func(Result, Kind)) *Machine {
 	if observer == nil {
 		observer = func(Result, Kind) {}
 	}
-	return &Machine{state: NewState(), changed: make(chan struct{}), history: history, applied: observer}
+	return &Machine{state: NewState(), changed: make(chan struct{}), fields: map[uint64]map[string]string{}, history: history, applied: observer}
 }
 
 // Apply implements raft.FSM. A broken log is a panic: a replica that skipped
@@ -39,8 +42,13 @@ func (m *Machine) Apply(l *raft.Log) any {
 	cmd.Term = l.Term
 	m.mu.Lock()
 	res, records, err := m.state.Apply(l.Index, cmd)
+	if err == nil && cmd.Kind == KindTick {
+		m.rememberFields()
+	}
 	if err == nil && len(records) > 0 {
-		err = m.history.Append(records)
+		if err = m.history.Append(m.state.meta.v.Epoch, records); plantBlindHistory {
+			err = nil // planted: what the history would find is the judges' to find
+		}
 	}
 	close(m.changed)
 	m.changed = make(chan struct{})
@@ -55,40 +63,88 @@ func (m *Machine) Apply(l *raft.Log) any {
 // Snapshot implements raft.FSM: it freezes the state, Persist writes it while
 // Apply goes on.
 func (m *Machine) Snapshot() (raft.FSMSnapshot, error) {
-	m.mu.Lock() // Freeze brings lazily kept digests up to date
-	defer m.mu.Unlock()
-	frozen := m.state.Freeze()
+	frozen := m.Freeze()
 	if plantOldSnapshot {
 		frozen = plantedFrozen(frozen) // planted: of another index than raft files it under
 	}
-	return &machineSnapshot{frozen: frozen, history: m.history.UpTo(frozen.Index())}, nil
+	return &machineSnapshot{frozen: frozen, history: m.history}, nil
 }
 
-// Restore implements raft.FSM: it replaces state and history by a snapshot's.
-// Nothing changes unless the whole snapshot is sound.
+// Freeze returns the state as it is now, to be written while Apply goes on.
+func (m *Machine) Freeze() *Frozen {
+	m.mu.Lock() // Freeze brings lazily kept digests up to date
+	defer m.mu.Unlock()
+	return m.state.Freeze()
+}
+
+// Restore implements raft.FSM: it replaces the state by a snapshot's, and the
+// history too unless the one that is here covers it already. The state changes
+// only if the whole snapshot is sound.
 func (m *Machine) Restore(in io.ReadCloser) error {
 	defer in.Close()
-	var records []Record
-	s, err := ReadSnapshot(in, func(r Record) error { records = append(records, r); return nil })
+	s, history, err := ReadSnapshot(in)
 	if err != nil {
 		return err
 	}
-	if err := m.replace(s, records); err != nil {
+	if err := m.replace(s, history); err != nil {
 		return err
 	}
 	m.applied(Result{Code: CodeOK, Index: s.Index()}, KindRestored)
 	return nil
 }
 
-func (m *Machine) replace(s *State, records []Record) error {
+func (m *Machine) replace(s *State, history *SnapshotHistory) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.history.Replace(records); err != nil {
+	if err := m.restoreHistory(s, history); err != nil {
 		return err
 	}
 	m.state = s
 	close(m.changed)
 	m.changed = make(chan struct{})
+	return nil
+}
+
+func (m *Machine) restoreHistory(s *State, history *SnapshotHistory) error {
+	epoch, have := m.history.Totals()
+	covered := epoch >= s.meta.v.Epoch && have.Cover(history.Totals())
+	if covered && !history.MustRead() {
+		return m.checkHead(s)
+	}
+	present, err := history.Present()
+	if err != nil {
+		return err
+	}
+	if !present {
+		return fmt.Errorf("fsm: the snapshot of index %d needs %v records of epoch %d, the history here has %v of epoch %d: the history is damaged",
+			s.Index(), history.Totals(), s.meta.v.Epoch, have, epoch)
+	}
+	if err := m.history.Import(s.meta.v.Epoch, history.Totals(), history.Records()); err != nil {
+		return err
+	}
+	return m.checkHead(s)
+}
+
+// checkHead holds the history against the state that it belongs to: the event
+// that the state calls its newest must be the one that hashes to its head.
+func (m *Machine) checkHead(s *State) error {
+	if s.meta.v.ChainSize == 0 {
+		return nil
+	}
+	fault := func(err error) error {
+		return fmt.Errorf("fsm: event %d of the history is not the head of the state, the history is damaged: %w", s.meta.v.ChainSize, err)
+	}
+	records, err := m.history.Read(StreamBlacklist, s.meta.v.ChainSize, 1)
+	if err != nil || len(records) == 0 {
+		return fault(errors.Join(errors.New("it cannot be read"), err))
+	}
+	event, err := crypto.ParseBlacklistEvent(records[0].Data)
+	if err != nil {
+		return fault(err)
+	}
+	if event.EventHash != s.meta.v.ChainHead {
+		return fault(fmt.Errorf("it hashes to %s, the head is %s", event.EventHash, s.meta.v.ChainHead))
+	}
 	return nil
 }
 
@@ -114,18 +170,47 @@ func (m *Machine) FieldDigests() (uint64, map[string]string) {
 	return m.state.Index(), m.state.FieldDigests()
 }
 
+// rememberFields keeps the digest of each field beside each mark, so that two
+// replicas whose marks differ can say which tenant it is.
+func (m *Machine) rememberFields() {
+	marks := m.state.Marks()
+	if len(marks) == 0 || marks[len(marks)-1].Index != m.state.Index() {
+		return // the tick made no mark
+	}
+	m.fields[m.state.Index()] = m.state.FieldDigests()
+	for index := range m.fields {
+		if index < marks[0].Index {
+			delete(m.fields, index)
+		}
+	}
+}
+
+// FieldsAt returns the digest of each field right after a mark that this
+// machine applied itself, nil when it is not known any more.
+func (m *Machine) FieldsAt(mark uint64) map[string]string {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.fields[mark]
+}
+
 // History returns the records that were handed out.
 func (m *Machine) History() History { return m.history }
 
 type machineSnapshot struct {
 	frozen  *Frozen
-	history iter.Seq2[Record, error]
+	history History
 }
 
-// Persist implements raft.FSMSnapshot. On error the sink is cancelled, so that
-// raft never takes half a snapshot for a whole one.
+// Persist implements raft.FSMSnapshot. The history goes to disk first: once the
+// snapshot stands, raft may drop the entries that the records came from. On
+// error the sink is cancelled, so that raft never takes half a snapshot for a
+// whole one.
 func (s *machineSnapshot) Persist(sink raft.SnapshotSink) error {
-	if err := s.frozen.Write(sink, s.history); err != nil {
+	err := s.history.Flush()
+	if err == nil {
+		err = s.frozen.Write(sink)
+	}
+	if err != nil {
 		_ = sink.Cancel() // the write error is the one to report
 		return err
 	}

@@ -2,8 +2,11 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
 	"pgregory.net/rapid"
+
+	"github.com/edgecoder/edgecoder/crypto"
 )
 
 // model is what the promises say of admissions and bans, written down as
@@ -22,6 +25,9 @@ type model struct {
 	events  []modelEvent
 	used    []modelUse
 	spent   map[string][]int64 // admission times that an agent's window remembers
+	closed  []TimeRange        // every range that a clock recovery ever closed
+	members map[string]bool
+	differs map[string]Divergence // by node, or "" when nobody knows who is right
 }
 
 type modelAgent struct {
@@ -40,6 +46,7 @@ type modelEvent struct {
 	agent   string
 	lift    bool
 	expires *int64
+	over    bool // its end was seen at a mark
 }
 
 // modelUse is an admitted claim.
@@ -52,7 +59,7 @@ type modelUse struct {
 
 func newModel(t *rapid.T) *model {
 	return &model{t: t, policy: DefaultPolicy(), agents: map[string]*modelAgent{}, keys: map[string]bool{},
-		tokens: map[string]*modelToken{}, spent: map[string][]int64{}}
+		tokens: map[string]*modelToken{}, spent: map[string][]int64{}, members: map[string]bool{}, differs: map[string]Divergence{}}
 }
 
 // follow takes in one entry of the log and checks the answer against its own.
@@ -61,6 +68,9 @@ func (m *model) follow(l logged) {
 		return
 	}
 	m.advance(l.cmd.AtMs)
+	if l.cmd.Kind == KindClockRecover && l.res.OK() && !l.res.Repeated {
+		m.setBack(l.cmd.AtMs)
+	}
 	if l.res.ClockMs != m.clockMs {
 		m.t.Fatalf("index %d: the clock is %d, want %d", l.index, l.res.ClockMs, m.clockMs)
 	}
@@ -73,14 +83,18 @@ func (m *model) follow(l logged) {
 	}
 	switch b := body.(type) {
 	case Tick:
+		if b.Round != nil {
+			m.judge(l.index, *b.Round)
+		}
 		if b.Mark {
+			m.forgetBans()
 			m.forgetSpent()
 		}
 	case AdmitBatch:
 		m.followBatch(l, b)
 	case BlacklistAppend:
 		if l.res.OK() {
-			m.events = append(m.events, modelEvent{b.Event.AgentID, b.Lift, b.Event.ExpiresAtMs})
+			m.events = append(m.events, modelEvent{agent: b.Event.AgentID, lift: b.Lift, expires: b.Event.ExpiresAtMs})
 		}
 	default:
 		if l.res.OK() {
@@ -95,6 +109,7 @@ func (m *model) believe(l logged, body any) {
 	case Genesis:
 		m.tokens[b.AdminToken.ID] = &modelToken{role: b.AdminToken.Role, uses: -1}
 		m.own(b.Coordinator.SigningKey.String())
+		m.members[b.Coordinator.ID] = true
 	case TokenCreate:
 		m.tokens[b.ID] = &modelToken{role: b.Role, expires: b.ExpiresMs, uses: b.Uses}
 	case TokenRevoke:
@@ -120,6 +135,109 @@ func (m *model) believe(l logged, body any) {
 	case CoordinatorJoin:
 		m.own(b.Coordinator.SigningKey.String())
 		m.use(l.cmd.Actor.TokenID)
+		m.remove(b.ReplaceID)
+		m.members[b.Coordinator.ID] = true
+	case CoordinatorRemove:
+		m.remove(b.ID)
+	}
+}
+
+func (m *model) remove(id string) {
+	delete(m.members, id)
+	if id != "" {
+		delete(m.differs, id)
+	}
+}
+
+// setBack: the clock ran ahead and is set right. What was forgotten up to the
+// floor is refused for ever, admissions pause until all that the right time
+// could have signed is past, what was spent ahead counts as spent now, and
+// tokens of single use are void.
+func (m *model) setBack(toMs int64) {
+	if toMs >= m.clockMs {
+		m.t.Fatalf("the clock of %d is set back to %d", m.clockMs, toMs)
+	}
+	m.closed = append(m.closed, TimeRange{FromMs: toMs, ToMs: m.floorMs})
+	m.clockMs, m.floorMs = toMs, toMs+m.policy.MaxSkewMs
+	for _, times := range m.spent {
+		for i := range times {
+			times[i] = min(times[i], toMs)
+		}
+	}
+	for id, t := range m.tokens {
+		if t.role == RoleCoordinator || t.role == RoleObserver || t.role == RoleEdge || t.role == RoleAgent {
+			delete(m.tokens, id)
+		}
+	}
+}
+
+// shut tells whether a clock recovery closed a timestamp.
+func (m *model) shut(timestampMs int64) bool {
+	return slices.ContainsFunc(m.closed, func(r TimeRange) bool { return r.FromMs <= timestampMs && timestampMs <= r.ToMs })
+}
+
+// paused tells whether what is signed at a time could not be admitted then.
+func (m *model) paused(nowMs int64) bool { return nowMs <= m.floorMs || m.shut(nowMs) }
+
+// judge walks over all pairs of reports instead of counting.
+func (m *model) judge(index uint64, r Round) {
+	if r.Voters < 1 || r.Mark >= index {
+		return
+	}
+	var zero crypto.Hash
+	word := map[string]crypto.Hash{} // of each member, zero when it has two
+	votes := map[string]bool{}
+	for _, a := range r.Reports {
+		if !m.members[a.NodeID] {
+			continue
+		}
+		word[a.NodeID] = a.Digest
+		for _, b := range r.Reports {
+			if a.NodeID == b.NodeID && a.Digest != b.Digest {
+				word[a.NodeID] = zero
+			}
+		}
+		votes[a.NodeID] = votes[a.NodeID] || a.Votes
+	}
+	var heard []crypto.Hash
+	for id, digest := range word {
+		if votes[id] && digest != zero {
+			heard = append(heard, digest)
+		}
+	}
+	set := func(id string, d *Divergence) {
+		switch {
+		case m.differs[id].Mark > r.Mark:
+		case d == nil:
+			delete(m.differs, id)
+		default:
+			m.differs[id] = *d
+		}
+	}
+	for _, truth := range heard {
+		n := 0
+		for _, other := range heard {
+			if other == truth {
+				n++
+			}
+		}
+		if 2*n <= r.Voters || 2*n <= len(heard) {
+			continue
+		}
+		set("", nil)
+		for id, digest := range word {
+			if digest == truth {
+				set(id, nil)
+			} else {
+				set(id, &Divergence{NodeID: id, Mark: r.Mark, Digest: digest, Majority: truth})
+			}
+		}
+		return
+	}
+	for _, digest := range heard {
+		if digest != heard[0] {
+			set("", &Divergence{Mark: r.Mark})
+		}
 	}
 }
 
@@ -186,10 +304,20 @@ func (m *model) forgetSpent() {
 	}
 }
 
+// forgetBans: a ban whose end has come is dropped at a mark, and a clock that
+// is set back later does not bring it back.
+func (m *model) forgetBans() {
+	for i := range m.events {
+		if e := &m.events[i]; e.expires != nil && m.clockMs > *e.expires {
+			e.over = true
+		}
+	}
+}
+
 func (m *model) banned(agent string) bool {
 	for i := len(m.events) - 1; i >= 0; i-- {
 		if e := m.events[i]; e.agent == agent {
-			return !e.lift && (e.expires == nil || m.clockMs <= *e.expires)
+			return !e.lift && !e.over && (e.expires == nil || m.clockMs <= *e.expires)
 		}
 	}
 	return false
@@ -211,6 +339,9 @@ func (m *model) followBatch(l logged, b AdmitBatch) {
 		}
 		if first != nil && (got.Index != first.index || got.ClockMs != first.clockMs) {
 			m.t.Fatalf("index %d, claim %d: the repeated answer names index %d, the first was %d", l.index, i, got.Index, first.index)
+		}
+		if code == CodeUnavailable && (got.RetryAfterMs < 1 || m.paused(m.clockMs+got.RetryAfterMs) || !m.paused(m.clockMs+got.RetryAfterMs-1)) {
+			m.t.Fatalf("index %d: come back after %d ms, the floor is %d ms away, closed are %v", l.index, got.RetryAfterMs, m.floorMs-m.clockMs, m.closed)
 		}
 		if code == CodeRateLimited {
 			m.checkRetryAfter(c.AgentID, got.RetryAfterMs)
@@ -241,6 +372,12 @@ func (m *model) expect(b AdmitBatch, c Claim) (Code, *modelUse) {
 		return CodeInvalidSignature, nil
 	case m.banned(c.AgentID):
 		return CodeBlacklisted, nil
+	}
+	if m.paused(m.clockMs) {
+		return CodeUnavailable, nil
+	}
+	if m.shut(c.TimestampMs) {
+		return CodeTimestampSkew, nil
 	}
 	d := m.clockMs - c.TimestampMs
 	if d > m.policy.MaxSkewMs || -d > m.policy.MaxSkewMs || c.TimestampMs <= m.floorMs {
@@ -318,6 +455,15 @@ func (m *model) checkState(s *State) error {
 		if want := m.banned(agent); in != want || listed[agent] != want {
 			return fmt.Errorf("agent %s banned: %t, listed: %t, want %t", agent, in, listed[agent], want)
 		}
+	}
+	rows := s.Divergences()
+	for _, d := range rows {
+		if m.differs[d.NodeID] != d {
+			return fmt.Errorf("node %q is said to differ: %+v, want %+v", d.NodeID, d, m.differs[d.NodeID])
+		}
+	}
+	if len(rows) != len(m.differs) {
+		return fmt.Errorf("%d nodes differ, want %d", len(rows), len(m.differs))
 	}
 	if _, size := s.Chain(); size != uint64(len(m.events)) {
 		return fmt.Errorf("a chain of %d, want %d", size, len(m.events))

@@ -152,6 +152,14 @@ func (w *nonceWindow) dropBefore(oldestMs int64) int64 {
 	return floor
 }
 
+// top is the highest timestamp that a nonce here may have, 0 without any.
+func (w *nonceWindow) top() int64 {
+	if len(w.order) == 0 {
+		return 0
+	}
+	return w.order[len(w.order)-1]*NonceBucketMs + NonceBucketMs - 1
+}
+
 func (r nonceRow) encode(bucket int64) []byte {
 	out := binary.BigEndian.AppendUint64(make([]byte, 0, nonceRowBytes), uint64(bucket))
 	out = append(out, r.key[:]...)

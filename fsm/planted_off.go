@@ -12,6 +12,7 @@ const (
 	plantOldSnapshot   = false
 	plantTagIgnored    = false
 	plantStaleHead     = false
+	plantBlindHistory  = false
 )
 
 func plantedNowMs() int64                   { return 0 }

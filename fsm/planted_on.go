@@ -16,6 +16,9 @@ var (
 	plantOldSnapshot   = planted("old_snapshot")    // a snapshot holds the state of an earlier index than it is filed under
 	plantTagIgnored    = planted("tag_ignored")     // whoever repeats a nonce gets its first answer
 	plantStaleHead     = planted("stale_head")      // an event may be linked to any head
+	// History finds two of them by itself, for it differs from what is replayed;
+	// it is the judges that are judged.
+	plantBlindHistory = plantOldSnapshot || plantRestoreNoBans
 )
 
 func planted(bug string) bool { return os.Getenv("PLANTED_BUG") == bug }
@@ -33,4 +36,12 @@ func plantedFrozen(current *Frozen) *Frozen {
 		return current
 	}
 	return before
+}
+
+// PlantDivergence changes the state behind the log's back, as a flipped bit in
+// memory would: this replica differs from the others from now on.
+func (m *Machine) PlantDivergence(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.state.bans.put(name, Ban{AgentID: name})
 }

@@ -41,7 +41,7 @@ func TestP4AgreementSnapshotAtEveryIndex(t *testing.T) {
 		s, h := NewState(), NewMemoryHistory()
 		for i, l := range w.log {
 			replay(t, s, w.log[i:i+1])
-			if err := h.Append(l.records); err != nil {
+			if err := h.Append(1, l.records); err != nil {
 				t.Fatal(err)
 			}
 			back, records := restored(t, snapshotOf(t, s, h))
@@ -52,7 +52,7 @@ func TestP4AgreementSnapshotAtEveryIndex(t *testing.T) {
 			if !sameEncoding(back.Marks(), w.s.Marks()) || back.FullDigest() != w.s.Digest() {
 				t.Fatalf("restored at index %d it ends elsewhere", l.index)
 			}
-			if err := h.Append(records); err != nil {
+			if err := h.Append(1, records); err != nil {
 				t.Fatalf("index %d: the snapshot's history differs: %v", l.index, err)
 			}
 		}
@@ -67,7 +67,7 @@ func TestP4AgreementRestartAfterEachCommand(t *testing.T) {
 		s, h := NewState(), NewMemoryHistory()
 		for i, l := range w.log {
 			replay(t, s, w.log[i:i+1])
-			if err := h.Append(l.records); err != nil {
+			if err := h.Append(1, l.records); err != nil {
 				t.Fatal(err)
 			}
 			s, _ = restored(t, snapshotOf(t, s, h))
@@ -115,7 +115,7 @@ func TestP3AppendOnlyHistoryIsGapless(t *testing.T) {
 		w := drawWorld(t, 80)
 		_, size := w.s.Chain()
 		verifyChain(t, w.s, w.history, int(size))
-		for _, stream := range streams {
+		for _, stream := range Streams() {
 			last := Record{}
 			for _, r := range recordsOf(t, w.history, stream) {
 				if r.Seq != last.Seq+1 || r.Index < last.Index || r.Index > w.index {
@@ -177,7 +177,13 @@ func TestClockIsMonotone(t *testing.T) {
 			cmd := w.draw(t, i)
 			res := w.apply(cmd)
 			after := w.s.Meta()
-			if after.ClockMs < before.ClockMs || after.NonceFloorMs < before.NonceFloorMs || after.TickTerm < before.TickTerm {
+			if cmd.Kind == KindClockRecover && res.OK() && !res.Repeated {
+				if after.ClockMs != cmd.AtMs || after.ClockMs >= before.ClockMs || after.Epoch != max(before.Epoch, before.Reserved)+1 {
+					t.Fatalf("at %d: from %+v to %+v", cmd.AtMs, before, after)
+				}
+				continue // the one that sets it back
+			}
+			if after.ClockMs < before.ClockMs || after.Epoch != before.Epoch || after.NonceFloorMs < before.NonceFloorMs || after.TickTerm < before.TickTerm {
 				t.Fatalf("kind %d: from %+v to %+v", cmd.Kind, before, after)
 			}
 			if after.ClockMs > before.ClockMs+MaxAheadMs && cmd.Kind != KindTick {

@@ -59,7 +59,7 @@ type ClaimResult struct {
 	Index        uint64 // of the entry that decided it first
 	ClockMs      int64  // the state's clock at that entry
 	Repeated     bool
-	RetryAfterMs int64 // with CodeRateLimited
+	RetryAfterMs int64 // with CodeRateLimited, and CodeUnavailable while a recovery pauses admissions
 }
 
 // ChainResult describes the chain right after an append.

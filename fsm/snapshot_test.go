@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"testing"
 
@@ -15,6 +16,21 @@ import (
 
 // sampleWorld has a row in every field and records in every stream.
 func sampleWorld(t testing.TB) *world {
+	w := firstSampleWorld(t)
+	w.must(w.do(joiner, CoordinatorJoin{Coordinator: nodeOf("n2", RoleCoordinator)}))
+	w.must(w.do(Actor{}, Tick{Term: w.term, Round: &Round{Mark: w.s.Marks()[0].Index, Voters: 1,
+		Reports: []Report{{NodeID: "n0", Votes: true, Digest: crypto.Hash{1}}, {NodeID: "n2", Digest: crypto.Hash{2}}}}}))
+	for label, n := range w.s.Sizes() {
+		if n == 0 {
+			t.Fatalf("the sample has no row in %s", label)
+		}
+	}
+	return w
+}
+
+// firstSampleWorld is the sample that the stored snapshot of format version 1
+// was made of; fields that came later have no rows in it.
+func firstSampleWorld(t testing.TB) *world {
 	w := genesisWorld(t)
 	w.enroll("a", "b")
 	w.must(w.do(joiner, CoordinatorJoin{Coordinator: nodeOf("n1", RoleCoordinator)}))
@@ -27,11 +43,6 @@ func sampleWorld(t testing.TB) *world {
 	w.pass(5_000)
 	w.mark()
 	w.admit(claimOf("a", "n3", w.wallMs, "c3"))
-	for label, n := range w.s.Sizes() {
-		if n == 0 {
-			t.Fatalf("the sample has no row in %s", label)
-		}
-	}
 	return w
 }
 
@@ -51,6 +62,41 @@ func TestSnapshotRoundTrip(t *testing.T) {
 	verifyChain(t, back, historyOf(t, records), 2)
 }
 
+// A local snapshot ends after the live part; what it announces as the size of
+// its history is what is written.
+func TestSnapshotParts(t *testing.T) {
+	w := sampleWorld(t)
+	f := w.s.Freeze()
+	var live, history bytes.Buffer
+	if err := errors.Join(f.Write(&live), WriteHistory(&history, f.Totals(), w.history.UpTo(f.Totals()))); err != nil {
+		t.Fatal(err)
+	}
+	var frames int64
+	for r := range w.history.UpTo(f.Totals()) {
+		frames += FrameSize(r)
+	}
+	if got := HistorySize(f.Totals(), frames); got != int64(history.Len()) {
+		t.Errorf("%d bytes of history announced, %d written", got, history.Len())
+	}
+	s, rest, err := ReadSnapshot(bytes.NewReader(live.Bytes()))
+	if err != nil || s.Digest() != w.s.Digest() {
+		t.Fatalf("the live part alone: %v", err)
+	}
+	if present, err := rest.Present(); present || err != nil {
+		t.Errorf("a history was seen behind the live part: %t, %v", present, err)
+	}
+	for _, whole := range []bool{false, true} {
+		data := live.Bytes()
+		if whole {
+			data = slices.Concat(data, history.Bytes())
+		}
+		info, err := ScanSnapshot(bytes.NewReader(data))
+		if err != nil || info.LiveBytes != int64(live.Len()) || info.LiveBytes+info.HistoryBytes != int64(len(data)) || info.Index != w.index || info.Digest != w.s.Digest() {
+			t.Errorf("scanned as %+v, %v", info, err)
+		}
+	}
+}
+
 // flip a bit of each byte in turn: each is refused, none changes the state silently.
 func TestSnapshotEveryFlippedByteRefused(t *testing.T) {
 	w := sampleWorld(t)
@@ -65,7 +111,14 @@ func TestSnapshotEveryFlippedByteRefused(t *testing.T) {
 func TestSnapshotEveryTruncationRefused(t *testing.T) {
 	w := sampleWorld(t)
 	data := snapshotOf(t, w.s, w.history)
+	info, err := ScanSnapshot(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range data {
+		if int64(i) == info.LiveBytes {
+			continue // a local snapshot, whose history lies elsewhere
+		}
 		refuseSnapshot(t, fmt.Sprintf("cut to %d of %d bytes", i, len(data)), data[:i])
 	}
 	refuseSnapshot(t, "a byte follows", append(slices.Clone(data), 0))
@@ -74,7 +127,7 @@ func TestSnapshotEveryTruncationRefused(t *testing.T) {
 
 func refuseSnapshot(t *testing.T, what string, data []byte) {
 	t.Helper()
-	s, err := ReadSnapshot(bytes.NewReader(data), func(Record) error { return nil })
+	s, _, err := LoadSnapshot(bytes.NewReader(data), func(Record) error { return nil })
 	if err == nil || s != nil || !errors.Is(err, ErrSnapshot) {
 		t.Errorf("%s: %v", what, err)
 	}
@@ -85,8 +138,9 @@ func refuseSnapshot(t *testing.T, what string, data []byte) {
 type parts struct {
 	header  snapshotHeader
 	fields  []part
+	end     liveEnd
+	totals  Totals
 	history []Record
-	end     snapshotEnd
 }
 
 type part struct {
@@ -97,7 +151,8 @@ type part struct {
 func takeApart(t testing.TB, w *world) *parts {
 	t.Helper()
 	f := w.s.Freeze()
-	p := &parts{header: f.header, end: snapshotEnd{Digest: f.digest}}
+	p := &parts{header: f.header, end: liveEnd{Digest: f.digest}, totals: f.Totals()}
+	p.header.Totals = maps.Clone(p.totals)
 	for i, z := range f.fields {
 		field := part{name: f.titles[i].Name}
 		for row, err := range z.rows() {
@@ -108,10 +163,9 @@ func takeApart(t testing.TB, w *world) *parts {
 		}
 		p.fields = append(p.fields, field)
 	}
-	for r := range w.history.UpTo(w.index) {
+	for r := range w.history.UpTo(p.totals) {
 		p.history = append(p.history, r)
 	}
-	p.end.History = uint64(len(p.history))
 	return p
 }
 
@@ -127,12 +181,15 @@ func (p *parts) sealed(t testing.TB) []byte {
 			w.frame(row)
 		}
 	}
-	w.value(fieldTitle{Name: historyTitle})
+	w.value(p.end)
+	if err := w.finish(); err != nil {
+		t.Fatal(err)
+	}
+	w = newFrameWriter(&buf)
+	w.value(historyTitle{Name: historyName, Totals: p.totals})
 	for _, r := range p.history {
 		w.value(r)
 	}
-	w.frame(nil)
-	w.value(p.end)
 	if err := w.finish(); err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +217,7 @@ func TestSnapshotSealedAnewIsStillChecked(t *testing.T) {
 		return func(p *parts) { f := p.field(name); f.rows = append(f.rows, f.rows[0]) }
 	}
 	cases := map[string]func(*parts){
-		"newer version":        func(p *parts) { p.header.Version = 2 },
+		"newer version":        func(p *parts) { p.header.Version = 3 },
 		"another cluster":      func(p *parts) { p.header.ClusterID = "ff" },
 		"another epoch":        func(p *parts) { p.header.Epoch++ },
 		"another index":        func(p *parts) { p.header.Index++ },
@@ -170,13 +227,14 @@ func TestSnapshotSealedAnewIsStillChecked(t *testing.T) {
 		"unknown field":        func(p *parts) { p.fields = append(p.fields, part{name: "future"}); p.header.Fields++ },
 		"a field twice":        func(p *parts) { p.fields = append(p.fields, part{name: "bans"}); p.header.Fields++ },
 		"digest of another":    func(p *parts) { p.end.Digest[0]++ },
-		"history not counted":  func(p *parts) { p.end.History-- },
-		"history without last": func(p *parts) { p.history = p.history[:len(p.history)-1]; p.end.History-- },
-		"history with a gap":   func(p *parts) { p.history = slices.Delete(p.history, 0, 1); p.end.History-- },
-		"history twice":        func(p *parts) { p.history = append(p.history, p.history[0]); p.end.History++ },
+		"other totals":         func(p *parts) { p.header.Totals[StreamAdmin]-- },
+		"history of others":    func(p *parts) { p.totals[StreamAdmin]-- },
+		"history without last": func(p *parts) { p.history = p.history[:len(p.history)-1] },
+		"history with a gap":   func(p *parts) { p.history = slices.Delete(p.history, 0, 1) },
+		"history twice":        func(p *parts) { p.history = append(p.history, p.history[0]) },
 		"history of later":     func(p *parts) { p.history[len(p.history)-1].Index = p.header.Index + 1 },
 		"history unordered":    func(p *parts) { p.history[1].Index = 0 },
-		"no history":           func(p *parts) { p.history, p.end.History = nil, 0 },
+		"no history":           func(p *parts) { p.history, p.totals = nil, nil },
 		"unknown stream":       func(p *parts) { p.history[len(p.history)-1].Stream = 9 },
 		"two policies":         twice("policy"),
 		"no policy":            lose("policy"),
@@ -248,16 +306,24 @@ func TestSnapshotErrorsArePassedOn(t *testing.T) {
 	full := errors.New("no space")
 	size := len(snapshotOf(t, w.s, w.history))
 	for _, room := range []int{0, 1, 100, size - 1} {
-		if err := w.s.Freeze().Write(&smallDisk{room: room, err: full}, w.history.UpTo(w.s.Index())); !errors.Is(err, full) {
+		if err := writeBoth(w, &smallDisk{room: room, err: full}); !errors.Is(err, full) {
 			t.Errorf("with room for %d bytes: %v", room, err)
 		}
 	}
-	if _, err := ReadSnapshot(bytes.NewReader(snapshotOf(t, w.s, w.history)), func(Record) error { return full }); !errors.Is(err, full) {
+	if _, _, err := LoadSnapshot(bytes.NewReader(snapshotOf(t, w.s, w.history)), func(Record) error { return full }); !errors.Is(err, full) {
 		t.Errorf("a record that cannot be kept: %v", err)
 	}
-	if _, err := ReadSnapshot(io.MultiReader(bytes.NewReader(snapshotOf(t, w.s, w.history)[:50]), brokenReader{full}), nil); !errors.Is(err, full) {
+	if _, err := ScanSnapshot(io.MultiReader(bytes.NewReader(snapshotOf(t, w.s, w.history)[:50]), brokenReader{full})); !errors.Is(err, full) {
 		t.Errorf("a read error: %v", err)
 	}
+}
+
+func writeBoth(w *world, out io.Writer) error {
+	f := w.s.Freeze()
+	if err := f.Write(out); err != nil {
+		return err
+	}
+	return WriteHistory(out, f.Totals(), w.history.UpTo(f.Totals()))
 }
 
 type smallDisk struct {
@@ -283,14 +349,16 @@ func (r brokenReader) Read([]byte) (int, error) { return 0, r.err }
 // their own checksum; nothing may panic, and what is accepted is consistent.
 func FuzzReadSnapshot(f *testing.F) {
 	w := sampleWorld(f)
-	data := snapshotOf(f, w.s, w.history)
-	f.Add(data[:len(data)-32])
-	empty := newWorld(f)
-	data = snapshotOf(f, empty.s, empty.history)
-	f.Add(data[:len(data)-32])
+	for _, w := range []*world{w, newWorld(f)} {
+		var live bytes.Buffer
+		if err := w.s.Freeze().Write(&live); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(live.Bytes()[:live.Len()-len(crypto.Hash{})])
+	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		sum := crypto.Sum(body)
-		s, err := ReadSnapshot(bytes.NewReader(slices.Concat(body, sum[:])), func(Record) error { return nil })
+		s, _, err := ReadSnapshot(bytes.NewReader(slices.Concat(body, sum[:])))
 		if err != nil {
 			return
 		}

@@ -26,6 +26,7 @@ type State struct {
 	idempotent   *table[Outcome]
 	nonces       *nonceWindow
 	windows      *rateWindows
+	divergent    *table[Divergence] // replicas that differ; empty when all is well
 
 	// Indexes derived from the fields above, rebuilt by restore.
 	expiries expiryIndex
@@ -45,6 +46,18 @@ type Meta struct {
 	ChainHead    string `cbor:"9,keyasint"`
 	ChainSize    uint64 `cbor:"10,keyasint"`
 	AdminSize    uint64 `cbor:"11,keyasint"` // records in StreamAdmin
+	// Closed are ranges of signed timestamps whose nonces a poisoned clock made
+	// the state forget: claims from them are refused for ever.
+	Closed []TimeRange `cbor:"12,keyasint,omitempty"`
+	// Reserved is the epoch that the last restore which was begun may open; 0
+	// when none was begun in this epoch.
+	Reserved uint64 `cbor:"13,keyasint,omitempty"`
+	// Skipped are ranges of timestamps that no admitted claim has, because the
+	// clock jumped over them.
+	Skipped []TimeRange `cbor:"15,keyasint,omitempty"`
+	// Recovered is the epoch that the last Recover opened, 0 without one. The logs
+	// of copies that differ in it are not two states of one log: one forked off.
+	Recovered uint64 `cbor:"14,keyasint,omitempty"`
 }
 
 // Mark is the digest of the state just before the marking tick took effect.
@@ -70,6 +83,7 @@ func NewState() *State {
 		idempotent:   newTable[Outcome]("idempotency", MaxIdempotency),
 		nonces:       newNonceWindow(),
 		windows:      newRateWindows(),
+		divergent:    newTable[Divergence]("divergent", MaxCoordinators+1),
 		outcomes:     map[string]int{},
 	}
 	return s
@@ -81,7 +95,7 @@ func NewState() *State {
 func (s *State) fields() []field {
 	return []field{
 		s.meta, s.policy, s.marks, s.agents, s.keyOwners, s.tokens, s.coordinators,
-		s.removed, s.signingKeys, s.bans, s.idempotent, s.nonces, s.windows,
+		s.removed, s.signingKeys, s.bans, s.idempotent, s.nonces, s.windows, s.divergent,
 	}
 }
 

@@ -118,6 +118,31 @@ func (w *rateWindows) prune(nowMs int64, p *Policy) {
 	}
 }
 
+// setBack moves what lies after a time to that time: the clock was set back,
+// and what was admitted since counts as admitted just now.
+func (w *rateWindows) setBack(toMs int64) {
+	for agent, win := range w.agents {
+		first := len(win.runs)
+		var ahead int64
+		for first > 0 && win.runs[first-1].AtMs > toMs {
+			first--
+			ahead += win.runs[first].N
+		}
+		if ahead == 0 {
+			continue
+		}
+		w.runs -= len(win.runs) - first
+		win.runs = append(win.runs[:first:first], rateRun{AtMs: toMs, N: ahead})
+		if first > 0 && win.runs[first-1].AtMs == toMs {
+			win.runs[first-1].N += ahead
+			win.runs = win.runs[:first]
+		} else {
+			w.runs++
+		}
+		w.changed(agent, win)
+	}
+}
+
 // encode returns the row of a window: the agent, then each run as the time
 // since the one before and its count. Two windows never share a spelling.
 func (w *rateWindows) encode(agent string, win *rateWindow) []byte {

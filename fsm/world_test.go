@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
+	"errors"
 	"slices"
 
 	"pgregory.net/rapid"
@@ -118,7 +119,7 @@ func (w *world) apply(cmd Command) Result {
 	if err != nil {
 		w.t.Fatalf("apply: %v", err)
 	}
-	if err := w.history.Append(records); err != nil {
+	if err := w.history.Append(w.s.Meta().Epoch, records); err != nil {
 		w.t.Fatalf("history: %v", err)
 	}
 	w.log = append(w.log, logged{w.index, data, decoded, res, records, w.s.Digest()})
@@ -273,11 +274,12 @@ func sameEncoding(a, b any) bool {
 	return errA == nil && errB == nil && bytes.Equal(x, y)
 }
 
-// snapshotOf is the bytes of a snapshot of the state and the history so far.
-func snapshotOf(t rapid.TB, s *State, h History) []byte {
+// snapshotOf is the bytes of a snapshot with its history, as it travels.
+func snapshotOf(t rapid.TB, s *State, h *MemoryHistory) []byte {
 	t.Helper()
 	var buf bytes.Buffer
-	if err := s.Freeze().Write(&buf, h.UpTo(s.Index())); err != nil {
+	f := s.Freeze()
+	if err := errors.Join(f.Write(&buf), WriteHistory(&buf, f.Totals(), h.UpTo(f.Totals()))); err != nil {
 		t.Fatalf("snapshot: %v", err)
 	}
 	return buf.Bytes()
@@ -287,7 +289,7 @@ func snapshotOf(t rapid.TB, s *State, h History) []byte {
 func restored(t rapid.TB, data []byte) (*State, []Record) {
 	t.Helper()
 	var records []Record
-	s, err := ReadSnapshot(bytes.NewReader(data), func(r Record) error { records = append(records, r); return nil })
+	s, _, err := LoadSnapshot(bytes.NewReader(data), func(r Record) error { records = append(records, r); return nil })
 	if err != nil {
 		t.Fatalf("restore: %v", err)
 	}
@@ -297,7 +299,7 @@ func restored(t rapid.TB, data []byte) (*State, []Record) {
 func historyOf(t rapid.TB, records []Record) *MemoryHistory {
 	t.Helper()
 	h := NewMemoryHistory()
-	if err := h.Append(records); err != nil {
+	if err := h.Append(1, records); err != nil {
 		t.Fatalf("history: %v", err)
 	}
 	return h

@@ -1,0 +1,156 @@
+package fsm
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+)
+
+// maxFrameBytes bounds one row of a snapshot: a rate window of an hour in
+// single milliseconds is the largest, some 40 MiB of CBOR.
+const maxFrameBytes = 64 << 20
+
+// frameWriter writes frames and hashes what it wrote; the first error sticks.
+type frameWriter struct {
+	out *bufio.Writer
+	sum hash.Hash
+	err error
+}
+
+func newFrameWriter(out io.Writer) *frameWriter {
+	return &frameWriter{out: bufio.NewWriterSize(out, 1<<16), sum: sha256.New()}
+}
+
+func (w *frameWriter) raw(data []byte) {
+	if w.err != nil {
+		return
+	}
+	w.sum.Write(data)
+	_, w.err = w.out.Write(data)
+}
+
+func (w *frameWriter) frame(data []byte) {
+	w.raw(binary.AppendUvarint(nil, uint64(len(data))))
+	w.raw(data)
+}
+
+func (w *frameWriter) value(v any) {
+	data, err := Encode(v)
+	if err != nil && w.err == nil {
+		w.err = err
+	}
+	w.frame(data)
+}
+
+func (w *frameWriter) finish() error {
+	sum := w.sum.Sum(nil)
+	w.raw(sum)
+	if w.err != nil {
+		return w.err
+	}
+	return w.out.Flush()
+}
+
+// frameReader reads what frameWriter wrote; the first error sticks.
+type frameReader struct {
+	in  *bufio.Reader
+	sum hash.Hash
+	err error
+}
+
+func newFrameReader(in io.Reader) *frameReader {
+	return &frameReader{in: bufio.NewReaderSize(in, 1<<16), sum: sha256.New()}
+}
+
+func (r *frameReader) raw(n int) []byte {
+	if r.err != nil {
+		return nil
+	}
+	// Grow as bytes arrive: a length alone must not make us allocate.
+	data := make([]byte, 0, min(n, 1<<16))
+	for len(data) < n && r.err == nil {
+		step := min(n-len(data), max(len(data), 1<<16))
+		data = append(data, make([]byte, step)...)
+		_, r.err = io.ReadFull(r.in, data[len(data)-step:])
+	}
+	if r.err != nil {
+		if errors.Is(r.err, io.EOF) {
+			r.err = io.ErrUnexpectedEOF
+		}
+		return nil
+	}
+	r.sum.Write(data)
+	return data
+}
+
+func (r *frameReader) frame() []byte {
+	if r.err != nil {
+		return nil
+	}
+	n, err := binary.ReadUvarint(hashedBytes{r})
+	switch {
+	case err != nil:
+		r.err = err
+		if errors.Is(err, io.EOF) {
+			r.err = io.ErrUnexpectedEOF
+		}
+	case n > maxFrameBytes:
+		r.err = fmt.Errorf("a frame of %d bytes, at most %d", n, maxFrameBytes)
+	}
+	if r.err != nil {
+		return nil
+	}
+	return r.raw(int(n))
+}
+
+func (r *frameReader) value(v any) {
+	data := r.frame()
+	if r.err == nil {
+		r.err = Decode(data, v)
+	}
+}
+
+// seal checks the hash of all that was read, and begins a new one.
+func (r *frameReader) seal() error {
+	want := r.sum.Sum(nil)
+	if got := r.raw(len(want)); r.err == nil && string(got) != string(want) {
+		r.err = errors.New("the checksum does not match: it is damaged")
+	}
+	r.sum.Reset()
+	return r.err
+}
+
+// more tells whether bytes follow.
+func (r *frameReader) more() (bool, error) {
+	if r.err != nil {
+		return false, r.err
+	}
+	_, err := r.in.Peek(1)
+	if errors.Is(err, io.EOF) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// end checks that nothing follows.
+func (r *frameReader) end() error {
+	more, err := r.more()
+	if err == nil && more {
+		err = errors.New("bytes follow the end")
+	}
+	return err
+}
+
+type hashedBytes struct{ r *frameReader }
+
+func (h hashedBytes) ReadByte() (byte, error) {
+	b, err := h.r.in.ReadByte()
+	if err == nil {
+		h.r.sum.Write([]byte{b})
+	}
+	return b, err
+}

@@ -1,0 +1,368 @@
+package fsm
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A recovery takes the state back, or goes on from a copy that may be older
+// than what others saw. Nobody can undo that; so it opens a new recovery epoch
+// which everybody can see, and closes what a forgotten past could reopen:
+// every nonce up to now plus the skew counts as used, and all join and enrolment
+// tokens are void.
+type Recovery struct {
+	AtMs   int64  // wall clock of whoever recovers, Unix milliseconds
+	Actor  Actor  // who asked
+	Action string // of the admin record: "restore" or "recover"
+	Detail string // what is known to be lost, for people
+}
+
+// LevelRecovery is the feature level from which the log may carry clock
+// recoveries and digest rounds.
+const LevelRecovery = 2
+
+// Recover goes on from this state under a new epoch with one member left: the
+// others are removed, since they may hold what this copy lacks. It returns
+// the history records of it. The state must have a genesis; an error leaves it
+// as it was.
+func (s *State) Recover(r Recovery, survivor string) ([]Record, error) {
+	if _, ok := s.coordinators.get(survivor); !ok {
+		return nil, fmt.Errorf("fsm: the node %s is no coordinator of this cluster", survivor)
+	}
+	if s.removed.size()+s.coordinators.size()-1 > s.removed.cap {
+		return nil, fmt.Errorf("fsm: %d coordinators were removed, no room to remember %d more", s.removed.size(), s.coordinators.size()-1)
+	}
+	head, size, epoch := s.meta.v.ChainHead, s.meta.v.ChainSize, s.meta.v.Epoch
+	c := s.openEpoch(epoch, r)
+	for _, d := range s.divergent.values() {
+		s.divergent.remove(d.NodeID) // what the survivor holds is the truth from here on
+	}
+	for _, n := range s.coordinators.values() {
+		if n.ID == survivor {
+			continue
+		}
+		s.dropCoordinator(c, n.ID, false)
+		s.record(c, "coordinator_remove", n.ID, "by=recover")
+	}
+	s.meta.v.Recovered = s.meta.v.Epoch
+	s.record(c, r.Action, s.meta.v.ClusterID, fmt.Sprintf("epoch=%d size=%d head=%s survivor=%s %s", epoch, size, head, survivor, r.Detail))
+	return c.records, nil
+}
+
+// Restored returns what a cluster becomes when it takes the contents of a
+// backup: agents, bans, chain, policy and history are the backup's, while who
+// the members are, the tokens, the clock and the log stay the cluster's own. The
+// present state is neither changed nor shared. The records are those to append
+// to the backup's history, so the log must go on above the indexes of both.
+// Whoever asks must have stopped admissions before it takes the present state.
+func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
+	if backup.meta.v.ClusterID == "" || present.meta.v.ClusterID == "" {
+		return nil, nil, errors.New("fsm: a state without a genesis cannot be restored, nor restored into")
+	}
+	s, was := NewState(), present.meta.v
+	old := backup.meta.v
+	s.meta.v = Meta{Index: max(was.Index, old.Index), ClockMs: max(was.ClockMs, old.ClockMs), NonceFloorMs: max(was.NonceFloorMs, old.NonceFloorMs),
+		TickTerm: was.TickTerm, Recovered: was.Recovered, ClusterID: was.ClusterID, Level: was.Level, CACert: was.CACert,
+		ChainHead: old.ChainHead, ChainSize: old.ChainSize, AdminSize: old.AdminSize}
+	if was.ClusterID != old.ClusterID || was.Epoch > old.Epoch {
+		// The clock of another cluster, or of before a recovery, is none here: all agents sign by the same world's time.
+		s.meta.v.ClockMs, s.meta.v.NonceFloorMs = was.ClockMs, was.NonceFloorMs
+	}
+	s.policy.v = backup.policy.v
+	copyTable(s.agents, backup.agents, nil)
+	copyTable(s.bans, backup.bans, nil)
+	copyTable(s.signingKeys, backup.signingKeys, nil)
+	copyTable(s.keyOwners, backup.keyOwners, nil)
+	copyTable(s.tokens, present.tokens, nil)
+	copyTable(s.coordinators, present.coordinators, nil)
+	copyTable(s.removed, backup.removed, nil)
+	copyTable(s.removed, present.removed, nil)
+	for id := range s.coordinators.m {
+		s.removed.remove(id) // the backup may be of a past that this cluster did not take
+	}
+	s.adoptKeys(backup, present)
+	// What neither state knows of was admitted under the policy of either.
+	s.meta.v.NonceFloorMs = max(s.meta.v.NonceFloorMs, max(s.meta.v.ClockMs, r.AtMs)+present.policy.v.MaxSkewMs)
+	c := s.openEpoch(max(was.Epoch, old.Epoch, max(was.Reserved, 1)-1), r) // the one that was reserved, if one was
+	s.keepClosed(present)
+	s.keepClosed(backup)
+	if err := s.checkCaps(); err != nil {
+		return nil, nil, err
+	}
+	for _, row := range present.windows.freeze().(frozenRows) {
+		if err := s.windows.load(row); err != nil {
+			return nil, nil, err
+		}
+	}
+	s.reindex()
+	s.record(c, r.Action, old.ClusterID, fmt.Sprintf("backup_epoch=%d backup_index=%d backup_size=%d; before: epoch=%d index=%d size=%d head=%s; %s",
+		old.Epoch, old.Index, old.ChainSize, was.Epoch, was.Index, was.ChainSize, was.ChainHead, r.Detail))
+	return s, c.records, nil
+}
+
+// adoptKeys makes the signing keys of the present members good, and retires
+// those of the backup's members that are none here: old events still verify.
+func (s *State) adoptKeys(backup, present *State) {
+	for id, k := range backup.signingKeys.m {
+		if _, member := present.coordinators.get(k.NodeID); !member && k.RetiredAt == 0 {
+			k.RetiredAt = s.meta.v.Index
+			s.signingKeys.put(id, k)
+		}
+	}
+	copyTable(s.signingKeys, present.signingKeys, nil)
+	copyTable(s.keyOwners, present.keyOwners, func(owner string) bool { return strings.HasPrefix(owner, ownerCoordinator) })
+}
+
+// checkCaps: two states within their bounds may exceed them together.
+func (s *State) checkCaps() error {
+	if s.keyOwners.size() > MaxKeyOwners || s.signingKeys.size() > MaxSigningKeys || s.removed.size() > MaxRemoved || s.nonces.size() > MaxNonces {
+		return fmt.Errorf("fsm: together with what is here the backup has %d keys, %d signing keys, %d removed nodes and %d nonces, at most %d, %d, %d and %d",
+			s.keyOwners.size(), s.signingKeys.size(), s.removed.size(), s.nonces.size(), MaxKeyOwners, MaxSigningKeys, MaxRemoved, MaxNonces)
+	}
+	return nil
+}
+
+// keepClosed keeps what another state knows of timestamps above the floor: those
+// whose nonces it forgot, and the nonces that a policy since narrowed or a clock
+// since set back left far ahead.
+func (s *State) keepClosed(from *State) {
+	if floor := s.meta.v.NonceFloorMs; from.meta.v.NonceFloorMs > floor {
+		s.closeRange(TimeRange{FromMs: floor + 1, ToMs: from.meta.v.NonceFloorMs})
+	}
+	for _, r := range from.meta.v.Closed {
+		s.closeRange(r)
+	}
+	for _, number := range from.nonces.order {
+		if (number+1)*NonceBucketMs <= s.meta.v.NonceFloorMs {
+			continue
+		}
+		for _, row := range from.nonces.buckets[number].rows {
+			if _, known := s.nonces.find(row.key); known {
+				continue
+			}
+			if s.nonces.claimTaken(row.claim, row.key) {
+				row.claim = ClaimTag{} // in two pasts one claim id stood for two requests
+			}
+			s.nonces.insertAt(number, row)
+		}
+	}
+}
+
+func copyTable[V any](to, from *table[V], which func(V) bool) {
+	for k, v := range from.m {
+		if which == nil || which(v) {
+			to.put(k, v)
+		}
+	}
+}
+
+// openEpoch begins an epoch after one, and after any that was reserved.
+func (s *State) openEpoch(after uint64, r Recovery) *change {
+	s.meta.v.Epoch, s.meta.v.Reserved = max(after, s.meta.v.Reserved)+1, 0
+	s.meta.v.ClockMs = max(s.meta.v.ClockMs, r.AtMs)
+	s.meta.v.NonceFloorMs = max(s.meta.v.NonceFloorMs, s.meta.v.ClockMs+s.policy.v.MaxSkewMs)
+	s.marks.v = nil // they were of another epoch
+	for _, t := range s.tokens.values() {
+		if t.Role.SingleUse() {
+			s.tokens.remove(t.ID)
+		}
+	}
+	return &change{index: s.meta.v.Index, atMs: s.meta.v.ClockMs, actor: r.Actor}
+}
+
+// Recovering tells until when admissions pause after a recovery: requests
+// signed up to then cannot be told from ones that were used before it. The
+// clock may also walk into a closed range. Zero when nothing is paused.
+func (s *State) Recovering() (untilMs int64) { return s.recoveringAt(s.meta.v.ClockMs) }
+
+func (s *State) recoveringAt(nowMs int64) (untilMs int64) {
+	nowMs = max(nowMs, s.meta.v.ClockMs)
+	until := max(nowMs, s.meta.v.NonceFloorMs+1)
+	for _, r := range s.meta.v.Closed {
+		if r.FromMs <= until && until <= r.ToMs {
+			until = r.ToMs + 1
+		}
+	}
+	if until == nowMs {
+		return 0
+	}
+	return until
+}
+
+// TimeRange is a closed range of signed timestamps, Unix milliseconds.
+type TimeRange struct {
+	_      struct{} `cbor:",toarray"`
+	FromMs int64
+	ToMs   int64
+}
+
+// without returns what is left of the range, in order.
+func (r TimeRange) without(gaps []TimeRange) []TimeRange {
+	left := []TimeRange{r}
+	for _, g := range gaps {
+		var next []TimeRange
+		for _, r := range left {
+			if g.ToMs < r.FromMs || g.FromMs > r.ToMs {
+				next = append(next, r)
+				continue
+			}
+			if r.FromMs < g.FromMs {
+				next = append(next, TimeRange{FromMs: r.FromMs, ToMs: g.FromMs - 1})
+			}
+			if g.ToMs < r.ToMs {
+				next = append(next, TimeRange{FromMs: g.ToMs + 1, ToMs: r.ToMs})
+			}
+		}
+		left = next
+	}
+	return left
+}
+
+// maxSkipped bounds the jumps of the clock that are remembered; of more than
+// that a clock recovery closes the time between, too.
+const maxSkipped = 4
+
+// rememberJump notes which timestamps no admitted claim has when the clock jumps
+// ahead: those after the last nonce kept, and before what could be admitted
+// after the jump under any policy. If the jump was wrong and is taken back, they
+// need not stay closed.
+func (s *State) rememberJump(toMs int64) {
+	if s.meta.v.Level < LevelRecovery {
+		return
+	}
+	var open []TimeRange
+	for _, g := range s.meta.v.Skipped {
+		if g.ToMs > s.meta.v.NonceFloorMs { // else time went on: it was no mistake
+			open = append(open, g)
+		}
+	}
+	s.meta.v.Skipped = open
+	r := TimeRange{FromMs: max(s.meta.v.NonceFloorMs, s.nonces.top()) + 1, ToMs: toMs - MaxSkewMs - 1}
+	if r.FromMs <= r.ToMs && len(open) < maxSkipped {
+		s.meta.v.Skipped = append(open, r)
+	}
+}
+
+// maxClosed bounds the ranges that clock recoveries closed; past it the last
+// two become one that covers both.
+const maxClosed = 16
+
+// ClockRecover sets a cluster clock back that ran ahead of the world. It opens
+// a new epoch. The clock becomes the time that the leader stamps, which a
+// majority of voters must support as for a term's first tick.
+type ClockRecover struct {
+	Voters int         `cbor:"1,keyasint"`
+	Walls  []VoterWall `cbor:"2,keyasint"`
+	Reason string      `cbor:"3,keyasint,omitempty"`
+}
+
+// applyClockRecover: nonces that were dropped while the clock ran ahead were
+// signed with timestamps up to the floor; that range stays closed for ever.
+func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
+	if res, ok := s.actorCan(c, CapAdmin); !ok {
+		return res
+	}
+	to := c.stampMs
+	was, floor := s.meta.v.ClockMs, s.meta.v.NonceFloorMs
+	switch {
+	case to < 1:
+		return refuse(CodeInvalid, "at_ms", "the leader stamped %d, that is no time", to)
+	case to >= was:
+		return refuse(CodeConflict, "", "the cluster clock %d does not run ahead of the leader's %d", was, to)
+	case !majoritySupports(to, Tick{Voters: b.Voters, Walls: b.Walls}):
+		return refuse(CodeInvalid, "walls", "no majority of voters reports a time near %d", to)
+	case len(b.Reason) > MaxReasonBytes:
+		return refuse(CodeTooLarge, "reason", "%d bytes, at most %d", len(b.Reason), MaxReasonBytes)
+	}
+	s.meta.v.ClockMs, s.meta.v.NonceFloorMs = to, 0
+	head, size, epoch := s.meta.v.ChainHead, s.meta.v.ChainSize, s.meta.v.Epoch
+	next := s.openEpoch(epoch, Recovery{AtMs: to})
+	if fresh := s.meta.v.NonceFloorMs; floor > fresh {
+		for _, r := range (TimeRange{FromMs: fresh + 1, ToMs: floor}).without(s.meta.v.Skipped) {
+			s.closeRange(r)
+		}
+	}
+	s.meta.v.Skipped = nil
+	s.windows.setBack(to)
+	c.atMs = next.atMs
+	s.record(c, "recover_clock", s.meta.v.ClusterID, fmt.Sprintf("epoch=%d clock_ms=%d to=%d size=%d head=%s %s", epoch, was, to, size, head, b.Reason))
+	return Result{Code: CodeOK, ID: s.meta.v.ClusterID}
+}
+
+// closeRange adds a range. The list stays in order and without overlaps. What
+// the floor covers needs no range: when the floor falls, that is closed.
+func (s *State) closeRange(r TimeRange) {
+	var closed []TimeRange
+	for _, have := range s.meta.v.Closed {
+		if have.FromMs <= r.ToMs+1 && r.FromMs <= have.ToMs+1 {
+			r.FromMs, r.ToMs = min(r.FromMs, have.FromMs), max(r.ToMs, have.ToMs)
+		} else if have.ToMs > s.meta.v.NonceFloorMs {
+			closed = append(closed, have)
+		}
+	}
+	if r.ToMs > s.meta.v.NonceFloorMs {
+		closed = append(closed, r)
+	}
+	slices.SortFunc(closed, func(a, b TimeRange) int { return cmp.Compare(a.FromMs, b.FromMs) })
+	if n := len(closed); n > maxClosed {
+		closed[n-2].ToMs = closed[n-1].ToMs
+		closed = closed[:n-1]
+	}
+	s.meta.v.Closed = closed
+}
+
+func (s *State) closedAt(timestampMs int64) bool {
+	for _, r := range s.meta.v.Closed {
+		if timestampMs >= r.FromMs && timestampMs <= r.ToMs {
+			return true
+		}
+	}
+	return false
+}
+
+// Undone is what a restore would take back.
+type Undone struct {
+	BansLost    []Ban   // in force now, not in the backup
+	BansBack    []Ban   // lifted since the backup, in force again
+	AgentsLost  []Agent // enrolled since the backup
+	AgentsOther []Agent // whose state or keys differ: as they are now
+	Events      uint64  // of the chain that only the present has, or 0 when the backup's chain is no prefix of it
+	Forked      bool    // the backup's chain is no prefix of the present one, as far as sizes tell
+}
+
+// Compare lists what a restore of the backup would undo, in the order of ids.
+func Compare(backup, present *State) Undone {
+	var u Undone
+	now := present.meta.v.ClockMs
+	for _, b := range present.bans.values() {
+		if have, ok := backup.bans.get(b.AgentID); b.inForce(now) && (!ok || have.EventHash != b.EventHash) {
+			u.BansLost = append(u.BansLost, b)
+		}
+	}
+	for _, b := range backup.bans.values() {
+		if have, ok := present.bans.get(b.AgentID); b.inForce(now) && (!ok || !have.inForce(now)) {
+			u.BansBack = append(u.BansBack, b)
+		}
+	}
+	for _, a := range present.agents.values() {
+		have, ok := backup.agents.get(a.ID)
+		switch {
+		case !ok:
+			u.AgentsLost = append(u.AgentsLost, a)
+		case have.State != a.State || !slices.Equal(have.Keys, a.Keys):
+			u.AgentsOther = append(u.AgentsOther, a)
+		}
+	}
+	if p, b := present.meta.v.ChainSize, backup.meta.v.ChainSize; p >= b {
+		u.Events = p - b
+	} else {
+		u.Forked = true
+	}
+	if present.meta.v.ChainSize == backup.meta.v.ChainSize && present.meta.v.ChainHead != backup.meta.v.ChainHead {
+		u.Forked = true
+	}
+	return u
+}
