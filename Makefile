@@ -65,7 +65,8 @@ chaos-short: ## the chaos runs that are part of make test
 	go test -count=1 -timeout 3m -v -run '^TestRun' ./chaos
 
 chaos-planted: ## judge the judges: each planted bug must be found (about five minutes)
-	go vet -tags planted ./fsm ./node
+	go vet -tags planted ./cmd ./fsm ./node
+	go test -count=1 -tags planted -run '^TestPlants' ./cmd
 	EDGECODER_PLANTED=1 go test -count=1 -timeout 6m -v -run '^TestPlanted$$' ./chaos
 
 clean: ## remove what was built or run here

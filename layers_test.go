@@ -26,7 +26,8 @@ var rooms = map[string][]string{
 	"gossip/gossiptest": {"gossip", "crypto"},
 	"client":            {"crypto"},
 	"api":               {"client", "crypto", "fsm"},
-	"node":              {"api", "client", "crypto", "crypto/keyfile", "fsm", "gossip"},
+	"store":             {"crypto", "fsm"},
+	"node":              {"api", "client", "crypto", "crypto/keyfile", "fsm", "gossip", "store"},
 	"cluster":           {"client"},
 	"cmd":               {"chaos", "client", "cluster", "crypto", "crypto/keyfile", "node"},
 	"cmd/edgecoder":     {"cmd"},
@@ -36,7 +37,7 @@ var rooms = map[string][]string{
 
 // barred lists libraries that only some rooms may know.
 var barred = map[string][]string{
-	"github.com/hashicorp/raft":       {"fsm", "node"},
+	"github.com/hashicorp/raft":       {"fsm", "node", "store"},
 	"github.com/hashicorp/memberlist": {"gossip", "gossip/gossiptest"},
 	"github.com/urfave/cli/v2":        {"cmd"},
 	"net/http":                        {"api", "client", "cluster", "cmd", "node", "chaos"},

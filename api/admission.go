@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
@@ -40,9 +41,10 @@ var claimErrors = map[fsm.Code]client.Error{
 	fsm.CodeConflict:     {Code: client.CodeConflict, Field: "claim_id", Detail: "this claim id was used for another request: choose a random one for each"},
 	fsm.CodeUnauthorized: {Code: client.CodeUnauthorized, Detail: "the token is unknown, expired, used up or revoked"},
 	fsm.CodeForbidden:    {Code: client.CodeForbidden, Detail: "the token may not ask for admissions"},
-	fsm.CodeOverloaded:   {Code: client.CodeOverloaded, Detail: "the window of used nonces is full: try again later"},
-	fsm.CodeUnavailable:  {Code: client.CodeUnavailable, Detail: "the cluster could not decide"},
-	fsm.CodeClockAhead:   {Code: client.CodeUnavailable, Reason: "clock", Detail: "the leader's clock is off: the cluster could not decide"},
+	fsm.CodeUnavailable: {Code: client.CodeUnavailable, Reason: "recovery",
+		Detail: "the cluster was restored or recovered: until its time has passed what was signed before cannot be told from what was used; nothing was admitted"},
+	fsm.CodeOverloaded: {Code: client.CodeOverloaded, Detail: "the window of used nonces is full: try again later"},
+	fsm.CodeClockAhead: {Code: client.CodeUnavailable, Reason: "clock", Detail: "the leader's clock is off: the cluster could not decide"},
 }
 
 // admit answers POST /v1/admissions.
@@ -112,6 +114,7 @@ func admission(req *AdmitRequest, o *AdmitOutcome) (client.Admission, *client.Er
 		if !known {
 			failure = client.Error{Code: client.CodeInternal, Detail: "no rule for the decision " + string(res.Code)}
 		}
+		failure.RetryAfter = time.Duration(res.RetryAfterMs) * time.Millisecond
 		return client.Admission{}, &failure
 	}
 	out := client.Admission{

@@ -179,6 +179,29 @@ func TestReadyTellsWhy(t *testing.T) {
 	}
 }
 
+// A node whose state differs from the others' answers nothing but how it is.
+func TestNotServingAnswersOnlyHealth(t *testing.T) {
+	f := newFixture(t)
+	f.node.servingErr = &client.Error{Code: client.CodeUnavailable, Reason: "diverged", Detail: "the state differs"}
+	always := 0
+	for _, rt := range f.server.table() {
+		if rt.always {
+			always++
+		}
+	}
+	if always != 3 {
+		t.Errorf("%d routes answer always, want healthz, readyz and status", always)
+	}
+	if rec := f.do(ask{method: "GET", path: "/v1/status", token: f.tokens[fsm.RoleAdmin]}); rec.Code != 200 {
+		t.Errorf("status: %d", rec.Code)
+	}
+	for _, path := range []string{"/v1/policy", "/v1/agents", "/v1/blacklist", "/v1/tokens"} {
+		if p := wantProblem(t, f.do(ask{method: "GET", path: path, token: f.tokens[fsm.RoleAdmin]}), client.CodeUnavailable, ""); p.Reason != "diverged" {
+			t.Errorf("%s: %+v", path, p)
+		}
+	}
+}
+
 func TestHeadIsGet(t *testing.T) {
 	f := newFixture(t)
 	if rec := f.do(ask{method: "HEAD", path: "/healthz"}); rec.Code != 200 {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -51,6 +52,12 @@ func TestGoClientSpeaksEveryRoute(t *testing.T) {
 	}
 	_, err = c.TransferLeader(ctx, "")
 	check("transfer", err)
+	_, err = c.Clocks(ctx, client.Strong())
+	check("clocks", err)
+	_, err = c.RecoverClock(ctx, client.ClockRecovery{Reason: "why"})
+	if e, ok := err.(*client.Error); !ok || e.Code != client.CodeConflict {
+		t.Errorf("recover a clock that is right: %v", err)
+	}
 	p, err := c.Policy(ctx)
 	check("policy", err)
 	yes := true
@@ -107,6 +114,14 @@ func TestGoClientSpeaksEveryRoute(t *testing.T) {
 	check("mesh blacklist", err)
 	_, err = c.Audit(ctx, func(json.RawMessage) error { return nil })
 	check("audit", err)
+	_, err = c.Snapshot(ctx, io.Discard)
+	check("snapshot", err)
+	f.node.leads = &client.Leader{ID: "node-1", API: srv.URL}
+	backup := client.Backup{ReaderAt: strings.NewReader("backup"), Size: 6}
+	plan, err := c.RestorePlan(ctx, backup)
+	check("restore plan", err)
+	_, err = c.Restore(ctx, backup, client.RestoreOrder{Confirm: plan.Confirm})
+	check("restore", err)
 	for _, candidates := range f.server.router.fixed {
 		for _, rt := range candidates {
 			if !reached[rt] {

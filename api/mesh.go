@@ -115,7 +115,7 @@ func (s *Server) meshBlacklist(c *call) error {
 			return err
 		}
 	}
-	return out.end(`],"lastEventHash":` + jsonText(head) + `}`)
+	return out.end(`],"lastEventHash":` + jsonText(head) + "}\n")
 }
 
 // auditPage is how many events of the chain are in memory at once.
@@ -144,7 +144,7 @@ func (s *Server) meshAudit(c *call) error {
 			}
 		}
 	}
-	return out.end(`]}`)
+	return out.end("]}\n")
 }
 
 func jsonText(v any) string {

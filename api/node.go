@@ -5,6 +5,7 @@ package api
 
 import (
 	"context"
+	"io"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
@@ -59,6 +60,8 @@ type Cluster interface {
 	Status() client.Status
 	Members() []client.Member
 	Identity() client.Identity
+	// Clocks returns the cluster clock beside the voters' wall clocks.
+	Clocks() client.Clocks
 }
 
 // Membership is what an operator may do to the cluster's shape.
@@ -68,8 +71,36 @@ type Membership interface {
 	// TransferLeadership hands leadership to the named node, or to the most
 	// caught-up voter when id is empty.
 	TransferLeadership(ctx context.Context, id string) error
+	// Serving returns an error while this node must not answer: its state
+	// differs from the others'.
+	Serving() error
 	// Ready returns nil when this node can serve: leader known, caught up.
 	Ready() error
+}
+
+// Backups copies the whole truth out, and takes it back.
+type Backups interface {
+	// Backup freezes what this replica has.
+	Backup() (Backup, error)
+	// PlanRestore tells what Restore would do with the same backup. Like
+	// Restore it is for the leader alone, and refuses before it reads anything.
+	PlanRestore(ctx context.Context, backup io.Reader) (client.RestorePlan, error)
+	// Restore makes the contents of the backup the cluster's, under a new
+	// recovery epoch.
+	Restore(ctx context.Context, backup io.Reader, order RestoreOrder) (client.Restored, error)
+}
+
+// Backup is a frozen state with its history. Write may be called once.
+type Backup struct {
+	Name  string // for a file
+	Index uint64 // log index that it reflects
+	Write func(io.Writer) error
+}
+
+// RestoreOrder is the order of an operator who saw the plan.
+type RestoreOrder struct {
+	client.RestoreOrder
+	Actor fsm.Actor
 }
 
 // Node is everything that the API needs of a node.
@@ -78,4 +109,5 @@ type Node interface {
 	Admitter
 	Cluster
 	Membership
+	Backups
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"sync"
 	"testing"
 
@@ -36,7 +37,12 @@ type fakeNode struct {
 	loseAnswer bool  // decide, then answer unknown_outcome
 	strongErr  error
 	readyErr   error
+	servingErr error
 	admitErr   *client.Error
+	backupErr  error // in the middle of a backup
+	restoreErr error // before anything of a backup is read
+	received   int64 // bytes of backups
+	orders     []RestoreOrder
 	strong     int // strong reads so far
 	proposals  []fsm.Command
 	transfers  []string
@@ -86,7 +92,7 @@ func (n *fakeNode) apply(cmd fsm.Command) (fsm.Result, error) {
 	if err != nil {
 		return res, err
 	}
-	if err := n.history.Append(records); err != nil {
+	if err := n.history.Append(1, records); err != nil {
 		return res, err
 	}
 	n.backlog = append(n.backlog, logged{n.index, cmd})
@@ -113,6 +119,13 @@ func (n *fakeNode) Propose(_ context.Context, cmd fsm.Command) (fsm.Result, erro
 	}
 	if cmd.Kind == fsm.KindBlacklistAppend {
 		cmd = n.link(cmd)
+	}
+	if cmd.Kind == fsm.KindClockRecover {
+		body := must(fsm.BodyOf[fsm.ClockRecover](cmd))
+		body.Voters, body.Walls = 1, []fsm.VoterWall{{NodeID: "node-1", WallMs: n.nowMs}}
+		whole := must(fsm.New(cmd.Actor, body))
+		whole.Idem = cmd.Idem
+		cmd = whole
 	}
 	n.proposals = append(n.proposals, cmd)
 	res, err := n.apply(cmd)
@@ -212,6 +225,11 @@ func (n *fakeNode) Identity() client.Identity {
 	pub := crypto.PublicOf(n.key)
 	return client.Identity{PeerID: pub.CoordinatorID(), PublicKeyPEM: pub.PEM(), CoordinatorURL: "https://127.0.0.1:4301", NetworkMode: "enterprise_overlay"}
 }
+func (n *fakeNode) Clocks() client.Clocks {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return client.Clocks{Epoch: n.replica.Meta().Epoch, ClockMs: n.replica.ClockMs(), Voters: []client.VoterClock{{ID: "node-1", Name: "n1", Leader: true, WallMs: n.nowMs}}}
+}
 func (n *fakeNode) Suffrages() map[string]string { return map[string]string{"node-1": "voter"} }
 func (n *fakeNode) TransferLeadership(_ context.Context, id string) error {
 	n.mu.Lock()
@@ -222,6 +240,47 @@ func (n *fakeNode) TransferLeadership(_ context.Context, id string) error {
 	return nil
 }
 func (n *fakeNode) Ready() error { return n.readyErr }
+
+func (n *fakeNode) Backup() (Backup, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f := n.replica.Freeze()
+	return Backup{Name: "edgecoder-test.snapshot", Index: f.Index(), Write: func(w io.Writer) error {
+		if err := f.Write(w); err != nil {
+			return err
+		}
+		if n.backupErr != nil {
+			return n.backupErr
+		}
+		return fsm.WriteHistory(w, f.Totals(), n.history.UpTo(f.Totals()))
+	}}, nil
+}
+
+func (n *fakeNode) PlanRestore(_ context.Context, backup io.Reader) (client.RestorePlan, error) {
+	text, err := n.receive(backup)
+	return client.RestorePlan{Confirm: "c-" + text, Backup: client.SnapshotRef{Bytes: int64(len(text))}}, err
+}
+
+func (n *fakeNode) Restore(_ context.Context, backup io.Reader, order RestoreOrder) (client.Restored, error) {
+	text, err := n.receive(backup)
+	if err == nil && order.Confirm != "c-"+text {
+		err = &client.Error{Code: client.CodeConflict, Field: "confirm", Detail: "another plan"}
+	}
+	n.orders = append(n.orders, order)
+	return client.Restored{Epoch: 2, Index: n.index}, err
+}
+
+// receive takes a body as the leader does, which refuses before it reads.
+func (n *fakeNode) receive(backup io.Reader) (string, error) {
+	if n.restoreErr != nil {
+		return "", n.restoreErr
+	}
+	text, err := io.ReadAll(backup)
+	n.received += int64(len(text))
+	return string(text), err
+}
+
+func (n *fakeNode) Serving() error { return n.servingErr }
 
 func TestFakeNodeReplicasAgree(t *testing.T) {
 	f := newFixture(t)

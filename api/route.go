@@ -28,8 +28,10 @@ type route struct {
 	need    fsm.Capability // for byToken and byMesh
 	class   class          // whose slots it takes
 	body    int64          // cap of the request body in bytes; 0: none is read
+	upload  int64          // the same of a body that the handler reads as a stream
 	query   []string       // query parameters that it knows; others are refused
 	handle  func(*call) error
+	always  bool // also while this node must not serve
 }
 
 // wire tells whether the route speaks the protocol of WIRE.md, errors too.

@@ -26,14 +26,17 @@ var (
 func (s *Server) table() []route {
 	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	return []route{
-		{method: get, pattern: "/healthz", access: byNobody, class: classHealth, handle: s.health},
-		{method: get, pattern: "/readyz", access: byNobody, class: classHealth, handle: s.ready},
+		{method: get, pattern: "/healthz", access: byNobody, class: classHealth, always: true, handle: s.health},
+		{method: get, pattern: "/readyz", access: byNobody, class: classHealth, always: true, handle: s.ready},
 
-		{method: get, pattern: "/v1/status", need: fsm.CapReadStatus, query: readQuery, handle: s.status},
+		{method: get, pattern: "/v1/status", need: fsm.CapReadStatus, query: readQuery, always: true, handle: s.status},
 		{method: get, pattern: "/v1/members", need: fsm.CapReadOps, query: readQuery, handle: s.members},
 		{method: get, pattern: "/v1/peers", need: fsm.CapReadOps, query: readQuery, handle: s.peers},
 		{method: del, pattern: "/v1/peers/{peer}", need: fsm.CapAdmin, body: bodyBytes, query: []string{"compromised"}, handle: s.removePeer},
 		{method: post, pattern: "/v1/leader/transfer", need: fsm.CapAdmin, body: bodyBytes, handle: s.transferLeader},
+
+		{method: get, pattern: "/v1/recover/clock", need: fsm.CapReadOps, query: readQuery, handle: s.clocks},
+		{method: post, pattern: "/v1/recover/clock", need: fsm.CapAdmin, body: bodyBytes, handle: s.recoverClock},
 
 		{method: get, pattern: "/v1/policy", need: fsm.CapReadOps, query: readQuery, handle: s.policy},
 		{method: put, pattern: "/v1/policy", need: fsm.CapAdmin, body: bodyBytes, handle: s.setPolicy},
@@ -57,6 +60,10 @@ func (s *Server) table() []route {
 		{method: get, pattern: "/v1/blacklist/agents/{agent}", need: fsm.CapReadTrust, query: readQuery, handle: s.banOn},
 		{method: del, pattern: "/v1/blacklist/agents/{agent}", need: fsm.CapOperate, body: bodyBytes, handle: s.lift},
 		{method: get, pattern: "/v1/blacklist/events", need: fsm.CapReadTrust, query: seqQuery, handle: s.chainEvents},
+
+		{method: get, pattern: "/v1/snapshot", need: fsm.CapAdmin, class: classBackup, query: readQuery, handle: s.snapshot},
+		{method: post, pattern: "/v1/snapshot/restore", need: fsm.CapAdmin, class: classBackup, upload: client.MaxSnapshotBytes,
+			query: []string{"plan", "confirm", "lose_acknowledged"}, handle: s.restore},
 
 		{method: get, pattern: "/identity", access: byNobody, handle: s.identity},
 		{method: get, pattern: "/mesh/peers", access: byMesh, need: fsm.CapReadTrust, handle: s.meshPeers},

@@ -110,6 +110,9 @@ func (s *Server) serve(c *call) error {
 	if err := c.checkQuery(); err != nil {
 		return err
 	}
+	if err := s.node.Serving(); err != nil && !rt.always {
+		return err
+	}
 	free, err := s.takeSlot(c)
 	if err != nil {
 		return err

@@ -17,13 +17,15 @@ const (
 	classBatch               // bodies of megabytes
 	classOpen                // bodies of strangers: enrolment
 	classStream              // answers of any length
+	classBackup              // copies of everything, out or in
 	classHealth              // never refused
 	numClasses
 )
 
 // classSizes bound what is in flight. 2048 waiting admissions are some 40 MiB
 // and what a stalled log piles up in well under a second; 32 batches of 4 MiB
-// are 128 MiB. A read that waits is a goroutine for seconds: in a class of its
+// are 128 MiB. A backup that is sent holds one frozen copy of the state, one that
+// is taken builds a second state. A read that waits is a goroutine for seconds: in a class of its
 // own it keeps nobody from admissions and bans.
 var classSizes = [numClasses]int{
 	classPlain:  2048,
@@ -31,6 +33,7 @@ var classSizes = [numClasses]int{
 	classBatch:  32,
 	classOpen:   256,
 	classStream: 16,
+	classBackup: 2,
 	classHealth: 0,
 }
 

@@ -18,13 +18,14 @@ const streamFlush = 64 << 10
 type stream struct {
 	c       *call
 	out     *bufio.Writer
+	kind    []string // content type
 	control *http.ResponseController
 	n       int
 }
 
 // stream begins an answer with status 200 and its opening text.
 func (c *call) stream(opening string) (*stream, error) {
-	st := &stream{c: c, control: http.NewResponseController(c.w)}
+	st := &stream{c: c, kind: jsonType, control: http.NewResponseController(c.w)}
 	st.out = bufio.NewWriterSize(st, streamFlush)
 	if err := st.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return nil, fmt.Errorf("stream: %w", err) // the server's read timeout must not end a long answer
@@ -37,7 +38,7 @@ func (c *call) stream(opening string) (*stream, error) {
 func (st *stream) Write(p []byte) (int, error) {
 	if !st.c.wrote {
 		st.c.setIndexHeader()
-		st.c.w.Header()["Content-Type"] = jsonType
+		st.c.w.Header()["Content-Type"] = st.kind
 		st.c.wrote = true
 		st.c.w.WriteHeader(http.StatusOK)
 	}
@@ -60,7 +61,7 @@ func (st *stream) element(text []byte) error {
 }
 
 func (st *stream) end(closing string) error {
-	if _, err := st.out.WriteString(closing + "\n"); err != nil {
+	if _, err := st.out.WriteString(closing); err != nil {
 		return err
 	}
 	return st.out.Flush()

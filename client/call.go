@@ -45,7 +45,8 @@ func Page(after string, limit int) Option {
 // again under it. Without it the client makes one a call.
 func IdempotencyKey(key string) Option { return func(c *call) { c.key = key } }
 
-// Index stores the log index that the answer reflects.
+// Index stores the log index that the answer reflects, also one that refuses:
+// that nothing was found is an answer too.
 func Index(into *uint64) Option { return func(c *call) { c.index = into } }
 
 // call is one request and how it may be repeated.
@@ -54,6 +55,7 @@ type call struct {
 	query        url.Values
 	header       http.Header
 	body         []byte
+	upload       *Backup // a body that is streamed, instead
 	claim        string  // claim id of an admission
 	key          string  // idempotency key of a mutation
 	index        *uint64 // where to store the answer's index
@@ -116,6 +118,9 @@ func (c *Client) do(ctx context.Context, q *call) error {
 			return asError(failure)
 		}
 		maybe = maybe || RetryOf(failure.Code) == RetrySameID
+		if RetryOf(failure.Code) == RetryElsewhere && try+1 >= len(c.addrs) {
+			return q.giveUp(failure, maybe) // every node was asked
+		}
 		if try+1 >= c.attempts || (q.once && maybe) || c.pause(ctx, try, failure) != nil {
 			return q.giveUp(failure, maybe)
 		}
@@ -131,14 +136,15 @@ func asError(e *Error) error {
 }
 
 // pause waits before the next try. The first round over the addresses does
-// not wait after a failure to connect: another node may well answer.
+// not wait after a failure to connect, or one that only concerns the node that
+// answered: another node may well do it.
 func (c *Client) pause(ctx context.Context, try int, failure *Error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	wait := rand.N(min(firstBackoff<<min(try, 10), maxBackoff)) + time.Millisecond
 	switch {
-	case failure.cause != nil && try+1 < len(c.addrs):
+	case (failure.cause != nil || RetryOf(failure.Code) == RetryElsewhere) && try+1 < len(c.addrs):
 		return nil
 	case isCertificateError(failure.cause):
 		return failure // it will not mend itself
@@ -178,15 +184,15 @@ func (c *Client) try(ctx context.Context, addr string, q *call) *Error {
 		return q.networkError(addr, err)
 	}
 	defer resp.Body.Close()
+	if q.index != nil {
+		*q.index, _ = strconv.ParseUint(resp.Header.Get(HeaderIndex), 10, 64)
+	}
 	if resp.StatusCode/100 != 2 {
 		failure := problemOf(resp)
 		if failure.Code == CodeUnknownOutcome && !q.changes() {
 			failure.Code = CodeUnavailable
 		}
 		return failure
-	}
-	if q.index != nil {
-		*q.index, _ = strconv.ParseUint(resp.Header.Get(HeaderIndex), 10, 64)
 	}
 	if q.read == nil {
 		return nil
@@ -206,6 +212,9 @@ func (c *Client) request(ctx context.Context, addr string, q *call) (*http.Reque
 	if q.body != nil {
 		body = bytes.NewReader(q.body)
 	}
+	if q.upload != nil {
+		body = io.NewSectionReader(q.upload, 0, q.upload.Size)
+	}
 	q.sent.Store(false)
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { q.sent.Store(true) }})
 	req, err := http.NewRequestWithContext(ctx, q.method, target, body)
@@ -217,6 +226,11 @@ func (c *Client) request(ctx context.Context, addr string, q *call) (*http.Reque
 	}
 	if q.body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if q.upload != nil {
+		req.ContentLength = q.upload.Size
+		req.Header.Set("Content-Type", SnapshotType)
+		req.Header.Set("Expect", "100-continue") // whoever refuses it says so before it is sent
 	}
 	if q.key != "" {
 		req.Header.Set(HeaderIdempotencyKey, q.key)

@@ -180,7 +180,7 @@ func TestARefusedCredentialAfterAnUnknownTryStaysUnknown(t *testing.T) {
 }
 
 func TestRefusalsAreNotRetried(t *testing.T) {
-	for _, code := range []string{CodeUnauthorized, CodeForbidden, CodeNotFound, CodeConflict, CodeInvalid, CodeTooLarge, CodeDiskFull, CodeInternal} {
+	for _, code := range []string{CodeUnauthorized, CodeForbidden, CodeNotFound, CodeConflict, CodeInvalid, CodeTooLarge, CodeInternal} {
 		s := &script{steps: []func(http.ResponseWriter, *http.Request){problem(code, "")}}
 		c, _ := start(t, s)
 		_, err := c.Status(t.Context())
@@ -189,6 +189,38 @@ func TestRefusalsAreNotRetried(t *testing.T) {
 			t.Errorf("%s: %d calls", code, s.calls())
 		}
 	}
+}
+
+// TestAFullDiskSendsTheCallElsewhere: to each other node once, without a pause.
+func TestAFullDiskSendsTheCallElsewhere(t *testing.T) {
+	full := func() *script {
+		return &script{steps: []func(http.ResponseWriter, *http.Request){problem(CodeDiskFull, "5")}}
+	}
+	first, second := full(), &script{steps: []func(http.ResponseWriter, *http.Request){ok(`{"id":"t"}`)}}
+	c, slept := start(t, first, second)
+	for range 2 {
+		if tok, err := c.CreateToken(t.Context(), TokenRequest{}); err != nil || tok.ID != "t" {
+			t.Fatalf("%+v, %v", tok, err)
+		}
+	}
+	if first.calls() != 1 || second.calls() != 2 || len(*slept) != 0 {
+		t.Errorf("%d and %d calls, slept %v: want it to stay with the node that has room", first.calls(), second.calls(), *slept)
+	}
+	for nodes := range 3 {
+		scripts := []*script{full(), full(), full()}[:nodes+1]
+		c, slept := start(t, scripts...)
+		_, err := c.CreateToken(t.Context(), TokenRequest{})
+		wantCode(t, err, CodeDiskFull)
+		for i, s := range scripts {
+			if s.calls() != 1 || len(*slept) != 0 {
+				t.Errorf("%d nodes: %d calls of node %d, slept %v", nodes+1, s.calls(), i, *slept)
+			}
+		}
+	}
+	lost := &script{steps: []func(http.ResponseWriter, *http.Request){drop}}
+	c, _ = start(t, lost, full())
+	_, err := c.CreateToken(t.Context(), TokenRequest{})
+	wantCode(t, err, CodeUnknownOutcome) // the first may have done it
 }
 
 func TestNetworkFailures(t *testing.T) {

@@ -42,9 +42,10 @@ type Retry int
 
 // The ways to retry.
 const (
-	RetryNo     Retry = iota // the same call will fail again
-	RetryLater               // certainly not done: call again, after Retry-After if given
-	RetrySameID              // may have been done: call again only with the same claim id or idempotency key
+	RetryNo        Retry = iota // the same call will fail again
+	RetryLater                  // certainly not done: call again, after Retry-After if given
+	RetrySameID                 // may have been done: call again only with the same claim id or idempotency key
+	RetryElsewhere              // certainly not done here: another node may, this one not before somebody mends it
 )
 
 // codes is the one table between codes, HTTP statuses and retry rules.
@@ -62,7 +63,7 @@ var codes = map[string]struct {
 	CodeOverloaded:     {http.StatusServiceUnavailable, RetryLater},
 	CodeUnavailable:    {http.StatusServiceUnavailable, RetryLater},
 	CodeUnknownOutcome: {http.StatusServiceUnavailable, RetrySameID},
-	CodeDiskFull:       {http.StatusInsufficientStorage, RetryNo},
+	CodeDiskFull:       {http.StatusInsufficientStorage, RetryElsewhere},
 	CodeInternal:       {http.StatusInternalServerError, RetryNo},
 }
 

@@ -34,7 +34,7 @@ func newTransport(cfg Config, needTLS bool) (http.RoundTripper, error) {
 func transportOf(conf *tls.Config) *http.Transport {
 	return &http.Transport{
 		TLSClientConfig: conf, Proxy: http.ProxyFromEnvironment,
-		TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: time.Minute,
+		TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: time.Minute, ExpectContinueTimeout: 5 * time.Second,
 		MaxIdleConnsPerHost: 256, MaxResponseHeaderBytes: 64 << 10,
 	}
 }

@@ -81,6 +81,25 @@ type Status struct {
 	NonVoters    []Server `json:"non_voters"`
 	FeatureLevel uint32   `json:"feature_level"`
 	Version      string   `json:"version"`
+	Disk         *Disk    `json:"disk,omitempty"`
+
+	Backup *BackupStatus `json:"backup,omitempty"` // of scheduled backups, where they are switched on
+}
+
+// BackupStatus is the last word on a node's scheduled backups.
+type BackupStatus struct {
+	LastMs    int64  `json:"last_ms"`    // when the newest one was written; 0: none yet
+	LastIndex uint64 `json:"last_index"` // log index that it reflects
+	Error     string `json:"error"`      // why the last try failed; empty when it did not
+}
+
+// Disk is a node's view of the disk that its data is on.
+type Disk struct {
+	FreeBytes    int64   `json:"free_bytes"`
+	ReserveBytes int64   `json:"reserve_bytes"` // held back for what must be written on a full disk
+	Low          bool    `json:"low"`           // the node refuses writes with disk_full
+	StalledMs    int64   `json:"stalled_ms"`    // age of the oldest write of the log in flight
+	WriteMs      float64 `json:"write_ms"`      // median of the log writes of the last 10 s; 0: none
 }
 
 // NodeRef names a coordinator: ID is random and for ever, Name a label.

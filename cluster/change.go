@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 )
 
@@ -40,7 +39,7 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 			return err
 		}
 		if !c.quorum() {
-			c.note("too few nodes run for a quorum: %s will answer, but cannot serve yet", name)
+			c.note("too few nodes run for a quorum: %s will answer, but cannot serve yet, unless it was recovered to go on alone", name)
 			need = aliveWillDo
 		}
 		return nil
@@ -64,13 +63,8 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 }
 
 // needsJoin tells whether a start of n needs a join token: it never became a
-// voter, or somebody wiped its data directory. A server writes the cluster CA
-// there once it belongs to a cluster; keys alone may be those of a join that
-// was refused.
-func needsJoin(n Node) bool {
-	_, err := os.Stat(filepath.Join(n.DataDir, caName))
-	return !n.Joined || errors.Is(err, fs.ErrNotExist)
-}
+// voter, or somebody wiped its data directory.
+func needsJoin(n Node) bool { return !n.Joined || !n.Belongs() }
 
 // quorum tells whether more than half of the nodes run.
 func (c *Cluster) quorum() bool {
@@ -121,7 +115,8 @@ func (c *Cluster) Purge(ctx context.Context) error {
 			}
 		}
 		var errs []error
-		for _, name := range []string{adminTokenName, meshTokenName, passphraseName, caName, envName, readyName, startingName, "lock"} {
+		// The lock is the last: from then on another command may hold a new one.
+		for _, name := range []string{adminTokenName, meshTokenName, passphraseName, caName, envName, readyName, startingName, lockName} {
 			errs = append(errs, remove(c.path(name)))
 		}
 		os.Remove(c.dir) // fails when something else is in it, and so it should

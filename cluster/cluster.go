@@ -20,6 +20,7 @@ type Cluster struct {
 	dir    string
 	note   func(format string, args ...any)
 	detach bool
+	given  string // the binary that Up was given
 
 	mu    sync.Mutex // guards what follows
 	rec   Record
@@ -29,7 +30,7 @@ type Cluster struct {
 
 // Load returns the cluster of a directory, running or not.
 func Load(dir string) (*Cluster, error) {
-	dir, err := filepath.Abs(dir)
+	dir, err := resolve(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func (c *Cluster) Progress(note func(format string, args ...any)) {
 // terminal session.
 func (c *Cluster) Detach(on bool) { c.detach = on }
 
-// Dir returns the cluster's directory, an absolute path.
+// Dir returns the cluster's directory, an absolute path without links.
 func (c *Cluster) Dir() string { return c.dir }
 
 // Record returns a copy of the cluster's record.
@@ -132,6 +133,7 @@ const (
 	passphraseName = "passphrase"
 	caName         = "ca.pem"
 	envName        = "env"
+	lockName       = "lock"
 )
 
 func (c *Cluster) path(name string) string { return filepath.Join(c.dir, name) }

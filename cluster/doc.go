@@ -15,4 +15,8 @@
 //	lock            held while a command changes the cluster
 //	NAME/data       data directory of one server
 //	NAME.log        its standard output and error
+//
+// The directory must belong to whoever uses it and be writable by nobody else;
+// any other is refused. Paths follow from the directory and the nodes' names:
+// cluster.json tells them to others and is not asked for them.
 package cluster

@@ -34,8 +34,11 @@ func (c *Cluster) launch(ctx context.Context, name string) error {
 	case !n.Joined && n.Name == first.Name:
 		args = append(args, "--bootstrap", "--admin-token-out="+c.path(adminTokenName))
 	}
-	rec := c.Record()
-	p, err := spawn(rec.Binary, args, env, n.Log, c.detach)
+	binary, err := c.binary()
+	if err != nil {
+		return err
+	}
+	p, err := spawn(binary, args, env, n.Log, c.detach)
 	if err != nil {
 		return fmt.Errorf("%s: %w", n.Name, err)
 	}

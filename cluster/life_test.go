@@ -11,6 +11,16 @@ import (
 	"time"
 )
 
+// newDir returns an empty directory as Up would make it, whatever the umask.
+func newDir(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "cluster")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // up brings a fake cluster up and takes it down with the test.
 func up(t *testing.T, o Options) *Cluster {
 	t.Helper()
@@ -72,7 +82,7 @@ func TestUpWritesWhatTheContractSays(t *testing.T) {
 }
 
 func TestUpRefusesARunningCluster(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	up(t, Options{Dir: dir, Nodes: 1})
 	if _, err := Up(t.Context(), Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "running already") {
 		t.Fatalf("got %v", err)
@@ -83,7 +93,7 @@ func TestUpRefusesARunningCluster(t *testing.T) {
 }
 
 func TestStopKillStartKeepThePidTrue(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	c := up(t, Options{Dir: dir, Nodes: 3})
 	path := filepath.Join(dir, "cluster.json")
 	for _, kill := range []bool{true, false} {
@@ -114,7 +124,7 @@ func TestStopKillStartKeepThePidTrue(t *testing.T) {
 }
 
 func TestStartOfAWipedNodeJoinsAgain(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	c := up(t, Options{Dir: dir, Nodes: 3})
 	if err := c.Stop(t.Context(), "node1", true); err != nil {
 		t.Fatal(err)
@@ -132,7 +142,7 @@ func TestStartOfAWipedNodeJoinsAgain(t *testing.T) {
 }
 
 func TestDownThenUpKeepsData(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	c := up(t, Options{Dir: dir, Nodes: 2})
 	ports := c.Record().Nodes[0].API
 	if err := c.Down(t.Context()); err != nil {
@@ -166,7 +176,7 @@ func TestDownThenUpKeepsData(t *testing.T) {
 
 func TestFailedUpNamesTheNodeAndStopsTheOthers(t *testing.T) {
 	t.Setenv(fakeFails, "node2")
-	dir := t.TempDir()
+	dir := newDir(t)
 	_, err := Up(t.Context(), Options{Dir: dir, Nodes: 3})
 	if err == nil || !strings.Contains(err.Error(), "node2") || !strings.Contains(err.Error(), "the disk is on fire") {
 		t.Fatalf("got %v", err)
@@ -184,7 +194,7 @@ func TestFailedUpNamesTheNodeAndStopsTheOthers(t *testing.T) {
 }
 
 func TestAFailedStartLeavesNoPid(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	c := up(t, Options{Dir: dir, Nodes: 2})
 	if err := c.Stop(t.Context(), "node2", true); err != nil {
 		t.Fatal(err)
@@ -199,7 +209,7 @@ func TestAFailedStartLeavesNoPid(t *testing.T) {
 }
 
 func TestCancelledUpStopsWhatItStarted(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := Up(ctx, Options{Dir: dir, Nodes: 2, Progress: func(format string, _ ...any) {
 		if strings.HasPrefix(format, "waiting") {
@@ -218,7 +228,7 @@ func TestCancelledUpStopsWhatItStarted(t *testing.T) {
 
 func TestAStubbornServerIsKilledOnlyByDown(t *testing.T) {
 	t.Setenv(fakeStubborn, "node1")
-	dir := t.TempDir()
+	dir := newDir(t)
 	c := up(t, Options{Dir: dir, Nodes: 1})
 	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()

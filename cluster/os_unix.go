@@ -4,9 +4,25 @@ package cluster
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 )
+
+// How files of a cluster's directory are opened that might have been planted
+// there: not through a link, not waiting for the other end of a pipe.
+const (
+	noFollow = syscall.O_NOFOLLOW
+	noWait   = syscall.O_NONBLOCK
+)
+
+// owner returns the uid that a file belongs to.
+func owner(info fs.FileInfo) int {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid)
+	}
+	return -1
+}
 
 var errLocked = errors.New("locked by another process")
 

@@ -22,7 +22,7 @@ type process struct {
 
 // spawn starts a server with its output appended to its log.
 func spawn(binary string, args, env []string, logFile string, detach bool) (*process, error) {
-	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY|noFollow, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the log: %w", err)
 	}
@@ -51,20 +51,40 @@ func (p *process) ended() bool {
 	}
 }
 
-// isServer tells whether pid is the server of dataDir. Pids are reused, so a
-// recorded one is trusted only as far as its command line agrees.
-func isServer(pid int, dataDir string) bool {
+// isServer tells whether pid is our user's server of dataDir. Pids are reused,
+// so a recorded one is trusted only as far as its owner and its command line
+// agree.
+func isServer(pid int, dataDir string) bool { return isServerOf(os.Geteuid(), pid, dataDir) }
+
+func isServerOf(uid, pid int, dataDir string) bool {
 	if pid <= 0 || !exists(pid) {
 		return false
 	}
-	args, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	proc := "/proc/" + strconv.Itoa(pid)
+	args, err := os.ReadFile(proc + "/cmdline")
 	if errors.Is(err, os.ErrNotExist) && !hasProc() {
-		out, _ := exec.Command("ps", "-ww", "-o", "command=", "-p", strconv.Itoa(pid)).Output() // a failure prints nothing
-		return bytes.Contains(out, []byte("--data-dir="+dataDir))
+		out, _ := exec.Command("ps", "-ww", "-o", "uid=", "-o", "command=", "-p", strconv.Itoa(pid)).Output() // a failure prints nothing
+		owner, command, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+		return owner == strconv.Itoa(uid) && strings.Contains(command+" ", " --data-dir="+dataDir+" ")
+	}
+	status, _ := os.ReadFile(proc + "/status") // a failure has no uid
+	if !effectiveUID(status, uid) {
+		return false
 	}
 	for arg := range bytes.SplitSeq(args, []byte{0}) { // a zombie has none
 		if string(arg) == "--data-dir="+dataDir {
 			return true
+		}
+	}
+	return false
+}
+
+// effectiveUID tells whether a /proc/PID/status is that of a process of uid.
+func effectiveUID(status []byte, uid int) bool {
+	for line := range bytes.Lines(status) {
+		if ids, ok := bytes.CutPrefix(line, []byte("Uid:")); ok {
+			fields := bytes.Fields(ids) // real, effective, saved, file system
+			return len(fields) == 4 && string(fields[1]) == strconv.Itoa(uid)
 		}
 	}
 	return false

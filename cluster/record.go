@@ -45,15 +45,18 @@ var errNoCluster = errors.New("there is no cluster")
 
 // readRecord returns the record of dir and whether the cluster became ready.
 func readRecord(dir string) (r Record, ready bool, err error) {
+	if err := checkDir(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Record{}, false, err
+	}
 	for _, name := range []string{readyName, startingName} {
-		text, err := os.ReadFile(filepath.Join(dir, name))
+		text, err := readOurs(filepath.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return Record{}, false, fmt.Errorf("read the cluster's record: %w", err)
 		}
-		r, err := parseRecord(text)
+		r, err := parseRecord(dir, text)
 		if err != nil {
 			return Record{}, false, fmt.Errorf("%s is damaged: %w", filepath.Join(dir, name), err)
 		}
@@ -62,7 +65,9 @@ func readRecord(dir string) (r Record, ready bool, err error) {
 	return Record{}, false, fmt.Errorf("%w in %s: make one with `edgecoder cluster up --data %s`", errNoCluster, dir, dir)
 }
 
-func parseRecord(text []byte) (Record, error) {
+// parseRecord reads a record. Where things are follows from dir and the nodes'
+// names; what the text says about that is for its other readers.
+func parseRecord(dir string, text []byte) (Record, error) {
 	var r Record
 	dec := json.NewDecoder(bytes.NewReader(text))
 	if err := dec.Decode(&r); err != nil {
@@ -71,12 +76,27 @@ func parseRecord(text []byte) (Record, error) {
 	if len(r.Nodes) == 0 || len(r.Nodes) > MaxNodes {
 		return Record{}, fmt.Errorf("%d nodes, want 1 to %d", len(r.Nodes), MaxNodes)
 	}
-	for _, n := range r.Nodes {
-		if n.Name == "" || n.API == "" || n.DataDir == "" || !filepath.IsAbs(n.DataDir) {
-			return Record{}, fmt.Errorf("node %q lacks its name, API or absolute data directory", n.Name)
+	for i, n := range r.Nodes {
+		if n.Name != nodeName(i) || n.API == "" {
+			return Record{}, fmt.Errorf("node %q: want the name %s, and an API", n.Name, nodeName(i))
 		}
 	}
+	r.place(dir)
 	return r, nil
+}
+
+// nodeName is the name of node i, from 0. Paths are made of names, so no
+// others are allowed.
+func nodeName(i int) string { return fmt.Sprintf("node%d", i+1) }
+
+// place fills in where everything is.
+func (r *Record) place(dir string) {
+	at := func(names ...string) string { return filepath.Join(append([]string{dir}, names...)...) }
+	r.CAFile, r.AdminTokenFile, r.MeshTokenFile, r.PassphraseFile = at(caName), at(adminTokenName), at(meshTokenName), at(passphraseName)
+	for i := range r.Nodes {
+		n := &r.Nodes[i]
+		n.DataDir, n.Log = at(n.Name, "data"), at(n.Name+".log")
+	}
 }
 
 // writeRecord stores the record under one of its two names and removes the other.

@@ -12,7 +12,7 @@ import (
 )
 
 func TestAPidOfSomebodyElseIsNotOurServer(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	rec := Record{Nodes: []Node{{Name: "node1", API: "https://127.0.0.1:1", DataDir: filepath.Join(dir, "node1", "data"), PID: os.Getpid(), Joined: true}}}
 	if err := writeRecord(dir, rec, true); err != nil {
 		t.Fatal(err)
@@ -57,7 +57,7 @@ func TestServersGetNoneOfOurVariables(t *testing.T) {
 }
 
 func TestADamagedRecordIsNamed(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	if _, err := Load(dir); !errors.Is(err, errNoCluster) {
 		t.Fatalf("empty directory: %v", err)
 	}
@@ -72,7 +72,7 @@ func TestADamagedRecordIsNamed(t *testing.T) {
 }
 
 func TestLockIsExclusiveAndWaitsWithItsContext(t *testing.T) {
-	dir := t.TempDir()
+	dir := newDir(t)
 	told := 0
 	note := func(string, ...any) { told++ }
 	first, err := acquire(t.Context(), dir, note)

@@ -69,8 +69,12 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, err
 	}
+	var err error
+	if o.Dir, err = resolve(o.Dir); err != nil {
+		return nil, err
+	}
 	c := newCluster(o.Dir, o.Progress)
-	c.detach = o.Detach
+	c.detach, c.given = o.Detach, o.Binary
 	l, err := acquire(ctx, o.Dir, c.note)
 	if err != nil {
 		return nil, err
@@ -117,24 +121,18 @@ func (c *Cluster) create(o Options) error {
 	if n == 0 {
 		n = defaultNodes
 	}
-	if entries, err := os.ReadDir(filepath.Join(o.Dir, "node1", "data")); err == nil && len(entries) > 0 {
+	if entries, err := os.ReadDir(filepath.Join(o.Dir, nodeName(0), "data")); err == nil && len(entries) > 0 {
 		return fmt.Errorf("%s has a node's data but no cluster.json: choose another directory", o.Dir)
 	}
 	ports, err := choosePorts(n, o.BasePort)
 	if err != nil {
 		return err
 	}
-	c.rec = Record{
-		CAFile: c.path(caName), AdminTokenFile: c.path(adminTokenName), MeshTokenFile: c.path(meshTokenName),
-		PassphraseFile: c.path(passphraseName), Binary: o.Binary,
-	}
+	c.rec = Record{Binary: o.Binary}
 	for i, p := range ports {
-		name := fmt.Sprintf("node%d", i+1)
-		c.rec.Nodes = append(c.rec.Nodes, Node{
-			Name: name, API: "https://" + loopback(p[0]), Raft: loopback(p[1]), Gossip: loopback(p[2]),
-			DataDir: filepath.Join(o.Dir, name, "data"), Log: c.path(name + ".log"),
-		})
+		c.rec.Nodes = append(c.rec.Nodes, Node{Name: nodeName(i), API: "https://" + loopback(p[0]), Raft: loopback(p[1]), Gossip: loopback(p[2])})
 	}
+	c.rec.place(o.Dir)
 	if err := c.writePassphrase(o.Passphrase); err != nil {
 		return err
 	}

@@ -96,10 +96,11 @@ func (p *program) app() *cli.App {
 			p.serverCommand(), p.clusterCommand(), p.demoCommand(),
 			p.statusCommand(), p.membersCommand(), p.peersCommand(), p.leaderCommand(),
 			p.policyCommand(), p.tokenCommand(), p.agentCommand(),
-			p.signCommand(), p.admitCommand(), p.blacklistCommand(), p.chaosCommand(),
+			p.signCommand(), p.admitCommand(), p.blacklistCommand(), p.snapshotCommand(), p.recoverCommand(), p.chaosCommand(),
 			p.versionCommand(), p.completionCommand(),
 		},
 	}
+	app.DisableSliceFlagSeparator = true // a path may hold a comma
 	settle(app.Commands)
 	return app
 }

@@ -1,10 +1,13 @@
 package cmd
 
 import (
+	"context"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -28,6 +31,7 @@ func (p *program) chaosCommand() *cli.Command {
 					&cli.DurationFlag{Name: "duration", Usage: "how long traffic runs, instead of the scenario's own"},
 					&cli.IntFlag{Name: "nodes", Usage: "how many servers, instead of the scenario's own"},
 					&cli.BoolFlag{Name: "netns", Usage: "may make network namespaces and small file systems (root)"},
+					&cli.BoolFlag{Name: "allow-skips", Usage: "pass without the faults that this machine cannot do"},
 					&cli.BoolFlag{Name: "keep", Usage: "keep the servers' data after a pass too"},
 				},
 				Action: p.chaosRun,
@@ -35,6 +39,11 @@ func (p *program) chaosCommand() *cli.Command {
 			{
 				Name: "list", Usage: "the scenarios", UsageText: "edgecoder chaos list",
 				Description: "Example:\n  edgecoder chaos list --format json", Action: p.chaosList,
+			},
+			{
+				Name: "clean", Usage: "remove what a killed run left behind: servers, namespaces, mounts", UsageText: "edgecoder chaos clean DIR",
+				Description: "Removes only what the run's own list names and what is still the same. The run's directory stays.\n\n" +
+					"Example:\n  sudo edgecoder chaos clean chaos-runs/partitions-20260102-150405", Action: p.chaosClean,
 			},
 			{
 				Name: "report", Usage: "judge a saved run again and write its report anew", UsageText: "edgecoder chaos report DIR",
@@ -70,11 +79,60 @@ func (p *program) chaosRun(c *cli.Context) error {
 		dir = filepath.Join("chaos-runs", s.Name+"-"+p.now().UTC().Format("20060102-150405"))
 	}
 	p.say("%s: %s, traffic for %s, into %s", s.Name, s.Description, time.Duration(s.Duration), dir)
-	res, err := chaos.Run(c.Context, s, chaos.Options{Dir: dir, Netns: c.Bool("netns"), Keep: c.Bool("keep"), Version: Version, Progress: p.say})
+	ctx, hurry, stop := p.untilSignalled(c.Context)
+	defer stop()
+	res, err := chaos.Run(ctx, s, chaos.Options{Dir: dir, Hurry: hurry, AllowSkips: c.Bool("allow-skips"), Netns: c.Bool("netns"), Keep: c.Bool("keep"), Version: Version, Progress: p.say})
 	if err != nil {
 		return err
 	}
 	return p.printVerdict(c, res)
+}
+
+// untilSignalled returns a context that a signal ends, SIGHUP too, and one that
+// a second signal ends which is no echo of the first. No signal kills us before
+// we have cleaned up.
+func (p *program) untilSignalled(ctx context.Context) (first, second context.Context, stop func()) {
+	watched := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup wants it to stay so
+		watched = append(watched, syscall.SIGHUP)
+	}
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, watched...)
+	first, end := context.WithCancel(ctx)
+	second, hurry := context.WithCancel(context.Background())
+	go func() {
+		var since time.Time
+		for range signals {
+			if since.IsZero() {
+				since = time.Now()
+				p.say("ending the run and cleaning up; once more kills the servers")
+				end()
+			} else if time.Since(since) >= signalEcho {
+				hurry()
+			}
+		}
+	}()
+	return first, second, func() {
+		signal.Stop(signals)
+		close(signals)
+		end()
+		hurry()
+	}
+}
+
+func (p *program) chaosClean(c *cli.Context) error {
+	args, err := operands(c, "DIR")
+	if err != nil {
+		return err
+	}
+	if _, err := os.Stat(args[0]); err != nil {
+		return usagef("%w", err)
+	}
+	if err := chaos.Clean(c.Context, args[0]); err != nil {
+		return err
+	}
+	p.say("nothing of the run in %s is left outside of it", args[0])
+	return nil
 }
 
 func (p *program) chaosReport(c *cli.Context) error {
@@ -101,7 +159,7 @@ func (p *program) printVerdict(c *cli.Context, res chaos.Result) error {
 	if format == formatJSON {
 		err = writeJSON(p.out, res)
 	} else {
-		_, err = fmt.Fprintf(p.out, "%s\nreport: %s\n", res.Summary, res.Report)
+		_, err = fmt.Fprintf(p.out, "%s\nreport: %s\n", clean(res.Summary), res.Report)
 	}
 	switch {
 	case err != nil:

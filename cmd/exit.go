@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/cluster"
@@ -93,23 +94,28 @@ var nextSteps = map[string]string{
 	client.CodeUnknownOutcome: "it may have happened: look before you repeat it",
 	client.CodeOverloaded:     "nothing was done: try again in a moment",
 	client.CodeRateLimited:    "nothing was done: try again in a moment",
-	client.CodeDiskFull:       "nothing was done: make room on the disk of the leader",
+	client.CodeDiskFull:       "nothing was done: make room on that node's disk, or name another node with --addr",
 }
 
 // printError writes what happened and what to do next.
 func printError(w io.Writer, err error) {
-	fmt.Fprintf(w, "%s: %s\n", programName, clean(err.Error()))
+	text := err.Error()
 	var fromAPI *client.Error
-	if !errors.As(err, &fromAPI) {
+	if errors.As(err, &fromAPI) {
+		// Lines that the server sent stand back, so that none passes for ours.
+		text = strings.ReplaceAll(text, fromAPI.Detail, strings.ReplaceAll(fromAPI.Detail, "\n", "\n      "))
+	}
+	fmt.Fprintf(w, "%s: %s\n", programName, clean(text))
+	if fromAPI == nil {
 		return
 	}
 	if fromAPI.ClaimID != "" {
-		fmt.Fprintf(w, "  repeat it under the same id: --claim-id %s\n", clean(fromAPI.ClaimID))
+		fmt.Fprintf(w, "  repeat it under the same id: --claim-id %s\n", shellWord(cleanLine(fromAPI.ClaimID)))
 	} else if next := nextStep(err, fromAPI.Code); next != "" {
 		fmt.Fprintf(w, "  %s\n", next)
 	}
 	if fromAPI.RequestID != "" {
-		fmt.Fprintf(w, "  request id: %s\n", clean(fromAPI.RequestID))
+		fmt.Fprintf(w, "  request id: %s\n", cleanLine(fromAPI.RequestID))
 	}
 }
 

@@ -2,10 +2,14 @@ package cmd
 
 import (
 	"encoding/json"
+	"flag"
 	"fmt"
 	"strings"
 	"testing"
 
+	"github.com/urfave/cli/v2"
+
+	"github.com/edgecoder/edgecoder/chaos"
 	"github.com/edgecoder/edgecoder/client"
 )
 
@@ -110,6 +114,55 @@ func TestTextsOfOthersDoNotDriveTheTerminal(t *testing.T) {
 	r := runArgs(t, "", "agent", "show", "a")
 	if strings.ContainsAny(r.err, "\x1b\u202e") || !strings.Contains(r.err, `\x1b[2Jgone\u202e`) {
 		t.Errorf("stderr %q", r.err)
+	}
+}
+
+// TestLinesOfOthersDoNotPassForOurs: a server's text has no line at the margin.
+func TestLinesOfOthersDoNotPassForOurs(t *testing.T) {
+	var out strings.Builder
+	printError(&out, fmt.Errorf("ours\ntoo: %w", &client.Error{Code: client.CodeConflict, Detail: "x\nedgecoder: done", RequestID: "r\nedgecoder: done", ClaimID: "a;b\n"}))
+	const want = "edgecoder: ours\ntoo: conflict: x\n      edgecoder: done\n  repeat it under the same id: --claim-id 'a;b\\n'\n  request id: r\\nedgecoder: done\n"
+	if out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
+
+func TestEveryOutputIsCleaned(t *testing.T) {
+	const evil = "a\x1b]0;x\a\x7f\u009b2J\u202eb\U000e0041\nc\x9b"
+	const shown = "a\\x1b]0;x\\a\\x7f\\u009b2J\\u202eb\\U000e0041\nc\\ufffd"
+	if got := clean(evil); got != shown {
+		t.Errorf("clean: %q", got)
+	}
+	if got := clean("\x9b2J"); got != `\ufffd2J` { // nothing but a byte that is no UTF-8
+		t.Errorf("clean: %q", got)
+	}
+	if got := clean("plain — … ✓ 漢字\n"); got != "plain — … ✓ 漢字\n" {
+		t.Errorf("clean: %q", got)
+	}
+	var out strings.Builder
+	p := &program{err: &out}
+	p.say("%s", evil)
+	if out.String() != shown+"\n" {
+		t.Errorf("say: %q", out.String())
+	}
+	out.Reset()
+	if err := writeJSON(&out, map[string]string{"a<": evil}); err != nil {
+		t.Fatal(err)
+	}
+	var back map[string]string
+	if strings.ContainsAny(out.String(), "\x1b\x7f\u009b\u202e\U000e0041") || json.Unmarshal([]byte(out.String()), &back) != nil || back["a<"] != strings.ToValidUTF8(evil, "\ufffd") {
+		t.Errorf("JSON: %q", out.String())
+	}
+}
+
+func TestChaosSummariesAreCleaned(t *testing.T) {
+	var out strings.Builder
+	p := &program{out: &out}
+	flags := flag.NewFlagSet("", flag.ContinueOnError)
+	flags.String("format", formatTable, "")
+	_ = p.printVerdict(cli.NewContext(nil, flags, nil), chaos.Result{Summary: "one\n\x1b[2Jtwo", Report: "r"}) // undecided
+	if out.String() != "one\n\\x1b[2Jtwo\nreport: r\n" {
+		t.Errorf("%q", out.String())
 	}
 }
 

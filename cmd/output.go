@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -45,15 +48,40 @@ func (p *program) emit(c *cli.Context, v any, draw func(t *table)) error {
 }
 
 func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false) // reasons are read by people too
 	e.SetIndent("", "  ")
-	return e.Encode(v)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(cleanJSON(b.Bytes()))
+	return err
 }
 
-// say writes one message to standard error.
+// cleanJSON escapes what a terminal may obey and encoding/json leaves as it is:
+// DEL, the control characters above ASCII, and format characters. They can
+// stand in strings only, so the document says the same.
+func cleanJSON(text []byte) []byte {
+	if bytes.IndexFunc(text, unsafeRune) < 0 {
+		return text
+	}
+	var b []byte
+	for _, r := range string(text) {
+		if !unsafeRune(r) || r == unicode.ReplacementChar {
+			b = utf8.AppendRune(b, r)
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			b = fmt.Appendf(b, `\u%04x`, unit)
+		}
+	}
+	return b
+}
+
+// say writes one message to standard error. It may quote others.
 func (p *program) say(format string, args ...any) {
-	fmt.Fprintf(p.err, format+"\n", args...)
+	fmt.Fprintln(p.err, clean(fmt.Sprintf(format, args...)))
 }
 
 // table is rows of cells for people; programs ask for JSON.
@@ -71,7 +99,7 @@ func (t *table) write(w io.Writer, colour bool) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, cells := range t.rows {
 		for i, cell := range cells {
-			cell = strings.ReplaceAll(clean(cell), "\n", `\n`) // a cell cannot begin a row of its own
+			cell = cleanLine(cell)
 			if colour {
 				cell = paint(cell)
 			}
@@ -113,13 +141,12 @@ func paint(cell string) string {
 // drive the terminal, or change the direction of what stands beside them.
 // Newlines stay: messages have them.
 func clean(s string) string {
-	ok := func(r rune) bool { return r == '\n' || unicode.IsPrint(r) }
-	if strings.IndexFunc(s, func(r rune) bool { return !ok(r) }) < 0 {
+	if strings.IndexFunc(s, unsafeRune) < 0 {
 		return s
 	}
 	var b strings.Builder
 	for _, r := range s {
-		if ok(r) && r != unicode.ReplacementChar {
+		if !unsafeRune(r) {
 			b.WriteRune(r)
 			continue
 		}
@@ -128,6 +155,16 @@ func clean(s string) string {
 	}
 	return b.String()
 }
+
+// unsafeRune tells whether a terminal might do more with r than show it. A byte
+// that is no UTF-8, such as a control character of Latin-1, reads as
+// unicode.ReplacementChar.
+func unsafeRune(r rune) bool {
+	return r != '\n' && (!unicode.IsPrint(r) || r == unicode.ReplacementChar)
+}
+
+// cleanLine is clean for a text that must not begin a line of its own.
+func cleanLine(s string) string { return strings.ReplaceAll(clean(s), "\n", `\n`) }
 
 // when prints a time in milliseconds and how far away it is; "-" for none.
 func (t *table) when(ms int64) string {

@@ -44,6 +44,10 @@ func serverFlags() []cli.Flag {
 		&cli.StringFlag{Name: "join-token-file", Usage: "`FILE` with the join token, - for standard input; or EDGECODER_JOIN_TOKEN"},
 		&cli.StringFlag{Name: "config", Usage: "`FILE` with settings in YAML"},
 		&cli.StringFlag{Name: "passphrase-file", Usage: "`FILE` with the passphrase of the server's keys; or EDGECODER_PASSPHRASE, the systemd credential \"passphrase\", a prompt"},
+		&cli.StringFlag{Name: "disk-reserve", Usage: "`SIZE` kept in DIR for what must be written when the disk is full, at most a twentieth of the disk; 0: none (default: 64MiB)"},
+		&cli.StringFlag{Name: "backup-dir", Usage: "`DIR` for scheduled backups; each server that has one writes its own"},
+		&cli.StringFlag{Name: "backup-every", Usage: "a backup each so often, such as 24h; 0: none (default: 0)"},
+		&cli.StringFlag{Name: "backup-keep", Usage: "how many of them stay (default: 7)"},
 		&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error (default: info)"},
 		&cli.StringFlag{Name: "log-format", Usage: "text or json (default: text)"},
 		&cli.BoolFlag{Name: "check-config", Usage: "say whether the settings are good, and end"},
@@ -54,7 +58,9 @@ func serverFlags() []cli.Flag {
 		variable := "EDGECODER_" + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))
 		switch f := f.(type) {
 		case *cli.StringFlag:
-			f.EnvVars = []string{variable}
+			if !f.Hidden { // those are for tests: an environment must not set them unseen
+				f.EnvVars = []string{variable}
+			}
 		case *cli.BoolFlag:
 			f.EnvVars = []string{variable}
 		}
@@ -75,21 +81,35 @@ func (p *program) server(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := p.warnOfPlants(cfg); err != nil {
+		return err
+	}
 	if check {
 		return p.printSettings(c, s)
 	}
-	if file := c.String("clock-offset-file"); file != "" {
-		p.say("%s: the wall clock is shifted by %s: for tests of faults only", programName, file)
-		cfg.Now = shiftedClock(c.Context, file)
+	if s.ClockOffsetFile != "" {
+		if cfg.Now, err = shiftedClock(c.Context, cfg.Log, s.ClockOffsetFile); err != nil {
+			return usagef("%w", err)
+		}
 	}
-	return p.runServer(c, cfg)
+	for {
+		err := p.runServer(c, cfg)
+		if !errors.Is(err, node.ErrResync) {
+			return err
+		}
+		p.say("%s: %v", programName, err)
+	}
 }
 
 // nodeConfig turns the settings and the two secrets into a valid configuration.
 func (p *program) nodeConfig(c *cli.Context, s serverSettings, mayPrompt bool) (node.Config, error) {
 	log, logErr := s.logger(p.err)
 	cfg := s.config(log)
-	var err error
+	var err, sizeErr error
+	if cfg.DiskReserve, sizeErr = parseSize(s.DiskReserve); sizeErr != nil {
+		sizeErr = fmt.Errorf("--disk-reserve: %w", sizeErr)
+	}
+	backupErr := s.backups(&cfg)
 	if cfg.JoinToken, err = p.joinToken(s); err != nil {
 		return cfg, err
 	}
@@ -98,7 +118,7 @@ func (p *program) nodeConfig(c *cli.Context, s serverSettings, mayPrompt bool) (
 	if cfg.Passphrase, err = source.Get(); err != nil && !errors.Is(err, keyfile.ErrNoPassphrase) {
 		return cfg, usagef("%w", err)
 	}
-	if err := errors.Join(cfg.Validate(), logErr); err != nil {
+	if err := errors.Join(cfg.Validate(), sizeErr, backupErr, logErr); err != nil {
 		return cfg, usagef("the settings of this server are not complete:\n%w", err)
 	}
 	return cfg, nil
@@ -130,6 +150,11 @@ func (p *program) joinToken(s serverSettings) (string, error) {
 }
 
 func (p *program) printSettings(c *cli.Context, s serverSettings) error {
+	if s.ClockOffsetFile != "" {
+		if _, err := readClockOffset(s.ClockOffsetFile); err != nil {
+			return usagef("%w", err)
+		}
+	}
 	p.say("the settings are good")
 	return p.emit(c, s, func(t *table) {
 		t.row("data_dir", s.DataDir)
@@ -141,8 +166,15 @@ func (p *program) printSettings(c *cli.Context, s serverSettings) error {
 		t.row("join", orDash(strings.Join(s.Join, ",")))
 		t.row("join_token_file", orDash(s.JoinTokenFile))
 		t.row("passphrase_file", orDash(s.PassphraseFile))
+		t.row("disk_reserve", s.DiskReserve)
+		t.row("backup_dir", orDash(s.BackupDir))
+		t.row("backup_every", s.BackupEvery)
+		t.row("backup_keep", s.BackupKeep)
 		t.row("log_level", s.LogLevel)
 		t.row("log_format", s.LogFormat)
+		if s.ClockOffsetFile != "" {
+			t.row("clock_offset_file", s.ClockOffsetFile+" (the wall clock is SHIFTED: for tests of faults only)")
+		}
 	})
 }
 

@@ -30,8 +30,15 @@ type serverSettings struct {
 	Join           seedList `yaml:"join" json:"join"`
 	JoinTokenFile  string   `yaml:"join_token_file" json:"join_token_file"`
 	PassphraseFile string   `yaml:"passphrase_file" json:"passphrase_file"`
+	DiskReserve    string   `yaml:"disk_reserve" json:"disk_reserve"`
+	BackupDir      string   `yaml:"backup_dir" json:"backup_dir"`
+	BackupEvery    string   `yaml:"backup_every" json:"backup_every"`
+	BackupKeep     string   `yaml:"backup_keep" json:"backup_keep"`
 	LogLevel       string   `yaml:"log_level" json:"log_level"`
 	LogFormat      string   `yaml:"log_format" json:"log_format"`
+
+	// ClockOffsetFile is set by its hidden flag alone.
+	ClockOffsetFile string `yaml:"-" json:"clock_offset_file,omitempty"`
 }
 
 // seedList is a list, or in one text a list with commas.
@@ -65,7 +72,8 @@ func splitSeeds(text string) seedList {
 // defaultSettings are what holds when nobody says anything.
 func defaultSettings() serverSettings {
 	d := node.DefaultConfig()
-	s := serverSettings{APIAddr: d.APIAddr, GossipAddr: d.GossipAddr, RaftAddr: d.RaftAddr, Join: seedList{}, LogLevel: "info", LogFormat: "text"}
+	s := serverSettings{APIAddr: d.APIAddr, GossipAddr: d.GossipAddr, RaftAddr: d.RaftAddr, Join: seedList{},
+		DiskReserve: sizeText(d.DiskReserve), BackupEvery: "0", BackupKeep: number(d.BackupKeep), LogLevel: "info", LogFormat: "text"}
 	s.Name, _ = os.Hostname() // without one, Validate asks for --name
 	return s
 }
@@ -74,6 +82,7 @@ func defaultSettings() serverSettings {
 // merged the first two: what is set there came from either.
 func (p *program) settings(c *cli.Context) (serverSettings, error) {
 	s := defaultSettings()
+	s.ClockOffsetFile = c.String("clock-offset-file")
 	if path := c.String("config"); path != "" {
 		text, err := p.readInput("config", path, maxConfigBytes)
 		if err != nil {
@@ -85,7 +94,8 @@ func (p *program) settings(c *cli.Context) (serverSettings, error) {
 	}
 	for name, field := range map[string]*string{
 		"data-dir": &s.DataDir, "name": &s.Name, "api-addr": &s.APIAddr, "gossip-addr": &s.GossipAddr, "raft-addr": &s.RaftAddr,
-		"join-token-file": &s.JoinTokenFile, "passphrase-file": &s.PassphraseFile, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
+		"join-token-file": &s.JoinTokenFile, "passphrase-file": &s.PassphraseFile, "disk-reserve": &s.DiskReserve,
+		"backup-dir": &s.BackupDir, "backup-every": &s.BackupEvery, "backup-keep": &s.BackupKeep, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
 	} {
 		// An empty variable is one that somebody meant to leave out.
 		if value := c.String(name); c.IsSet(name) && (value != "" || p.given[name]) {

@@ -29,7 +29,7 @@ func TestSettingsPrecedence(t *testing.T) {
 	file := writeTemp(t, "c.yaml", "name: from-file\ngossip_addr: 127.0.0.1:1111\napi_addr: 127.0.0.1:2222\nbootstrap: true\njoin: [a:1, b:2]\nlog_level: warn\n")
 	s, r := checkConfig(t, "--data-dir", dir, "--config", file)
 	wantStatus(t, r, exitDone)
-	want := serverSettings{DataDir: dir, Name: "from-file", APIAddr: "127.0.0.1:2222", GossipAddr: "127.0.0.1:1111", Bootstrap: true, Join: seedList{"a:1", "b:2"}, LogLevel: "warn", LogFormat: "text"}
+	want := serverSettings{DataDir: dir, Name: "from-file", APIAddr: "127.0.0.1:2222", GossipAddr: "127.0.0.1:1111", Bootstrap: true, Join: seedList{"a:1", "b:2"}, DiskReserve: "64MiB", BackupEvery: "0", BackupKeep: "7", LogLevel: "warn", LogFormat: "text"}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("file: got %+v, want %+v", s, want)
 	}
@@ -38,6 +38,9 @@ func TestSettingsPrecedence(t *testing.T) {
 	t.Setenv("EDGECODER_BOOTSTRAP", "false")
 	t.Setenv("EDGECODER_JOIN_TOKEN", testToken(t, "coordinator"))
 	t.Setenv("EDGECODER_API_ADDR", "") // left out, not emptied
+	t.Setenv("EDGECODER_DISK_RESERVE", "0")
+	t.Setenv("EDGECODER_BACKUP_KEEP", "3")
+	want.DiskReserve, want.BackupKeep = "0", "3"
 	want.Name, want.Join, want.Bootstrap = "from-env", seedList{"c:3"}, false
 	if s, r = checkConfig(t, "--data-dir", dir, "--config", file); !reflect.DeepEqual(s, want) {
 		t.Errorf("env: got %+v, want %+v: %s", s, want, r.err)
@@ -75,6 +78,13 @@ func TestSettingsRefused(t *testing.T) {
 		{"", []string{"--name", "n", "--api-addr", "nowhere"}, "--api-addr"},
 		{"", []string{"--name", "n", "--log-level", "loud"}, "--log-level"},
 		{"", []string{"--name", "n", "--log-format", "xml"}, "--log-format"},
+		{"", []string{"--name", "n", "--disk-reserve", "much"}, "--disk-reserve"},
+		{"disk_reserve: -1", []string{"--name", "n"}, "--disk-reserve"},
+		{"", []string{"--name", "n", "--disk-reserve", "2TiB"}, "--disk-reserve"},
+		{"", []string{"--name", "n", "--backup-every", "daily"}, "--backup-every"},
+		{"backup_every: 24h", []string{"--name", "n"}, "--backup-dir"},
+		{"", []string{"--name", "n", "--backup-dir", "d", "--backup-every", "1h", "--backup-keep", "0"}, "--backup-keep"},
+		{"backup_keep: some", []string{"--name", "n"}, "--backup-keep"},
 		{"", []string{"--name", "n", "--join-token-file", "/nowhere"}, "/nowhere"},
 		{"", []string{"--name", "n", "--passphrase-file", "/nowhere"}, "/nowhere"},
 		{"", []string{"--config", "/nowhere.yaml"}, "/nowhere.yaml"},
@@ -86,7 +96,7 @@ func TestSettingsRefused(t *testing.T) {
 		}
 	}
 	os.Unsetenv("EDGECODER_PASSPHRASE")
-	if _, r := checkConfig(t, "--name", "n"); !strings.Contains(r.err, "--data-dir") || !strings.Contains(r.err, "passphrase") {
+	if _, r := checkConfig(t, "--name", "n", "--disk-reserve", "x"); !strings.Contains(r.err, "--data-dir") || !strings.Contains(r.err, "passphrase") || !strings.Contains(r.err, "--disk-reserve") {
 		t.Errorf("all faults should be told together: %s", r.err)
 	}
 }

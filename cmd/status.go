@@ -59,6 +59,12 @@ func drawStatus(t *table, s client.Status) {
 	t.row("epoch", number(s.Epoch))
 	t.row("clock", t.when(s.ClockMs))
 	t.row("clock skew", fmt.Sprintf("%d ms", s.ClockSkewMs))
+	if b := s.Backup; b != nil {
+		t.row("backup", backupText(t, *b))
+	}
+	if d := s.Disk; d != nil {
+		t.row("disk", diskText(*d))
+	}
 	for _, v := range s.Voters {
 		t.row("voter", v.Name+"  "+v.Address)
 	}
@@ -66,6 +72,27 @@ func drawStatus(t *table, s client.Status) {
 		t.row("non-voter", v.Name+"  "+v.Address)
 	}
 	t.row("version", fmt.Sprintf("%s, feature level %d", s.Version, s.FeatureLevel))
+}
+
+// backupText tells when the last scheduled backup was, or why there is none.
+func backupText(t *table, b client.BackupStatus) string {
+	text := "none yet"
+	if b.LastIndex > 0 {
+		text = fmt.Sprintf("index %d, %s", b.LastIndex, t.when(b.LastMs))
+	}
+	if b.Error != "" {
+		text += "; FAILED: " + b.Error
+	}
+	return text
+}
+
+// diskText tells of a disk what an operator looks for.
+func diskText(d client.Disk) string {
+	text := fmt.Sprintf("%d MiB free, %d MiB in reserve, a write takes %.1f ms", d.FreeBytes>>20, d.ReserveBytes>>20, d.WriteMs)
+	if d.Low {
+		text += "; FULL: this node takes no writes"
+	}
+	return text
 }
 
 func (p *program) membersCommand() *cli.Command {

@@ -65,6 +65,9 @@ func TestTables(t *testing.T) {
 		"change": func(t *table) {
 			drawChange(t, "banned", "a-1", client.BlacklistChange{EventID: "e-1", ChainHead: hashText, Size: 1, Index: 5})
 		},
+		"recover-plan":  func(t *table) { drawPlan(t, somePlan) },
+		"recover-done":  func(t *table) { drawRecovered(t, someRecovery) },
+		"recover-clock": func(t *table) { drawClocks(t, someClocks) },
 		"cluster": func(t *table) {
 			drawCluster(t, []cluster.NodeStatus{
 				{Name: "node1", PID: 7, Running: true, State: "leader", Term: 2, AppliedIndex: 40, Digest: hashText, DigestIndex: 35, API: "https://a"},

@@ -92,7 +92,7 @@ func (p *program) printToken(c *cli.Context, token client.Token) error {
 	if format, _ := formatOf(c); format == formatJSON {
 		return writeJSON(p.out, token)
 	}
-	fmt.Fprintln(p.out, token.Token)
+	fmt.Fprintln(p.out, cleanLine(token.Token))
 	t := &table{now: p.now()}
 	p.say("token %s of role %s, uses %s, expires %s; it is shown only now", token.ID, token.Role, usesLeft(token.UsesLeft), expiry(t, token.ExpiresMs))
 	if token.JoinCommand != "" {

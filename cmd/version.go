@@ -14,6 +14,7 @@ type versionView struct {
 	Modified bool   `json:"modified,omitempty"` // built from changed files
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
+	Planted  bool   `json:"planted,omitempty"` // it has planted bugs
 }
 
 func (p *program) versionCommand() *cli.Command {
@@ -30,13 +31,16 @@ func (p *program) versionCommand() *cli.Command {
 				t.row("commit", orDash(v.Commit))
 				t.row("go", v.Go)
 				t.row("platform", v.Platform)
+				if v.Planted {
+					t.row("WARNING", plantedText)
+				}
 			})
 		},
 	}
 }
 
 func buildVersion() versionView {
-	v := versionView{Version: Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	v := versionView{Version: Version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Planted: plantedBuild}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return v

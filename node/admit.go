@@ -171,6 +171,9 @@ func (a *admitter) release(n int) {
 // Admit implements api.Admitter. It fails closed: what no majority confirmed
 // within the time for a request is not admitted.
 func (n *Node) Admit(ctx context.Context, requests []api.AdmitRequest) []api.AdmitOutcome {
+	if e := n.disk.full(); e != nil {
+		return allFailed(requests, e)
+	}
 	if !n.admit.reserve(len(requests)) {
 		return allFailed(requests, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second,
 			Detail: fmt.Sprintf("%d admissions are waiting on this node: try another one", maxWaiting)})

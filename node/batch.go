@@ -199,6 +199,9 @@ func (n *Node) commitUnits(l *leadership, units []*unit) (admitReply, error) {
 			all.Claims = append(all.Claims, c)
 		}
 	}
+	if err := n.Serving(); err != nil {
+		return admitReply{}, err
+	}
 	cmd, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, all)
 	if err != nil {
 		return admitReply{}, &client.Error{Code: client.CodeInternal, Detail: err.Error()}

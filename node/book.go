@@ -22,9 +22,17 @@ type addressBook struct {
 	path string
 	log  *slog.Logger
 
-	mu       sync.Mutex
-	heard    map[string]peerAddress // from gossip
-	recorded map[string]peerAddress // from the replicated state, or the file
+	mu    sync.Mutex
+	heard map[string]peerAddress // from gossip
+	memberFile
+}
+
+// memberFile is what the book keeps on disk: the records of the replicated
+// state as of a log index. A replica that restarts has an older state until
+// it hears of a leader, and must know the others before that.
+type memberFile struct {
+	Index   uint64                 `json:"index"`
+	Members map[string]peerAddress `json:"members"`
 }
 
 // peerAddress is where one coordinator listens.
@@ -41,26 +49,28 @@ type peerAddress struct {
 
 func openAddressBook(dir string, log *slog.Logger) *addressBook {
 	b := &addressBook{path: filepath.Join(dir, filePeers), log: log,
-		heard: map[string]peerAddress{}, recorded: map[string]peerAddress{}}
+		heard: map[string]peerAddress{}}
 	data, err := os.ReadFile(b.path)
 	if err == nil {
-		err = json.Unmarshal(data, &b.recorded)
+		err = json.Unmarshal(data, &b.memberFile)
 	}
 	if err != nil && !os.IsNotExist(err) {
 		log.Warn("the member file is unreadable, gossip will fill it again", "file", b.path, "error", err)
-		b.recorded = map[string]peerAddress{}
+		b.memberFile = memberFile{}
 	}
 	return b
 }
 
-// record replaces the replicated records and writes them to the file.
-func (b *addressBook) record(all map[string]peerAddress) {
+// record replaces the records and writes them to the file, unless they are
+// older than what is there: a state that was just restored lies in the past.
+func (b *addressBook) record(all memberFile) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if maps.Equal(b.recorded, all) {
+	if all.Index < b.Index || maps.Equal(b.Members, all.Members) {
+		b.Index = max(b.Index, all.Index)
 		return
 	}
-	b.recorded = all
+	b.memberFile = all
 	data, err := json.MarshalIndent(all, "", "  ")
 	if err == nil {
 		err = keyfile.WriteAtomic(b.path, data)
@@ -77,12 +87,13 @@ func (b *addressBook) hear(id string, a peerAddress) {
 	b.heard[id] = a
 }
 
-// record of a node, as the replicated state last had it.
-func (b *addressBook) recordOf(id string) (peerAddress, bool) {
+// recordOf returns the record of a node as the replicated state last had it,
+// and the index as of which that is.
+func (b *addressBook) recordOf(id string) (a peerAddress, asOf uint64, known bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	a, ok := b.recorded[id]
-	return a, ok
+	a, known = b.Members[id]
+	return a, b.Index, known
 }
 
 // coordinators returns the recorded voters-to-be but our own.
@@ -90,7 +101,7 @@ func (b *addressBook) coordinators(self string) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var out []string
-	for id, a := range b.recorded {
+	for id, a := range b.Members {
 		if id != self && a.Role == fsm.RoleCoordinator {
 			out = append(out, id)
 		}
@@ -104,7 +115,7 @@ func (b *addressBook) raftAddresses(id string) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var out []string
-	for _, from := range []map[string]peerAddress{b.heard, b.recorded} {
+	for _, from := range []map[string]peerAddress{b.heard, b.Members} {
 		if a, ok := from[id]; ok && !slices.Contains(out, a.Raft) {
 			out = append(out, a.Raft)
 		}
@@ -117,7 +128,7 @@ func (b *addressBook) gossipSeeds(self string) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var out []string
-	for _, from := range []map[string]peerAddress{b.recorded, b.heard} {
+	for _, from := range []map[string]peerAddress{b.Members, b.heard} {
 		for id, a := range from {
 			if id != self && !slices.Contains(out, a.Gossip) {
 				out = append(out, a.Gossip)

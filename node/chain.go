@@ -88,6 +88,14 @@ func (n *Node) linkAndEnqueue(ctx context.Context, l *leadership, cmd fsm.Comman
 	return future, c.generation, nil
 }
 
+// voidAll forgets the head in flight because the chain itself was replaced.
+func (c *linker) voidAll() {
+	<-c.turn
+	defer func() { c.turn <- struct{}{} }()
+	c.generation++
+	c.head = ""
+}
+
 // void forgets the head in flight after an event of that generation was not taken.
 func (c *linker) void(generation int) {
 	<-c.turn

@@ -31,11 +31,17 @@ type pingRequest struct {
 }
 
 type pingReply struct {
-	WallMs  int64  `cbor:"1,keyasint"`
-	Applied uint64 `cbor:"2,keyasint"`
-	Level   uint32 `cbor:"3,keyasint"`
-	Version string `cbor:"4,keyasint"`
-	Term    uint64 `cbor:"5,keyasint"` // raft's current term there
+	WallMs  int64      `cbor:"1,keyasint"`
+	Applied uint64     `cbor:"2,keyasint"`
+	Level   uint32     `cbor:"3,keyasint"`
+	Version string     `cbor:"4,keyasint"`
+	Term    uint64     `cbor:"5,keyasint"`           // raft's current term there
+	Marks   []fsm.Mark `cbor:"6,keyasint,omitempty"` // its last digests
+	WriteUs int64      `cbor:"7,keyasint"`           // median time of its last log writes, microseconds; 0: none lately
+	Full    bool       `cbor:"8,keyasint"`           // its disk is: it takes no writes
+	Epoch   uint64     `cbor:"9,keyasint,omitempty"` // recovery epoch of its state; 0: it does not tell
+	// Released is the leader's word that who asks has no vote.
+	Released bool `cbor:"10,keyasint,omitempty"`
 }
 
 // health is what the last good ping of a node told.
@@ -43,6 +49,12 @@ type health struct {
 	at      time.Time // monotonic, when it answered
 	wallMs  int64     // its wall clock at that moment
 	applied uint64
+	marks   []fsm.Mark
+	write   time.Duration // median of its last log writes; 0: none lately
+	full    bool          // its disk is
+	epoch   uint64
+
+	released bool // it leads and says that this node has no vote
 }
 
 // offsetMs is its wall clock minus ours, now: a jump of ours shows at once.
@@ -75,15 +87,21 @@ func (p *peersHealth) set(id string, h health) {
 	p.last[id] = h
 }
 
-func (n *Node) servePing(_ context.Context, _ string, _ pingRequest) (pingReply, error) {
-	applied, _ := n.machine.Index()
-	return pingReply{WallMs: n.wallMs(), Applied: applied, Level: featureLevel, Version: n.cfg.Version, Term: n.raft.CurrentTerm()}, nil
+func (n *Node) servePing(_ context.Context, from string, _ pingRequest) (pingReply, error) {
+	r := pingReply{WallMs: n.wallMs(), Level: featureLevel, Version: n.cfg.Version, Term: n.raft.CurrentTerm(), Released: n.releases(from)}
+	n.machine.Read(func(s *fsm.State) { r.Applied, r.Epoch, r.Marks = s.Index(), s.Meta().Epoch, s.Marks() })
+	if n.unconfirmed() != nil {
+		r.Marks = nil // judged by its epoch, not by its digests: the cluster may have gone on without it
+	}
+	r.WriteUs, r.Full = n.diskHealth()
+	return r, nil
 }
 
 // pingLoop asks every other server of the configuration in turn, for ever.
 func (n *Node) pingLoop(ctx context.Context) {
 	for {
 		n.pingAll(ctx)
+		n.judgeEpoch(ctx)
 		n.hearMembers()
 		select {
 		case <-ctx.Done():
@@ -113,7 +131,8 @@ func (n *Node) ping(ctx context.Context, id string) {
 		return
 	}
 	half := time.Since(start) / 2
-	n.health.set(id, health{at: time.Now(), applied: reply.Applied, wallMs: reply.WallMs + half.Milliseconds()})
+	n.health.set(id, health{at: time.Now(), applied: reply.Applied, marks: reply.Marks, wallMs: reply.WallMs + half.Milliseconds(),
+		write: time.Duration(reply.WriteUs) * time.Microsecond, full: reply.Full, epoch: reply.Epoch, released: reply.Released})
 }
 
 // servers returns the servers of raft's newest configuration.

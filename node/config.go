@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/store"
 )
 
 // Config is what an operator decides about one coordinator.
@@ -24,11 +25,21 @@ type Config struct {
 	Join      []string // gossip addresses of live members: asked if DataDir is empty, seeds of gossip ever after
 	JoinToken string   // text of a coordinator or observer token
 
+	BackupDir   string        // where scheduled backups go
+	BackupEvery time.Duration // between two of them; 0: none
+	BackupKeep  int           // how many of them stay
+
+	DiskReserve int64 // bytes kept in DataDir for what must be written on a full disk; 0: none
+
 	Passphrase []byte // of the key file in DataDir
 	Version    string // of the binary, shown in status
 	Timing     Timing
 	Log        *slog.Logger
 	Now        func() time.Time // wall clock; nil: time.Now
+	Exit       func(code int)   // ends the process when the leader's disk hangs; nil: os.Exit
+
+	disk diskHooks
+	step func(name string) // tests: called at each step of a restore
 }
 
 // Timing is a profile of timeouts; fields are not tuned one by one.
@@ -42,6 +53,7 @@ type Timing struct {
 	Tick        time.Duration // leader's clock tick when idle
 	Mark        time.Duration // digest mark
 	Ping        time.Duration // clock and health exchange between coordinators
+	Stall       time.Duration // a write of raft that takes longer hangs: a leader ends, others are not ready
 }
 
 // LocalTiming suits nodes on one machine or one network.
@@ -50,6 +62,7 @@ func LocalTiming() Timing {
 		Heartbeat: time.Second, Election: time.Second, LeaderLease: time.Second, Commit: 50 * time.Millisecond,
 		Request: 3 * time.Second, NoLeader: time.Second,
 		Tick: time.Second, Mark: 5 * time.Second, Ping: time.Second,
+		Stall: 1500 * time.Millisecond,
 	}
 }
 
@@ -57,12 +70,20 @@ func LocalTiming() Timing {
 func DefaultConfig() Config {
 	return Config{
 		APIAddr: "127.0.0.1:4301", GossipAddr: "127.0.0.1:4401",
+		DiskReserve: store.DefaultReserve, BackupKeep: 7,
 		Timing: LocalTiming(), Log: slog.Default(), Version: "dev",
 	}
 }
 
 // minPassphrase is a floor against typing mistakes, not a measure of strength.
 const minPassphrase = 8
+
+const (
+	// maxDiskReserve is far more than anybody needs: a slip of the unit.
+	maxDiskReserve = 1 << 40
+	// minStall is what a disk under load takes now and then.
+	minStall = 500 * time.Millisecond
+)
 
 // Validate reports all faults of the configuration together.
 func (c Config) Validate() error {
@@ -84,6 +105,18 @@ func (c Config) Validate() error {
 	}
 	if len(c.Passphrase) < minPassphrase {
 		bad("the passphrase of the key file has %d bytes, at least %d: give --passphrase-file or EDGECODER_PASSPHRASE", len(c.Passphrase), minPassphrase)
+	}
+	if c.DiskReserve < 0 || c.DiskReserve > maxDiskReserve {
+		bad("--disk-reserve of %d bytes: want 0 (none) to %d", c.DiskReserve, maxDiskReserve)
+	}
+	if c.BackupEvery < 0 || c.BackupEvery > 0 && c.BackupDir == "" {
+		bad("--backup-every %s: name a directory with --backup-dir, and a time above nothing", c.BackupEvery)
+	}
+	if c.BackupDir != "" && c.BackupEvery > 0 && c.BackupKeep < 1 {
+		bad("--backup-keep %d: want 1 or more", c.BackupKeep)
+	}
+	if c.Timing.Stall < minStall {
+		bad("stall limit %s: below %s a sound disk would be taken for a hung one", c.Timing.Stall, minStall)
 	}
 	if c.Timing.LeaderLease > c.Timing.Heartbeat {
 		bad("leader lease %s exceeds heartbeat %s: a deposed leader could think it leads", c.Timing.LeaderLease, c.Timing.Heartbeat)

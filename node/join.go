@@ -46,12 +46,12 @@ func (r joinRequest) parts() ([][]byte, error) {
 }
 
 type joinReply struct {
-	ClusterID string                 `cbor:"1,keyasint"`
-	CACert    []byte                 `cbor:"2,keyasint"`
-	CAKey     []byte                 `cbor:"3,keyasint"` // to coordinators only
-	TLSCert   []byte                 `cbor:"4,keyasint"`
-	PoolKeys  [][]byte               `cbor:"5,keyasint"`
-	Members   map[string]peerAddress `cbor:"6,keyasint"`
+	ClusterID string     `cbor:"1,keyasint"`
+	CACert    []byte     `cbor:"2,keyasint"`
+	CAKey     []byte     `cbor:"3,keyasint"` // to coordinators only
+	TLSCert   []byte     `cbor:"4,keyasint"`
+	PoolKeys  [][]byte   `cbor:"5,keyasint"`
+	Members   memberFile `cbor:"6,keyasint"`
 }
 
 // joinServer answers joiners; connections come from the gossip port.
@@ -194,7 +194,7 @@ func (n *Node) welcome(ctx context.Context, req joinRequest, index uint64) (join
 	if err != nil {
 		return joinReply{}, err
 	}
-	reply := joinReply{ClusterID: n.id.ClusterID, CACert: n.id.CACert, TLSCert: cert, PoolKeys: n.id.PoolKeys, Members: n.recordedAddresses()}
+	reply := joinReply{ClusterID: n.id.ClusterID, CACert: n.id.CACert, TLSCert: cert, PoolKeys: n.id.PoolKeys, Members: n.memberRecords()}
 	if record.Role == fsm.RoleCoordinator {
 		reply.CAKey = n.id.CAKey
 	}
@@ -237,8 +237,9 @@ func (n *Node) completeJoin(l *leadership, cmd fsm.Command) (_ fsm.Command, leav
 // of it: it answered lately, it is new, or this leader is.
 func (n *Node) maybeAlive(l *leadership, c fsm.Coordinator) bool {
 	h, heard := n.health.get(c.ID)
+	age := n.clockMs() - c.JoinedMs // below zero when it joined before the clock was set back
 	return c.ID == n.id.NodeID || (heard && time.Since(h.at) < aliveFor) ||
-		n.clockMs()-c.JoinedMs < aliveFor.Milliseconds() || time.Since(l.since) < aliveFor
+		(age >= 0 && age < aliveFor.Milliseconds()) || time.Since(l.since) < aliveFor
 }
 
 type certifyRequest struct {

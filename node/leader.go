@@ -22,6 +22,7 @@ type leadership struct {
 	end     context.CancelFunc
 	clockOK atomic.Bool  // a majority of voters agrees with our wall clock; kept by the duties loop
 	drift   atomic.Int64 // Node.drift when that was judged
+	full    atomic.Bool  // no majority of voters has room on its disk; kept by the duties loop
 	since   time.Time
 	chain   linker
 	units   *intake[*unit] // batches that wait for an entry
@@ -90,9 +91,10 @@ func (n *Node) duties(ctx context.Context, l *leadership) {
 	var lastMark time.Time
 	for {
 		n.judgeClock(ctx, l)
+		n.judgeDisk(ctx, l)
 		if n.opened(ctx, l) {
 			if time.Since(lastMark) >= n.cfg.Timing.Mark {
-				n.tick(ctx, l, fsm.Tick{Term: l.term, Mark: true})
+				n.tick(ctx, l, fsm.Tick{Term: l.term, Mark: true, Round: n.roundOf()})
 				lastMark = time.Now()
 			} else if n.idle(n.cfg.Timing.Tick) {
 				n.tick(ctx, l, fsm.Tick{Term: l.term})
@@ -164,10 +166,7 @@ func (n *Node) opened(ctx context.Context, l *leadership) bool {
 	first := fsm.Tick{Term: l.term}
 	ids := voters(n.servers())
 	first.Voters = len(ids)
-	now := n.wallMs()
-	for id, o := range n.offsets(ids) {
-		first.Walls = append(first.Walls, fsm.VoterWall{NodeID: id, WallMs: now + o})
-	}
+	first.Walls = n.voterWalls(ids)
 	if !n.tick(ctx, l, first) {
 		return false
 	}
@@ -236,6 +235,9 @@ func (n *Node) alignMembers(ctx context.Context) {
 		}
 	})
 	servers := n.servers()
+	if n.demoteDiverged(servers) || n.demotePassedOver(servers) {
+		return
+	}
 	suffrage := map[string]raft.ServerSuffrage{}
 	for _, s := range servers {
 		suffrage[string(s.ID)] = s.Suffrage
@@ -249,7 +251,7 @@ func (n *Node) alignMembers(ctx context.Context) {
 		case !in:
 			n.logMember("adding as non-voter", c.ID, n.raft.AddNonvoter(id, addr, 0, n.cfg.Timing.Request).Error())
 			return
-		case vote == raft.Nonvoter && c.Role == fsm.RoleCoordinator && n.caughtUp(c.ID):
+		case vote == raft.Nonvoter && c.Role == fsm.RoleCoordinator && n.caughtUp(c.ID) && !n.isDiverged(c.ID) && n.sameEpoch(c.ID):
 			n.logMember("promoting to voter", c.ID, n.raft.AddVoter(id, addr, 0, n.cfg.Timing.Request).Error())
 			return
 		}

@@ -81,17 +81,21 @@ func (n *Node) seeds() []string {
 // trustCard tells whether a card's key is the enrolled one of its node. Before
 // this replica has applied anything, the member file stands in for the records.
 func (n *Node) trustCard(c gossip.Card) bool {
-	var enrolled fsm.Coordinator
-	var known, genesis bool
+	key, known := n.enrolledKey(c.NodeID)
+	return known && key == c.Key
+}
+
+func (n *Node) enrolledKey(id string) (key crypto.PublicKey, known bool) {
+	a, asOf, known := n.book.recordOf(id)
+	key = a.SigningKey
 	n.machine.Read(func(s *fsm.State) {
-		enrolled, known = s.Coordinator(c.NodeID)
-		genesis = s.Meta().ClusterID != ""
+		if s.Index() >= asOf && s.Meta().ClusterID != "" {
+			var enrolled fsm.Coordinator
+			enrolled, known = s.Coordinator(id)
+			key = enrolled.SigningKey
+		}
 	})
-	if genesis {
-		return known && enrolled.SigningKey == c.Key
-	}
-	a, ok := n.book.recordOf(c.NodeID)
-	return ok && a.SigningKey == c.Key
+	return key, known
 }
 
 // hearMembers notes the addresses of the cards that gossip adopted.
@@ -110,27 +114,26 @@ func (n *Node) acceptHead(from string, data []byte) bool {
 	if err != nil {
 		return false
 	}
-	var key crypto.PublicKey
-	var known bool
-	n.machine.Read(func(s *fsm.State) {
-		var c fsm.Coordinator
-		c, known = s.Coordinator(from)
-		key = c.SigningKey
-	})
-	return known && crypto.VerifyText(key, h.Signature, headLabel, h.parts(n.id.ClusterID, from)...)
+	key, known := n.enrolledKey(from)
+	if !known || !crypto.VerifyText(key, h.Signature, headLabel, h.parts(n.id.ClusterID, from)...) {
+		return false
+	}
+	n.hearEpoch(from, h.Epoch)
+	return true
 }
 
 // newsLoop follows the state: it announces a new head, writes down new member
 // addresses, and lets gossip look again at whom to trust.
 func (n *Node) newsLoop(ctx context.Context) {
-	var announced uint64
+	var announced chainHead
 	for {
 		h := chainHead{}
 		n.machine.Read(func(s *fsm.State) {
 			h.Head, h.Size = s.Chain()
 			h.Epoch, h.Index = s.Meta().Epoch, s.Index()
 		})
-		if h.Epoch > 0 && h.Size+1 != announced {
+		// The cluster may go on without an epoch that is not confirmed.
+		if h.Epoch > 0 && n.unconfirmed() == nil && (h.Epoch != announced.Epoch || h.Head != announced.Head) {
 			h.Signature = crypto.SignText(n.id.signingKey(), headLabel, h.parts(n.id.ClusterID, n.id.NodeID)...)
 			data, err := fsm.Encode(h)
 			if err == nil {
@@ -139,10 +142,10 @@ func (n *Node) newsLoop(ctx context.Context) {
 			if err != nil {
 				n.log.Warn("cannot announce the chain's head", "error", err)
 			}
-			announced = h.Size + 1
+			announced = h
 		}
 		if n.membersMoved.Swap(false) {
-			n.book.record(n.recordedAddresses())
+			n.book.record(n.memberRecords())
 			n.pool.Recheck()
 			n.rpc.CloseIdleConnections() // pooled ones may lead to a node that was removed
 			for _, m := range n.face.muxes {
@@ -158,11 +161,13 @@ func (n *Node) newsLoop(ctx context.Context) {
 	}
 }
 
-func (n *Node) recordedAddresses() map[string]peerAddress {
-	out := map[string]peerAddress{}
+// memberRecords returns the records of the state as this replica has it.
+func (n *Node) memberRecords() memberFile {
+	out := memberFile{Members: map[string]peerAddress{}}
 	n.machine.Read(func(s *fsm.State) {
+		out.Index = s.Index()
 		for _, c := range s.Coordinators() {
-			out[c.ID] = peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Role: c.Role, TLSKey: c.TLSKey, SigningKey: c.SigningKey}
+			out.Members[c.ID] = peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Role: c.Role, TLSKey: c.TLSKey, SigningKey: c.SigningKey}
 		}
 	})
 	return out

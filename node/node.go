@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,10 +16,11 @@ import (
 
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
+	"github.com/edgecoder/edgecoder/store"
 )
 
 // featureLevel is the highest feature level that this binary supports.
-const featureLevel = 1
+const featureLevel = fsm.LevelRecovery
 
 // Node is a running coordinator.
 type Node struct {
@@ -31,23 +33,32 @@ type Node struct {
 	machine *fsm.Machine
 	raft    *raft.Raft
 	pool    *gossip.Pool
+	dialer  *peerDialer
 	rpc     *http.Client
+	disk    *disk
 	admit   *admitter
 	reads   *readIndexer // of this node's own questions, wherever the leader is
 
 	leaderReads *readIndexer // of all questions to this node as the leader
+	epochs      epochs
+	gate        gate
+	restoring   sync.Mutex // held while a backup is taken or planned
+	backups     backupLog  // of scheduled backups
 	trust       trust
 	vouches     *rate.Limiter // questions about strangers
 	health      peersHealth
 	started     time.Time
 
 	lead         atomic.Pointer[leadership]
-	lastApplied  atomic.Int64 // wall nanoseconds of the last applied command
-	membersMoved atomic.Bool  // coordinators changed since newsLoop last looked
+	lastApplied  atomic.Int64                   // wall nanoseconds of the last applied command
+	diverged     atomic.Pointer[fsm.Divergence] // why this node must not serve; nil when it may
+	newer        atomic.Pointer[newerEpoch]     // a recovery epoch that this replica has not reached; mostly nil
+	membersMoved atomic.Bool                    // coordinators changed since newsLoop last looked
 
 	proposals      chan struct{} // slots of proposals in flight
 	members        sync.Mutex    // held while a member joins or leaves; the leader's
 	pingNow        chan struct{}
+	tripped        chan struct{} // diverged was set
 	news           chan struct{}
 	membersChanged chan struct{}
 
@@ -61,7 +72,8 @@ type Node struct {
 	loops      sync.WaitGroup
 	cancel     context.CancelFunc
 	face       face
-	engine     engine
+	store      *store.Store
+	transport  *raft.NetworkTransport
 	unlock     func() error
 	stop       sync.Once
 	fatal      atomic.Pointer[error] // why the node stops by itself
@@ -79,6 +91,9 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Exit == nil {
+		cfg.Exit = os.Exit
+	}
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -89,7 +104,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(),
 		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), proposals: make(chan struct{}, maxProposals),
-		pingNow: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
 		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), unlock: unlock,
 	}
@@ -101,6 +116,9 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 }
 
 func (n *Node) start(ctx context.Context) (err error) {
+	if err := checkRetired(n.cfg.DataDir); err != nil {
+		return err
+	}
 	n.book = openAddressBook(n.cfg.DataDir, n.log)
 	if n.id, err = n.obtainIdentity(ctx); err != nil {
 		return err
@@ -114,11 +132,23 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.renewCertificate(ctx); err != nil {
 		n.log.Warn("certificate not renewed at start", "error", err)
 	}
-	dialer := &peerDialer{book: n.book, creds: n.creds}
-	n.rpc = newRPCClient(dialer)
+	if n.disk, err = openDisk(n.cfg); err != nil {
+		return err
+	}
+	n.dialer = &peerDialer{book: n.book, creds: n.creds}
+	n.rpc = newRPCClient(n.dialer)
 	n.reads = &readIndexer{fetch: n.readPoint, limit: n.cfg.Timing.Request}
 	n.leaderReads = &readIndexer{fetch: n.confirmHere, limit: n.cfg.Timing.Request}
-	n.machine = fsm.NewMachine(fsm.NewMemoryHistory(), n.observe)
+	if err := n.openStore(); err != nil {
+		return err
+	}
+	if err := n.openEpochs(); err != nil {
+		return err
+	}
+	if err := n.clearUploads(); err != nil {
+		return err
+	}
+	n.machine = fsm.NewMachine(n.store.History, n.observe)
 
 	run, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
@@ -126,14 +156,14 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := n.startRaft(run, sockets.raft, dialer); err != nil {
+	if err := n.startRaft(run, sockets.raft, n.dialer); err != nil {
 		return err
 	}
 	if err := n.startGossip(); err != nil {
 		return err
 	}
 	n.serve(sockets)
-	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop} {
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.backupLoop} {
 		n.loops.Go(func() { loop(run) })
 	}
 	return n.awaitBootstrap(ctx)
@@ -167,11 +197,15 @@ func (n *Node) hasPeers() bool { return len(n.servers()) > 1 }
 // observe is called in raft's apply loop; it must not block.
 func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 	n.lastApplied.Store(time.Now().UnixNano())
+	n.observeEpoch(res, kind)
+	if kind == fsm.KindTick || kind == fsm.KindRestored {
+		n.lookForDivergence()
+	}
 	switch kind {
 	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove:
 		n.membersMoved.Store(true)
 		ring(n.membersChanged)
-	case fsm.KindBlacklistAppend:
+	case fsm.KindBlacklistAppend, fsm.KindClockRecover: // head or epoch changed
 	default:
 		return
 	}

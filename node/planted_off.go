@@ -12,6 +12,7 @@ const (
 	plantAckEarly    = false
 	plantStaleStrong = false
 	plantStaleHead   = false
+	plantNoTripwire  = false
 )
 
 func (n *Node) plantedReply(fsm.AdmitBatch) (admitReply, bool) { return admitReply{}, false }

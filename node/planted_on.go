@@ -16,7 +16,9 @@ const plantedBuild = true
 var (
 	plantAckEarly    = planted("ack_early")    // admissions are answered before they are committed
 	plantStaleStrong = planted("stale_strong") // a strong read is answered from whatever this replica has
-	plantStaleHead   = planted("stale_head")   // an event is linked to the head that was applied, not to the newest in flight
+	// The server must not find these itself, for it is the judges that are judged.
+	plantNoTripwire = planted("restore_no_bans") || planted("old_snapshot") || planted("local_time")
+	plantStaleHead  = planted("stale_head") // an event is linked to the head that was applied, not to the newest in flight
 )
 
 func planted(bug string) bool { return os.Getenv("PLANTED_BUG") == bug }

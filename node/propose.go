@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -27,6 +28,9 @@ func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
 	if cmd.Actor.NodeID != n.id.NodeID && n.isObserver() {
 		return res, errObserver()
 	}
+	if e := n.disk.full(); e != nil && !slices.Contains(vital, cmd.Kind) {
+		return res, e
+	}
 	err := n.onLeader(ctx, func(ctx context.Context, l *leadership) (err error) {
 		res, err = n.proposeHere(ctx, l, cmd)
 		return err
@@ -40,6 +44,9 @@ func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
 func (n *Node) servePropose(ctx context.Context, from string, cmd fsm.Command) (fsm.Result, error) {
 	if e := n.mayPropose(from, cmd); e != nil {
 		return fsm.Result{}, e
+	}
+	if err := n.Serving(); err != nil {
+		return fsm.Result{}, err
 	}
 	l := n.lead.Load()
 	if l == nil {
@@ -58,6 +65,9 @@ func (n *Node) onLeader(ctx context.Context, here func(context.Context, *leaders
 	start := time.Now()
 	for {
 		var err error
+		if err = n.Serving(); err != nil {
+			return err
+		}
 		if l := n.lead.Load(); l != nil {
 			err = here(ctx, l)
 		} else if moved, id := n.leaderNow(); id != "" && string(id) != n.id.NodeID {
@@ -67,7 +77,8 @@ func (n *Node) onLeader(ctx context.Context, here func(context.Context, *leaders
 				Detail: "the cluster has no leader right now: a majority of coordinators must be up and reach each other"}
 		}
 		e := (*client.Error)(nil)
-		if !errors.As(err, &e) || e.Code != client.CodeUnavailable || e.Reason == reasonClock {
+		// A leader whose disk is full hands over, if anybody has room.
+		if !errors.As(err, &e) || e.Code != client.CodeUnavailable && e.Code != client.CodeDiskFull || e.Reason == reasonClock {
 			return err
 		}
 		if time.Since(start) > n.cfg.Timing.NoLeader || !pause(ctx, retryPause) {
@@ -154,6 +165,8 @@ func (n *Node) proposeHere(ctx context.Context, l *leadership, cmd fsm.Command) 
 		return n.appendEvent(ctx, l, cmd)
 	case fsm.KindCoordinatorJoin, fsm.KindCoordinatorRemove:
 		return n.changeMembers(ctx, l, cmd)
+	case fsm.KindClockRecover:
+		return n.recoverClock(ctx, l, cmd)
 	}
 	future, err := n.enqueue(l, cmd)
 	if err != nil {
@@ -224,6 +237,16 @@ type proposal struct {
 func (n *Node) enqueue(l *leadership, cmd fsm.Command) (proposal, error) {
 	if !n.clockStands(l) {
 		return proposal{}, errClock()
+	}
+	if e := n.noRoom(l, cmd.Kind); e != nil {
+		return proposal{}, e
+	}
+	if err := n.gate.enter(); err != nil {
+		return proposal{}, err
+	}
+	defer n.gate.leave()
+	if a, waits := n.arrivedEpoch(); waits && !a.held {
+		return proposal{}, errRecovery() // the others may have gone on in another epoch
 	}
 	cmd.AtMs = n.wallMs()
 	data, err := fsm.EncodeCommand(cmd)

@@ -5,33 +5,43 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
+
+	"github.com/edgecoder/edgecoder/store"
 )
 
-// startRaft opens the stores and starts raft on its share of the listener.
+// openStore opens what the data directory holds below raft, after checking all
+// of it. A node that finds damage must not run: its vote could lose what
+// others count on.
+func (n *Node) openStore() (err error) {
+	if n.id.Resync {
+		if err := n.resync(); err != nil {
+			return err
+		}
+	}
+	n.store, err = store.Open(n.cfg.DataDir, store.Options{Log: n.log, HCLog: raftLogger(n.log), Keep: snapshotsKept, Guard: n.disk,
+		OnDamage: func(err error) { n.fail(repairable(n.cfg.DataDir, err)) }})
+	if err == nil {
+		err = finishRecovery(n.store, n.id.NodeID)
+	}
+	return repairable(n.cfg.DataDir, err)
+}
+
+// repairable adds to a damage what to do about it.
+func repairable(dir string, err error) error {
+	if d := (*store.Damage)(nil); err == nil || !errors.As(err, &d) {
+		return err
+	}
+	return fmt.Errorf("%w\nthis node must not run with it. In %s:\n  mv %s %s.damaged\n"+
+		"then make a join token at a healthy node with `edgecoder token create --role coordinator` and start this server again with --join and --join-token-file: "+
+		"it fetches everything anew. Without a healthy node see `edgecoder recover --help`", err, dir, dir, dir)
+}
+
+// startRaft starts raft on its share of the listener.
 func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *peerDialer) error {
-	store, err := raftboltdb.New(raftboltdb.Options{Path: filepath.Join(n.cfg.DataDir, fileRaft), MsgpackUseNewTimeFormat: true,
-		// The list of free pages is rebuilt at start instead of written with every entry.
-		BoltOptions: &bbolt.Options{NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, Timeout: time.Second}})
-	if err != nil {
-		return fmt.Errorf("raft log %s: %w", filepath.Join(n.cfg.DataDir, fileRaft), err)
-	}
 	logger := raftLogger(n.log)
-	snapshots, err := raft.NewFileSnapshotStoreWithLogger(n.cfg.DataDir, snapshotsKept, logger)
-	if err != nil {
-		_ = store.Close()
-		return err
-	}
-	cached, err := raft.NewLogCache(logCache, store)
-	if err != nil {
-		_ = store.Close()
-		return err
-	}
 	layer := &streamLayer{Listener: listener, self: n.id.NodeID, dialer: dialer}
 	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: 4, Timeout: peerTimeout, Logger: logger,
@@ -40,20 +50,18 @@ func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *pee
 	notices := make(chan bool, 16)
 	conf := n.raftConfig(notices)
 	conf.Logger = logger
-	if err := n.bootstrapRaft(conf, store, snapshots, transport); err != nil {
-		_ = store.Close()
+	if err := n.bootstrapRaft(conf, transport); err != nil {
 		return err
 	}
 	if !n.id.Started { // on disk before this id casts its first vote
 		n.id.Started = true
 		if err := n.id.save(n.cfg.DataDir, n.cfg.Passphrase); err != nil {
-			_ = store.Close()
 			return err
 		}
 	}
-	n.raft, err = raft.NewRaft(conf, n.machine, cached, store, snapshots, transport)
+	var err error
+	n.raft, err = raft.NewRaft(conf, n.machine, &vitalLog{LogStore: n.store.Logs, disk: n.disk}, n.store.Stable, n.store.Snapshots, transport)
 	if err != nil {
-		_ = store.Close()
 		return fmt.Errorf("raft: %w", err)
 	}
 	leaders := make(chan raft.Observation, 64)
@@ -63,26 +71,24 @@ func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *pee
 	}))
 	n.loops.Go(func() { n.watchLeader(run, leaders) })
 	n.loops.Go(func() { n.watchLeadership(run, notices) })
-	n.engine = engine{store: store, transport: transport}
+	n.transport = transport
 	return nil
-}
-
-// engine is what runs under raft, kept for the shutdown.
-type engine struct {
-	store     *raftboltdb.BoltStore
-	transport *raft.NetworkTransport
 }
 
 // endRaft stops raft, then closes what it used.
 func (n *Node) endRaft() error {
-	if n.raft == nil {
-		n.endSockets()
-		return nil
+	var errs []error
+	if n.store != nil {
+		n.store.Ending() // raft's apply loop may be waiting for a full disk
 	}
-	stopped := n.raft.Shutdown().Error()
-	closed := n.engine.transport.Close()
+	if n.raft != nil {
+		errs = append(errs, n.raft.Shutdown().Error(), n.transport.Close())
+	}
 	n.endSockets()
-	return errors.Join(stopped, closed, n.engine.store.Close())
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	return errors.Join(errs...)
 }
 
 const (
@@ -91,8 +97,6 @@ const (
 	peerTimeout = 3 * time.Second
 	// snapshotsKept: raft falls back to an older snapshot if the newest is bad.
 	snapshotsKept = 3
-	// logCache keeps the newest entries in memory for followers.
-	logCache = 512
 	// snapshotThreshold entries make a snapshot worth it; trailingLogs, at
 	// least twice as many, stay so that an older snapshot still meets the log.
 	snapshotThreshold = 8192
@@ -113,14 +117,14 @@ func (n *Node) raftConfig(notices chan<- bool) *raft.Config {
 }
 
 // bootstrapRaft gives a new cluster's first node its configuration of one.
-func (n *Node) bootstrapRaft(conf *raft.Config, store *raftboltdb.BoltStore, snapshots raft.SnapshotStore, transport raft.Transport) error {
+func (n *Node) bootstrapRaft(conf *raft.Config, transport raft.Transport) error {
 	if !n.id.Bootstrap {
 		return nil
 	}
-	exists, err := raft.HasExistingState(store, store, snapshots)
+	exists, err := n.store.HasState()
 	if exists || err != nil || n.id.Started {
 		return err
 	}
 	one := raft.Configuration{Servers: []raft.Server{{ID: conf.LocalID, Address: raft.ServerAddress(n.id.NodeID)}}}
-	return raft.BootstrapCluster(conf, store, store, snapshots, transport, one)
+	return raft.BootstrapCluster(conf, n.store.Logs, n.store.Stable, n.store.Snapshots, transport, one)
 }

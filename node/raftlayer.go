@@ -3,8 +3,10 @@ package node
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -39,6 +41,7 @@ func (a idAddr) String() string  { return string(a) }
 type peerDialer struct {
 	book  *addressBook
 	creds *credentials
+	shut  atomic.Bool // no more dials: the node is ending
 }
 
 // dialError marks a failure before anything was sent: certainly not done.
@@ -48,6 +51,9 @@ func (e *dialError) Error() string { return e.err.Error() }
 func (e *dialError) Unwrap() error { return e.err }
 
 func (d *peerDialer) dial(ctx context.Context, proto, nodeID string) (net.Conn, error) {
+	if d.shut.Load() {
+		return nil, &dialError{errors.New("this node is ending")}
+	}
 	addresses := d.book.raftAddresses(nodeID)
 	if len(addresses) == 0 {
 		return nil, &dialError{fmt.Errorf("no address of node %s is known yet", nodeID)}

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/edgecoder/edgecoder/api"
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -111,12 +113,26 @@ func (n *Node) confirmHere(ctx context.Context) (readPoint, error) {
 	if !n.clockStands(l) {
 		return readPoint{}, errClock() // its clock would judge timestamps and expiries
 	}
-	index, _ := n.machine.Index()
-	p := readPoint{Index: index, ClockMs: n.clockMs()}
+	p := readPoint{Index: n.lastCommitted(), ClockMs: n.clockMs()}
 	if !n.stillLeads(ctx, l) {
 		return readPoint{}, errNotLeader()
 	}
 	return p, nil
+}
+
+// lastCommitted returns the newest committed entry that a state machine gets to
+// see. What this leader has applied is not enough: a follower may have applied
+// more, and shown it.
+func (n *Node) lastCommitted() uint64 {
+	commit := n.raft.CommitIndex()
+	applied, _ := n.machine.Index()
+	var l raft.Log
+	for i := commit; i > applied; i-- {
+		if n.store.Logs.GetLog(i, &l) == nil && l.Type == raft.LogCommand {
+			return i
+		}
+	}
+	return applied
 }
 
 // stillLeads asks the voters for their term, after the index was read. A later
@@ -162,8 +178,12 @@ func (n *Node) waitIndex(ctx context.Context, index uint64) error {
 		if have >= index {
 			return nil
 		}
+		if n.disk.starved.Load() {
+			return n.disk.errStarved()
+		}
 		select {
 		case <-changed:
+		case <-time.After(spaceLook): // starved meanwhile?
 		case <-ctx.Done():
 			return &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second, Detail: "this replica has not caught up in time"}
 		}

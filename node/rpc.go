@@ -27,6 +27,7 @@ const (
 	rpcCertify   = "/certify"
 	rpcTransfer  = "/transfer"
 	rpcMember    = "/member"
+	rpcFields    = "/fields"
 
 	// maxRPCBytes bounds a call: the largest is a command at its own bound.
 	maxRPCBytes = fsm.MaxCommandBytes + 64<<10
@@ -45,6 +46,7 @@ const (
 	reasonNotLeader = "not_leader"
 	reasonNoLeader  = "no_leader"
 	reasonClock     = "clock"
+	reasonDisk      = "disk"
 )
 
 // newRPCClient returns an HTTP client whose hosts are node ids.
@@ -117,6 +119,7 @@ func (n *Node) rpcServer() *http.Server {
 	routes.HandleFunc("POST "+rpcPing, serveRPC(n, anyNode, n.servePing))
 	routes.HandleFunc("POST "+rpcCertify, serveRPC(n, anyNode, n.serveCertify))
 	routes.HandleFunc("POST "+rpcTransfer, serveRPC(n, coordinatorsOnly, n.serveTransfer))
+	routes.HandleFunc("POST "+rpcFields, serveRPC(n, anyNode, n.serveFields))
 	routes.HandleFunc("POST "+rpcMember, serveRPC(n, anyNode, n.serveMember))
 	return &http.Server{
 		Handler: routes, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute,

@@ -19,6 +19,7 @@ func (n *Node) Status() client.Status {
 		Node: client.NodeRef{ID: n.id.NodeID, Name: n.cfg.Name}, ClusterID: n.id.ClusterID,
 		State: strings.ToLower(n.raft.State().String()), Term: n.raft.CurrentTerm(), CommitIndex: n.raft.CommitIndex(),
 		ClockSkewMs: -medianOffset(offsets), Version: n.cfg.Version, Voters: []client.Server{}, NonVoters: []client.Server{},
+		Disk: n.disk.status(), Backup: n.backupStatus(),
 	}
 	names := map[string]fsm.Coordinator{}
 	n.machine.Read(func(s *fsm.State) {
@@ -90,8 +91,15 @@ func (n *Node) Suffrages() map[string]string {
 // call itself ready.
 const maxSilence = 5 * time.Second
 
-// Ready implements api.Membership: leader known, genesis applied, caught up.
+// Ready implements api.Membership: leader known, genesis applied, caught up, and
+// a disk that writes. A full disk is no reason: reads go on (disk.go).
 func (n *Node) Ready() error {
+	if err := n.Serving(); err != nil {
+		return err
+	}
+	if e := n.readyDisk(); e != nil {
+		return e
+	}
 	e := &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second}
 	_, leader := n.raft.LeaderWithID()
 	var cluster string
@@ -149,12 +157,14 @@ func (n *Node) transferHere(id string) error {
 	if id == n.id.NodeID {
 		return nil
 	}
-	future := n.raft.LeadershipTransfer()
-	if id != "" {
-		if !isVoter(n.servers(), id) {
-			return &client.Error{Code: client.CodeNotFound, Field: "node", Detail: "there is no voter " + id}
-		}
+	var future raft.Future
+	switch {
+	case id == "":
+		future = n.raft.LeadershipTransfer()
+	case isVoter(n.servers(), id):
 		future = n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id))
+	default:
+		return &client.Error{Code: client.CodeNotFound, Field: "node", Detail: "there is no voter " + id}
 	}
 	if err := future.Error(); err != nil {
 		return &client.Error{Code: client.CodeConflict, Detail: "leadership was not transferred: " + err.Error()}

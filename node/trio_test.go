@@ -77,12 +77,15 @@ func testConfig(t *testing.T, name string) Config {
 	cfg.DataDir, cfg.Name = filepath.Join(t.TempDir(), name), name
 	cfg.APIAddr, cfg.GossipAddr, cfg.RaftAddr = freeAddr(t), freeAddr(t), freeAddr(t)
 	cfg.Timing.Heartbeat, cfg.Timing.Election, cfg.Timing.LeaderLease = 500*time.Millisecond, 500*time.Millisecond, 250*time.Millisecond
+	cfg.Timing.Stall = time.Minute // a busy machine must not end the test process
+	cfg.DiskReserve = 1 << 20
 	cfg.Passphrase, cfg.Log = []byte("correct horse battery"), testLog(t)
 	return cfg
 }
 
 func newTrio(t *testing.T, size int) *trio {
 	t.Helper()
+	t.TempDir() // first, so that it is removed last: after the nodes have stopped
 	c := &trio{t: t}
 	t.Cleanup(c.stopAll)
 	c.grow(size)
@@ -182,11 +185,15 @@ func (c *trio) client(i int, token string) *client.Client {
 
 func (c *trio) token(role string, uses int64) string {
 	c.t.Helper()
-	t, err := c.client(0, c.admin).CreateToken(c.t.Context(), client.TokenRequest{Role: role, Uses: uses})
-	if err != nil {
-		c.t.Fatalf("token %s: %v", role, err)
+	for {
+		t, err := c.client(0, c.admin).CreateToken(c.t.Context(), client.TokenRequest{Role: role, Uses: uses})
+		if err != nil {
+			c.t.Fatalf("token %s: %v", role, err)
+		}
+		if t.Token != "" { // an answer that had to be repeated has no secret
+			return t.Token
+		}
 	}
-	return t.Token
 }
 
 // agent is an enrolled agent that signs.

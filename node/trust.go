@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -87,22 +89,24 @@ func (n *Node) unwelcome(id string) bool {
 }
 
 // recordOf returns a node's recorded role and TLS key: from the state, or while
-// that is behind from the member file or the join's answer.
+// that is behind what this node knew before, from the member file or the join's
+// answer.
 func (n *Node) recordOf(id string) (role fsm.Role, key crypto.Hash, known bool) {
 	if id == n.id.NodeID {
 		public, err := tlsPublic(n.id.TLSKey)
 		return n.id.Role, crypto.Sum(public), err == nil
 	}
+	a, asOf, ok := n.book.recordOf(id)
 	n.machine.Read(func(s *fsm.State) {
+		if s.Index() < asOf {
+			role, key, known = a.Role, a.TLSKey, ok && !a.TLSKey.IsZero()
+			return
+		}
 		var c fsm.Coordinator
 		c, known = s.Coordinator(id)
 		role, key = c.Role, c.TLSKey
 	})
-	if known {
-		return role, key, true
-	}
-	a, ok := n.book.recordOf(id)
-	return a.Role, a.TLSKey, ok && !a.TLSKey.IsZero()
+	return role, key, known
 }
 
 type memberRequest struct {
@@ -134,7 +138,13 @@ func (n *Node) vouchFor(id string) (vouch, error) {
 	if v, ok := n.vouchedFor(id); ok {
 		return v, nil
 	}
-	if n.lead.Load() != nil || !n.vouches.Allow() {
+	if !n.vouches.Allow() {
+		return vouch{}, stranger
+	}
+	if v, ok := n.joinInLog(id); ok {
+		return n.remember(v), nil
+	}
+	if n.lead.Load() != nil {
 		return vouch{}, stranger
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), vouchTime)
@@ -157,16 +167,54 @@ func (n *Node) vouchFor(id string) (vouch, error) {
 		if !n.stands(v) {
 			return vouch{}, stranger
 		}
-		n.trust.mu.Lock()
-		defer n.trust.mu.Unlock()
-		if len(n.trust.vouched) >= fsm.MaxCoordinators {
-			clear(n.trust.vouched)
-		}
-		n.trust.vouched[id] = v
-		return v, nil
+		return n.remember(v), nil
 	default:
 		return vouch{}, stranger
 	}
+}
+
+func (n *Node) remember(v vouch) vouch {
+	n.trust.mu.Lock()
+	defer n.trust.mu.Unlock()
+	if len(n.trust.vouched) >= fsm.MaxCoordinators {
+		clear(n.trust.vouched)
+	}
+	n.trust.vouched[v.Coordinator.ID] = v
+	return v
+}
+
+// maxScan bounds how many unapplied entries are looked through for a join; a
+// log rarely holds more than what is kept behind a snapshot.
+const maxScan = 4 * trailingLogs
+
+// joinInLog looks for a node's join among the entries that this replica has
+// and has not applied. Without it nobody might ever apply them: a majority is
+// needed for that, and the new node may be part of the only one there is.
+func (n *Node) joinInLog(id string) (vouch, bool) {
+	applied, _ := n.machine.Index()
+	last, err := n.store.Logs.LastIndex()
+	if err != nil {
+		return vouch{}, false
+	}
+	first, err := n.store.Logs.FirstIndex()
+	if err != nil {
+		return vouch{}, false
+	}
+	var l raft.Log
+	for i := last; i >= max(first, applied+1, 1) && last-i < maxScan; i-- {
+		if n.store.Logs.GetLog(i, &l) != nil || l.Type != raft.LogCommand {
+			continue
+		}
+		cmd, err := fsm.DecodeCommand(l.Data)
+		if err != nil || cmd.Kind != fsm.KindCoordinatorJoin {
+			continue
+		}
+		body, err := fsm.BodyOf[fsm.CoordinatorJoin](cmd)
+		if err == nil && body.Coordinator.ID == id {
+			return vouch{memberReply: memberReply{Coordinator: body.Coordinator, Since: i}, witness: n.id.NodeID, at: time.Now()}, true
+		}
+	}
+	return vouch{}, false
 }
 
 // vouchedFor returns a vouch that still stands.
@@ -209,6 +257,7 @@ func (n *Node) mayCall(from string, who callers) *client.Error {
 var forwarded = []fsm.Kind{
 	fsm.KindTokenCreate, fsm.KindTokenRevoke, fsm.KindAgentEnroll, fsm.KindAgentSetState, fsm.KindPolicySet,
 	fsm.KindBlacklistAppend, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove,
+	fsm.KindClockRecover,
 }
 
 func (n *Node) mayPropose(from string, cmd fsm.Command) *client.Error {

@@ -1,0 +1,5 @@
+//go:build planted
+
+package cmd
+
+const plantedBuild = true

@@ -1,0 +1,182 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/node"
+)
+
+func (p *program) snapshotCommand() *cli.Command {
+	return &cli.Command{
+		Name: "snapshot", Usage: "backups: save, inspect, verify, restore",
+		Subcommands: []*cli.Command{
+			{
+				Name: "save", Usage: "save the whole state and history to a file, and verify it",
+				UsageText: "edgecoder snapshot save FILE|DIR [--force] [--local]",
+				Description: "Examples:\n  edgecoder snapshot save /backups/\n  edgecoder snapshot save before-upgrade.snapshot\n\n" +
+					"The file holds everything but private keys and the texts of tokens; it is for your eyes only (mode 0600). In a directory it is\n" +
+					"called edgecoder-CLUSTER-EPOCH-INDEX.snapshot. It gets its name once it is verified; until then it is FILE.partial.",
+				Flags: []cli.Flag{
+					&cli.BoolFlag{Name: "force", Usage: "replace FILE if it is there"},
+					&cli.BoolFlag{Name: "local", Usage: "what the node that answers has, even without a leader"},
+				},
+				Action: p.snapshotSave,
+			},
+			{
+				Name: "inspect", Usage: "say what a backup holds; its checksums must be right",
+				UsageText:   "edgecoder snapshot inspect FILE",
+				Description: "Example:\n  edgecoder snapshot inspect before-upgrade.snapshot --format json\n\nNeeds no cluster.",
+				Action:      p.snapshotInspect,
+			},
+			p.snapshotVerifyCommand(),
+			p.snapshotRestoreCommand(),
+		},
+	}
+}
+
+// savedView is the JSON of `snapshot save`.
+type savedView struct {
+	File string `json:"file"`
+	node.BackupReport
+}
+
+func (p *program) snapshotSave(c *cli.Context) error {
+	args, err := operands(c, "FILE")
+	if err != nil {
+		return err
+	}
+	path, dir := args[0], ""
+	if info, err := os.Stat(path); err == nil && info.IsDir() {
+		path, dir = filepath.Join(path, ".edgecoder-backup"), path
+	}
+	if err := mayReplace(c, path); err != nil && dir == "" {
+		return err
+	}
+	api, err := p.connect(c, withToken)
+	if err != nil {
+		return err
+	}
+	part := path + ".partial"
+	defer os.Remove(part) // gone once it was renamed
+	if err := download(c, api, part); err != nil {
+		return err
+	}
+	report, err := node.VerifyBackup(part, p.progress())
+	if err != nil {
+		return unknownf("what arrived is no whole backup, it is not kept: %w", err)
+	}
+	if dir != "" {
+		path = filepath.Join(dir, report.FileName())
+		if err := mayReplace(c, path); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(part, path); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	return p.emit(c, savedView{path, report}, func(t *table) {
+		t.row("saved", path)
+		t.row("backup", "verified")
+		drawBackup(t, report.BackupInfo)
+	})
+}
+
+func mayReplace(c *cli.Context, path string) error {
+	_, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), err == nil && c.Bool("force"):
+		return nil
+	case err == nil:
+		return usagef("%s is there already: give another name, or --force to replace it", path)
+	}
+	return usagef("%w", err)
+}
+
+// download writes a backup to a new file, durable once it returns.
+func download(c *cli.Context, api *client.Client, path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return usagef("%w", err)
+	}
+	defer f.Close()
+	if err := f.Chmod(0o600); err != nil { // it may have been there
+		return err
+	}
+	opts := []client.Option{client.Strong()}
+	if c.Bool("local") {
+		opts = nil
+	}
+	if _, err := api.Snapshot(c.Context, f, opts...); err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func (p *program) snapshotInspect(c *cli.Context) error {
+	args, err := operands(c, "FILE")
+	if err != nil {
+		return err
+	}
+	if _, err := formatOf(c); err != nil {
+		return err
+	}
+	info, err := node.InspectBackup(args[0])
+	if err != nil {
+		return backupFault(args[0], err)
+	}
+	return p.emit(c, info, func(t *table) { drawBackup(t, info) })
+}
+
+// backupFault tells a bad backup, which is an answer, from a file that cannot be read.
+func backupFault(path string, err error) error {
+	if errors.Is(err, node.ErrBackup) {
+		return refusedf("%s: %w", path, err)
+	}
+	return usagef("%w", err)
+}
+
+func drawBackup(t *table, b node.BackupInfo) {
+	t.row("cluster", b.ClusterID)
+	t.row("epoch", number(b.Epoch))
+	t.row("index", number(b.Index))
+	t.row("taken", t.when(b.ClockMs))
+	t.row("chain", fmt.Sprintf("%d events, head %s", b.ChainSize, b.ChainHead))
+	t.row("admin records", number(b.AdminRecords))
+	for _, name := range slices.Sorted(maps.Keys(b.Tables)) {
+		if counted[name] {
+			t.row(name, number(b.Tables[name]))
+		}
+	}
+	t.row("size", fmt.Sprintf("%d bytes, %d of them history", b.Bytes, b.HistoryBytes))
+	t.row("format", fmt.Sprintf("%d, feature level %d", b.Format, b.FeatureLevel))
+	t.row("state digest", b.StateDigest)
+	t.row("sha256", b.SHA256)
+}
+
+// counted are the tables whose rows tell a person something; JSON has them all.
+var counted = map[string]bool{"agents": true, "bans": true, "coordinators": true, "tokens": true, "nonces": true, "removed": true}
+
+// progress tells on standard error how far a long verification came.
+func (p *program) progress() node.Progress {
+	return func(events, of uint64) { p.say("verified %d of %d events", events, of) }
+}

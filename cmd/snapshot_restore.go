@@ -1,0 +1,191 @@
+package cmd
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/edgecoder/edgecoder/client"
+)
+
+func (p *program) snapshotRestoreCommand() *cli.Command {
+	return &cli.Command{
+		Name: "restore", Usage: "make the contents of a backup the cluster's, after showing what that undoes",
+		UsageText: "edgecoder snapshot restore FILE [--plan | --yes] [--lose-acknowledged]",
+		Description: "Examples:\n  edgecoder snapshot restore before-upgrade.snapshot --plan\n  edgecoder snapshot restore before-upgrade.snapshot\n\n" +
+			"Agents, bans, the chain, policy and history become the backup's; members and API tokens stay this cluster's. A new recovery epoch\n" +
+			"begins, which everybody sees. Join and enrolment tokens end. Admissions pause until nothing that was used before can be used\n" +
+			"again. It goes into the cluster that the backup came from, or into another one.",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "plan", Usage: "only show what it would do"},
+			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
+			&cli.BoolFlag{Name: "lose-acknowledged", Usage: "acknowledged changes that the backup lacks may be lost"},
+		},
+		Action: p.snapshotRestore,
+	}
+}
+
+// restoreView is the JSON of `snapshot restore`.
+type restoreView struct {
+	Plan     client.RestorePlan `json:"plan"`
+	Restored *client.Restored   `json:"restored,omitempty"` // absent with --plan
+}
+
+func (p *program) snapshotRestore(c *cli.Context) error {
+	args, err := operands(c, "FILE")
+	if err != nil {
+		return err
+	}
+	if c.Bool("plan") && (c.Bool("yes") || c.Bool("lose-acknowledged")) {
+		return usagef("--plan only shows; give --yes and --lose-acknowledged without it")
+	}
+	format, err := formatOf(c)
+	if err != nil {
+		return err
+	}
+	ask := !c.Bool("plan") && !c.Bool("yes")
+	if ask && (format == formatJSON || !p.interactive()) {
+		return usagef("nobody is there to ask: look at the plan with --plan, then give --yes")
+	}
+	backup, closeFile, err := openBackup(args[0])
+	if err != nil {
+		return err
+	}
+	defer closeFile()
+	api, err := p.connect(c, withToken)
+	if err != nil {
+		return err
+	}
+	view := restoreView{}
+	if view.Plan, err = api.RestorePlan(c.Context, backup); err != nil {
+		return err
+	}
+	if c.Bool("plan") {
+		return p.emit(c, view, func(t *table) { drawRestorePlan(t, view.Plan) })
+	}
+	if err := p.agree(c, view.Plan, ask); err != nil {
+		return err
+	}
+	done, err := api.Restore(c.Context, backup, client.RestoreOrder{Confirm: view.Plan.Confirm, LoseAcknowledged: c.Bool("lose-acknowledged")})
+	if err != nil {
+		return afterRestore(err)
+	}
+	view.Restored = &done
+	return p.emit(c, view, func(t *table) { drawRestored(t, done) })
+}
+
+func openBackup(path string) (b client.Backup, closeFile func(), err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return b, nil, usagef("%w", err)
+	}
+	info, err := f.Stat()
+	if err == nil && (!info.Mode().IsRegular() || info.Size() == 0) {
+		err = fmt.Errorf("%s is no file with a backup in it", path)
+	}
+	if err != nil {
+		_ = f.Close() // the error above is the one to report
+		return b, nil, usagef("%w", err)
+	}
+	return client.Backup{ReaderAt: f, Size: info.Size()}, func() { _ = f.Close() }, nil
+}
+
+// agree shows the plan to whoever must say yes to it.
+func (p *program) agree(c *cli.Context, plan client.RestorePlan, ask bool) error {
+	t := &table{now: p.now()}
+	drawRestorePlan(t, plan)
+	if err := t.write(p.err, false); err != nil {
+		return err
+	}
+	if plan.Older && !c.Bool("lose-acknowledged") {
+		return refusedf("the backup lacks what this cluster has acknowledged since (see above); nothing was done: say --lose-acknowledged if that may be lost")
+	}
+	if !ask {
+		return nil
+	}
+	fmt.Fprint(p.err, "Restore this backup? [y/N] ")
+	answer, err := bufio.NewReader(p.in).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if a := strings.ToLower(strings.TrimSpace(answer)); a != "y" && a != "yes" {
+		return refusedf("not confirmed: nothing was done")
+	}
+	return nil
+}
+
+// interactive tells whether somebody can be asked.
+func (p *program) interactive() bool {
+	f, ok := p.in.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// afterRestore says how to find out what became of a restore without an answer.
+func afterRestore(err error) error {
+	var fromAPI *client.Error
+	if errors.As(err, &fromAPI) && fromAPI.Code == client.CodeUnknownOutcome {
+		return &hintedError{err, "look at the epoch in `edgecoder status`: if it is the one of the plan, the restore was done; else plan again"}
+	}
+	return err
+}
+
+// drawRestorePlan shows what a restore undoes, the worst first.
+func drawRestorePlan(t *table, plan client.RestorePlan) {
+	list(t, "bans that this restore undoes", plan.BansLost, plan.BansLostList, func(b client.Ban) string {
+		return fmt.Sprintf("%s  %s  seq %d  event %s", b.AgentID, b.ReasonCode, b.Seq, b.EventID)
+	})
+	list(t, "bans that come back", plan.BansBack, plan.BansBackList, func(b client.Ban) string {
+		return fmt.Sprintf("%s  %s  seq %d  event %s", b.AgentID, b.ReasonCode, b.Seq, b.EventID)
+	})
+	list(t, "agents that change", plan.AgentsChanged, plan.AgentsList, func(a client.AgentChange) string {
+		text := fmt.Sprintf("%s  %s -> %s", a.AgentID, a.State, orDash(a.Then))
+		if a.NewKeys {
+			text += ", with other keys"
+		}
+		return text
+	})
+	list(t, "agents that are lost", plan.AgentsLost, plan.AgentsLostIDs, func(id string) string { return id })
+	list(t, "tokens that end", plan.TokensEnd, plan.TokensVoid, func(id string) string { return id })
+	t.row("events lost", number(plan.EventsLost)+" of the chain, "+number(plan.RecordsLost)+" administrative records")
+	if plan.PolicyLost {
+		t.row("policy", "becomes the backup's, which is another")
+	}
+	if plan.Forked {
+		t.row("forked", "the backup's chain is no beginning of the present one")
+	}
+	if plan.OtherCluster {
+		t.row("other cluster", "the backup is of cluster "+plan.Backup.ClusterID)
+	}
+	t.row("backup", fmt.Sprintf("epoch %d, index %d, %d events, taken %s", plan.Backup.Epoch, plan.Backup.Index, plan.Backup.ChainSize, t.when(plan.Backup.ClockMs)))
+	t.row("present", fmt.Sprintf("epoch %d, index %d, %d events", plan.Present.Epoch, plan.Present.Index, plan.Present.ChainSize))
+	t.row("new epoch", number(plan.NewEpoch))
+	t.row("admissions pause", fmt.Sprint(time.Duration(plan.AdmissionsPauseMs)*time.Millisecond))
+	if plan.Older {
+		t.row("loses", "acknowledged changes: needs --lose-acknowledged")
+	}
+}
+
+// list draws a bounded list under its exact count.
+func list[T any](t *table, title string, count int, rows []T, text func(T) string) {
+	t.row(title, number(count))
+	for _, r := range rows {
+		t.row("", text(r))
+	}
+	if more := count - len(rows); more > 0 {
+		t.row("", fmt.Sprintf("and %d more", more))
+	}
+}
+
+func drawRestored(t *table, done client.Restored) {
+	t.row("restored", "index "+number(done.Index))
+	t.row("epoch", number(done.Epoch))
+	t.row("chain", fmt.Sprintf("%d events, head %s", done.ChainSize, done.ChainHead))
+	t.row("admissions", "go on "+t.when(done.AdmissionsFromMs))
+}

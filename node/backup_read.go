@@ -1,0 +1,253 @@
+package node
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// BackupInfo describes a backup.
+type BackupInfo struct {
+	Format       int            `json:"format"` // version of the file format
+	ClusterID    string         `json:"cluster_id"`
+	Epoch        uint64         `json:"epoch"`
+	Index        uint64         `json:"index"` // log index that it reflects
+	ClockMs      int64          `json:"clock_ms"`
+	FeatureLevel uint32         `json:"feature_level"`
+	ChainHead    string         `json:"chain_head"`
+	ChainSize    uint64         `json:"chain_size"`    // events
+	AdminRecords uint64         `json:"admin_records"` // of the history of administrative actions
+	Tables       map[string]int `json:"tables"`        // rows of each field of the state
+	Bytes        int64          `json:"bytes"`
+	HistoryBytes int64          `json:"history_bytes"` // of Bytes; 0: format 1, which does not tell
+	StateDigest  string         `json:"state_digest"`
+	SHA256       string         `json:"sha256"` // of the file
+}
+
+// FileName is how a file with it is called when nobody says otherwise.
+func (b BackupInfo) FileName() string { return backupName(b.ClusterID, b.Epoch, b.Index) }
+
+// BackupReport is what a verification found.
+type BackupReport struct {
+	BackupInfo
+	Events   uint64             `json:"events_verified"` // good events, from the first on
+	Unproven int                `json:"unproven"`        // of them, whose reporter's signature was taken out
+	Keys     map[string]string  `json:"-"`               // PEM of the keys in the backup by coordinator id
+	Fault    *crypto.ChainError `json:"-"`               // of the chain, when that is the fault
+}
+
+// ErrBackup is wrapped by everything that is wrong with a backup itself.
+var ErrBackup = errors.New("not a sound backup")
+
+// Progress is told from time to time how many events of the chain were read.
+type Progress func(events, of uint64)
+
+// InspectBackup reads a backup file to its end and holds it against its
+// checksums. Errors about the contents wrap ErrBackup.
+func InspectBackup(path string) (BackupInfo, error) {
+	r, err := readBackupFile(path, nil, nil)
+	return r.BackupInfo, err
+}
+
+// VerifyBackup is InspectBackup that also walks the chain: links, hashes, each
+// coordinator's signature by the keys in the state, the reporters' where they
+// are there, and that the bans in force follow from it. On a fault the report
+// says how far it came. The keys are the file's own: whether they are the
+// cluster's is for the caller.
+func VerifyBackup(path string, progress Progress) (BackupReport, error) {
+	walk := &chainWalk{progress: progress}
+	r, err := readBackupFile(path, walk, nil)
+	report := BackupReport{BackupInfo: r.BackupInfo, Keys: map[string]string{}}
+	if walk.chain != nil {
+		report.Events, report.Unproven = uint64(walk.chain.Size()), walk.chain.Unproven()
+		for id, key := range walk.keys {
+			report.Keys[id] = key.PEM()
+		}
+	}
+	errors.As(err, &report.Fault)
+	return report, err
+}
+
+// readBackup is what came out of a backup.
+type readBackup struct {
+	BackupInfo
+	state *fsm.State
+}
+
+func readBackupFile(path string, walk *chainWalk, keep func(fsm.Record) error) (readBackup, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return readBackup{}, err
+	}
+	defer f.Close()
+	return loadBackup(f, walk, keep)
+}
+
+// loadBackup reads a backup to its end. The walk may be nil, and so may keep,
+// which gets each record of the history; they have seen records before a fault
+// is found behind those.
+func loadBackup(in io.Reader, walk *chainWalk, keep func(fsm.Record) error) (readBackup, error) {
+	sum := sha256.New()
+	count := &counted{in: io.TeeReader(in, sum)}
+	state, history, err := fsm.ReadSnapshot(count)
+	if err != nil {
+		return readBackup{}, badBackup(err)
+	}
+	out := readBackup{BackupInfo: infoOf(state), state: state}
+	if history.MustRead() {
+		out.Format = 1
+	}
+	present, err := history.Present()
+	if err != nil {
+		return out, badBackup(err)
+	}
+	if !present {
+		return out, badBackup(errors.New("its history is missing: it is a node's own snapshot, or it broke off; take another with `edgecoder snapshot save`"))
+	}
+	if walk != nil {
+		walk.begin(state)
+	}
+	var frames int64
+	for r, err := range history.Records() {
+		if err != nil {
+			return out, badBackup(err)
+		}
+		frames += fsm.FrameSize(r)
+		if walk != nil {
+			if err := walk.next(r); err != nil {
+				return out, badBackup(err)
+			}
+		}
+		if keep != nil {
+			if err := keep(r); err != nil {
+				return out, err
+			}
+		}
+	}
+	if walk != nil {
+		if err := walk.end(state); err != nil {
+			return out, badBackup(err)
+		}
+	}
+	out.Bytes, out.SHA256 = count.n, fmt.Sprintf("%x", sum.Sum(nil))
+	if out.Format > 1 {
+		out.HistoryBytes = fsm.HistorySize(history.Totals(), frames)
+	}
+	return out, nil
+}
+
+func badBackup(err error) error { return fmt.Errorf("%w: %w", ErrBackup, err) }
+
+func infoOf(s *fsm.State) BackupInfo {
+	m := s.Meta()
+	return BackupInfo{Format: 2, ClusterID: m.ClusterID, Epoch: m.Epoch, Index: m.Index, ClockMs: m.ClockMs, FeatureLevel: m.Level,
+		ChainHead: m.ChainHead, ChainSize: m.ChainSize, AdminRecords: m.AdminSize, Tables: s.Sizes(), StateDigest: s.Digest().String()}
+}
+
+// counted counts what is read. The snapshot reader reads to the end of its
+// input, so all of it is counted.
+type counted struct {
+	in io.Reader
+	n  int64
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.in.Read(b)
+	c.n += int64(n)
+	return n, err
+}
+
+// progressEvery is how many events are walked between two words about it.
+const progressEvery = 10_000
+
+// chainWalk holds the events of a backup against the keys, the head and the
+// bans of its state.
+type chainWalk struct {
+	progress Progress
+	of       uint64
+	keys     map[string]crypto.PublicKey
+	chain    *crypto.ChainVerifier
+	bans     map[string]banned // the newest ban on each agent that was not lifted
+}
+
+// banned is a ban as the chain says it.
+type banned struct {
+	hash  string
+	until int64 // 0: for ever
+}
+
+func (w *chainWalk) begin(s *fsm.State) {
+	w.keys, w.bans = map[string]crypto.PublicKey{}, map[string]banned{}
+	for _, k := range s.SigningKeys() {
+		w.keys[k.Public.CoordinatorID()] = k.Public
+	}
+	w.chain = crypto.NewChainVerifier(w.keys)
+	_, w.of = s.Chain()
+}
+
+func (w *chainWalk) next(r fsm.Record) error {
+	if r.Stream != fsm.StreamBlacklist {
+		return nil
+	}
+	e, err := crypto.ParseBlacklistEvent(r.Data)
+	if err != nil {
+		return fmt.Errorf("event %d of the chain: %w", r.Seq, err)
+	}
+	if err := w.chain.Add(e); err != nil {
+		return err
+	}
+	w.follow(&e)
+	if w.progress != nil && r.Seq%progressEvery == 0 {
+		w.progress(r.Seq, w.of)
+	}
+	return nil
+}
+
+// follow enforces an event as the state machine does. A lift names the ban that
+// it ends, and expired before it began.
+func (w *chainWalk) follow(e *crypto.BlacklistEvent) {
+	was, ok := w.bans[e.AgentID]
+	if ok && e.EvidenceHashSHA256 == was.hash && e.ExpiresAtMs != nil && *e.ExpiresAtMs < e.TimestampMs {
+		delete(w.bans, e.AgentID)
+		return
+	}
+	ban := banned{hash: e.EventHash}
+	if e.ExpiresAtMs != nil {
+		ban.until = *e.ExpiresAtMs
+	}
+	w.bans[e.AgentID] = ban
+}
+
+// end holds the state against what the chain made of it. A ban that had an end
+// may have been dropped after it.
+func (w *chainWalk) end(s *fsm.State) error {
+	head, _ := s.Chain()
+	if err := w.chain.Finish(head); err != nil {
+		return err
+	}
+	const page = 1000
+	for after := ""; ; {
+		rows := s.Bans(after, page, 0)
+		for _, b := range rows {
+			if have, ok := w.bans[b.AgentID]; !ok || have.hash != b.EventHash.String() || have.until != b.ExpiresMs {
+				return fmt.Errorf("the ban in force on agent %q (event %s) is not what the chain says of it", b.AgentID, b.EventID)
+			}
+			delete(w.bans, b.AgentID)
+			after = b.AgentID
+		}
+		if len(rows) < page {
+			break
+		}
+	}
+	for agent, b := range w.bans {
+		if b.until == 0 {
+			return fmt.Errorf("the chain bans agent %q for ever, the state does not know of it", agent)
+		}
+	}
+	return nil
+}

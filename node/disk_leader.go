@@ -1,0 +1,109 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/edgecoder/edgecoder/client"
+)
+
+// A slow disk. Each entry waits for the leader's disk and for the quickest
+// majority of the others, so only a slow leader slows the cluster.
+const (
+	// paceWindow is how far back writes count, and slowWrites how many of them
+	// it takes: an idle leader writes about once a second.
+	paceWindow = 10 * time.Second
+	slowWrites = 5
+	// slowWrite is far above what a sound disk needs (1 to 30 ms), and far
+	// below Timing.Stall.
+	slowWrite = 500 * time.Millisecond
+	// slowPause is between two moves of leadership for slowness: each costs a
+	// moment without a leader.
+	slowPause = 30 * time.Second
+)
+
+// judgeDisk looks after the leader's disk, and those of the voters as their pings
+// told: a leader whose disk is full, or slow, hands over to one that has a better.
+func (n *Node) judgeDisk(ctx context.Context, l *leadership) {
+	ids := voters(n.servers())
+	low := n.disk.space.Room().Low
+	full := 0
+	for _, id := range ids {
+		if h, ok := n.health.get(id); id == n.id.NodeID && low || id != n.id.NodeID && ok && h.full && time.Since(h.at) < pingFresh {
+			full++
+		}
+	}
+	l.full.Store(full > (len(ids)-1)/2) // those with room are no majority
+	if low {
+		if to := n.bestVoter(ids, mostApplied); to != "" {
+			n.log.Warn("disk full: handing leadership to a voter with room", "to", to)
+			n.handOver(ctx, to)
+		}
+		return
+	}
+	n.judgePace(ctx, ids)
+}
+
+// judgePace hands over when the log writes here are slow and those of another
+// voter take half as long at most; where all disks are slow nothing is gained.
+func (n *Node) judgePace(ctx context.Context, ids []string) {
+	own, count := n.disk.Pace(paceWindow)
+	if count < slowWrites || own < slowWrite {
+		return // the usual case, cheaply
+	}
+	since := time.Since(n.started)
+	if last := n.disk.lastHandover.Load(); last != 0 && since-time.Duration(last) < slowPause {
+		return
+	}
+	to := n.bestVoter(ids, quickest)
+	if h, _ := n.health.get(to); to == "" || !muchFaster(h.write, own) {
+		return
+	}
+	n.disk.lastHandover.Store(int64(since))
+	n.log.Warn("slow disk: handing leadership to a voter that writes faster", "to", to, "write", own)
+	n.handOver(ctx, to)
+}
+
+// muchFaster tells whether moving from a disk that takes own for a write to one
+// that takes other is worth it. 0 says nothing.
+func muchFaster(other, own time.Duration) bool { return other != 0 && 2*other <= own }
+
+// bestVoter returns another voter that answered lately and has room, "" when
+// there is none.
+func (n *Node) bestVoter(ids []string, better func(a, b health) bool) (best string) {
+	var of health
+	for _, id := range ids {
+		h, ok := n.health.get(id)
+		if id == n.id.NodeID || !ok || h.full || !n.fresh(id) {
+			continue
+		}
+		if best == "" || better(h, of) {
+			best, of = id, h
+		}
+	}
+	return best
+}
+
+// mostApplied and quickest order voters for bestVoter.
+func mostApplied(a, b health) bool { return a.applied > b.applied }
+
+func quickest(a, b health) bool { return a.write != 0 && (b.write == 0 || a.write < b.write) }
+
+// diskHealth is what pings tell of the disk.
+func (n *Node) diskHealth() (writeUs int64, full bool) {
+	pace, count := n.disk.Pace(paceWindow)
+	if count > 0 {
+		writeUs = max(pace.Microseconds(), 1)
+	}
+	return writeUs, n.disk.space.Room().Low
+}
+
+// readyDisk returns why a node whose disk hangs is not ready, else nil: what it
+// knows is growing old, and it cannot say yes to anything.
+func (n *Node) readyDisk() *client.Error {
+	if !n.disk.hangs(n.cfg.Timing.Stall) {
+		return nil
+	}
+	return &client.Error{Code: client.CodeUnavailable, Reason: reasonDisk, RetryAfter: time.Second,
+		Detail: "a write to " + n.disk.dir + " hangs: look at the disk"}
+}

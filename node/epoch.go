@@ -1,0 +1,261 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto/keyfile"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// A snapshot may bring a newer recovery epoch: after a restore, or to a node
+// that was away. A restore is no entry of the log: raft replaces the leader's
+// state before any other node has it, and if the leader dies there the others go
+// on without it. So a node serves nothing from an epoch that a snapshot brought
+// until a majority of voters is in it and an entry was applied in it: then no
+// later leader can lack it. A node whose epoch was passed over, because a voter
+// applied entries beyond it in an older one, starts afresh.
+
+// fileEpoch holds the newest epoch that this node knows to be the cluster's.
+const fileEpoch = "epoch"
+
+const reasonRecovery = "recovery"
+
+// epochs is what this node knows of its state's epoch.
+type epochs struct {
+	mu        sync.Mutex
+	confirmed uint64   // the cluster's own for sure
+	noted     uint64   // as fileEpoch has it
+	arrived   *arrival // an epoch that a snapshot brought and nobody confirmed yet
+}
+
+// arrival is an epoch that a snapshot brought.
+type arrival struct {
+	epoch   uint64
+	from    uint64 // log index of the state that came: what is applied above it was decided in that epoch
+	held    bool   // a majority of voters has it
+	refuted bool   // the cluster went on without it
+}
+
+// openEpochs reads what an earlier run noted. Without a note only the first
+// epoch is certain, which every cluster begins with.
+func (n *Node) openEpochs() error {
+	n.epochs.confirmed = 1
+	path := filepath.Join(n.cfg.DataDir, fileEpoch)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	epoch, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		n.log.Warn("the note of the confirmed epoch cannot be read: the others are asked", "file", path, "error", err)
+		return nil
+	}
+	n.epochs.confirmed, n.epochs.noted = max(epoch, 1), epoch
+	return nil
+}
+
+// observeEpoch is called in the apply loop; it must not block.
+func (n *Node) observeEpoch(res fsm.Result, kind fsm.Kind) {
+	e := &n.epochs
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.arrived == nil && kind != fsm.KindRestored && kind != fsm.KindClockRecover {
+		return
+	}
+	var epoch uint64
+	n.machine.Read(func(s *fsm.State) { epoch = s.Meta().Epoch })
+	switch {
+	case epoch <= e.confirmed:
+		e.arrived = nil
+	case kind == fsm.KindRestored:
+		e.arrived = &arrival{epoch: epoch, from: res.Index}
+		ring(n.pingNow)
+	case e.arrived == nil:
+		e.confirmed = epoch // the log itself began it
+	case e.arrived.epoch != epoch:
+		e.arrived.epoch, e.arrived.held = epoch, false
+	default:
+		n.settleEpoch(res.Index)
+	}
+}
+
+// settleEpoch confirms the epoch that arrived if all is known that it takes.
+// The caller holds mu.
+func (n *Node) settleEpoch(applied uint64) {
+	e := &n.epochs
+	if a := e.arrived; a != nil && a.held && applied > a.from {
+		e.confirmed, e.arrived = a.epoch, nil
+		n.log.Info("a recovery epoch began", "epoch", e.confirmed)
+		ring(n.news)
+	}
+}
+
+// holdEpoch notes that a majority has the epoch.
+func (n *Node) holdEpoch(epoch uint64) {
+	applied, _ := n.machine.Index()
+	n.epochs.mu.Lock()
+	defer n.epochs.mu.Unlock()
+	if a := n.epochs.arrived; a != nil && a.epoch == epoch {
+		a.held = true
+		n.settleEpoch(applied)
+	}
+}
+
+// arrivedEpoch returns the epoch that waits to be confirmed, if one does.
+func (n *Node) arrivedEpoch() (arrival, bool) {
+	n.epochs.mu.Lock()
+	defer n.epochs.mu.Unlock()
+	if n.epochs.arrived == nil {
+		return arrival{}, false
+	}
+	return *n.epochs.arrived, true
+}
+
+// unconfirmed returns an error while this node must not serve its epoch.
+func (n *Node) unconfirmed() *client.Error {
+	a, waits := n.arrivedEpoch()
+	if !waits {
+		return nil
+	}
+	e := &client.Error{Code: client.CodeUnavailable, Reason: reasonRecovery, RetryAfter: time.Second,
+		Detail: fmt.Sprintf("recovery epoch %d reached this node, and it serves as soon as a majority of voters has it; ask another node", a.epoch)}
+	if a.refuted {
+		e.Detail = fmt.Sprintf("this node holds recovery epoch %d of a restore that did not take effect: it fetches the state of the others; ask another node", a.epoch)
+	}
+	return e
+}
+
+// judgeEpoch asks the last word of every voter whether the epoch that arrived is
+// the cluster's.
+func (n *Node) judgeEpoch(ctx context.Context) {
+	n.noteEpoch()
+	a, waits := n.arrivedEpoch()
+	if !waits {
+		return
+	}
+	ids := voters(n.servers())
+	agree, released := 0, false
+	for _, id := range ids {
+		h, ok := n.health.get(id)
+		switch {
+		case id == n.id.NodeID:
+			agree++
+		case !ok || time.Since(h.at) >= pingFresh || h.epoch == 0:
+		case h.epoch == a.epoch:
+			agree++
+		case h.epoch < a.epoch && h.applied > a.from:
+			// What it applied is committed, beyond the place where our epoch begins.
+			a.refuted, released = true, released || h.released
+		}
+	}
+	switch {
+	case agree > len(ids)/2:
+		n.holdEpoch(a.epoch)
+	case a.refuted:
+		n.refuted(ctx, a, released)
+	}
+}
+
+// refuted begins afresh once this node has no vote any more: while it votes it
+// must not forget its log, which others may count on.
+func (n *Node) refuted(ctx context.Context, a arrival, released bool) {
+	n.epochs.mu.Lock()
+	first := n.epochs.arrived != nil && !n.epochs.arrived.refuted
+	if n.epochs.arrived != nil {
+		n.epochs.arrived.refuted = true
+	}
+	n.epochs.mu.Unlock()
+	if first {
+		n.log.Error("CRITICAL: the restore that this node holds did not take effect, the cluster went on without it", "epoch", a.epoch)
+	}
+	servers := n.servers()
+	if n.lead.Load() != nil {
+		n.handOverToAny(ctx, servers)
+		return
+	}
+	if len(servers) == 0 || isVoter(servers, n.id.NodeID) && !released {
+		return // the leader takes the vote as soon as the cluster can do without
+	}
+	if err := n.rememberResync(); err != nil {
+		n.log.Error("cannot note that this node starts afresh", "error", err)
+		return
+	}
+	n.fail(ErrResync)
+}
+
+// noteEpoch makes the confirmed epoch durable, so that a restart without a
+// majority goes on serving reads.
+func (n *Node) noteEpoch() {
+	n.epochs.mu.Lock()
+	epoch, noted := n.epochs.confirmed, n.epochs.noted
+	n.epochs.mu.Unlock()
+	if epoch <= max(noted, 1) {
+		return
+	}
+	if err := keyfile.WriteAtomic(filepath.Join(n.cfg.DataDir, fileEpoch), []byte(strconv.FormatUint(epoch, 10)+"\n")); err != nil {
+		n.log.Warn("the confirmed epoch is not noted", "error", err)
+		return
+	}
+	n.epochs.mu.Lock()
+	n.epochs.noted = epoch
+	n.epochs.mu.Unlock()
+}
+
+// releases tells whether this node, as the leader, knows for sure that another
+// has no vote: the configuration without it is committed.
+func (n *Node) releases(id string) bool {
+	if n.lead.Load() == nil || n.unconfirmed() != nil {
+		return false
+	}
+	future := n.raft.GetConfiguration()
+	return future.Error() == nil && future.Index() <= n.raft.CommitIndex() && !isVoter(future.Configuration().Servers, id)
+}
+
+// passedOver tells whether a node holds an epoch of a restore that did not take
+// effect: it is in a higher one than this leader, who has applied more.
+func (n *Node) passedOver(id string) bool {
+	h, ok := n.health.get(id)
+	if !ok || !n.fresh(id) || h.epoch == 0 {
+		return false
+	}
+	var epoch, applied uint64
+	n.machine.Read(func(s *fsm.State) { epoch, applied = s.Meta().Epoch, s.Index() })
+	return h.epoch > epoch && applied > h.applied
+}
+
+// demotePassedOver takes the vote from such nodes; it tells whether it did
+// anything. Duty of the leader.
+func (n *Node) demotePassedOver(servers []raft.Server) bool {
+	for _, id := range voters(servers) {
+		if id == n.id.NodeID || !n.passedOver(id) || n.canLose(id) != nil {
+			continue
+		}
+		n.logMember("it holds a restore that did not take effect, taking its vote", id, n.raft.DemoteVoter(raft.ServerID(id), 0, n.cfg.Timing.Request).Error())
+		return true
+	}
+	return false
+}
+
+// sameEpoch tells whether a node reported this replica's epoch: only then may
+// it be given a vote. One that reports none runs an older version.
+func (n *Node) sameEpoch(id string) bool {
+	h, ok := n.health.get(id)
+	var epoch uint64
+	n.machine.Read(func(s *fsm.State) { epoch = s.Meta().Epoch })
+	return ok && (h.epoch == epoch || h.epoch == 0)
+}

@@ -1,0 +1,698 @@
+package node
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/store"
+)
+
+// lostTrio is a cluster of three with traffic on it, stopped.
+type lostTrio struct {
+	*trio
+	agent    agent
+	verifier string
+	used     client.AdmissionRequest // admitted before the stop
+	ban      client.BlacklistChange
+}
+
+func newLostTrio(t *testing.T) *lostTrio {
+	t.Helper()
+	c := &lostTrio{trio: &trio{t: t, adjust: func(_ int, cfg *Config) { cfg.Timing.Mark = 500 * time.Millisecond }}}
+	t.Cleanup(c.stopAll)
+	c.grow(3)
+	c.agent, c.verifier = c.enroll(0, "agent-1"), c.token("verifier", -1)
+	c.used = c.agent.request(t, "used")
+	got, err := c.client(1, c.verifier).Admit(t.Context(), c.used)
+	if err != nil || got.Verdict != client.VerdictAdmitted {
+		t.Fatalf("admit: %+v %v", got, err)
+	}
+	c.trio.ban(1, "outlaw")
+	c.ban = c.trio.ban(2, "bandit")
+	c.settled()
+	c.stopAll()
+	clear(c.nodes)
+	return c
+}
+
+// settled waits until every log tells that its last change of members is
+// committed, and all replicas are at the same index.
+func (c *lostTrio) settled() {
+	c.t.Helper()
+	c.eventually("two marks on every node after the last change of members", func() bool {
+		for _, n := range c.nodes {
+			marks, last := 0, c.ban.Index
+			n.machine.Read(func(s *fsm.State) {
+				for _, m := range s.Marks() {
+					if m.Index > last {
+						marks++
+					}
+				}
+			})
+			if marks < 3 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// once returns a client of one node that does not ask again.
+func (c *lostTrio) once(i int) *client.Client {
+	c.t.Helper()
+	cl, err := client.New(client.Config{Addrs: []string{"https://" + c.cfgs[i].APIAddr}, CAFile: filepath.Join(c.dir(i), fileCA), Token: c.admin, Attempts: 1})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return cl
+}
+
+// again returns the stopped cluster anew, from copies of its directories. The
+// addresses stay, so only one may run at a time.
+func (c *lostTrio) again(t *testing.T) *lostTrio {
+	t.Helper()
+	d := *c
+	d.trio = &trio{t: t, admin: c.admin, cfgs: slices.Clone(c.cfgs), nodes: make([]*Node, 3)}
+	t.Cleanup(d.stopAll)
+	home := t.TempDir()
+	for i := range d.cfgs {
+		d.cfgs[i].DataDir = filepath.Join(home, d.cfgs[i].Name)
+		copyDir(t, c.dir(i), d.dir(i))
+	}
+	return &d
+}
+
+func (c *lostTrio) dir(i int) string { return c.cfgs[i].DataDir }
+
+func (c *lostTrio) options(nodes ...int) RecoveryOptions {
+	o := RecoveryOptions{Log: testLog(c.t), Reason: "the test lost it"}
+	for _, i := range nodes {
+		o.Dirs = append(o.Dirs, RecoveryDir{DataDir: c.dir(i), Passphrase: c.cfgs[i].Passphrase})
+	}
+	return o
+}
+
+// open opens a recovery that is closed with the test, if not before.
+func open(t *testing.T, o RecoveryOptions) *Recovery {
+	t.Helper()
+	r, err := OpenRecovery(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+// execute recovers and lets go of the directories.
+func execute(t *testing.T, o RecoveryOptions) RecoveryDone {
+	t.Helper()
+	r := open(t, o)
+	done, err := r.Execute()
+	if err := errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return done
+}
+
+func refusedFor(p RecoveryPlan, flag string) bool {
+	for _, f := range p.Refusals {
+		if f.Flag == flag {
+			return true
+		}
+	}
+	return false
+}
+
+// checkRecovered holds the one node that runs against what was before.
+func (c *lostTrio) checkRecovered(i int) {
+	c.t.Helper()
+	n := c.nodes[i]
+	c.eventually("it leads alone", func() bool { return n.lead.Load() != nil && n.Ready() == nil && len(n.servers()) == 1 })
+	if st := n.Status(); st.Epoch != 2 || st.ClusterID != n.id.ClusterID {
+		c.t.Errorf("epoch %d of cluster %s", st.Epoch, st.ClusterID)
+	}
+	for _, id := range []string{"outlaw", "bandit"} {
+		if _, err := c.client(i, c.admin).BanOn(c.t.Context(), id, client.Strong()); err != nil {
+			c.t.Errorf("the ban on %s: %v", id, err)
+		}
+	}
+	page, err := c.client(i, c.admin).ChainEvents(c.t.Context(), 1, 100)
+	if err != nil || page.Size != 2 || page.ChainHead != c.ban.ChainHead || len(page.Events) != 2 {
+		c.t.Errorf("the chain: %+v %v, want the head %s", page, err, c.ban.ChainHead)
+	}
+	peers, err := c.client(i, c.admin).Peers(c.t.Context())
+	removed := 0
+	for _, p := range peers.Peers {
+		if p.State == "removed" {
+			removed++
+		}
+	}
+	if err != nil || removed != 2 {
+		c.t.Errorf("%d members removed, want 2: %v", removed, err)
+	}
+}
+
+// checkPaused: nothing is admitted before the pause is over. What was used is
+// known to be, or so old that its time is closed.
+func (c *lostTrio) checkPaused(i int) {
+	c.t.Helper()
+	got, err := c.client(i, c.verifier).Admit(c.t.Context(), c.used)
+	if e := (*client.Error)(nil); got.Code != client.VerdictReplay && (!errors.As(err, &e) || e.Reason != "recovery") {
+		c.t.Errorf("a used nonce after the recovery: %+v %v", got, err)
+	}
+	_, err = c.client(i, c.verifier).Admit(c.t.Context(), c.agent.request(c.t, "fresh"))
+	if e := (*client.Error)(nil); !errors.As(err, &e) || e.Code != client.CodeUnavailable || e.Reason != "recovery" {
+		c.t.Errorf("during the pause: %v", err)
+	}
+	c.nodes[i].machine.Read(func(s *fsm.State) {
+		if floor := s.Meta().NonceFloorMs; floor < time.Now().UnixMilli() {
+			c.t.Errorf("the nonce floor is %d, before now", floor)
+		}
+	})
+}
+
+// TestP3Recover: three coordinators with traffic on them are stopped; each part
+// loses some of them in its own way.
+func TestP3Recover(t *testing.T) {
+	t.Parallel()
+	whole := newLostTrio(t)
+	for _, part := range []struct {
+		name string
+		run  func(*lostTrio, *testing.T)
+	}{
+		{"one of three", (*lostTrio).recoverOneOfThree},
+		{"two of three", (*lostTrio).recoverTwoOfThree},
+		{"never damage", (*lostTrio).neverChoosesDamage},
+		{"never damage by name", (*lostTrio).neverChoosesDamageByName},
+		{"not while others answer", (*lostTrio).refusesWhileOthersAnswer},
+		{"never beside a majority", (*lostTrio).refusesAMajority},
+		{"old nodes stop serving", (*lostTrio).supersededNodesStopServing},
+		{"a fork is seen", (*lostTrio).seesAFork},
+		{"killed", (*lostTrio).killedAnywhere},
+	} {
+		t.Run(part.name, func(t *testing.T) { part.run(whole.again(t), t) })
+	}
+}
+
+func (c *lostTrio) recoverOneOfThree(t *testing.T) {
+	old := make([]string, 3)
+	for i := range 3 {
+		old[i] = loadedIdentity(t, c.cfgs[i]).NodeID
+	}
+	for _, i := range []int{0, 1} {
+		if err := os.RemoveAll(c.dir(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := bytesOf(t, c.dir(2))
+	r := open(t, c.options(2))
+	if after := bytesOf(t, c.dir(2)); !maps.Equal(before, after) {
+		t.Errorf("a look changed the directory: %v, %v", slices.Sorted(maps.Keys(before)), slices.Sorted(maps.Keys(after)))
+	}
+	p := r.Plan()
+	if !p.MayLose || !refusedFor(p, leaveLose) || p.ChosenName != "n3" || len(p.Reachable) != 0 || len(p.Copies[0].Voters) != 3 {
+		t.Fatalf("plan: %+v", p)
+	}
+	if _, err := r.Execute(); !errors.Is(err, ErrRecovery) {
+		t.Fatalf("recovered against its own refusal: %v", err)
+	}
+	if _, err := Start(t.Context(), c.cfgs[2]); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Fatalf("started beside an open recovery: %v", err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o := c.options(2)
+	o.LoseAcknowledged = true
+	done := execute(t, o)
+	if done.Epoch != 2 || done.ChainHead != c.ban.ChainHead || len(done.Removed) != 2 || done.AdmissionsFromMs == 0 {
+		t.Errorf("done: %+v", done)
+	}
+	if again := execute(t, o); !again.Finished || again.Epoch != 2 {
+		t.Errorf("recovered twice: %+v", again)
+	}
+	c.start(2)
+	c.checkRecovered(2)
+	c.checkPaused(2)
+	if got := c.nodes[2].id.NodeID; got != old[2] {
+		t.Errorf("the survivor's id became %s", got)
+	}
+	c.checkRejoin(2, 0, 1)
+}
+
+// bytesOf returns the contents of every file below a directory.
+func bytesOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		out[path] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func loadedIdentity(t *testing.T, cfg Config) *identity {
+	t.Helper()
+	id, err := loadIdentity(cfg.DataDir, cfg.Passphrase)
+	if err != nil || id == nil {
+		t.Fatalf("identity: %v", err)
+	}
+	return id
+}
+
+// checkRejoin: the others come back with empty directories, under their names.
+func (c *lostTrio) checkRejoin(alone int, others ...int) {
+	c.t.Helper()
+	for _, i := range others {
+		tok, err := c.client(alone, c.admin).CreateToken(c.t.Context(), client.TokenRequest{Role: "coordinator", Uses: 1})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		c.cfgs[i].Bootstrap, c.cfgs[i].Join, c.cfgs[i].JoinToken = false, []string{c.cfgs[alone].GossipAddr}, tok.Token
+		c.start(i)
+	}
+	c.eventually("all vote again", func() bool { return len(voters(c.nodes[alone].servers())) == 3 && c.allReady() })
+	for _, i := range others {
+		c.eventually("the joiner has the chain", func() bool {
+			page, err := c.client(i, c.admin).ChainEvents(c.t.Context(), 1, 100)
+			return err == nil && len(page.Events) == 2 && page.ChainHead == c.ban.ChainHead
+		})
+		if e := c.nodes[i].epoch(); e != 2 {
+			c.t.Errorf("node %d is in epoch %d", i, e)
+		}
+	}
+	if next := c.trio.ban(others[0], "new-one"); next.Size != 3 {
+		c.t.Errorf("the next ban is event %d of the chain, want 3", next.Size)
+	}
+}
+
+// recoverTwoOfThree: with a majority here nothing is lost and no flag is
+// needed, but the better way is told. The other copy is retired, and does not
+// start.
+func (c *lostTrio) recoverTwoOfThree(t *testing.T) {
+	if err := os.RemoveAll(c.dir(0)); err != nil {
+		t.Fatal(err)
+	}
+	r := open(t, c.options(1, 2))
+	p := r.Plan()
+	if p.MayLose || len(p.Refusals) != 0 || !strings.Contains(strings.Join(p.Why, "\n"), "without any recovery") {
+		t.Fatalf("plan: %+v", p)
+	}
+	if newest := p.Copies[0]; newest.NodeID != p.Chosen {
+		t.Errorf("%s was chosen, %s is the newest", p.Chosen, newest.NodeID)
+	}
+	done, err := r.Execute()
+	if err := errors.Join(err, r.Close()); err != nil {
+		t.Fatal(err)
+	}
+	alone, other := 1, 2
+	if done.Name == "n3" {
+		alone, other = 2, 1
+	}
+	if len(done.Retired) != 1 || done.Retired[0] != c.dir(other) {
+		t.Errorf("retired: %v", done.Retired)
+	}
+	if _, err := Start(t.Context(), c.cfgs[other]); !errors.Is(err, ErrRetired) {
+		t.Fatalf("the copy that was left aside: %v", err)
+	}
+	c.start(alone)
+	c.checkRecovered(alone)
+}
+
+// neverChoosesDamage: the copy with the newest log is damaged.
+func (c *lostTrio) neverChoosesDamage(t *testing.T) {
+	flipByte(t, filepath.Join(c.dir(0), fileRaft))
+	p := open(t, c.options(0, 1)).Plan()
+	if p.ChosenName != "n2" || !refusedFor(p, leaveLose) {
+		t.Errorf("chosen %s, refusals %+v", p.ChosenName, p.Refusals)
+	}
+	damaged := 0
+	for _, copied := range p.Copies {
+		if len(copied.Damage) > 0 && copied.DataDir == c.dir(0) {
+			damaged++
+		}
+	}
+	if damaged != 1 {
+		t.Errorf("copies: %+v", p.Copies)
+	}
+}
+
+func (c *lostTrio) neverChoosesDamageByName(t *testing.T) {
+	flipByte(t, filepath.Join(c.dir(0), fileRaft))
+	o := c.options(0, 1, 2)
+	o.Choose, o.LoseAcknowledged = c.dir(0), true
+	r := open(t, o)
+	if p := r.Plan(); p.Chosen != "" || len(p.Refusals) == 0 || p.Refusals[0].Flag != "" {
+		t.Errorf("plan: %+v", p)
+	}
+	if _, err := r.Execute(); !errors.Is(err, ErrRecovery) {
+		t.Errorf("recovered from a damaged copy: %v", err)
+	}
+}
+
+// flipByte damages the entry of a ban.
+func flipByte(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for at := 0; ; found++ { // bbolt may have older copies of the page
+		i := bytes.Index(data[at:], []byte("outlaw"))
+		if i < 0 {
+			break
+		}
+		data[at+i] ^= 0x01
+		at += i + 1
+	}
+	if found == 0 {
+		t.Fatal("the entry to damage is not there")
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refusesWhileOthersAnswer: a coordinator that is not among the
+// copies is up.
+func (c *lostTrio) refusesWhileOthersAnswer(t *testing.T) {
+	c.start(0)
+	o := c.options(1)
+	o.LoseAcknowledged = true
+	p := open(t, o).Plan()
+	if len(p.Reachable) != 1 || p.Reachable[0].Name != "n1" || !refusedFor(p, leaveReach) {
+		t.Fatalf("plan: %+v", p)
+	}
+	o.Dirs = c.options(2).Dirs
+	o.IgnoreReachable = []string{"n1"}
+	if p := open(t, o).Plan(); len(p.Refusals) != 0 {
+		t.Errorf("refused against the flag: %+v", p.Refusals)
+	}
+}
+
+// refusesAMajority: no flag recovers beside a quorum.
+func (c *lostTrio) refusesAMajority(t *testing.T) {
+	c.start(0)
+	c.start(1)
+	o := c.options(2)
+	o.LoseAcknowledged, o.IgnoreReachable = true, []string{"n1", "n2"}
+	p := open(t, o).Plan()
+	if !refusedFor(p, "") {
+		t.Fatalf("plan: %+v", p)
+	}
+}
+
+var errKilled = errors.New("killed")
+
+// killedAnywhere: cut off after each step, then started or recovered again:
+// before the decision the directory is what it was, after it the recovered one.
+func (c *lostTrio) killedAnywhere(t *testing.T) {
+	for _, step := range []struct {
+		name           string
+		decided, start bool
+	}{{"begin", false, false}, {"term raised", false, true}, {"state written", false, false}, {"history written", false, true},
+		{"snapshot stands", true, true}, {"history replaced", true, true}, {"log dropped", true, false}} {
+		t.Run(step.name, func(t *testing.T) {
+			one := c.again(t)
+			o := one.options(0)
+			o.LoseAcknowledged = true
+			o.step = func(name string) error {
+				if name == step.name {
+					return errKilled
+				}
+				return nil
+			}
+			r := open(t, o)
+			if _, err := r.Execute(); !errors.Is(err, errKilled) {
+				t.Fatalf("it was to be cut off: %v", err)
+			}
+			if err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if found, err := store.Survey(one.dir(0)); err != nil || len(found.Damage) != 0 {
+				t.Errorf("the kill left damage: %v %v", found.Damage, err)
+			}
+			if step.start {
+				one.checkAfterKill(step.decided)
+			}
+			o.step = nil
+			done := execute(t, o)
+			if done.Epoch != 2 || done.Finished != step.decided {
+				t.Errorf("the second time: %+v", done)
+			}
+		})
+	}
+}
+
+// checkAfterKill starts a copy of what the kill left: it is the old member that
+// waits for the others, or the recovered one.
+func (c *lostTrio) checkAfterKill(decided bool) {
+	t := c.t
+	t.Helper()
+	was := c.cfgs[0]
+	c.cfgs[0].DataDir = filepath.Join(t.TempDir(), "started")
+	copyDir(t, was.DataDir, c.cfgs[0].DataDir)
+	c.start(0)
+	if decided {
+		c.checkRecovered(0)
+		c.checkPaused(0)
+	} else if n := c.nodes[0]; len(n.servers()) != 3 || n.epoch() == 2 {
+		t.Errorf("%d servers in epoch %d before the decision", len(n.servers()), n.epoch())
+	}
+	c.stopAll()
+	c.nodes[0], c.cfgs[0] = nil, was
+}
+
+func copyDir(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(to, fileKeys), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// supersededNodesStopServing: two old nodes come back with their old
+// directories while the recovered one runs. They are a majority of what they
+// believe in, and must not answer from there.
+func (c *lostTrio) supersededNodesStopServing(t *testing.T) {
+	o := c.options(2)
+	o.LoseAcknowledged = true
+	execute(t, o)
+	c.start(2)
+	c.eventually("it leads alone", func() bool { return c.nodes[2].Ready() == nil })
+	c.start(0)
+	c.start(1)
+	for i := range 2 {
+		c.eventually("an old node hears of the new epoch", func() bool {
+			e := (*client.Error)(nil)
+			return errors.As(c.nodes[i].Ready(), &e) && e.Reason == reasonSuperseded && strings.Contains(e.Detail, "n3")
+		})
+		once := c.once(i)
+		if _, err := once.CreateToken(t.Context(), client.TokenRequest{Role: "viewer"}); code(err) != client.CodeUnavailable {
+			t.Errorf("a superseded node took a write: %v", err)
+		}
+		if _, err := once.BanOn(t.Context(), "outlaw"); code(err) != client.CodeUnavailable {
+			t.Errorf("a superseded node answered a read: %v", err)
+		}
+	}
+	if n := c.nodes[2]; n.Ready() != nil || n.epoch() != 2 || len(n.servers()) != 1 {
+		t.Errorf("the recovered node was disturbed: %+v, %v", n.Status(), n.Ready())
+	}
+}
+
+// seesAFork: two copies were recovered without each other.
+func (c *lostTrio) seesAFork(t *testing.T) {
+	for _, i := range []int{1, 2} {
+		o := c.options(i)
+		o.LoseAcknowledged = true
+		execute(t, o)
+	}
+	p := open(t, c.options(1, 2)).Plan()
+	if !refusedFor(p, leaveChoose) || !refusedFor(p, leaveLose) || !p.MayLose {
+		t.Fatalf("plan: %+v", p)
+	}
+}
+
+// TestRecoverInput: what is no use to recover from, and retiring, on a cluster
+// of one.
+func TestRecoverInput(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1)
+	cfg := c.cfgs[0]
+	here := RecoveryDir{cfg.DataDir, cfg.Passphrase}
+	if err := Retire(cfg.DataDir, "why", time.Now()); err == nil {
+		t.Error("retired under a running server")
+	}
+	c.stopAll()
+	second, foreign := filepath.Join(t.TempDir(), "copy"), filepath.Join(t.TempDir(), "foreign")
+	copyDir(t, cfg.DataDir, second)
+	copyDir(t, cfg.DataDir, foreign)
+	other := loadedIdentity(t, cfg)
+	other.ClusterID, other.NodeID = strings.Repeat("f", len(other.ClusterID)), "somebody-else"
+	if err := other.save(foreign, cfg.Passphrase); err != nil {
+		t.Fatal(err)
+	}
+	for what, dirs := range map[string][]RecoveryDir{
+		"of cluster":        {here, {foreign, cfg.Passphrase}},
+		"are both of node":  {here, {second, cfg.Passphrase}},
+		"wrong passphrase":  {{cfg.DataDir, []byte("not this one")}},
+		"no such file":      {{filepath.Join(t.TempDir(), "none"), cfg.Passphrase}},
+		"no server's data":  {{t.TempDir(), cfg.Passphrase}},
+		"no data directory": {},
+		"is in use by":      {here, here},
+	} {
+		r, err := OpenRecovery(t.Context(), RecoveryOptions{Dirs: dirs})
+		if err == nil || !strings.Contains(err.Error(), what) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if r != nil {
+			_ = r.Close()
+		}
+	}
+	if _, err := OpenRecovery(t.Context(), RecoveryOptions{Dirs: []RecoveryDir{here}, Reason: "\xff"}); err == nil {
+		t.Error("a reason that is no text was taken")
+	}
+	whole := open(t, RecoveryOptions{Dirs: []RecoveryDir{here}})
+	if p := whole.Plan(); len(p.Refusals) != 0 || p.MayLose {
+		t.Errorf("a cluster of one: %+v", p)
+	}
+	if err := whole.Close(); err != nil {
+		t.Fatal(err)
+	}
+	retireAndTakeBack(t, c)
+}
+
+func retireAndTakeBack(t *testing.T, c *trio) {
+	t.Helper()
+	cfg := c.cfgs[0]
+	if err := Retire(filepath.Join(t.TempDir(), "nowhere"), "why", time.Now()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a directory that is not there: %v", err)
+	}
+	if err := Retire(t.TempDir(), "why", time.Now()); err == nil {
+		t.Error("retired a directory that is no server's")
+	}
+	for _, why := range []string{"first", "second"} {
+		if err := Retire(cfg.DataDir, why, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := Start(t.Context(), cfg); !errors.Is(err, ErrRetired) || !strings.Contains(err.Error(), "first") {
+		t.Fatalf("started: %v", err)
+	}
+	r := open(t, RecoveryOptions{Dirs: []RecoveryDir{{cfg.DataDir, cfg.Passphrase}}})
+	if p := r.Plan(); p.Chosen != "" || p.Copies[0].Retired == nil || len(p.Refusals) == 0 {
+		t.Errorf("a retired copy was chosen: %+v", p)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(cfg.DataDir, fileRetired)); err != nil {
+		t.Fatal(err)
+	}
+	c.start(0)
+}
+
+// TestP1ClockRecovery: all clocks were an hour ahead once; the cluster refuses
+// honest requests until its clock is set back. What was admitted before stays
+// used.
+func TestP1ClockRecovery(t *testing.T) {
+	t.Parallel()
+	var world shiftedWorld
+	c := &trio{t: t, adjust: func(_ int, cfg *Config) { cfg.Now = world.now }}
+	t.Cleanup(c.stopAll)
+	c.grow(3)
+	a, verifier := c.enroll(0, "honest"), c.token("verifier", -1)
+	admin := c.client(1, c.admin)
+	if _, err := admin.RecoverClock(t.Context(), client.ClockRecovery{}); code(err) != client.CodeConflict {
+		t.Fatalf("a clock that is right was recovered: %v", err)
+	}
+	world.poison(time.Hour)
+	c.eventually("the cluster clock follows", func() bool { return c.nodes[1].Status().ClockMs > time.Now().Add(30*time.Minute).UnixMilli() })
+	poisoned := a.requestAt(t, "poisoned", time.Now().Add(time.Hour).UnixMilli())
+	c.eventually("a request of the poisoned time is admitted", func() bool {
+		got, err := c.client(1, verifier).Admit(t.Context(), poisoned)
+		return err == nil && got.Verdict == client.VerdictAdmitted
+	})
+	world.poison(0)
+	c.eventually("an honest request is refused as too old", func() bool {
+		got, err := c.client(1, verifier).Admit(t.Context(), a.request(t, "late"))
+		return err == nil && got.Code == client.VerdictTimestampSkew
+	})
+	clocks, err := admin.Clocks(t.Context(), client.Strong())
+	if err != nil || len(clocks.Voters) != 3 || clocks.Epoch != 1 {
+		t.Fatalf("clocks: %+v %v", clocks, err)
+	}
+	var done client.ClockRecovered
+	c.eventually("the clock is set back", func() bool {
+		done, err = admin.RecoverClock(t.Context(), client.ClockRecovery{Reason: "the time server was wrong"}, client.IdempotencyKey("once"))
+		if err != nil && client.RetryOf(code(err)) == client.RetryNo {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	again, err := admin.RecoverClock(t.Context(), client.ClockRecovery{Reason: "the time server was wrong"}, client.IdempotencyKey("once"))
+	if err != nil || !again.Repeated || again.Index != done.Index {
+		t.Errorf("the same recovery again: %+v %v", again, err)
+	}
+	if done.Epoch != 2 || done.ClockMs > time.Now().Add(time.Minute).UnixMilli() || done.AdmissionsFromMs == 0 {
+		t.Errorf("recovered: %+v", done)
+	}
+	c.checkAfterClock(a, verifier, poisoned)
+}
+
+// checkAfterClock: every node reads the clock as it is now, admissions pause,
+// and everything else goes on.
+func (c *trio) checkAfterClock(a agent, verifier string, poisoned client.AdmissionRequest) {
+	t := c.t
+	t.Helper()
+	for i, n := range c.nodes {
+		c.eventually(fmt.Sprintf("node %d follows", i), func() bool { return n.epoch() == 2 && n.Ready() == nil })
+		if ahead := n.clockMs() - time.Now().UnixMilli(); ahead > time.Minute.Milliseconds() {
+			t.Errorf("node %d thinks that the cluster clock is %d ms ahead", i, ahead)
+		}
+		_, err := c.client(i, verifier).Admit(t.Context(), a.request(t, fmt.Sprint("paused", i)))
+		if e := (*client.Error)(nil); !errors.As(err, &e) || e.Reason != "recovery" || e.RetryAfter <= 0 {
+			t.Errorf("an admission at node %d during the pause: %v", i, err)
+		}
+		if got, err := c.client(i, verifier).Admit(t.Context(), poisoned); err == nil && got.Verdict == client.VerdictAdmitted && !got.Repeated {
+			t.Errorf("node %d admitted a used nonce: %+v", i, got)
+		}
+	}
+	ban := c.ban(1, "after-the-clock")
+	event, err := crypto.ParseBlacklistEvent(ban.Event)
+	if err != nil || event.TimestampMs > time.Now().Add(time.Minute).UnixMilli() {
+		t.Errorf("a ban after it is stamped %d: %v", event.TimestampMs, err)
+	}
+	if _, err := c.client(2, c.admin).CreateToken(t.Context(), client.TokenRequest{Role: "viewer"}); err != nil {
+		t.Errorf("a token after it: %v", err)
+	}
+}
+
+// shiftedWorld is a wall clock that a test moves for all nodes at once.
+type shiftedWorld struct{ offset atomic.Int64 }
+
+func (w *shiftedWorld) now() time.Time         { return time.Now().Add(time.Duration(w.offset.Load())) }
+func (w *shiftedWorld) poison(d time.Duration) { w.offset.Store(int64(d)) }

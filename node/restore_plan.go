@@ -1,0 +1,203 @@
+package node
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// taken is a backup that was read and verified, ready to become the state.
+type taken struct {
+	readBackup
+	records *spool
+	common  uint64 // events that begin this cluster's chain as well
+}
+
+// take reads a backup from a caller, verifies all of it, and keeps its history
+// on disk.
+func (n *Node) take(in io.Reader) (*taken, error) {
+	f, err := n.tempFile("history")
+	if err != nil {
+		return nil, fmt.Errorf("room for the history of the backup: %w", err)
+	}
+	t := &taken{records: newSpool(f)}
+	same := &prefix{history: n.store.History}
+	t.readBackup, err = loadBackup(in, &chainWalk{}, func(r fsm.Record) error {
+		if err := same.next(r); err != nil {
+			return err
+		}
+		return t.records.add(r)
+	})
+	if err == nil {
+		err = t.records.done()
+	}
+	if err != nil {
+		_ = f.Close() // it holds nothing that anybody wants
+		return nil, err
+	}
+	t.common = same.n
+	return t, nil
+}
+
+func (t *taken) close() { _ = t.records.f.Close() } // likewise
+
+// prefix counts the events of a chain that are those of this cluster's too. The
+// chains are hashed, so where they part they part for good.
+type prefix struct {
+	history fsm.History
+	n       uint64
+	parted  bool
+	page    []fsm.Record
+}
+
+const prefixPage = 512
+
+func (p *prefix) next(r fsm.Record) (err error) {
+	if r.Stream != fsm.StreamBlacklist || p.parted {
+		return nil
+	}
+	if len(p.page) == 0 {
+		if p.page, err = p.history.Read(r.Stream, r.Seq, prefixPage); err != nil {
+			return err
+		}
+	}
+	if len(p.page) == 0 || !bytes.Equal(p.page[0].Data, r.Data) {
+		p.parted = true
+		return nil
+	}
+	p.page, p.n = p.page[1:], r.Seq
+	return nil
+}
+
+// plan tells what a restore into the present state would do.
+func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
+	next, _, err := fsm.Restored(t.state, present, fsm.Recovery{AtMs: n.wallMs(), Action: actionRestore})
+	if err != nil {
+		return client.RestorePlan{}, &client.Error{Code: client.CodeConflict, Detail: err.Error()}
+	}
+	m := present.Meta()
+	u := fsm.Compare(t.state, present)
+	p := client.RestorePlan{
+		Backup: client.SnapshotRef{ClusterID: t.ClusterID, Epoch: t.Epoch, Index: t.Index, ClockMs: t.ClockMs,
+			ChainHead: t.ChainHead, ChainSize: t.ChainSize, Bytes: t.Bytes, SHA256: t.SHA256},
+		Present:      client.SnapshotRef{ClusterID: m.ClusterID, Epoch: m.Epoch, Index: m.Index, ClockMs: m.ClockMs, ChainHead: m.ChainHead, ChainSize: m.ChainSize},
+		OtherCluster: t.ClusterID != m.ClusterID, NewEpoch: present.NextEpoch(t.Epoch),
+		AdmissionsPauseMs: max(0, next.Recovering()-next.ClockMs()),
+	}
+	p.BansLost, p.BansLostList = len(u.BansLost), rowsOf(u.BansLost, banRow)
+	p.BansBack, p.BansBackList = len(u.BansBack), rowsOf(u.BansBack, banRow)
+	p.AgentsLost, p.AgentsLostIDs = len(u.AgentsLost), rowsOf(u.AgentsLost, func(a fsm.Agent) string { return a.ID })
+	p.AgentsChanged, p.AgentsList = len(u.AgentsOther), rowsOf(u.AgentsOther, func(a fsm.Agent) client.AgentChange { return changeOf(t.state, a) })
+	var void []string
+	for _, tok := range present.Tokens() {
+		if _, in := present.TokenInForce(tok.ID, m.ClockMs); in && tok.Role.SingleUse() {
+			void = append(void, tok.ID)
+		}
+	}
+	p.TokensEnd, p.TokensVoid = len(void), rowsOf(void, func(id string) string { return id })
+	p.EventsLost = m.ChainSize - min(m.ChainSize, t.common)
+	p.Forked = !p.OtherCluster && t.ChainSize > t.common
+	if !p.OtherCluster && m.AdminSize > t.AdminRecords {
+		p.RecordsLost = m.AdminSize - t.AdminRecords
+	}
+	same, err := samePolicy(t.state.Policy(), present.Policy())
+	if err != nil {
+		return p, err
+	}
+	p.PolicyLost = !same
+	p.Older = olderThan(p)
+	p.Confirm, err = confirmOf(t, present, u, void)
+	return p, err
+}
+
+// olderThan tells whether the present holds what was acknowledged and the backup
+// lacks. A new cluster's own beginnings are no loss.
+func olderThan(p client.RestorePlan) bool {
+	lost := p.BansLost > 0 || p.AgentsLost > 0 || p.AgentsChanged > 0 || p.EventsLost > 0
+	if p.OtherCluster {
+		return lost
+	}
+	return lost || p.BansBack > 0 || p.RecordsLost > 0 || p.PolicyLost || p.Forked
+}
+
+// confirmOf names the backup and everything of the present that the restore
+// undoes: epoch, chain, the bans and agents that differ, policy, and the tokens
+// that end. It leaves out what moves by itself, index and clock, and what the
+// restore keeps: admissions, members, other tokens.
+func confirmOf(t *taken, present *fsm.State, u fsm.Undone, void []string) (string, error) {
+	m := present.Meta()
+	text := []byte("edgecoder restore confirm v1\n")
+	for _, part := range []any{t.SHA256, m.ClusterID, m.Epoch, m.ChainHead, m.ChainSize, u.BansLost, u.BansBack, u.AgentsLost, u.AgentsOther,
+		present.Policy(), void} {
+		data, err := fsm.Encode(part)
+		if err != nil {
+			return "", err
+		}
+		text = append(text, data...)
+	}
+	return crypto.Sum(text).String(), nil
+}
+
+func samePolicy(a, b fsm.Policy) (bool, error) {
+	x, err := fsm.Encode(a)
+	if err != nil {
+		return false, err
+	}
+	y, err := fsm.Encode(b)
+	return bytes.Equal(x, y), err
+}
+
+func rowsOf[A, B any](all []A, row func(A) B) []B {
+	out := make([]B, 0, min(len(all), client.MaxPlanRows))
+	for _, a := range all[:min(len(all), client.MaxPlanRows)] {
+		out = append(out, row(a))
+	}
+	return out
+}
+
+func banRow(b fsm.Ban) client.Ban {
+	return client.Ban{AgentID: b.AgentID, EventID: b.EventID, EventHash: b.EventHash.String(), Seq: b.Seq, ReasonCode: b.ReasonCode,
+		TimestampMs: b.TimestampMs, ExpiresAtMs: b.ExpiresMs}
+}
+
+func changeOf(backup *fsm.State, now fsm.Agent) client.AgentChange {
+	out := client.AgentChange{AgentID: now.ID, State: string(now.State)}
+	if then, ok := backup.Agent(now.ID); ok {
+		out.Then = string(then.State)
+		out.NewKeys = !sameKeys(then.Keys, now.Keys)
+	}
+	return out
+}
+
+func sameKeys(a, b []fsm.AgentKey) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// lossOf says in one line what is known to be lost, for the history.
+func lossOf(t *taken, p client.RestorePlan) string {
+	return fmt.Sprintf("sha256=%s of_index=%d taken=%s bans_lost=%d bans_back=%d agents_lost=%d agents_changed=%d events_lost=%d admin_records_lost=%d forked=%t",
+		t.SHA256, t.Index, time.UnixMilli(t.ClockMs).UTC().Format(time.RFC3339), p.BansLost, p.BansBack, p.AgentsLost, p.AgentsChanged, p.EventsLost, p.RecordsLost, p.Forked)
+}
+
+// copyOf returns the present state for somebody who takes long over it.
+func (n *Node) copyOf() (*fsm.State, error) {
+	f := n.machine.Freeze()
+	out, in := io.Pipe()
+	go func() { in.CloseWithError(f.Write(in)) }() // ends when all is read, or when out is closed
+	defer out.Close()
+	s, _, err := fsm.ReadSnapshot(out)
+	return s, err
+}

@@ -1,0 +1,215 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// Replicas tell each other the digests of their last marks. The leader puts
+// what it heard of a mark into a later one (fsm.Round), so all judge the same
+// reports at the same index; whoever is found to differ stops serving at once.
+// A leader then hands over, a follower loses its vote and starts afresh from a
+// snapshot of the others.
+
+const reasonDiverged = "diverged"
+
+// ErrResync is why a node stops that is to start again without the state it
+// had: Start then throws away log, snapshots and history and fetches them anew.
+var ErrResync = errors.New("the state of this node differs from the others'; it starts afresh from their snapshot")
+
+// roundOf returns what is known of the newest mark that this node has itself.
+func (n *Node) roundOf() *fsm.Round {
+	var marks []fsm.Mark
+	var level uint32
+	n.machine.Read(func(s *fsm.State) { marks, level = s.Marks(), s.Meta().Level })
+	if len(marks) == 0 || level < fsm.LevelRecovery {
+		return nil
+	}
+	newest := marks[len(marks)-1]
+	servers := n.servers()
+	r := &fsm.Round{Mark: newest.Index, Voters: len(voters(servers))}
+	for _, s := range servers {
+		id := string(s.ID)
+		digest, ok := newest.Digest, id == n.id.NodeID
+		if h, known := n.health.get(id); !ok && known && time.Since(h.at) < pingFresh {
+			if at := slices.IndexFunc(h.marks, func(m fsm.Mark) bool { return m.Index == newest.Index }); at >= 0 {
+				digest, ok = h.marks[at].Digest, true
+			}
+		}
+		if ok {
+			r.Reports = append(r.Reports, fsm.Report{NodeID: id, Votes: s.Suffrage == raft.Voter, Digest: digest})
+		}
+	}
+	return r
+}
+
+// lookForDivergence is called in the apply loop after ticks and restores.
+func (n *Node) lookForDivergence() {
+	var d fsm.Divergence
+	var found bool
+	n.machine.Read(func(s *fsm.State) {
+		if d, found = s.Diverged(n.id.NodeID); found && d.NodeID != "" {
+			found = standsFor(s.Marks(), d)
+		}
+	})
+	if !found || plantNoTripwire {
+		n.diverged.Store(nil)
+		return
+	}
+	if n.diverged.Swap(&d) == nil {
+		ring(n.tripped)
+	}
+}
+
+// standsFor tells whether marks are those of the state that was found to differ.
+// A node that started afresh comes by the old finding while it catches up; its
+// own mark tells that it is about a state that it does not have any more.
+func standsFor(marks []fsm.Mark, d fsm.Divergence) bool {
+	at := slices.IndexFunc(marks, func(m fsm.Mark) bool { return m.Index == d.Mark })
+	return at >= 0 && marks[at].Digest != d.Majority
+}
+
+// Serving implements api.Cluster: an error while this node must not answer.
+func (n *Node) Serving() error {
+	if e := n.unconfirmed(); e != nil {
+		return e
+	}
+	d := n.diverged.Load()
+	switch {
+	case d == nil:
+		return n.superseded()
+	case d.NodeID == "":
+		return &client.Error{Code: client.CodeUnavailable, Reason: reasonDiverged, RetryAfter: 5 * time.Second,
+			Detail: fmt.Sprintf("the replicas differ at mark %d and no digest has a majority: nobody serves until an operator has looked (`edgecoder status` at each node, then `edgecoder recover`)", d.Mark)}
+	}
+	return &client.Error{Code: client.CodeUnavailable, Reason: reasonDiverged, RetryAfter: time.Second,
+		Detail: fmt.Sprintf("the state of this node differs from the others' at mark %d: it stopped serving and fetches theirs; ask another node", d.Mark)}
+}
+
+// tripwireLoop does what a divergence asks for: alarm, hand over, start afresh.
+func (n *Node) tripwireLoop(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.tripped:
+		}
+		n.alarm(ctx)
+		for d := n.diverged.Load(); d != nil; d = n.diverged.Load() {
+			if d.NodeID != "" && n.leaveDiverged(ctx) {
+				return
+			}
+			if !pause(ctx, dutyInterval) {
+				return
+			}
+		}
+		n.log.Warn("the replicas agree again: serving")
+	}
+}
+
+// leaveDiverged hands leadership over, and once this node has no vote any more
+// stops it for a fresh start. While it votes it must not forget its log.
+func (n *Node) leaveDiverged(ctx context.Context) bool {
+	servers := n.servers()
+	if n.lead.Load() != nil {
+		if !n.handOverToAny(ctx, servers) {
+			pause(ctx, time.Second)
+		}
+		return false
+	}
+	if len(servers) == 0 || isVoter(servers, n.id.NodeID) {
+		return false
+	}
+	if err := n.rememberResync(); err != nil {
+		n.log.Error("cannot note that this node starts afresh", "error", err)
+		return false
+	}
+	n.fail(ErrResync)
+	return true
+}
+
+func (n *Node) rememberResync() error {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	n.id.Resync = true
+	return n.id.save(n.cfg.DataDir, n.cfg.Passphrase)
+}
+
+// alarm names the tenants that differ, as far as another node tells.
+func (n *Node) alarm(ctx context.Context) {
+	d := n.diverged.Load()
+	if d == nil {
+		return
+	}
+	if d.NodeID == "" {
+		n.log.Error("CRITICAL: the replicas differ and no digest has a majority: nobody serves", "mark", d.Mark)
+		return
+	}
+	n.log.Error("CRITICAL: the state of this node differs from the others'", "mark", d.Mark, "digest", d.Digest, "majority", d.Majority,
+		"tenants", n.differingFields(ctx, d.Mark))
+}
+
+type fieldsRequest struct {
+	Mark uint64 `cbor:"1,keyasint"`
+}
+
+type fieldsReply struct {
+	Fields map[string]string `cbor:"1,keyasint"`
+}
+
+func (n *Node) serveFields(_ context.Context, _ string, req fieldsRequest) (fieldsReply, error) {
+	return fieldsReply{Fields: n.machine.FieldsAt(req.Mark)}, nil
+}
+
+// differingFields asks the others for their fields' digests at a mark.
+func (n *Node) differingFields(ctx context.Context, mark uint64) []string {
+	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+	defer cancel()
+	own := n.machine.FieldsAt(mark)
+	var out []string
+	for _, s := range n.servers() {
+		var reply fieldsReply
+		if string(s.ID) == n.id.NodeID || n.call(ctx, string(s.ID), rpcFields, fieldsRequest{Mark: mark}, &reply) != nil {
+			continue
+		}
+		for name, digest := range reply.Fields {
+			if own[name] != digest && !slices.Contains(out, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// demoteDiverged takes the vote from replicas that differ; it tells whether it
+// did anything. Duty of the leader.
+func (n *Node) demoteDiverged(servers []raft.Server) bool {
+	var rows []fsm.Divergence
+	n.machine.Read(func(s *fsm.State) { rows = s.Divergences() })
+	for _, d := range rows {
+		if d.NodeID == "" || d.NodeID == n.id.NodeID || !isVoter(servers, d.NodeID) || n.canLose(d.NodeID) != nil {
+			continue
+		}
+		n.logMember("its state differs, taking its vote", d.NodeID, n.raft.DemoteVoter(raft.ServerID(d.NodeID), 0, n.cfg.Timing.Request).Error())
+		return true
+	}
+	return false
+}
+
+func (n *Node) isDiverged(id string) (yes bool) {
+	n.machine.Read(func(s *fsm.State) {
+		for _, d := range s.Divergences() {
+			yes = yes || d.NodeID == id
+		}
+	})
+	return yes
+}
