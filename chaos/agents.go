@@ -5,7 +5,9 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/edgecoder/edgecoder/chaos/judge"
 	"github.com/edgecoder/edgecoder/client"
@@ -55,8 +57,33 @@ func prepare(ctx context.Context, f *field, mix Traffic) ([]agent, judge.PolicyR
 	if mix.SkewMs != 0 {
 		update.MaxSkewMs = &mix.SkewMs
 	}
-	policy, err = api.SetPolicy(ctx, policy.Version, update)
-	return agents, judge.PolicyRead{Version: policy.Version, Policy: judge.PolicyOf(policy)}, err
+	if policy, err = api.SetPolicy(ctx, policy.Version, update); err != nil {
+		return nil, judge.PolicyRead{}, err
+	}
+	return agents, judge.PolicyRead{Version: policy.Version, Policy: judge.PolicyOf(policy)}, f.caughtUp(ctx, policy.Version)
+}
+
+// caughtUp waits until every node has a version of the policy: what is older
+// than the first operation must not be seen by it.
+func (f *field) caughtUp(ctx context.Context, version uint64) error {
+	clients, err := f.clients()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, agreeTimeout)
+	defer cancel()
+	return each(f.nodes, func(n string) error {
+		defer clients[n].Close()
+		for {
+			policy, err := clients[n].Policy(ctx)
+			if err == nil && policy.Version >= version {
+				return nil
+			}
+			if !waitUntil(ctx, time.Now().Add(50*time.Millisecond)) {
+				return fmt.Errorf("%s did not learn the policy: %w", n, errors.Join(err, ctx.Err()))
+			}
+		}
+	})
 }
 
 func enrol(ctx context.Context, api *client.Client, clusterID, id string) (agent, error) {

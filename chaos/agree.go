@@ -105,29 +105,6 @@ func (r *run) agreed(ctx context.Context, clients map[string]*client.Client, fro
 	return top, errors.Join(errs...)
 }
 
-// sweep asks once more, after healing, for what was asked before: replays of
-// what is still in its window, and a strong read of every ban at every node.
-func (r *run) sweep(ctx context.Context, t *traffic) error {
-	w, err := t.worker(t.mix.Clients)
-	if err != nil {
-		return err
-	}
-	defer w.close()
-	for i, s := range t.sent.all() {
-		w.admit(ctx, s.replayed(), r.field.nodes[i%len(r.field.nodes)])
-	}
-	for _, a := range t.agents {
-		for _, n := range r.field.nodes {
-			w.readBan(ctx, a.id, n, true, []client.Option{client.Strong()})
-		}
-	}
-	for range r.field.nodes {
-		w.bansRead(ctx)
-		w.readPolicy(ctx, true, []client.Option{client.Strong()})
-	}
-	return nil
-}
-
 // finals collects each node's last word.
 func (r *run) finals(ctx context.Context) []judge.Final {
 	out := make([]judge.Final, len(r.field.nodes))

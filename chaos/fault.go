@@ -2,16 +2,12 @@ package chaos
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"os"
 	"slices"
-	"time"
 )
 
 // Fault is something that breaks a cluster, and mends it again.
@@ -22,67 +18,13 @@ type Fault interface {
 	Heal(ctx context.Context, a *Arena) error
 }
 
-// Arena is what faults may lay hands on. A facility that the machine lacks is
-// nil, and faults that need it are skipped.
-type Arena struct {
-	Nodes  []string
-	Rand   *rand.Rand // of the one goroutine that injects
-	Leader func(ctx context.Context) (string, error)
-	// Remove takes a node out of the cluster for ever, as an operator does.
-	Remove func(ctx context.Context, node string) error
-	Proc   Processes
-	Net    Network
-	Disk   Disk
-	Clock  Clock
-	// Missing says why a facility is nil.
-	Missing map[Need]string
-}
-
-// Processes are the servers as the operating system sees them.
-type Processes interface {
-	Start(ctx context.Context, node string) error
-	Stop(ctx context.Context, node string, kill bool) error
-	Signal(node string, sig os.Signal) error
-	DataDir(node string) string
-}
-
-// Network is between the nodes; clients reach every node all the time.
-type Network interface {
-	// Shape sets what happens to packets from one node to another.
-	Shape(from, to string, how Shape) error
-	// Clear takes all shapes away.
-	Clear() error
-}
-
-// Shape is what happens to the packets of one direction.
-type Shape struct {
-	Drop      float64       // share that is lost, 1: all
-	Duplicate float64       // share that arrives twice
-	Reorder   float64       // share that is held back behind later ones
-	Delay     time.Duration // of every packet
-	Jitter    time.Duration // more, at random
-	UDPOnly   bool          // gossip's packets alone
-}
-
-// Disk is each node's own file system.
-type Disk interface {
-	Fill(node string) error
-	Free(node string) error
-	Freeze(node string) error
-	Thaw(node string) error
-}
-
-// Clock moves a server's clock.
-type Clock interface {
-	SetOffset(node string, offset time.Duration) error
-}
-
-// ErrSkipped says that the machine cannot do a fault.
-var ErrSkipped = errors.New("skipped")
-
-func (a *Arena) missing(n Need) error {
-	return fmt.Errorf("%w: %s", ErrSkipped, cmp.Or(a.Missing[n], "the scenario did not prepare the "+string(n)))
-}
+var (
+	// ErrSkipped says that the machine cannot do a fault.
+	ErrSkipped = errors.New("skipped")
+	// ErrBusy says that a fault did not get the nodes it wanted, since another
+	// one has not healed them yet. Nothing was tried.
+	ErrBusy = errors.New("busy")
+)
 
 // faults makes the known faults from their parameters.
 var faults = map[string]func() Fault{
@@ -90,6 +32,7 @@ var faults = map[string]func() Fault{
 	"stop":        func() Fault { return &Kill{Target: "leader", Gently: true} },
 	"pause":       func() Fault { return &Pause{Target: "leader"} },
 	"rolling":     func() Fault { return &Rolling{} },
+	"transfer":    func() Fault { return &Transfer{} },
 	"wipe":        func() Fault { return &Wipe{Target: "follower"} },
 	"replace":     func() Fault { return &Replace{Target: "follower"} },
 	"flip":        func() Fault { return &Flip{Target: "follower", File: "raft.db", Bits: 64} },
@@ -132,40 +75,4 @@ func spec(name string, params any) Spec {
 		panic(err) // plain types always encode
 	}
 	return Spec{Name: name, Params: text}
-}
-
-// pick returns the nodes that a target stands for: leader, follower, followers,
-// one, minority, majority, all, or a node's name. Who leads is asked for anew; with
-// no leader any node will do.
-func (a *Arena) pick(ctx context.Context, target string) ([]string, error) {
-	if slices.Contains(a.Nodes, target) {
-		return []string{target}, nil
-	}
-	shuffled := slices.Clone(a.Nodes)
-	a.Rand.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-	half := len(shuffled) / 2
-	switch target {
-	case "one":
-		return shuffled[:1], nil
-	case "minority":
-		return shuffled[:half], nil
-	case "majority":
-		return shuffled[:half+1], nil
-	case "all":
-		return slices.Clone(a.Nodes), nil
-	case "leader", "follower", "followers":
-		leader, err := a.Leader(ctx)
-		if err != nil {
-			return shuffled[:1], nil
-		}
-		if target == "leader" {
-			return []string{leader}, nil
-		}
-		others := slices.DeleteFunc(shuffled, func(n string) bool { return n == leader })
-		if target == "followers" {
-			return others, nil
-		}
-		return others[:min(1, len(others))], nil
-	}
-	return nil, fmt.Errorf("target %q is none of leader, follower, followers, one, minority, majority, all, %v", target, a.Nodes)
 }

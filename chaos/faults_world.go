@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 )
@@ -23,37 +22,47 @@ func (f *Partition) Inject(ctx context.Context, a *Arena) ([]string, error) {
 	if a.Net == nil {
 		return nil, a.missing(NeedNetwork)
 	}
-	hit, err := a.pick(ctx, cmp.Or(f.Target, "one"))
+	if err := a.takeNetwork(); err != nil {
+		return nil, err
+	}
+	hit, err := a.aim(ctx, cmp.Or(f.Target, "one"))
 	if err != nil {
 		return nil, err
 	}
-	cutOff := map[string]bool{}
+	order := inOrder(a, hit)
 	for _, from := range a.Nodes {
 		for _, to := range a.Nodes {
-			cut, err := f.cuts(a.Nodes, hit, from, to)
+			cut, err := f.cuts(order, hit, from, to)
 			if err != nil {
 				return hit, err
 			}
 			if from == to || !cut {
 				continue
 			}
-			cutOff[from] = true
 			if err := a.Net.Shape(from, to, Shape{Drop: 1}); err != nil {
 				return hit, err
 			}
 		}
 	}
-	if f.Shape == "halves" || f.Shape == "bridge" { // they have no target
-		return slices.Sorted(maps.Keys(cutOff)), nil
+	if f.Shape == "halves" || f.Shape == "bridge" {
+		a.proof.note("in the order %v", order)
 	}
 	return hit, nil
 }
 
-// cuts tells whether packets from one node to another are lost.
-func (f *Partition) cuts(nodes, hit []string, from, to string) (bool, error) {
+// inOrder draws the order in which halves and bridges lie: the target first,
+// that is in the minority and at an end, the others by chance.
+func inOrder(a *Arena, hit []string) []string {
+	others := slices.DeleteFunc(a.shuffled(), func(n string) bool { return slices.Contains(hit, n) })
+	return append(slices.Clone(hit), others...)
+}
+
+// cuts tells whether packets from one node to another are lost; order is how
+// halves and bridges lie.
+func (f *Partition) cuts(order, hit []string, from, to string) (bool, error) {
 	in := func(n string) bool { return slices.Contains(hit, n) }
-	low := func(n string) bool { return slices.Index(nodes, n) < len(nodes)/2 }
-	middle := nodes[len(nodes)/2]
+	low := func(n string) bool { return slices.Index(order, n) < len(order)/2 }
+	middle := order[len(order)/2]
 	switch f.Shape {
 	case "isolate":
 		return in(from) != in(to), nil
@@ -70,9 +79,15 @@ func (f *Partition) cuts(nodes, hit []string, from, to string) (bool, error) {
 }
 
 // Heal implements Fault.
-func (f *Partition) Heal(_ context.Context, a *Arena) error {
-	if a.Net == nil {
-		return nil
+func (f *Partition) Heal(_ context.Context, a *Arena) error { return a.clearNetwork() }
+
+// clearNetwork mends the network, and says what it cost while it was bad.
+func (a *Arena) clearNetwork() error {
+	toll := a.Net.Toll()
+	if toll == (Toll{}) {
+		a.proof.miss("no packet was lost, late or doubled")
+	} else {
+		a.proof.note("%d packets lost, %d late, %d doubled", toll.Lost, toll.Late, toll.Twice)
 	}
 	return a.Net.Clear()
 }
@@ -93,7 +108,10 @@ func (f *Netem) Inject(ctx context.Context, a *Arena) ([]string, error) {
 	if a.Net == nil {
 		return nil, a.missing(NeedNetwork)
 	}
-	hit, err := a.pick(ctx, f.Target)
+	if err := a.takeNetwork(); err != nil {
+		return nil, err
+	}
+	hit, err := a.aim(ctx, f.Target)
 	if err != nil {
 		return nil, err
 	}
@@ -113,12 +131,7 @@ func (f *Netem) Inject(ctx context.Context, a *Arena) ([]string, error) {
 }
 
 // Heal implements Fault.
-func (f *Netem) Heal(_ context.Context, a *Arena) error {
-	if a.Net == nil {
-		return nil
-	}
-	return a.Net.Clear()
-}
+func (f *Netem) Heal(_ context.Context, a *Arena) error { return a.clearNetwork() }
 
 // DiskFull fills a node's file system to the last byte.
 type DiskFull struct {
@@ -132,7 +145,7 @@ func (f *DiskFull) Inject(ctx context.Context, a *Arena) (nodes []string, err er
 	if a.Disk == nil {
 		return nil, a.missing(NeedDisk)
 	}
-	if f.hit, err = a.pick(ctx, f.Target); err != nil {
+	if f.hit, err = a.pick(ctx, theServer, f.Target); err != nil {
 		return nil, err
 	}
 	return f.hit, each(f.hit, a.Disk.Fill)
@@ -140,13 +153,22 @@ func (f *DiskFull) Inject(ctx context.Context, a *Arena) (nodes []string, err er
 
 // Heal implements Fault. A server that ended over it is started again.
 func (f *DiskFull) Heal(ctx context.Context, a *Arena) error {
-	if err := each(f.hit, a.freeDisk); err != nil {
-		return err
-	}
-	return each(f.hit, func(n string) error { return a.Proc.Start(ctx, n) })
+	return each(f.hit, func(n string) error {
+		if err := a.Disk.Free(n); err != nil {
+			return err
+		}
+		return a.revive(ctx, n)
+	})
 }
 
-func (a *Arena) freeDisk(n string) error { return a.Disk.Free(n) }
+// revive starts a server whose disk is good again, unless it lives. One that
+// ends itself over the disk may be in the middle of it: then it still runs.
+func (a *Arena) revive(ctx context.Context, n string) error {
+	if err := a.Proc.Settle(ctx, n); err != nil {
+		a.proof.note("%v", err)
+	}
+	return a.Proc.Start(ctx, n)
+}
 
 // DiskStall makes every write of a node hang.
 type DiskStall struct {
@@ -160,18 +182,21 @@ func (f *DiskStall) Inject(ctx context.Context, a *Arena) (nodes []string, err e
 	if a.Disk == nil {
 		return nil, a.missing(NeedDisk)
 	}
-	if f.hit, err = a.pick(ctx, f.Target); err != nil {
+	if f.hit, err = a.pick(ctx, theServer, f.Target); err != nil {
 		return nil, err
 	}
 	return f.hit, each(f.hit, a.Disk.Freeze)
 }
 
-// Heal implements Fault. A stalled leader ends itself (DESIGN.md section 11).
+// Heal implements Fault. A stalled leader ends itself (DESIGN.md section 11),
+// which it can do only once the disk moves again.
 func (f *DiskStall) Heal(ctx context.Context, a *Arena) error {
-	if err := each(f.hit, func(n string) error { return a.Disk.Thaw(n) }); err != nil {
-		return err
-	}
-	return each(f.hit, func(n string) error { return a.Proc.Start(ctx, n) })
+	return each(f.hit, func(n string) error {
+		if err := a.Disk.Thaw(n); err != nil {
+			return err
+		}
+		return a.revive(ctx, n)
+	})
 }
 
 // ClockJump moves the wall clock of nodes.
@@ -187,10 +212,46 @@ func (f *ClockJump) Inject(ctx context.Context, a *Arena) (nodes []string, err e
 	if a.Clock == nil {
 		return nil, a.missing(NeedClock)
 	}
-	if f.hit, err = a.pick(ctx, f.Target); err != nil {
+	if f.hit, err = a.pick(ctx, theClock, f.Target); err != nil {
 		return nil, err
 	}
-	return f.hit, f.set(a, time.Duration(f.OffsetMs)*time.Millisecond)
+	offset := time.Duration(f.OffsetMs) * time.Millisecond
+	if err := f.set(a, offset); err != nil {
+		return f.hit, err
+	}
+	a.proof.bite()
+	f.prove(ctx, a, offset)
+	return f.hit, nil
+}
+
+// clockShows is how long a jump may take to show: servers read their offset ten
+// times a second and ask each other for the time every second or so.
+const clockShows = 5 * time.Second
+
+// prove waits until the nodes themselves say that the clocks are apart.
+func (f *ClockJump) prove(ctx context.Context, a *Arena, offset time.Duration) {
+	last, compared := "", false
+	for end := time.Now().Add(clockShows); time.Now().Before(end) && waitUntil(ctx, time.Now().Add(clockShows/20)); {
+		skews := a.Admin.Skews(ctx)
+		for hit, off := range skews {
+			for other, theirs := range skews {
+				if !slices.Contains(f.hit, hit) || slices.Contains(f.hit, other) {
+					continue
+				}
+				compared = true
+				last = fmt.Sprintf("%s says that its clock is %s off, %s %s", hit, off, other, theirs)
+				if (off - theirs - offset).Abs() < offset.Abs()/2 {
+					a.proof.note("%s", last)
+					return
+				}
+			}
+		}
+	}
+	if compared {
+		a.proof.miss("%s", last)
+	} else {
+		a.proof.note("no two clocks could be compared")
+	}
 }
 
 func (f *ClockJump) set(a *Arena, offset time.Duration) error {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -88,67 +87,6 @@ func (f *field) patient() (*client.Client, error) {
 	return client.New(client.Config{Addrs: []string{f.addrs[node]}, Token: f.token, Timeout: 30 * time.Second, Attempts: 20, Transport: f.transport(node)})
 }
 
-// removeTimeout bounds a removal with all its tries; while a majority is away
-// there is nobody to ask.
-const removeTimeout = 15 * time.Second
-
-// remove takes a node out of the cluster through the others.
-func (f *field) remove(ctx context.Context, node string) error {
-	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
-	defer cancel()
-	err := errors.New("there is no other node")
-	for _, n := range f.nodes {
-		if n == node {
-			continue
-		}
-		var c *client.Client
-		if c, err = f.client(n); err != nil {
-			return err
-		}
-		_, err = c.RemovePeer(ctx, node, false)
-		c.Close()
-		if e := (*client.Error)(nil); err == nil || errors.As(err, &e) && e.Code != client.CodeUnavailable {
-			return err
-		}
-	}
-	return err
-}
-
-// leader asks all nodes at once and returns the one that leads the newest term.
-func (f *field) leader(ctx context.Context) (string, error) {
-	type answer struct {
-		node string
-		st   client.Status
-		err  error
-	}
-	answers := make(chan answer, len(f.nodes))
-	ctx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	for _, n := range f.nodes {
-		go func() {
-			c, err := f.client(n)
-			if err != nil {
-				answers <- answer{err: err}
-				return
-			}
-			defer c.Close()
-			st, err := c.Status(ctx)
-			answers <- answer{n, st, err}
-		}()
-	}
-	var term uint64
-	var leader string
-	for range f.nodes {
-		if a := <-answers; a.err == nil && a.st.State == "leader" && a.st.Term >= term {
-			term, leader = a.st.Term, a.node
-		}
-	}
-	if leader == "" {
-		return "", errors.New("nobody leads")
-	}
-	return leader, nil
-}
-
 // Start implements Processes. A server that runs is left alone: several faults
 // may want the same one back.
 func (f *field) Start(ctx context.Context, node string) error {
@@ -166,6 +104,9 @@ func (f *field) Start(ctx context.Context, node string) error {
 func (f *field) Stop(ctx context.Context, node string, kill bool) error {
 	return f.cluster.Stop(ctx, node, kill)
 }
+
+// Kill implements Processes.
+func (f *field) Kill(nodes ...string) error { return f.cluster.Kill(nodes...) }
 
 // Signal implements Processes.
 func (f *field) Signal(node string, sig os.Signal) error {
@@ -187,4 +128,10 @@ func (f *field) Signal(node string, sig os.Signal) error {
 func (f *field) DataDir(node string) string {
 	n, _ := f.cluster.Node(node) // targets are picked from its nodes
 	return n.DataDir
+}
+
+// Belongs implements Processes.
+func (f *field) Belongs(node string) bool {
+	n, _ := f.cluster.Node(node)
+	return n.Belongs()
 }

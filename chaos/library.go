@@ -10,7 +10,7 @@ const seconds = Duration(time.Second)
 // Scenarios returns the scenarios by name, regression first.
 func Scenarios() []Scenario {
 	return []Scenario{
-		calmScenario(), killLeader(), killMajority(), killAll(), pauseLeader(), rolling(), wiped(), replaced(), killLoop(),
+		calmScenario(), killLeader(), killMajority(), killAll(), pauseLeader(), rolling(), wiped(), replaced(), transfers(), windowEdge(), killLoop(),
 		partitions(), badNetwork(), diskScenario(), clocks(), flipped(), explore(), exploreAll(),
 	}
 }
@@ -87,9 +87,32 @@ func wiped() Scenario {
 }
 
 func replaced() Scenario {
-	return scenario("replaced-nodes", "a follower, then the leader, is removed from the cluster and joins again as a new node", 70*seconds,
-		step(6*seconds, 2*seconds, "replace", map[string]any{"target": "follower"}),
-		step(38*seconds, 2*seconds, "replace", map[string]any{"target": "leader"}))
+	return scenario("replaced-nodes", "a follower, then the leader, is removed from the cluster and joins again as a new node", 80*seconds,
+		step(6*seconds, 6*seconds, "replace", map[string]any{"target": "follower"}),
+		step(42*seconds, 6*seconds, "replace", map[string]any{"target": "leader"}))
+}
+
+// transfers has leadership move while nothing else is wrong, and then while the
+// node that would get it sleeps.
+func transfers() Scenario {
+	s := scenario("transfers", "leadership is handed over every three seconds, at last while a follower is paused", 50*seconds,
+		step(36*seconds, 8*seconds, "pause", map[string]any{"target": "follower"}))
+	for i := range Duration(12) {
+		s.Steps = append(s.Steps, step(5*seconds+i*3*seconds, 0, "transfer", nil))
+	}
+	return s
+}
+
+// windowEdge has requests grow older than the window many times over, with
+// failures that last longer than it.
+func windowEdge() Scenario {
+	s := scenario("window-edge", "a skew window of 10 s: replays from both sides of its edge, across kills, restores and a long pause", 70*seconds,
+		step(8*seconds, 4*seconds, "kill", map[string]any{"target": "leader"}),
+		step(24*seconds, 2*seconds, "kill", map[string]any{"target": "all"}),
+		step(44*seconds, 13*seconds, "pause", map[string]any{"target": "leader"}))
+	s.Traffic.SkewMs = 10_000
+	s.Traffic.Weights.Replay, s.Traffic.Weights.Retry = 40, 20
+	return s
 }
 
 func flipped() Scenario {
@@ -138,7 +161,7 @@ func clocks() Scenario {
 func explore() Scenario {
 	s := scenario("explore", "faults of processes drawn from the seed", 120*seconds)
 	s.Random = &Random{Every: 6 * seconds, Min: 300 * Duration(time.Millisecond), Max: 12 * seconds, Pairs: 0.3,
-		Faults: map[string]int{"kill": 5, "pause": 4, "stop": 2, "rolling": 1, "wipe": 1, "replace": 1}}
+		Faults: map[string]int{"kill": 5, "pause": 4, "stop": 2, "rolling": 1, "wipe": 1, "replace": 1, "transfer": 2}}
 	return s
 }
 
@@ -147,7 +170,7 @@ func exploreAll() Scenario {
 	s := scenario("explore-all", "all faults drawn from the seed, in network namespaces (root)", 600*seconds)
 	s.Random = &Random{Every: 8 * seconds, Min: 500 * Duration(time.Millisecond), Max: 15 * seconds, Pairs: 0.4,
 		Faults: map[string]int{"kill": 4, "pause": 4, "stop": 1, "rolling": 1, "wipe": 1, "replace": 1, "flip": 1, "partition": 6, "netem": 3,
-			"gossip_loss": 1, "disk_full": 1, "disk_stall": 1, "clock": 2}}
+			"gossip_loss": 1, "transfer": 2, "disk_full": 1, "disk_stall": 1, "clock": 2}}
 	s.Needs = []Need{NeedNetwork, NeedDisk, NeedClock}
 	return s
 }

@@ -6,10 +6,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // diskSize of a node's file system: room for a run of an hour, and quickly full.
@@ -19,22 +19,22 @@ const diskSize = 256 << 20
 // as its data directory: it can be filled and frozen without harm to others.
 type loopDisks struct {
 	images string
+	made   *made
 	mounts map[string]string // by node
-	loops  map[string]string
 
 	mu     sync.Mutex
 	frozen map[string]bool
 }
 
-func newLoopDisks(dir, clusterDir string, nodes []string) (*loopDisks, error) {
-	d := &loopDisks{images: filepath.Join(dir, "disks"), mounts: map[string]string{}, loops: map[string]string{}, frozen: map[string]bool{}}
+// newLoopDisks leaves it to the list of what was made to take them away again.
+func newLoopDisks(dir, clusterDir string, nodes []string, m *made) (*loopDisks, error) {
+	d := &loopDisks{images: filepath.Join(dir, "disks"), made: m, mounts: map[string]string{}, frozen: map[string]bool{}}
 	if err := os.MkdirAll(d.images, 0o700); err != nil {
 		return d, err
 	}
 	for _, n := range nodes {
 		if err := d.mount(n, filepath.Join(clusterDir, n, "data")); err != nil {
-			d.close(false)
-			return nil, err
+			return d, err
 		}
 	}
 	return d, nil
@@ -48,18 +48,24 @@ func (d *loopDisks) mount(node, at string) error {
 	if err := errors.Join(os.Truncate(image, diskSize), os.MkdirAll(at, 0o700)); err != nil {
 		return err
 	}
-	out, err := exec.Command("losetup", "--find", "--show", image).Output()
+	out, err := command("losetup", "--find", "--show", image).Output()
 	if err != nil {
 		return fmt.Errorf("losetup %s: %w", image, err)
 	}
-	d.loops[node] = strings.TrimSpace(string(out))
-	if err := sh("mkfs.ext4", "-q", "-m", "0", d.loops[node]); err != nil {
+	device := strings.TrimSpace(string(out))
+	if err := d.made.add(func(m *made) { m.Loops = append(m.Loops, loop{device, image}) }); err != nil {
 		return err
 	}
-	if err := sh("mount", d.loops[node], at); err != nil {
+	if err := sh("mkfs.ext4", "-q", "-m", "0", device); err != nil {
+		return err
+	}
+	if err := sh("mount", device, at); err != nil {
 		return err
 	}
 	d.mounts[node] = at
+	if err := d.made.add(func(m *made) { m.Mounts = append(m.Mounts, mount{device, at}) }); err != nil {
+		return err
+	}
 	// An empty data directory is how a server knows that it is new.
 	return errors.Join(os.Remove(filepath.Join(at, "lost+found")), os.Chmod(at, 0o700))
 }
@@ -72,11 +78,11 @@ func (d *loopDisks) Fill(node string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, zeros{}) // ends with "no space left"
-	if err == nil {
-		err = errors.New("the disk does not fill up")
-	} else {
+	_, err = io.Copy(f, zeros{}) // goes on until something is wrong
+	if errors.Is(err, syscall.ENOSPC) {
 		err = nil
+	} else {
+		err = fmt.Errorf("the disk does not fill up: %w", err)
 	}
 	return errors.Join(err, f.Close())
 }
@@ -105,8 +111,9 @@ func (d *loopDisks) Freeze(node string) error {
 	if d.frozen[node] {
 		return nil
 	}
-	d.frozen[node] = true
-	return sh("fsfreeze", "--freeze", d.mounts[node])
+	err := sh("fsfreeze", "--freeze", d.mounts[node])
+	d.frozen[node] = err == nil
+	return err
 }
 
 // Thaw implements Disk.
@@ -116,20 +123,7 @@ func (d *loopDisks) Thaw(node string) error {
 	if !d.frozen[node] {
 		return nil
 	}
-	d.frozen[node] = false
-	return sh("fsfreeze", "--unfreeze", d.mounts[node])
-}
-
-// close unmounts. Kept images can be mounted again to look at the data.
-func (d *loopDisks) close(keep bool) {
-	for node, at := range d.mounts {
-		_ = d.Thaw(node)
-		_ = sh("umount", at) // a mount that is left behind shows in `mount`
-	}
-	for _, loop := range d.loops {
-		_ = sh("losetup", "--detach", loop)
-	}
-	if !keep {
-		_ = os.RemoveAll(d.images)
-	}
+	err := sh("fsfreeze", "--unfreeze", d.mounts[node])
+	d.frozen[node] = err != nil // then it is tried again
+	return err
 }

@@ -26,35 +26,69 @@ type netns struct {
 	nodes  []string
 	tuns   []*os.File
 	wire   *wire
+	made   *made
 
 	mu        sync.Mutex
 	listeners []net.Listener // doors for package cluster, which knows no namespaces
 	closed    bool
 }
 
-func newNetns(nodes []string) (*netns, error) {
+// newNetns draws a number for the names; another run on this machine may have it.
+func newNetns(nodes []string, m *made) (*netns, error) {
 	base, err := freeBase(len(nodes))
 	if err != nil {
 		return nil, err
 	}
-	id := rand.IntN(250)
-	// 198.18.0.0/15 is set aside for tests of networks (RFC 2544).
-	n := &netns{prefix: fmt.Sprintf("ecchaos%d-", id), subnet: fmt.Sprintf("198.18.%d", id), base: base, nodes: nodes}
-	ports := make([]io.ReadWriter, len(nodes))
-	for i := range nodes {
+	const draws = 10
+	err = errors.New("all in use")
+	for range draws {
+		id := rand.IntN(250)
+		if inUse(id, nodes) {
+			continue
+		}
+		// 198.18.0.0/15 is set aside for tests of networks (RFC 2544).
+		n := &netns{prefix: prefixOf(id), subnet: fmt.Sprintf("198.18.%d", id), base: base, nodes: nodes, made: m}
+		if err = n.lay(id); err == nil {
+			return n, nil
+		}
+		n.close() // what was made is in the list
+	}
+	return nil, fmt.Errorf("no free number for the namespaces in %d draws, see `ip netns`: %w", draws, err)
+}
+
+func prefixOf(id int) string { return fmt.Sprintf("ecchaos%d-", id) }
+
+// inUse tells whether any of the names is another's.
+func inUse(id int, nodes []string) bool {
+	return slices.ContainsFunc(nodes, func(node string) bool {
+		_, err := os.Lstat("/var/run/netns/" + prefixOf(id) + node)
+		return err == nil
+	})
+}
+
+// lay makes a namespace for each node, and the wire between them.
+func (n *netns) lay(id int) error {
+	ports := make([]io.ReadWriter, len(n.nodes))
+	for i := range n.nodes {
 		if err := n.add(i, id); err != nil {
-			n.close()
-			return nil, err
+			return err
 		}
 		ports[i] = n.tuns[i]
 	}
 	n.wire = newWire(ports)
-	return n, nil
+	return nil
 }
 
 func (n *netns) add(i, id int) error {
 	ns, dev := n.prefix+n.nodes[i], fmt.Sprintf("ec%dt%d", id, i)
 	if err := sh("ip", "netns", "add", ns); err != nil {
+		return err
+	}
+	inode, err := inodeOf(ns)
+	if err != nil {
+		return err
+	}
+	if err := n.made.add(func(m *made) { m.Namespaces = append(m.Namespaces, namespace{ns, inode}) }); err != nil {
 		return err
 	}
 	tun, err := openTUN(dev)
@@ -199,13 +233,17 @@ func (n *netns) Shape(from, to string, how Shape) error {
 	return nil
 }
 
+// Toll implements Network.
+func (n *netns) Toll() Toll { return n.wire.tolled() }
+
 // Clear implements Network.
 func (n *netns) Clear() error {
 	n.wire.clear()
 	return nil
 }
 
-// close removes everything that was made; the servers must be stopped.
+// close takes down what lives in this process; the list of what was made has
+// the rest.
 func (n *netns) close() {
 	n.mu.Lock()
 	n.closed = true
@@ -215,8 +253,5 @@ func (n *netns) close() {
 	n.mu.Unlock()
 	for _, t := range n.tuns {
 		t.Close()
-	}
-	for _, node := range n.nodes {
-		_ = sh("ip", "netns", "del", n.prefix+node) // one that is left behind shows in `ip netns`
 	}
 }

@@ -2,6 +2,8 @@ package chaos
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -12,13 +14,15 @@ import (
 	"github.com/edgecoder/edgecoder/client"
 )
 
-// recorder keeps the history of a run, in memory and on disk at once: what was
-// seen before a harness died is still evidence.
+// recorder writes the history of a run down as it happens: what was seen before
+// a harness died is still evidence.
 type recorder struct {
 	begin time.Time // its monotonic reading is time zero
+	dir   string
+	stop  chan struct{} // ends the flushing
 
 	mu       sync.Mutex // guards what follows
-	ops      []judge.Op
+	ops      int64
 	timeline []judge.Event
 	file     *os.File
 	out      *bufio.Writer
@@ -31,7 +35,34 @@ func newRecorder(dir string) (*recorder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &recorder{begin: time.Now(), file: f, out: bufio.NewWriter(f), marks: map[string]map[uint64]string{}}, nil
+	r := &recorder{begin: time.Now(), dir: dir, stop: make(chan struct{}), file: f, out: bufio.NewWriter(f), marks: map[string]map[uint64]string{}}
+	go r.flush()
+	return r, nil
+}
+
+// flushEvery bounds how much of the history dies with the harness.
+const flushEvery = time.Second
+
+func (r *recorder) flush() {
+	tick := time.NewTicker(flushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-r.stop:
+			return
+		case <-tick.C:
+			r.mu.Lock()
+			r.fail(r.out.Flush())
+			r.mu.Unlock()
+		}
+	}
+}
+
+// fail keeps the first error; the lock must be held.
+func (r *recorder) fail(err error) {
+	if r.err == nil {
+		r.err = err
+	}
 }
 
 func (r *recorder) now() int64 { return int64(time.Since(r.begin)) }
@@ -71,14 +102,12 @@ func clip(text string) string {
 func (r *recorder) add(op *judge.Op) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	op.ID = int64(len(r.ops) + 1)
+	r.ops++
+	op.ID = r.ops
 	if op.Status != nil {
 		op.Status.Digests = r.fresh(op.Node, op.Status.Digests)
 	}
-	r.ops = append(r.ops, *op)
-	if err := judge.WriteOp(r.out, op); err != nil && r.err == nil {
-		r.err = err
-	}
+	r.fail(judge.WriteOp(r.out, op))
 }
 
 // fresh drops marks that the node showed before: a status repeats the last 16.
@@ -104,6 +133,7 @@ func (r *recorder) event(e judge.Event) int {
 	defer r.mu.Unlock()
 	e.AtNS = r.now()
 	r.timeline = append(r.timeline, e)
+	r.fail(r.saveTimeline())
 	return len(r.timeline) - 1
 }
 
@@ -112,11 +142,44 @@ func (r *recorder) change(at int, edit func(e *judge.Event)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	edit(&r.timeline[at])
+	r.fail(r.saveTimeline())
 }
 
-// close returns what was recorded.
-func (r *recorder) close() ([]judge.Op, []judge.Event, error) {
+// saveTimeline writes it anew: events change until they are healed, and there
+// are few. The lock must be held.
+func (r *recorder) saveTimeline() error {
+	var text bytes.Buffer
+	for i := range r.timeline {
+		line, err := json.Marshal(&r.timeline[i])
+		if err != nil {
+			return err
+		}
+		text.Write(append(line, '\n'))
+	}
+	return replaceFile(filepath.Join(r.dir, judge.TimelineFile), text.Bytes())
+}
+
+// saveAbout writes what is known of the run before it ends.
+func saveAbout(dir string, about judge.About) error {
+	text, err := json.MarshalIndent(about, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replaceFile(filepath.Join(dir, judge.RunFile), append(text, '\n'))
+}
+
+// replaceFile writes a file in one step: who reads it sees all of it or the one before.
+func replaceFile(path string, data []byte) error {
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// close ends the recording; all of it is on disk then.
+func (r *recorder) close() error {
+	close(r.stop)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.ops, r.timeline, errors.Join(r.err, r.out.Flush(), r.file.Close())
+	return errors.Join(r.err, r.out.Flush(), r.file.Close())
 }

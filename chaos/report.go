@@ -158,7 +158,7 @@ func Summary(run *judge.Run, v judge.Verdict) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s (seed %d)\n%s\n\n", run.About.Scenario, strings.ToUpper(string(v.Result)), run.About.Seed, headline(run, v))
 	for _, c := range v.Checks {
-		fmt.Fprintf(&b, "  %-9s %-2s  %-34s %d examined\n", c.Result, c.Promise, c.Name, c.Examined)
+		fmt.Fprintf(&b, "  %-12s %-2s  %-34s %d examined\n", c.Result, c.Promise, c.Name, c.Examined)
 	}
 	b.WriteString("\n")
 	for _, r := range gapRows(v.Gaps) {
@@ -177,8 +177,12 @@ func Summary(run *judge.Run, v judge.Verdict) string {
 		}
 	}
 	for _, e := range run.Timeline {
+		what := "not injected"
+		if e.Busy {
+			what = "not tried"
+		}
 		if e.Fault && e.Error != "" {
-			fmt.Fprintf(&b, "\nnot injected: %s at %s: %s\n", e.What, sec(e.AtNS), e.Error)
+			fmt.Fprintf(&b, "\n%s: %s at %s: %s\n", what, e.What, sec(e.AtNS), e.Error)
 		}
 	}
 	return b.String()

@@ -126,7 +126,7 @@ func TestSummary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"FAIL (seed 7)", "fail      P1  claims admitted once", "FAIL [P1]", "not injected: partition", "longest time without a success"} {
+	for _, want := range []string{"FAIL (seed 7)", "fail         P1  claims admitted once", "FAIL [P1]", "not injected: partition", "longest time without a success"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
@@ -163,7 +163,7 @@ func TestFreshMarks(t *testing.T) {
 	if a, b, c, d := see("n1", one), see("n1", one), see("n2", one), see("n1", other); a != 1 || b != 0 || c != 1 || d != 1 {
 		t.Errorf("recorded %d %d %d %d marks, want 1 0 1 1", a, b, c, d)
 	}
-	if ops, _, err := r.close(); err != nil || len(ops) != 4 {
-		t.Errorf("%d operations, %v", len(ops), err)
+	if err := r.close(); err != nil || r.ops != 4 {
+		t.Errorf("%d operations, %v", r.ops, err)
 	}
 }

@@ -1,10 +1,10 @@
 package chaos
 
 import (
+	"cmp"
 	"encoding/base64"
 	"fmt"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/edgecoder/edgecoder/chaos/judge"
@@ -29,18 +29,29 @@ const (
 // lateBy is beyond every skew that the traffic's policies allow.
 const lateBy = 10 * time.Minute
 
-// sign makes a fresh request of a random agent.
+// sign makes a fresh request of a random agent, now and then an odd one.
 func sign(rng *rand.Rand, agents []agent, now time.Time) (*signedRequest, error) {
 	a := agents[rng.IntN(len(agents))]
 	if rng.Float64() < lateShare {
 		now = now.Add(-lateBy)
 	}
+	r, s, err := signHonest(rng, a, now)
+	if err == nil && rng.Float64() < forgedShare {
+		s.Signature[rng.IntN(len(s.Signature))] ^= 1 << rng.IntN(8)
+		r.wire.Headers[crypto.HeaderSignature] = base64.StdEncoding.EncodeToString(s.Signature[:])
+		r.claim.Forged = true
+	}
+	return r, err
+}
+
+// signHonest makes a fresh request with nothing odd about it.
+func signHonest(rng *rand.Rand, a agent, now time.Time) (*signedRequest, *crypto.SignedRequest, error) {
 	nonce := fmt.Sprintf("%016x%016x", rng.Uint64(), rng.Uint64())
 	path := fmt.Sprintf("/jobs/%d", rng.IntN(4))
 	body := fmt.Appendf(nil, `{"job":%d}`, rng.IntN(1000))
 	s, err := crypto.SignRequest(a.key, a.id, "POST", path, body, now.UnixMilli(), nonce)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r := &signedRequest{wire: client.AdmissionRequest{Method: "POST", Path: path, Headers: map[string]string{}, ClaimID: client.NewClaimID()}}
 	for _, h := range s.Headers() {
@@ -48,12 +59,7 @@ func sign(rng *rand.Rand, agents []agent, now time.Time) (*signedRequest, error)
 	}
 	r.claim = judge.Claim{Key: a.public().String(), Agent: a.id, Nonce: nonce, TimestampMs: s.TimestampMs, ClaimID: r.wire.ClaimID,
 		Request: fmt.Sprintf("admin POST %s %s", path, s.BodySHA256)}
-	if rng.Float64() < forgedShare {
-		s.Signature[rng.IntN(len(s.Signature))] ^= 1 << rng.IntN(8)
-		r.wire.Headers[crypto.HeaderSignature] = base64.StdEncoding.EncodeToString(s.Signature[:])
-		r.claim.Forged = true
-	}
-	return r, nil
+	return r, &s, nil
 }
 
 // agentOff draws how far an agent's clock is off: all of the window but a tenth
@@ -66,6 +72,22 @@ func (t *Traffic) agentOff(rng *rand.Rand) time.Duration {
 	return time.Duration(rng.Int64N(2*most+1)-most) * time.Millisecond
 }
 
+// defaultSkew is the server's skew window unless a policy says otherwise.
+const defaultSkew = 120 * time.Second
+
+// skew is the window at the start of the run.
+func (t *Traffic) skew() time.Duration {
+	return cmp.Or(time.Duration(t.SkewMs)*time.Millisecond, defaultSkew)
+}
+
+// widestWindow is the widest one that the traffic's policies set.
+func (t *Traffic) widestWindow() time.Duration { return t.skew() * 13 / 12 }
+
+// drawSkew draws the window of a new policy, a twelfth around the first one.
+func (t *Traffic) drawSkew(rng *rand.Rand) time.Duration {
+	return (t.skew()*11/12 + time.Duration(rng.Int64N(int64(t.skew()/6)))).Round(time.Millisecond)
+}
+
 // replayed returns the same signed request under another claim id: what
 // whoever listened in would send.
 func (r *signedRequest) replayed() *signedRequest {
@@ -73,58 +95,4 @@ func (r *signedRequest) replayed() *signedRequest {
 	again.claim.ClaimID = client.NewClaimID()
 	again.wire.ClaimID = again.claim.ClaimID
 	return &again
-}
-
-// ring remembers what was sent lately, and what ended unknown.
-type ring struct {
-	mu      sync.Mutex
-	sent    []*signedRequest
-	next    int
-	unknown []*signedRequest
-}
-
-const ringSize = 400
-
-func (r *ring) put(s *signedRequest, outcome judge.Outcome) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.sent) < ringSize {
-		r.sent = append(r.sent, s)
-	} else {
-		r.sent[r.next] = s
-		r.next = (r.next + 1) % ringSize
-	}
-	if outcome == judge.Unknown && len(r.unknown) < ringSize {
-		r.unknown = append(r.unknown, s)
-	}
-}
-
-// recent returns one of the last requests, or nil.
-func (r *ring) recent(rng *rand.Rand) *signedRequest {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.sent) == 0 {
-		return nil
-	}
-	return r.sent[rng.IntN(len(r.sent))]
-}
-
-// open takes out a request whose outcome is unknown: that is what a caller
-// really retries.
-func (r *ring) open() *signedRequest {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.unknown) == 0 {
-		return nil
-	}
-	s := r.unknown[0]
-	r.unknown = r.unknown[1:]
-	return s
-}
-
-// all returns everything that is remembered.
-func (r *ring) all() []*signedRequest {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append([]*signedRequest(nil), r.sent...)
 }

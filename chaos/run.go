@@ -3,6 +3,7 @@ package chaos
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -21,7 +22,12 @@ type Options struct {
 	Version  string        // of the binary, for the report
 	Keep     bool          // keep the servers' data after a pass too
 	Patience time.Duration // how long a healed cluster may take to agree again; 0: agreeTimeout
-	Progress func(format string, args ...any)
+	// Hurry ends when there is no time to stop the servers in good order: then
+	// they are killed. Nil: there is always time.
+	Hurry context.Context
+	// AllowSkips lets a run pass without the faults that the machine cannot do.
+	AllowSkips bool
+	Progress   func(format string, args ...any)
 }
 
 // Result is how a run ended.
@@ -41,7 +47,8 @@ type run struct {
 	arena Arena
 	stage *stage
 
-	judged bool // there is a verdict
+	trafficNS int64 // when the traffic ended
+	judged    bool  // there is a verdict
 }
 
 // Run carries out a scenario on a fresh cluster and judges it. An error means
@@ -70,6 +77,9 @@ func (o *Options) check() (err error) {
 	if o.Progress == nil {
 		o.Progress = func(string, ...any) {}
 	}
+	if o.Hurry == nil {
+		o.Hurry = context.Background()
+	}
 	if o.Binary == "" {
 		if o.Binary, err = os.Executable(); err != nil {
 			return err
@@ -84,7 +94,11 @@ func (o *Options) check() (err error) {
 	if _, err := os.Stat(filepath.Join(o.Dir, judge.RunFile)); err == nil {
 		return fmt.Errorf("%s holds a run already: choose another directory", o.Dir)
 	}
-	return os.MkdirAll(o.Dir, 0o700)
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return err
+	}
+	o.Dir, err = filepath.EvalSymlinks(o.Dir) // as the kernel calls what is mounted there
+	return err
 }
 
 // up sets the stage and brings the cluster up.
@@ -92,14 +106,13 @@ func (r *run) up(ctx context.Context) (err error) {
 	if r.stage, err = newStage(r.Scenario, r.opts); err != nil {
 		return err
 	}
-	c, err := r.stage.up(ctx, r.opts.Progress)
-	if err != nil {
+	if err := r.stage.up(ctx, r.opts.Progress); err != nil {
 		return err
 	}
-	if r.field, err = openField(c, r.stage.dialer); err != nil {
+	if r.field, err = openField(r.stage.cluster, r.stage.dialer); err != nil {
 		return err
 	}
-	r.arena = Arena{Nodes: r.field.nodes, Leader: r.field.leader, Remove: r.field.remove, Proc: r.field,
+	r.arena = Arena{Nodes: r.field.nodes, Admin: r.field, Proc: r.field,
 		Net: r.stage.network(), Disk: r.stage.diskOrNil(), Clock: r.stage.clockOrNil(), Missing: r.stage.missing}
 	return nil
 }
@@ -115,24 +128,34 @@ func (r *run) play(ctx context.Context) error {
 		return err
 	}
 	about := r.about(agents, policy)
-	t := &traffic{rec: r.rec, field: r.field, mix: r.Traffic, seed: r.Seed, agents: agents}
-	playing, stop := context.WithTimeout(ctx, time.Duration(r.Duration))
-	defer stop()
-	in := &injector{rec: r.rec, arena: r.arena, seed: r.Seed, note: r.opts.Progress}
-	injected := make(chan struct{})
-	go func() {
-		defer close(injected)
-		in.run(playing, r.Schedule())
-	}()
-	trafficErr := t.run(playing)
-	about.TrafficNS = r.rec.now()
-	<-injected
+	if err := saveAbout(r.opts.Dir, about); err != nil {
+		return err
+	}
+	t := newTraffic(r.rec, r.field, r.Traffic, r.Seed, agents)
+	trafficErr := r.disturb(ctx, t)
+	about.TrafficNS = r.trafficNS
 	if ctx.Err() != nil {
 		about.HealDetail = "the run was interrupted"
 	} else {
 		r.heal(ctx, &about, t)
 	}
-	return errors.Join(trafficErr, r.save(about))
+	return errors.Join(trafficErr, r.save(ctx, about))
+}
+
+// disturb sends the traffic while the schedule is carried out.
+func (r *run) disturb(ctx context.Context, t *traffic) error {
+	playing, stop := context.WithTimeout(ctx, time.Duration(r.Duration))
+	defer stop()
+	in := &injector{rec: r.rec, arena: r.arena, seed: r.Seed, note: r.opts.Progress, healed: t.afterHealing, holds: newHolds()}
+	injected := make(chan struct{})
+	go func() {
+		defer close(injected)
+		in.run(ctx, playing, r.Schedule())
+	}()
+	err := t.run(playing)
+	r.trafficNS = r.rec.now()
+	<-injected
+	return err
 }
 
 // heal mends the cluster and waits until it agrees. That it does not is the
@@ -149,15 +172,20 @@ func (r *run) heal(ctx context.Context, about *judge.About, t *traffic) {
 		about.HealDetail = err.Error()
 		return
 	}
-	about.Healed = true
-	if err := r.sweep(ctx, t); err != nil {
-		about.Healed, about.HealDetail = false, "the last sweep: "+err.Error()
+	if err = r.sweep(ctx, t); err == nil {
+		_, err = r.agree(ctx) // on what the sweep changed, too
 	}
+	if err != nil {
+		about.HealDetail = "the last sweep: " + err.Error()
+		return
+	}
+	about.Healed = true
 }
 
 func (r *run) about(agents []agent, policy judge.PolicyRead) judge.About {
-	a := judge.About{Scenario: r.Name, Description: r.Description, Seed: r.Seed, StartedMs: time.Now().UnixMilli(),
+	a := judge.About{Scenario: r.Name, Description: r.Description, Seed: r.Seed, StartedMs: r.rec.begin.UnixMilli(),
 		Nodes: r.field.nodes, Policy: &policy, Expect: r.Traffic.Weights.expect(),
+		Planned: len(r.Schedule()), AllowSkips: r.opts.AllowSkips,
 		Environment: map[string]string{
 			"go": runtime.Version(), "os": runtime.GOOS + "/" + runtime.GOARCH, "cpus": fmt.Sprint(runtime.NumCPU()),
 			"version": cmp.Or(r.opts.Version, "unknown"), "network": r.stage.networkName(), "nodes": fmt.Sprint(r.Nodes),
@@ -186,14 +214,26 @@ func (w Weights) expect() []judge.Kind {
 	return kinds
 }
 
-// save collects the last words and writes the run.
-func (r *run) save(about judge.About) error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+// save collects the last words and writes what the recorder has not.
+func (r *run) save(ctx context.Context, about judge.About) error {
+	patience := time.Minute
+	if ctx.Err() != nil {
+		patience = 5 * time.Second // somebody wants us to end
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	finals := r.finals(ctx)
-	ops, timeline, err := r.rec.close()
-	saved := judge.Run{About: about, Ops: ops, Timeline: timeline, Finals: finals}
-	return errors.Join(err, saved.Save(r.opts.Dir))
+	if err := r.rec.close(); err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(finals, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(filepath.Join(r.opts.Dir, judge.FinalsFile), append(text, '\n')); err != nil {
+		return err
+	}
+	return saveAbout(r.opts.Dir, about) // last: from now on the run is whole
 }
 
 // conclude judges and reports.
@@ -220,18 +260,16 @@ func Report(dir string) (Result, error) {
 // teardown stops the servers and strikes the stage; after a pass the servers'
 // data goes too.
 func (r *run) teardown() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if r.field != nil {
-		for _, n := range r.field.nodes {
-			_ = r.mendOne(n)
-		}
-		if err := r.field.cluster.Down(ctx); err != nil {
-			r.opts.Progress("stop the cluster: %v", err)
-		}
+	if r.stage == nil {
+		return
 	}
-	if r.stage != nil {
-		r.stage.strike(r.opts.Keep || !r.judged)
+	ctx, cancel := context.WithTimeout(r.opts.Hurry, time.Minute)
+	defer cancel()
+	if err := r.stage.clear(ctx); err != nil {
+		r.opts.Progress("stop the cluster: %v", err)
+	}
+	if err := r.stage.strike(r.opts.Keep || !r.judged); err != nil {
+		r.opts.Progress("something is left behind, remove it with `edgecoder chaos clean %s`: %v", r.opts.Dir, err)
 	}
 }
 

@@ -56,20 +56,43 @@ func (r *Random) draw(seed uint64, duration time.Duration, nodes int) []Step {
 	rng := rand.New(rand.NewPCG(seed, 0xedcec0de))
 	var steps []Step
 	for at := calm; at < duration-calm; {
-		long := between(rng, time.Duration(r.Min), time.Duration(r.Max))
-		long = min(long, duration-calm-at)
 		first := r.pickFault(rng, "")
-		steps = append(steps, Step{At: Duration(at), For: Duration(long), Fault: drawSpec(rng, first)})
+		long := max(between(rng, time.Duration(r.Min), time.Duration(r.Max)), least(first))
+		long = min(long, duration-calm-at)
+		steps = append(steps, r.step(rng, first, at, long)...)
 		if rng.Float64() < r.Pairs {
 			second := r.pickFault(rng, first)
 			late := between(rng, 0, long)
 			if second != "" && !clash(first, second) {
-				steps = append(steps, Step{At: Duration(at + late), For: Duration(long - late), Fault: drawSpec(rng, second)})
+				steps = append(steps, r.step(rng, second, at+late, long-late)...)
 			}
 		}
 		at += long + between(rng, time.Duration(r.Every)/2, time.Duration(r.Every)*3/2)
 	}
 	return steps
+}
+
+// step draws a fault, unless there is too little time left for it to bite.
+func (r *Random) step(rng *rand.Rand, name string, at, long time.Duration) []Step {
+	s := Step{At: Duration(at), For: Duration(long), Fault: drawSpec(rng, name)}
+	switch {
+	case name == "transfer":
+		s.For = 0
+	case long < least(name):
+		return nil
+	}
+	return []Step{s}
+}
+
+// least is how long a fault must last to be seen to bite: some take their time.
+func least(name string) time.Duration {
+	switch name {
+	case "transfer":
+		return 0
+	case "kill", "pause":
+		return 200 * time.Millisecond
+	}
+	return 4 * time.Second
 }
 
 // between returns a time in [low, high], rounded to milliseconds so that
@@ -118,7 +141,7 @@ func drawSpec(rng *rand.Rand, name string) Spec {
 	case "partition":
 		return spec(name, map[string]any{"shape": one("isolate", "halves", "bridge", "oneway", "deaf"), "target": one("leader", "follower")})
 	case "netem":
-		return spec(name, map[string]any{"target": one("leader", "one", "all"), "delay_ms": rng.IntN(150), "jitter_ms": rng.IntN(80),
+		return spec(name, map[string]any{"target": one("leader", "one", "all"), "delay_ms": 5 + rng.IntN(150), "jitter_ms": rng.IntN(80),
 			"loss": float64(rng.IntN(20)) / 100, "duplicate": float64(rng.IntN(10)) / 100, "reorder": float64(rng.IntN(20)) / 100})
 	case "clock":
 		sign := int64(1 - 2*rng.IntN(2))

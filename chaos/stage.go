@@ -3,7 +3,6 @@ package chaos
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,19 +29,21 @@ type stage struct {
 	net        *netns
 	disk       *loopDisks
 	clock      *clockFiles
+	made       *made
+	cluster    *cluster.Cluster // once it is up
 }
 
-func newStage(s Scenario, o Options) (st *stage, err error) {
-	st = &stage{dir: o.Dir, clusterDir: filepath.Join(o.Dir, "cluster"), binary: o.Binary, missing: map[Need]string{}}
+// newStage returns a stage that is to be struck, also when it fails.
+func newStage(s Scenario, o Options) (*stage, error) {
+	st := &stage{dir: o.Dir, clusterDir: filepath.Join(o.Dir, "cluster"), binary: o.Binary, missing: map[Need]string{}}
 	for i := range s.Nodes {
 		st.nodes = append(st.nodes, fmt.Sprintf("node%d", i+1)) // the names that package cluster gives
 	}
-	defer func() {
-		if err != nil {
-			st.strike(false)
-		}
-	}()
+	st.made = newMade(o.Dir, st.clusterDir)
 	if err := os.MkdirAll(st.clusterDir, 0o700); err != nil {
+		return st, err
+	}
+	if err := st.made.add(func(*made) {}); err != nil { // servers are something, too
 		return st, err
 	}
 	for _, n := range s.Needs {
@@ -86,9 +87,9 @@ func (st *stage) lacks(n Need, o Options) string {
 func (st *stage) prepare(n Need) (err error) {
 	switch n {
 	case NeedNetwork:
-		st.net, err = newNetns(st.nodes)
+		st.net, err = newNetns(st.nodes, st.made)
 	case NeedDisk:
-		st.disk, err = newLoopDisks(st.dir, st.clusterDir, st.nodes)
+		st.disk, err = newLoopDisks(st.dir, st.clusterDir, st.nodes, st.made)
 	case NeedClock:
 		st.clock, err = newClockFiles(st.dir, st.nodes)
 	}
@@ -105,20 +106,23 @@ func (st *stage) writeScript(binary string) error {
 	b.WriteString("#!/bin/sh\n# Starts a server of this chaos run: made and removed by the run.\n")
 	b.WriteString("for a in \"$@\"; do case $a in --name=*) name=${a#--name=};; esac; done\n")
 	if st.clock != nil {
-		fmt.Fprintf(&b, "set -- \"$@\" --clock-offset-file=%s/\"$name\"\n", st.clock.dir)
+		fmt.Fprintf(&b, "set -- \"$@\" --clock-offset-file=%s/\"$name\"\n", shellWord(st.clock.dir))
 	}
 	prefix := ""
 	if st.net != nil {
 		b.WriteString(st.net.rewrite())
 		prefix = "ip netns exec " + st.net.prefix + "\"$name\" "
 	}
-	fmt.Fprintf(&b, "exec %s%s \"$@\"\n", prefix, binary)
+	fmt.Fprintf(&b, "exec %s%s \"$@\"\n", prefix, shellWord(binary))
 	st.binary = filepath.Join(st.dir, "server.sh")
 	return os.WriteFile(st.binary, []byte(b.String()), 0o700)
 }
 
+// shellWord makes one word of a path for the shell, whatever is in it.
+func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
 // up brings the cluster up on the stage.
-func (st *stage) up(ctx context.Context, note func(string, ...any)) (*cluster.Cluster, error) {
+func (st *stage) up(ctx context.Context, note func(string, ...any)) (err error) {
 	o := cluster.Options{Dir: st.clusterDir, Nodes: len(st.nodes), Binary: st.binary, Progress: note}
 	if st.net != nil {
 		o.BasePort = st.net.base
@@ -126,7 +130,8 @@ func (st *stage) up(ctx context.Context, note func(string, ...any)) (*cluster.Cl
 		defer cancel()
 		go st.net.openDoors(ctx, st.clusterDir)
 	}
-	return cluster.Up(ctx, o)
+	st.cluster, err = cluster.Up(ctx, o)
+	return err
 }
 
 // dialer returns how clients connect to a node; nil: as usual.
@@ -165,30 +170,37 @@ func (st *stage) clockOrNil() Clock {
 	return st.clock
 }
 
+// clear stops the servers.
+func (st *stage) clear(ctx context.Context) error {
+	if st.cluster == nil {
+		return nil // package cluster stopped what it started
+	}
+	if st.disk != nil {
+		for _, n := range st.nodes {
+			_ = st.disk.Thaw(n) // the servers that hang there are killed all the same
+		}
+	}
+	return stopAll(ctx, st.cluster)
+}
+
 // strike takes down what was set up. The servers' logs always stay.
-func (st *stage) strike(keepData bool) {
+func (st *stage) strike(keepData bool) error {
 	if st.net != nil {
 		st.net.close()
 	}
-	if st.disk != nil {
-		st.disk.close(keepData)
+	if err := st.made.remove(); err != nil {
+		return err
 	}
 	if keepData {
-		return
+		return nil
+	}
+	if st.disk != nil {
+		_ = os.RemoveAll(st.disk.images) // a leftover costs only space
 	}
 	for _, n := range st.nodes {
-		_ = os.RemoveAll(filepath.Join(st.clusterDir, n)) // a leftover costs only space
+		_ = os.RemoveAll(filepath.Join(st.clusterDir, n))
 	}
-}
-
-// mendOne lets a stopped process go on and a frozen disk thaw, so that the
-// servers can be taken down.
-func (r *run) mendOne(node string) error {
-	var err error
-	if r.arena.Disk != nil {
-		err = r.arena.Disk.Thaw(node)
-	}
-	return errors.Join(err, r.field.Signal(node, syscall.SIGCONT))
+	return nil
 }
 
 // clockFiles hold each server's clock offset in milliseconds.
@@ -221,9 +233,17 @@ func (c *clockFiles) SetOffset(node string, offset time.Duration) error {
 	return os.Rename(path+".new", path)
 }
 
+// command makes a program of the machine's run apart from the terminal: Ctrl-C
+// is for us, and we clean up with the likes of it.
+func command(name string, args ...string) *exec.Cmd {
+	c := exec.Command(name, args...)
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	return c
+}
+
 // sh runs a program and puts what it says into the error.
 func sh(name string, args ...string) error {
-	out, err := exec.Command(name, args...).CombinedOutput()
+	out, err := command(name, args...).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", strings.Join(slices.Insert(args, 0, name), " "), err, cmp.Or(strings.TrimSpace(string(out)), "no output"))
 	}

@@ -18,18 +18,32 @@ type traffic struct {
 	mix    Traffic
 	seed   uint64
 	agents []agent
-	sent   ring
+	memory *memory
 	bans   banBook
+	healed chan struct{} // a fault was healed
+}
+
+func newTraffic(rec *recorder, f *field, mix Traffic, seed uint64, agents []agent) *traffic {
+	return &traffic{rec: rec, field: f, mix: mix, seed: seed, agents: agents, memory: newMemory(mix.widestWindow()), healed: make(chan struct{}, 1)}
+}
+
+// afterHealing has old requests asked again soon.
+func (t *traffic) afterHealing() {
+	select {
+	case t.healed <- struct{}{}:
+	default: // it is on its way already
+	}
 }
 
 // run sends traffic until ctx ends. Every attempt that was begun is recorded
 // to its end.
 func (t *traffic) run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	errs := make([]error, t.mix.Clients)
+	errs := make([]error, t.mix.Clients+1)
 	for i := range t.mix.Clients {
 		wg.Go(func() { errs[i] = t.work(ctx, i) })
 	}
+	wg.Go(func() { errs[t.mix.Clients] = t.remind(ctx) })
 	wg.Go(func() { t.poll(ctx) })
 	wg.Wait()
 	return errors.Join(errs...)
@@ -42,6 +56,7 @@ type worker struct {
 	rng     *rand.Rand
 	clients map[string]*client.Client
 	shunned map[string]time.Time // nodes that kept us waiting, and until when
+	sweeps  bool                 // what it asks counts as the last sweep's
 }
 
 func (t *traffic) worker(id int) (*worker, error) {
@@ -115,7 +130,7 @@ func (w *worker) node(not string) string {
 
 // ask records one attempt at a node.
 func (w *worker) ask(ctx context.Context, op judge.Op, do func(ctx context.Context, c *client.Client, op *judge.Op) error) judge.Op {
-	op.Client = w.id
+	op.Client, op.Sweep = w.id, w.sweeps
 	done := w.rec.ask(op, func(op *judge.Op) error { return do(ctx, w.clients[op.Node], op) })
 	if done.Outcome != judge.OK && time.Duration(done.EndNS-done.StartNS) > time.Second || done.Code == client.CodeUnavailable {
 		w.shunned[op.Node] = time.Now().Add(shunTime)
@@ -130,19 +145,26 @@ func (w *worker) claim(ctx context.Context) {
 	}
 	r.node = w.node("")
 	op := w.admit(ctx, r, r.node)
-	w.sent.put(r, op.Outcome)
+	w.memory.put(r, op)
 }
 
+// replay sends what was sent before under another claim id: something recent,
+// whatever came of it, or something admitted, whatever its age.
 func (w *worker) replay(ctx context.Context) {
-	if r := w.sent.recent(w.rng); r != nil {
+	r := w.memory.recent(w.rng)
+	if old := w.memory.aged(w.rng); old != nil && w.rng.IntN(2) == 0 {
+		r = old
+	}
+	if r != nil {
 		w.admit(ctx, r.replayed(), w.node(r.node))
 	}
 }
 
+// retry asks again under the same claim id, rather for what is unknown.
 func (w *worker) retry(ctx context.Context) {
-	r := w.sent.open()
-	if r == nil {
-		r = w.sent.recent(w.rng)
+	r := w.memory.aged(w.rng)
+	if open := w.memory.unknown(w.rng); open != nil && w.rng.IntN(4) > 0 {
+		r = open
 	}
 	if r != nil {
 		w.admit(ctx, r, w.node(""))

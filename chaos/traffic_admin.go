@@ -77,20 +77,20 @@ func (w *worker) ban(ctx context.Context) {
 			Ban: &judge.Ban{Agent: again.Ban.Agent, Reason: again.Ban.Reason, ExpiresMs: again.Ban.ExpiresMs}}
 		w.sendBan(ctx, op, w.bans.body(again.Key))
 	case lift:
-		w.sendLift(ctx, target.id, fmt.Sprintf("lift %d of client %d", serial, w.id))
+		w.sendLift(ctx, w.newLift(target.id, fmt.Sprintf("lift %d of client %d", serial, w.id), w.node("")))
 	default:
 		op, body := w.newBan(target.id, fmt.Sprintf("ban %d of client %d", serial, w.id))
 		w.sendBan(ctx, op, body)
 	}
 }
 
-// newBan makes a ban; some expire, some carry their reporter's signature.
+// newBan makes a ban; some expire, well beyond the few seconds by which clocks may be off, some carry their reporter's signature.
 func (w *worker) newBan(agentID, reason string) (judge.Op, client.BanRequest) {
 	body := client.BanRequest{AgentID: agentID, ReasonCode: crypto.ReasonManualReview, Reason: reason,
 		EvidenceSHA256: crypto.Sum([]byte(reason)).String(), ReporterID: "chaos"}
 	now := time.Now()
 	if w.rng.IntN(5) == 0 {
-		body.ExpiresAtMs = now.Add(time.Duration(3+w.rng.IntN(6)) * time.Second).UnixMilli()
+		body.ExpiresAtMs = now.Add(time.Duration(15+w.rng.IntN(26)) * time.Second).UnixMilli()
 	}
 	if w.rng.IntN(3) == 0 {
 		w.report(&body, now)
@@ -113,23 +113,32 @@ func (w *worker) report(body *client.BanRequest, now time.Time) {
 	body.ReporterPublicKey, body.ReporterSignature = a.public().PEM(), base64.StdEncoding.EncodeToString(sig)
 }
 
-func (w *worker) sendBan(ctx context.Context, op judge.Op, body client.BanRequest) {
+func (w *worker) sendBan(ctx context.Context, op judge.Op, body client.BanRequest) judge.Op {
+	ban := *op.Ban
+	op.Ban = &ban
 	done := w.ask(ctx, op, func(ctx context.Context, c *client.Client, op *judge.Op) error {
 		out, err := c.Ban(ctx, body, client.IdempotencyKey(op.Key))
 		op.Ban.Change, op.Index = changeOf(out), out.Index
 		return err
 	})
 	w.bans.done(done, body)
+	return done
 }
 
-func (w *worker) sendLift(ctx context.Context, agentID, reason string) {
-	op := judge.Op{Kind: judge.KindLift, Node: w.node(""), Key: client.NewClaimID(), Lift: &judge.Lift{Agent: agentID, Reason: reason}}
+func (w *worker) newLift(agentID, reason, node string) judge.Op {
+	return judge.Op{Kind: judge.KindLift, Node: node, Key: client.NewClaimID(), Lift: &judge.Lift{Agent: agentID, Reason: reason}}
+}
+
+func (w *worker) sendLift(ctx context.Context, op judge.Op) judge.Op {
+	lift := *op.Lift // what is asked stays, the answer is this attempt's
+	op.Lift = &lift
 	done := w.ask(ctx, op, func(ctx context.Context, c *client.Client, op *judge.Op) error {
-		out, err := c.Lift(ctx, agentID, reason, client.IdempotencyKey(op.Key))
+		out, err := c.Lift(ctx, lift.Agent, lift.Reason, client.IdempotencyKey(op.Key))
 		op.Lift.Change, op.Index = changeOf(out), out.Index
 		return err
 	})
 	w.bans.done(done, client.BanRequest{})
+	return done
 }
 
 func changeOf(c client.BlacklistChange) judge.Change {
@@ -177,11 +186,11 @@ func (w *worker) bansRead(ctx context.Context) {
 
 func (w *worker) policyRead(ctx context.Context) {
 	strong, opts := w.level()
-	w.readPolicy(ctx, strong, opts)
+	w.readPolicy(ctx, w.node(""), strong, opts)
 }
 
-func (w *worker) readPolicy(ctx context.Context, strong bool, opts []client.Option) judge.Op {
-	op := judge.Op{Kind: judge.KindPolicyRead, Node: w.node(""), Strong: strong, PolicyRead: &judge.PolicyRead{}}
+func (w *worker) readPolicy(ctx context.Context, node string, strong bool, opts []client.Option) judge.Op {
+	op := judge.Op{Kind: judge.KindPolicyRead, Node: node, Strong: strong, PolicyRead: &judge.PolicyRead{}}
 	return w.ask(ctx, op, func(ctx context.Context, c *client.Client, op *judge.Op) error {
 		out, err := c.Policy(ctx, append(opts, client.Index(&op.Index))...)
 		op.PolicyRead.Version, op.PolicyRead.Policy = out.Version, judge.PolicyOf(out)
@@ -193,17 +202,26 @@ func (w *worker) readPolicy(ctx context.Context, strong bool, opts []client.Opti
 // then it must be refused.
 func (w *worker) policySet(ctx context.Context) {
 	strong, opts := w.level()
-	read := w.readPolicy(ctx, strong, opts)
-	if read.Outcome != judge.OK {
-		return
+	if read := w.readPolicy(ctx, w.node(""), strong, opts); read.Outcome == judge.OK {
+		w.sendPolicy(ctx, w.newPolicy(read, w.node("")))
 	}
+}
+
+// newPolicy makes a change of the policy that was read.
+func (w *worker) newPolicy(read judge.Op, node string) judge.Op {
 	next := read.PolicyRead.Policy
 	next.RateLimit.Requests = wideRequests + int64(w.rng.IntN(1000))
-	next.MaxSkewMs = 110_000 + int64(w.rng.IntN(20_000))
-	op := judge.Op{Kind: judge.KindPolicySet, Node: w.node(""), Key: client.NewClaimID(),
+	next.MaxSkewMs = w.mix.drawSkew(w.rng).Milliseconds()
+	return judge.Op{Kind: judge.KindPolicySet, Node: node, Key: client.NewClaimID(),
 		PolicySet: &judge.PolicySet{IfVersion: read.PolicyRead.Version, Policy: next}}
-	w.ask(ctx, op, func(ctx context.Context, c *client.Client, op *judge.Op) error {
-		out, err := c.SetPolicy(ctx, op.PolicySet.IfVersion, client.PolicyUpdate{RateLimit: &next.RateLimit, MaxSkewMs: &next.MaxSkewMs,
+}
+
+func (w *worker) sendPolicy(ctx context.Context, op judge.Op) judge.Op {
+	set := *op.PolicySet
+	op.PolicySet = &set
+	return w.ask(ctx, op, func(ctx context.Context, c *client.Client, op *judge.Op) error {
+		next := &set.Policy
+		out, err := c.SetPolicy(ctx, set.IfVersion, client.PolicyUpdate{RateLimit: &next.RateLimit, MaxSkewMs: &next.MaxSkewMs,
 			AutoApprove: &next.AutoApprove, Overrides: next.Overrides}, client.IdempotencyKey(op.Key), client.Index(&op.Index))
 		op.PolicySet.Version, op.PolicySet.Repeated = out.Version, out.Repeated
 		return err

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -15,8 +16,24 @@ import (
 type wire struct {
 	mu     sync.RWMutex // guards shapes
 	shapes map[[2]int]Shape
+	toll   toll
 	ports  []io.ReadWriter
 	done   sync.WaitGroup
+}
+
+// toll counts the packets that met a shape since all were cleared.
+type toll struct{ lost, late, twice atomic.Uint64 }
+
+// count takes down what became of one packet.
+func (t *toll) count(fate []time.Duration) {
+	switch {
+	case len(fate) == 0:
+		t.lost.Add(1)
+	case len(fate) > 1:
+		t.twice.Add(1)
+	case fate[0] > 0:
+		t.late.Add(1)
+	}
 }
 
 // held is how long a reordered packet is kept back, at most.
@@ -57,7 +74,9 @@ func (w *wire) forward(from int) {
 			w.deliver(to, buf[:n])
 			continue
 		}
-		for _, after := range how.fate() {
+		fate := how.fate()
+		w.toll.count(fate)
+		for _, after := range fate {
 			w.later(to, append([]byte(nil), buf[:n]...), after)
 		}
 	}
@@ -112,4 +131,11 @@ func (w *wire) clear() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.shapes)
+	w.toll.lost.Store(0)
+	w.toll.late.Store(0)
+	w.toll.twice.Store(0)
+}
+
+func (w *wire) tolled() Toll {
+	return Toll{Lost: w.toll.lost.Load(), Late: w.toll.late.Load(), Twice: w.toll.twice.Load()}
 }

@@ -63,7 +63,13 @@ func TestWire(t *testing.T) {
 	w.shape(0, 1, Shape{Delay: time.Millisecond})
 	a.in <- packet(1, protoUDP, 7)
 	expect("delayed", b, 7)
+	if got := w.tolled(); got != (Toll{Lost: 2, Late: 1, Twice: 1}) {
+		t.Errorf("counted %+v, want what was lost, late and doubled", got)
+	}
 	w.clear()
+	if got := w.tolled(); got != (Toll{}) {
+		t.Errorf("counted %+v on a good wire", got)
+	}
 	a.in <- []byte{0x60, 0, 0} // not IPv4: nowhere to go
 	a.in <- packet(9, protoUDP, 8)
 	a.in <- packet(0, protoUDP, 9) // to itself

@@ -26,18 +26,17 @@ type banOp struct {
 	// Of a write: where its event stands in the chain; 0: not known.
 	seq       uint64
 	expiresMs int64
-	// Of an observation: the ban is in force, or is not.
-	inForce bool
-	clockMs int64 // cluster clock of the answer; 0: not told
-	exact   bool  // the clock is the entry's own, not an estimate
+	// Of an observation: the ban is in force, or is not, by a cluster clock
+	// between two times.
+	inForce         bool
+	earlyMs, lateMs int64
+	sawSeq          uint64 // the event that it named; 0: none
 }
 
 // checkBans holds P2: bans and lifts of one agent are a register. Strong reads,
 // admissions, and denials that depend on the ban are its observations, so an
-// admission after an acknowledged ban fits no order. Local reads may be stale,
-// but never show what nobody asked for.
+// admission after an acknowledged ban fits no order.
 func checkBans(c *court) {
-	chain := c.run.chain()
 	byAgent := map[string][]*Op{}
 	what := map[*Op]banOp{}
 	add := func(op *Op, b banOp) {
@@ -47,20 +46,22 @@ func checkBans(c *court) {
 	}
 	for _, kind := range []Kind{KindBan, KindLift} {
 		for _, op := range proposals(c.run.Ops, kind) {
-			if b, takesPart := banWrite(op, chain); takesPart {
+			if b, takesPart := banWrite(op, c.chain, c.clock); takesPart {
 				add(op, b)
 			}
 		}
 	}
 	for i := range c.run.Ops {
-		if b, takesPart := observation(&c.run.Ops[i]); takesPart {
+		if b, takesPart := observation(&c.run.Ops[i], c.clock); takesPart {
+			if c.chain == nil {
+				b.sawSeq = 0 // then the places of unknown events are not known
+			}
 			add(&c.run.Ops[i], b)
 		}
 	}
 	for _, agent := range slices.Sorted(maps.Keys(byAgent)) {
 		judgeBans(c, agent, byAgent[agent], what)
 	}
-	checkLocalBans(c)
 }
 
 func judgeBans(c *court, agent string, ops []*Op, what map[*Op]banOp) {
@@ -76,43 +77,41 @@ func judgeBans(c *court, agent string, ops []*Op, what map[*Op]banOp) {
 
 // banWrite tells how a ban or lift takes part. The final chain settles what
 // became of an unknown one; without it the search has to try both.
-func banWrite(op *Op, chain *chainIndex) (banOp, bool) {
-	var b banOp
-	var reason string
-	if op.Kind == KindBan {
-		b = banOp{agent: op.Ban.Agent, write: true, seq: op.Ban.Size, expiresMs: op.Ban.ExpiresMs}
-		reason = op.Ban.Reason
-	} else {
-		b = banOp{agent: op.Lift.Agent, write: true, lift: true, seq: op.Lift.Size}
-		reason = op.Lift.Reason
+func banWrite(op *Op, chain *chainIndex, clock logClock) (banOp, bool) {
+	b := banOp{agent: proposalOf(op).agent, write: true, lift: op.Kind == KindLift, seq: chain.placeOf(op)}
+	b.earlyMs, b.lateMs = op.WallMs-clockSlackMs, op.wallEndMs()+clockSlackMs
+	if !b.lift {
+		b.expiresMs = op.Ban.ExpiresMs
 	}
 	switch {
-	case op.Outcome == Refused && op.Kind == KindLift && op.Code == client.CodeNotFound:
-		return banOp{agent: b.agent}, true // it saw that no ban is in force
+	case op.Outcome == Refused && b.lift && op.Code == client.CodeNotFound:
+		b.write = false // it saw that no ban is in force
+		return b, true
 	case op.Outcome == Refused:
 		return b, false
-	case chain == nil || b.seq != 0:
-		return b, true
+	case op.Outcome == OK && op.Index > 0 && !proposalOf(op).Repeated:
+		b.earlyMs, b.lateMs = clock.entry(op)
 	}
-	b.seq = chain.seqOf(b.agent, reason)
-	return b, b.seq != 0 || op.Outcome == OK
+	return b, chain == nil || b.seq != 0 || op.Outcome == OK
 }
 
 // observation tells what an answer says about the agent's ban.
-func observation(op *Op) (banOp, bool) {
+func observation(op *Op, clock logClock) (b banOp, takesPart bool) {
 	if op.Outcome != OK {
-		return banOp{}, false
+		return b, false
 	}
 	switch op.Kind {
 	case KindBanRead:
-		return banOp{agent: op.BanRead.Agent, inForce: op.BanRead.InForce}, op.Strong
+		b = banOp{agent: op.BanRead.Agent, inForce: op.BanRead.InForce, sawSeq: op.BanRead.Seq}
+		b.earlyMs, b.lateMs = clock.window(op)
+		return b, op.Strong
 	case KindClaim:
-		b := banOp{agent: op.Claim.Agent, clockMs: op.Claim.ClockMs}
+		b = banOp{agent: op.Claim.Agent, earlyMs: op.Claim.ClockMs - clockSlackMs, lateMs: op.Claim.ClockMs + clockSlackMs}
 		switch op.Claim.Code {
 		case client.VerdictOK:
-			b.exact = true
-			if op.Claim.Repeated {
-				b.clockMs = 0 // the clock is that of the first answer
+			b.earlyMs, b.lateMs = op.Claim.ClockMs, op.Claim.ClockMs
+			if op.Claim.Repeated { // the clock is that of the first answer
+				b.earlyMs, b.lateMs = op.WallMs-clockSlackMs, op.wallEndMs()+clockSlackMs
 			}
 			return b, true
 		case client.VerdictRateLimited: // asked after the ban
@@ -122,14 +121,14 @@ func observation(op *Op) (banOp, bool) {
 			return b, true
 		}
 	}
-	return banOp{}, false
+	return b, false
 }
 
 func stepBan(s banState, op *Op, b banOp) (bool, banState) {
 	if !b.write {
-		yes, no := s.inForce(op, b)
+		yes, no := s.inForce(b.earlyMs, b.lateMs)
 		if b.inForce {
-			return yes, s
+			return yes && (b.sawSeq == 0 || s.seq == 0 || b.sawSeq == s.seq), s
 		}
 		return no, s
 	}
@@ -138,8 +137,7 @@ func stepBan(s banState, op *Op, b banOp) (bool, banState) {
 	}
 	next := banState{banned: !b.lift, expiresMs: b.expiresMs, seq: max(b.seq, s.seq)}
 	if b.lift {
-		next.expiresMs = 0
-		lifts, _ := s.inForce(op, b)
+		lifts, _ := s.inForce(b.earlyMs, b.lateMs)
 		switch {
 		case op.Outcome == Unknown && b.seq == 0 && !lifts:
 			return true, s // nothing to lift: not done
@@ -150,31 +148,26 @@ func stepBan(s banState, op *Op, b banOp) (bool, banState) {
 	return true, next
 }
 
-// inForce tells whether a ban may be, and may not be, in force for whoever
-// asked with op.
-func (s banState) inForce(op *Op, b banOp) (yes, no bool) {
+// inForce tells whether a ban may be, and may not be, in force by a clock
+// between two times.
+func (s banState) inForce(earlyMs, lateMs int64) (yes, no bool) {
 	switch {
 	case !s.banned:
 		return false, true
 	case s.expiresMs == 0:
 		return true, false
 	}
-	early, late := b.clockMs, b.clockMs
-	if b.clockMs == 0 { // then only our own clock tells
-		early, late = op.WallMs, op.WallMs+(op.EndNS-op.StartNS)/1e6
-	}
-	if !b.exact || b.clockMs == 0 {
-		early, late = early-clockSlackMs, late+clockSlackMs
-	}
-	return early <= s.expiresMs, late > s.expiresMs
+	return earlyMs <= s.expiresMs, lateMs > s.expiresMs
 }
 
 // blameBans says in words what no order explains.
 func blameBans(agent string, ops []*Op, what map[*Op]banOp) string {
-	var free, banned int
+	var free, banned, named int
 	for _, op := range ops {
 		switch b := what[op]; {
 		case b.write:
+		case b.inForce && b.sawSeq != 0:
+			named++
 		case b.inForce:
 			banned++
 		case op.Kind == KindClaim && op.Claim.admitted():
@@ -182,83 +175,10 @@ func blameBans(agent string, ops []*Op, what map[*Op]banOp) string {
 		}
 	}
 	switch {
-	case free > 0 && banned == 0:
+	case free > 0 && banned+named == 0:
 		return fmt.Sprintf("%s was admitted although an acknowledged ban was in force", agent)
-	case banned > 0 && free == 0:
+	case banned > 0 && free+named == 0:
 		return fmt.Sprintf("%s was called banned although no ban may have been in force", agent)
 	}
 	return fmt.Sprintf("no order of the bans, lifts and answers on %s explains them", agent)
-}
-
-// checkLocalBans holds that a stale read shows a past that was.
-func checkLocalBans(c *court) {
-	earliest := map[string]int64{}
-	for _, op := range proposals(c.run.Ops, KindBan) {
-		at, ok := earliest[op.Ban.Agent]
-		if op.Outcome != Refused && (!ok || op.StartNS < at) {
-			earliest[op.Ban.Agent] = op.StartNS
-		}
-	}
-	for i := range c.run.Ops {
-		op := &c.run.Ops[i]
-		if op.Kind != KindBanRead || op.Outcome != OK || op.Strong || !op.BanRead.InForce {
-			continue
-		}
-		c.Examined++
-		if at, ok := earliest[op.BanRead.Agent]; !ok || at > op.EndNS {
-			c.fail([]*Op{op}, "%s reads as banned before anybody asked for it", op.BanRead.Agent)
-		}
-	}
-}
-
-// checkBanLists holds each list of bans against the chain at the length that
-// the list itself names: a replica that forgot or invented a ban is found even
-// when nobody asks for that agent.
-func checkBanLists(c *court) {
-	chain := c.run.chain()
-	for i := range c.run.Ops {
-		op := &c.run.Ops[i]
-		if op.Kind != KindBansRead || op.Outcome != OK || !op.BansRead.Complete {
-			continue
-		}
-		if chain == nil {
-			c.doubt(nil, "no final chain to hold the lists of bans against")
-			return
-		}
-		c.Examined++
-		if op.BansRead.Size > uint64(len(chain.events)) {
-			continue // checkHeads reports it
-		}
-		checkBanList(c, op, chain)
-	}
-}
-
-func checkBanList(c *court, op *Op, chain *chainIndex) {
-	listed := map[string]bool{}
-	for _, a := range op.BansRead.Agents {
-		listed[a] = true
-	}
-	newest := map[string]*chainEvent{}
-	for i := range op.BansRead.Size {
-		newest[chain.events[i].AgentID] = &chain.events[i]
-	}
-	for _, agent := range slices.Sorted(maps.Keys(newest)) {
-		e := newest[agent]
-		s := banState{banned: !e.lifts()}
-		if s.banned && e.ExpiresAtMs != nil {
-			s.expiresMs = *e.ExpiresAtMs
-		}
-		yes, no := s.inForce(op, banOp{})
-		yes = yes || (s.banned && !op.Strong) // a replica that was cut off tells by a clock that stood still
-		if listed[agent] && !yes {
-			c.fail([]*Op{op}, "at size %d %s is listed as banned, but its newest event says it is not", op.BansRead.Size, agent)
-		}
-		if !listed[agent] && !no {
-			c.fail([]*Op{op}, "at size %d %s is not listed, but its newest event bans it", op.BansRead.Size, agent)
-		}
-		delete(listed, agent)
-	}
-	for _, agent := range slices.Sorted(maps.Keys(listed)) {
-		c.fail([]*Op{op}, "at size %d %s is listed as banned, but the chain has no event on it", op.BansRead.Size, agent)
-	}
 }

@@ -112,14 +112,15 @@ func (e *chainEvent) wire() []byte {
 	return []byte("{" + b.String() + "}")
 }
 
+var shortEscapes = map[byte]byte{'\b': 'b', '\t': 't', '\n': 'n', '\f': 'f', '\r': 'r', '"': '"', '\\': '\\'}
+
 // quoteJS appends s as JSON.stringify prints it (WIRE.md 0.2): only quotes,
 // backslashes and control characters below U+0020 are escaped.
 func quoteJS(b []byte, s string) []byte {
-	short := map[byte]byte{'\b': 'b', '\t': 't', '\n': 'n', '\f': 'f', '\r': 'r', '"': '"', '\\': '\\'}
 	b = append(b, '"')
 	for i := range len(s) {
 		ch := s[i]
-		if esc, ok := short[ch]; ok {
+		if esc, ok := shortEscapes[ch]; ok {
 			b = append(b, '\\', esc)
 		} else if ch < 0x20 {
 			b = fmt.Appendf(b, `\u%04x`, ch)

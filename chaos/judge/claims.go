@@ -1,7 +1,6 @@
 package judge
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 
@@ -19,13 +18,18 @@ type nonceState struct {
 	clockMs     int64
 }
 
+// nonceOps are the attempts to use one nonce.
+type nonceOps struct {
+	asked   []*Op
+	refused []*Op // they did nothing, unless that was a lie
+	late    []*Op // admissions that denials may hide: see lateUse
+}
+
 // checkClaims holds P1: for each (key, nonce) at most one claim is admitted,
 // the same claim asked again gets its first answer, and "replay" is only said
 // of a nonce that another claim could have used by then.
 func checkClaims(c *court) {
-	minSkew := c.run.policies().minSkew()
-	byNonce := map[string][]*Op{}
-	refused := map[string][]*Op{} // they did nothing, unless that was a lie
+	byNonce := map[string]*nonceOps{}
 	for i := range c.run.Ops {
 		op := &c.run.Ops[i]
 		if op.Kind != KindClaim {
@@ -38,36 +42,63 @@ func checkClaims(c *court) {
 			}
 			continue // it cannot use the nonce
 		}
-		nonce := op.Claim.Key + "\x00" + op.Claim.Nonce
+		n := byNonce[op.Claim.nonceID()]
+		if n == nil {
+			n = &nonceOps{}
+			byNonce[op.Claim.nonceID()] = n
+		}
 		if op.Outcome == Refused {
-			refused[nonce] = append(refused[nonce], op)
+			n.refused = append(n.refused, op)
 			continue
 		}
-		byNonce[nonce] = append(byNonce[nonce], op)
-		if op.Outcome == OK && lateDenial(op.Claim.Code) {
-			maybe := *op
-			maybe.Outcome = Unknown
-			byNonce[nonce] = append(byNonce[nonce], &maybe)
+		n.asked = append(n.asked, op)
+		if late := lateUse(op, c.policies, c.bans); late != nil {
+			n.late = append(n.late, late)
 		}
 	}
+	minSkew := c.policies.minSkew()
 	reg := register[nonceState]{step: func(s nonceState, op *Op) (bool, nonceState) { return stepNonce(s, op, minSkew) }}
 	for _, nonce := range slices.Sorted(maps.Keys(byNonce)) {
-		ops := byNonce[nonce]
-		switch reg.accepts(c, ops) {
-		case porcupine.Illegal:
-			c.failAs(blameRefusals(reg, c, ops, refused[nonce]), append(ops, refused[nonce]...), "%s", blameClaims(ops))
-		case porcupine.Unknown:
-			c.doubt(ops, "the claims of one nonce could not be ordered in time")
-		}
+		judgeNonce(c, reg, byNonce[nonce])
 	}
 }
 
-// lateDenial tells whether a claim denied with a code may have used its nonce
-// all the same: the leader that admitted it died before it could say so, the
-// node asked the next one within the same attempt, and there the agent may not
-// act any more.
-func lateDenial(code string) bool {
-	return code == client.VerdictBlacklisted || code == client.VerdictTimestampSkew
+func judgeNonce(c *court, reg register[nonceState], n *nonceOps) {
+	if len(n.asked) == 0 {
+		return
+	}
+	result := reg.accepts(c, n.asked)
+	for _, late := range n.late { // a nonce is used once, so one at a time will do
+		if result == porcupine.Illegal {
+			result = reg.accepts(c, append(slices.Clone(n.asked), late))
+		}
+	}
+	switch result {
+	case porcupine.Illegal:
+		c.failAs(blameRefusals(reg, c, n), append(n.asked, n.refused...), "%s", blameClaims(n.asked))
+	case porcupine.Unknown:
+		c.doubt(n.asked, "the claims of one nonce could not be ordered in time")
+	}
+}
+
+// lateUse returns the admission that a denial may hide, or nil: only if the
+// claim could have been admitted at some time of its attempt.
+func lateUse(op *Op, policies policyHistory, bans banEvents) *Op {
+	if op.Outcome != OK || !lateCode(op.Claim.Code) {
+		return nil
+	}
+	cl := *op.Claim
+	if skew := policies.maxSkewEver(); skew > 0 &&
+		(op.WallMs-clockSlackMs > cl.TimestampMs+skew || op.wallEndMs()+clockSlackMs < cl.TimestampMs-skew) {
+		return nil // it was outside its window all the time
+	}
+	if bans.surelyBanned(cl.Agent, op) {
+		return nil
+	}
+	cl.Verdict, cl.Code, cl.Index = client.VerdictAdmitted, client.VerdictOK, 0
+	late := *op
+	late.Claim = &cl
+	return &late
 }
 
 func stepNonce(s nonceState, op *Op, minSkewMs int64) (bool, nonceState) {
@@ -105,13 +136,14 @@ func (s nonceState) forgotten(cl *Claim, minSkewMs int64) bool {
 // blameRefusals names the promise that was broken: if the claims make sense
 // once attempts that were answered as certainly not done may have happened after
 // all, then it is those answers that were not honest (P9).
-func blameRefusals(reg register[nonceState], c *court, ops, refused []*Op) string {
-	for _, op := range refused {
+func blameRefusals(reg register[nonceState], c *court, n *nonceOps) string {
+	ops := slices.Clone(n.asked)
+	for _, op := range n.refused {
 		maybe := *op
 		maybe.Outcome = Unknown
-		ops = append(ops[:len(ops):len(ops)], &maybe)
+		ops = append(ops, &maybe)
 	}
-	if len(refused) > 0 && reg.accepts(c, ops) == porcupine.Ok {
+	if len(n.refused) > 0 && reg.accepts(c, ops) == porcupine.Ok {
 		return "P9"
 	}
 	return c.Promise
@@ -142,63 +174,4 @@ func blameClaims(ops []*Op) string {
 		return "a request was refused as a replay although nothing else could have used its nonce by then, or the same claim asked again was called a replay"
 	}
 	return "no order of these claims explains their answers"
-}
-
-// checkDenials holds that a denial has its reason, and an admission its window.
-// Whether agent_blacklisted is justified is the ban register's to say.
-func checkDenials(c *court) {
-	policies := c.run.policies()
-	active := map[string]bool{}
-	for _, a := range c.run.About.Agents {
-		active[a] = true
-	}
-	for i := range c.run.Ops {
-		op := &c.run.Ops[i]
-		if op.Kind != KindClaim || op.Outcome != OK {
-			continue
-		}
-		c.Examined++
-		checkDenial(c, op, policies, active)
-	}
-}
-
-// clockSlackMs is how far a node's estimate of the cluster clock may be off: a
-// leader stamps only within 5 s of a majority (DESIGN.md section 3).
-const clockSlackMs = 5_000
-
-func checkDenial(c *court, op *Op, policies policyHistory, active map[string]bool) {
-	cl, one := op.Claim, []*Op{op}
-	off := cl.ClockMs - cl.TimestampMs
-	off = max(off, -off)
-	switch cl.Code {
-	case client.VerdictOK:
-		if !cl.admitted() {
-			c.fail(one, "denied with code ok")
-		}
-		skew := policies.maxSkew(op)
-		if cl.Repeated {
-			skew = policies.maxSkewEver() // the first answer is older than this question
-		}
-		if skew > 0 && off > skew {
-			c.failAs("P1", one, "admitted %d ms from the cluster clock, at most %d were allowed", off, skew)
-		}
-	case client.VerdictTimestampSkew:
-		if skew := policies.minSkew(); skew > 0 && off < skew-clockSlackMs {
-			c.fail(one, "denied for a skew of %d ms although at least %d were allowed", off, skew)
-		}
-	case client.VerdictInvalidSignature:
-		if !cl.Forged {
-			c.fail(one, "a good signature was called invalid")
-		}
-	case client.VerdictUnknownAgent, client.VerdictAgentNotActive, client.VerdictKeyExpired:
-		if active[cl.Agent] {
-			c.fail(one, "denied with %s although the agent was enrolled and active before the run began", cl.Code)
-		}
-	case client.VerdictReplay, client.VerdictRateLimited, client.VerdictBlacklisted:
-	default:
-		c.fail(one, "a well-formed request was denied with %q", cmp.Or(cl.Code, "no code"))
-	}
-	if cl.Code != client.VerdictOK && cl.admitted() {
-		c.fail(one, "admitted with the code %q of a denial", cl.Code)
-	}
 }

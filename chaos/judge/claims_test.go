@@ -30,6 +30,7 @@ func TestClaims(t *testing.T) {
 		}},
 		{name: "an unknown claim takes effect late", tell: func(s *story) {
 			s.claim(0, 5, "n", "c1", unknown)
+			s.burst(8, 5, 5, 5)
 			s.claim(6, 9, "n", "c2", denied(client.VerdictRateLimited)) // the nonce is still free
 			s.claim(20, 22, "n", "c2", denied(client.VerdictReplay))
 		}},
@@ -64,7 +65,7 @@ func TestClaims(t *testing.T) {
 			s.claim(16, 19, "n", "c2", denied(client.VerdictReplay))
 		}},
 		{name: "denied for its age, and the nonce is free", tell: func(s *story) {
-			s.claim(0, 5, "n", "c1", func(op *Op) { denied(client.VerdictTimestampSkew)(op); op.Claim.ClockMs += 200_000 })
+			s.claim(0, 5, "n", "c1", signedAt(-200_000, denied(client.VerdictTimestampSkew)))
 			s.claim(6, 9, "n", "c2", admitted(10, 1))
 		}},
 		{name: "rate limited uses no nonce", check: once, want: Fail, says: "refused as a replay", tell: func(s *story) {
@@ -136,26 +137,23 @@ func TestClaims(t *testing.T) {
 func TestDenials(t *testing.T) {
 	const justified = "denials justified"
 	tell(t, []tale{
-		{name: "at the edge of the window", tell: func(s *story) { s.claim(0, 5, "n", "c1", admitted(10, skew)) }},
+		{name: "at the edge of the window", tell: func(s *story) { s.claim(0, 5, "n", "c1", signedAt(2-skew, admitted(10, 2))) }},
 		{name: "outside the window", check: justified, want: Fail, says: "from the cluster clock", tell: func(s *story) {
-			s.claim(0, 5, "n", "c1", admitted(10, skew+1))
+			s.claim(0, 5, "n", "c1", signedAt(1-skew, admitted(10, 2)))
 		}},
 		{name: "signed in the future", check: justified, want: Fail, says: "from the cluster clock", tell: func(s *story) {
-			s.claim(0, 5, "n", "c1", admitted(10, -skew-1))
+			s.claim(0, 5, "n", "c1", signedAt(3+skew, admitted(10, 2)))
 		}},
 		{name: "a wider window may be in force while its change is under way", tell: func(s *story) {
 			s.setPolicy(0, 50, 1, 3, func(op *Op) { op.PolicySet.Policy.MaxSkewMs = 2 * skew })
-			s.claim(10, 20, "n", "c1", admitted(10, skew+1))
+			s.claim(10, 20, "n", "c1", signedAt(10-skew, admitted(10, 11)))
 		}},
 		{name: "a narrower window holds once acknowledged", check: justified, want: Fail, says: "at most 1000", tell: func(s *story) {
 			s.setPolicy(0, 5, 1, 3, func(op *Op) { op.PolicySet.Policy.MaxSkewMs = 1000 })
-			s.claim(10, 20, "n", "c1", admitted(10, 1001))
+			s.claim(10, 20, "n", "c1", signedAt(-990, admitted(10, 11)))
 		}},
 		{name: "late, and told so", tell: func(s *story) {
-			s.claim(0, 5, "n", "c1", func(op *Op) {
-				denied(client.VerdictTimestampSkew)(op)
-				op.Claim.ClockMs += skew + 1
-			})
+			s.claim(0, 5, "n", "c1", signedAt(-skew-1, denied(client.VerdictTimestampSkew)))
 		}},
 		{name: "in time, and called late", check: justified, want: Fail, says: "denied for a skew", tell: func(s *story) {
 			s.claim(0, 5, "n", "c1", denied(client.VerdictTimestampSkew))

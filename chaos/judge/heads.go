@@ -6,17 +6,14 @@ import (
 	"math/bits"
 )
 
-// checkHeads holds every chain head and every tree head that any client ever
-// saw against the final chain: no node ever showed another history.
+// checkHeads holds every chain head that any client ever saw against the final
+// chain: no node ever showed another history.
 func checkHeads(c *court) {
-	chain := c.run.chain()
+	chain := c.chain
 	for i := range c.run.Ops {
 		op := &c.run.Ops[i]
-		if op.Outcome != OK {
-			continue
-		}
 		size, head, has := headOf(op)
-		if !has && op.Kind != KindCheckpoint {
+		if op.Outcome != OK || !has {
 			continue
 		}
 		if chain == nil {
@@ -24,11 +21,31 @@ func checkHeads(c *court) {
 			return
 		}
 		c.Examined++
-		if op.Kind == KindCheckpoint {
-			checkRoot(c, op, chain)
+		checkHead(c, op, size, head, chain)
+	}
+}
+
+// checkCheckpoints does the same for signed tree heads, and holds that all are
+// of one tree: the origin names the recovery epoch.
+func checkCheckpoints(c *court) {
+	chain := c.chain
+	var first *Op
+	for i := range c.run.Ops {
+		op := &c.run.Ops[i]
+		if op.Outcome != OK || op.Kind != KindCheckpoint {
 			continue
 		}
-		checkHead(c, op, size, head, chain)
+		if chain == nil {
+			c.doubt(nil, "no final chain to hold the checkpoints against")
+			return
+		}
+		c.Examined++
+		if first == nil {
+			first = op
+		} else if op.Checkpoint.Origin != first.Checkpoint.Origin && !c.run.recovers() {
+			c.fail([]*Op{first, op}, "a checkpoint is of %q, the first one seen was of %q", op.Checkpoint.Origin, first.Checkpoint.Origin)
+		}
+		checkRoot(c, op, chain)
 	}
 }
 
@@ -50,7 +67,7 @@ func checkHead(c *court, op *Op, size uint64, head string, chain *chainIndex) {
 	want := genesis
 	switch {
 	case size > uint64(len(chain.events)):
-		c.fail([]*Op{op}, "a chain of %d events was shown; the final one of %s has %d", size, chain.node, len(chain.events))
+		c.lacks(op, "a chain of %d events was shown; the final one of %s has %d", size, chain.node, len(chain.events))
 		return
 	case size > 0:
 		want = chain.events[size-1].EventHash
@@ -63,7 +80,7 @@ func checkHead(c *court, op *Op, size uint64, head string, chain *chainIndex) {
 func checkRoot(c *court, op *Op, chain *chainIndex) {
 	cp := op.Checkpoint
 	if cp.Size > uint64(len(chain.events)) {
-		c.fail([]*Op{op}, "a tree of %d events was shown; the final chain of %s has %d", cp.Size, chain.node, len(chain.events))
+		c.lacks(op, "a tree of %d events was shown; the final chain of %s has %d", cp.Size, chain.node, len(chain.events))
 		return
 	}
 	if root := chain.root(int(cp.Size)); root != cp.Root {

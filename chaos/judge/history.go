@@ -66,9 +66,10 @@ type Op struct {
 	Outcome Outcome `json:"outcome"`
 	Code    string  `json:"code,omitempty"`   // error code when not ok
 	Detail  string  `json:"detail,omitempty"` // for people
-	Index   uint64  `json:"index,omitempty"`  // log index of the answer
+	Index   uint64  `json:"index,omitempty"`  // log index that the answer reflects, or made
 	Key     string  `json:"key,omitempty"`    // idempotency key of a mutation
 	Strong  bool    `json:"strong,omitempty"` // a linearizable read
+	Sweep   bool    `json:"sweep,omitempty"`  // a fresh one after healing, which must succeed: see checkWorksAgain
 
 	Claim      *Claim      `json:"claim,omitempty"`
 	Ban        *Ban        `json:"ban,omitempty"`
@@ -99,6 +100,9 @@ type Claim struct {
 	Repeated bool   `json:"repeated,omitempty"`
 }
 
+// nonceID names the nonce: it belongs to the key that signed.
+func (c *Claim) nonceID() string { return c.Key + "\x00" + c.Nonce }
+
 func (c *Claim) admitted() bool { return c.Verdict == client.VerdictAdmitted }
 
 // same identifies the claim among all with its nonce.
@@ -120,6 +124,11 @@ type Ban struct {
 	Agent     string `json:"agent"`
 	Reason    string `json:"reason"`
 	ExpiresMs int64  `json:"expires_ms,omitempty"` // 0: permanent
+	// What else was asked for, when it was recorded.
+	ReasonCode string `json:"reason_code,omitempty"`
+	Evidence   string `json:"evidence,omitempty"` // SHA-256, hex
+	Reporter   string `json:"reporter,omitempty"`
+	Signature  string `json:"signature,omitempty"` // the reporter's
 	Change
 }
 
@@ -183,6 +192,9 @@ type Status struct {
 	AppliedIndex uint64        `json:"applied_index"`
 	Digests      []client.Mark `json:"digests,omitempty"`
 }
+
+// wallEndMs is the client's wall clock at the answer.
+func (op *Op) wallEndMs() int64 { return op.WallMs + (op.EndNS-op.StartNS)/1e6 + 1 }
 
 // bodies tells for each kind whether its member is there.
 func (op *Op) bodies() map[Kind]bool {

@@ -2,6 +2,7 @@ package judge
 
 import (
 	"math"
+	"time"
 
 	"github.com/anishathalye/porcupine"
 )
@@ -21,6 +22,10 @@ type register[S comparable] struct {
 // accepts decides whether the operations could have happened one by one, each
 // between its question and its answer.
 func (r register[S]) accepts(c *court, ops []*Op) porcupine.CheckResult {
+	return r.acceptsWithin(ops, c.lim.Linear)
+}
+
+func (r register[S]) acceptsWithin(ops []*Op, limit time.Duration) porcupine.CheckResult {
 	if len(ops) == 1 { // most registers are asked once
 		if ok, _ := r.step(r.initial, ops[0]); !ok {
 			return porcupine.Illegal
@@ -34,7 +39,7 @@ func (r register[S]) accepts(c *court, ops []*Op) porcupine.CheckResult {
 			history[i].Return = never
 		}
 	}
-	return porcupine.CheckOperationsTimeout(r.model(), history, c.lim.Linear)
+	return porcupine.CheckOperationsTimeout(r.model(), history, limit)
 }
 
 func (r register[S]) model() porcupine.Model {
@@ -49,18 +54,24 @@ func (r register[S]) model() porcupine.Model {
 
 // smallest shrinks a history that is not linearizable while it stays so, for
 // evidence that a person can read. Only answered reads may go: without a write
-// the rest would be accused wrongly.
+// the rest would be accused wrongly. All shrinking of a run has one budget.
 func (r register[S]) smallest(c *court, ops []*Op, mayGo func(*Op) bool) []*Op {
 	const most = 400 // shrinking tries each operation once
 	if len(ops) > most {
 		return ops
 	}
+	start := time.Now()
+	defer func() { *c.shrink -= time.Since(start) }()
 	for i := len(ops) - 1; i >= 0 && len(ops) > 1; i-- {
 		if !mayGo(ops[i]) {
 			continue
 		}
+		left := *c.shrink - time.Since(start)
+		if left <= 0 {
+			break
+		}
 		rest := append(append([]*Op{}, ops[:i]...), ops[i+1:]...)
-		if r.accepts(c, rest) == porcupine.Illegal {
+		if r.acceptsWithin(rest, min(left, c.lim.Linear)) == porcupine.Illegal {
 			ops = rest
 		}
 	}

@@ -4,85 +4,135 @@ import (
 	"slices"
 )
 
-// checkOrder holds that the log runs with real time: what was asked after an
-// answer was given stands behind it in the log, strong reads reflect it, and
-// the cluster clock never runs back along the log.
+// mark is what one operation says about a number that only grows along the
+// log: its index, or the length of the chain.
+type mark struct {
+	op             *Op
+	startNS, endNS int64
+	at             uint64
+	made           bool // the operation made it: it is newer than all that was shown before the question
+	strong         bool // it must be no older than all that was shown before the question
+	shown          bool // a client was told of it, when it ended
+	denied         []*Op
+}
+
+// checkOrder holds that the log runs with real time: what was asked after any
+// answer was given stands behind all that the answer showed, and strong reads
+// reflect it. The chain's length follows the same rule as the log's index.
 func checkOrder(c *court) {
-	var writes, reads []*Op
-	for i := range c.run.Ops {
-		op := &c.run.Ops[i]
-		if at, isWrite := writtenAt(op); isWrite && at > 0 {
-			writes = append(writes, op)
-		} else if op.Strong && op.Outcome == OK && op.Index > 0 {
-			reads = append(reads, op)
+	indices, lengths := c.run.indexMarks(c.clock), c.run.lengthMarks(c.chain)
+	for _, m := range append(slices.Clone(indices), lengths...) {
+		if m.made || m.strong {
+			c.Examined++
 		}
 	}
-	c.Examined = len(writes) + len(reads)
-	checkRealTime(c, writes, reads)
-	checkClock(c, writes)
+	checkRealTime(c, indices, "index")
+	checkRealTime(c, lengths, "chain length")
+	checkClock(c)
 }
 
-// writtenAt returns the log index of the entry that an acknowledged operation made.
-func writtenAt(op *Op) (uint64, bool) {
-	switch {
-	case op.Outcome != OK:
-	case op.Kind == KindClaim:
-		return op.Claim.Index, op.Claim.admitted() && !op.Claim.Repeated
-	case op.Kind == KindBan:
-		return op.Index, !op.Ban.Repeated
-	case op.Kind == KindLift:
-		return op.Index, !op.Lift.Repeated
+// indexMarks are the log's indices.
+func (r *Run) indexMarks(entries []admission) []mark {
+	var all []mark
+	for i := range r.Ops {
+		op := &r.Ops[i]
+		m := mark{op: op, startNS: op.StartNS, endNS: op.EndNS, at: op.Index, shown: true}
+		switch {
+		case op.Outcome != OK:
+		case op.Kind == KindStatus:
+			m.at = op.Status.AppliedIndex
+		case op.Kind == KindClaim:
+			m.at = op.Claim.Index
+		case op.Kind == KindBan, op.Kind == KindLift:
+			m.made = !proposalOf(op).Repeated
+		case op.Kind == KindPolicySet:
+			m.made = !op.PolicySet.Repeated
+		default:
+			m.strong = op.Strong
+		}
+		if m.at > 0 {
+			all = append(all, m)
+		}
 	}
-	return 0, false
+	refused := r.refusedClaims()
+	for _, a := range entries {
+		m := mark{op: a.answer, startNS: a.asked.StartNS, endNS: a.answer.EndNS, at: a.index(), made: true}
+		if a.answer.Claim.Repeated {
+			m.denied = refused[a.answer.Claim.sameNonce()]
+		}
+		if m.at > 0 {
+			all = append(all, m)
+		}
+	}
+	return all
 }
 
-// checkRealTime walks questions in time and remembers the newest write that was
-// answered before each.
-func checkRealTime(c *court, writes, reads []*Op) {
-	answered := slices.Clone(writes)
-	slices.SortFunc(answered, func(a, b *Op) int { return int(a.EndNS - b.EndNS) })
-	asked := append(slices.Clone(writes), reads...)
-	slices.SortFunc(asked, func(a, b *Op) int { return int(a.StartNS - b.StartNS) })
-	var newest *Op
-	var top uint64
-	next := 0
-	for _, op := range asked {
-		for ; next < len(answered) && answered[next].EndNS < op.StartNS; next++ {
-			if at, _ := writtenAt(answered[next]); at > top {
-				newest, top = answered[next], at
+// refusedClaims are the attempts that certainly did nothing, by claim.
+func (r *Run) refusedClaims() map[string][]*Op {
+	all := map[string][]*Op{}
+	for i := range r.Ops {
+		if op := &r.Ops[i]; op.Kind == KindClaim && op.Outcome == Refused {
+			all[op.Claim.sameNonce()] = append(all[op.Claim.sameNonce()], op)
+		}
+	}
+	return all
+}
+
+// lengthMarks are the lengths of the chain. Where a ban or lift stands counts
+// for it even if nobody was told: it was asked for at some time.
+func (r *Run) lengthMarks(chain *chainIndex) []mark {
+	var all []mark
+	for _, kind := range []Kind{KindBan, KindLift} {
+		for _, op := range proposals(r.Ops, kind) {
+			if n := chain.placeOf(op); n != 0 && op.Outcome != Refused {
+				all = append(all, mark{op: op, startNS: op.StartNS, endNS: op.EndNS, at: n, made: true, shown: op.Outcome == OK})
 			}
 		}
-		at, isWrite := writtenAt(op)
-		switch {
-		case newest == nil:
-		case isWrite && at <= top:
-			c.fail([]*Op{newest, op}, "index %d was given after index %d had been acknowledged", at, top)
-		case !isWrite && op.Index < top:
-			c.fail([]*Op{newest, op}, "a strong read reflects index %d although %d had been acknowledged", op.Index, top)
-		}
 	}
+	for i := range r.Ops {
+		op := &r.Ops[i]
+		if op.Outcome != OK {
+			continue
+		}
+		m := mark{op: op, startNS: op.StartNS, endNS: op.EndNS, strong: op.Strong, shown: true}
+		switch op.Kind {
+		case KindBansRead:
+			m.at = op.BansRead.Size
+		case KindChainRead:
+			m.at = op.ChainRead.Size
+		case KindCheckpoint:
+			m.at = op.Checkpoint.Size
+		default:
+			continue
+		}
+		all = append(all, m)
+	}
+	return all
 }
 
-// checkClock holds that the clock of the deciding entries never runs back.
-func checkClock(c *court, writes []*Op) {
-	var claims []*Op
-	for _, op := range writes {
-		if op.Kind == KindClaim {
-			claims = append(claims, op)
+// checkRealTime walks questions in time and remembers the highest mark that was
+// shown before each.
+func checkRealTime(c *court, marks []mark, what string) {
+	shown := slices.DeleteFunc(slices.Clone(marks), func(m mark) bool { return !m.shown })
+	slices.SortFunc(shown, func(a, b mark) int { return int(a.endNS - b.endNS) })
+	slices.SortFunc(marks, func(a, b mark) int { return int(a.startNS - b.startNS) })
+	var newest *mark
+	next := 0
+	for _, m := range marks {
+		for ; next < len(shown) && shown[next].endNS < m.startNS; next++ {
+			if newest == nil || shown[next].at > newest.at {
+				newest = &shown[next]
+			}
 		}
-	}
-	slices.SortFunc(claims, func(a, b *Op) int {
-		if a.Claim.Index != b.Claim.Index {
-			return int(int64(a.Claim.Index) - int64(b.Claim.Index))
-		}
-		return int(a.Claim.ClockMs - b.Claim.ClockMs)
-	})
-	for i := 1; i < len(claims); i++ {
-		a, b := claims[i-1], claims[i]
-		if a.Claim.Index == b.Claim.Index && a.Claim.ClockMs != b.Claim.ClockMs {
-			c.failAs("P4", []*Op{a, b}, "entry %d has two clocks", a.Claim.Index)
-		} else if a.Claim.ClockMs > b.Claim.ClockMs {
-			c.failAs("P1", []*Op{a, b}, "the cluster clock ran back by %d ms", a.Claim.ClockMs-b.Claim.ClockMs)
+		switch {
+		case newest == nil:
+		case m.made && m.at <= newest.at && len(m.denied) > 0:
+			c.failAs("P9", append([]*Op{newest.op, m.op}, m.denied...),
+				"a claim that had been refused as certainly not done is answered as done at %s %d, although %d had been shown before it was asked again", what, m.at, newest.at)
+		case m.made && m.at <= newest.at:
+			c.fail([]*Op{newest.op, m.op}, "%s %d was given after %s %d had been shown", what, m.at, what, newest.at)
+		case m.strong && m.at < newest.at:
+			c.fail([]*Op{newest.op, m.op}, "a strong read reflects %s %d although %d had been shown", what, m.at, newest.at)
 		}
 	}
 }

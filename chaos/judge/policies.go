@@ -40,17 +40,18 @@ func (r *Run) policies() policyHistory {
 	return h
 }
 
-// during calls f for each policy that may have been in force while op ran.
-func (h policyHistory) during(op *Op, f func(Policy)) {
+// during calls f for each policy that may have been in force at some time from
+// one moment to another.
+func (h policyHistory) during(fromNS, toNS int64, f func(Policy)) {
 	for _, s := range h {
-		if s.fromNS <= op.EndNS && s.untilNS >= op.StartNS {
+		if s.fromNS <= toNS && s.untilNS >= fromNS {
 			f(s.policy)
 		}
 	}
 }
 
-func (h policyHistory) maxSkew(op *Op) (skew int64) {
-	h.during(op, func(p Policy) { skew = max(skew, p.MaxSkewMs) })
+func (h policyHistory) maxSkew(fromNS, toNS int64) (skew int64) {
+	h.during(fromNS, toNS, func(p Policy) { skew = max(skew, p.MaxSkewMs) })
 	return skew
 }
 
@@ -167,39 +168,6 @@ func checkLocalPolicies(c *court, start *PolicyRead) {
 			c.failAs("P4", []*Op{first, op}, "version %d has two contents", v)
 		}
 	}
-}
-
-// proposals merges the attempts under one idempotency key into one operation
-// each: asked when first asked, answered when first answered with ok. A sure
-// refusal of a later attempt says nothing about an earlier unknown one.
-func proposals(ops []Op, kind Kind) []*Op {
-	var out []*Op
-	byKey := map[string]*Op{}
-	for i := range ops {
-		if ops[i].Kind != kind {
-			continue
-		}
-		op := ops[i]
-		have := byKey[op.Key]
-		if op.Key == "" || have == nil {
-			out = append(out, &op)
-			byKey[op.Key] = &op
-			continue
-		}
-		merge(have, &op)
-	}
-	return out
-}
-
-func merge(have, op *Op) {
-	start := min(have.StartNS, op.StartNS)
-	switch {
-	case op.Outcome == OK && (have.Outcome != OK || op.EndNS < have.EndNS):
-		*have = *op
-	case op.Outcome == Unknown && have.Outcome == Refused:
-		*have = *op
-	}
-	have.StartNS = start
 }
 
 // String names the policy for evidence.

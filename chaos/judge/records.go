@@ -75,10 +75,13 @@ func verifyChain(c *court, node string, audit *client.Audit, events []chainEvent
 	}
 }
 
-// signingKeys gathers what all nodes say about coordinators' keys. An id is
-// derived from its key, so nobody can lend it another.
+// signingKeys returns the coordinators' keys that a majority of the nodes knows:
+// what one node says of itself, or of a friend, proves nothing. Nodes that did
+// not come to agree may not know all yet, so there one word must do; such a run
+// does not pass anyway. An id is derived from its key, so nobody can lend it another.
 func (c *court) signingKeys() map[string]crypto.PublicKey {
-	keys := map[string]crypto.PublicKey{}
+	known := map[string]map[string]crypto.PublicKey{} // by id and node
+	nodes := map[string]bool{}
 	add := func(node, id, pem string) {
 		key, err := crypto.ParsePublicKeyPEM(pem)
 		if err != nil {
@@ -89,14 +92,36 @@ func (c *court) signingKeys() map[string]crypto.PublicKey {
 			c.fail(nil, "%s serves the key coord-%s under the id %s", node, sum[:12], id)
 			return
 		}
-		keys[id] = key
+		if known[id] == nil {
+			known[id] = map[string]crypto.PublicKey{}
+		}
+		known[id][node] = key
 	}
 	for _, f := range c.run.Finals {
-		if f.Identity.PeerID != "" {
-			add(f.Node, f.Identity.PeerID, f.Identity.PublicKeyPEM)
+		if f.Audit != nil {
+			nodes[f.Node] = true
 		}
 		for _, p := range f.Peers {
 			add(f.Node, p.PeerID, p.PublicKeyPEM)
+		}
+	}
+	need := 1
+	if c.run.About.Healed {
+		need = len(nodes)/2 + 1
+	}
+	return agreedKeys(known, need)
+}
+
+// agreedKeys keeps the keys that enough nodes know alike: twelve digits of a
+// hash do not keep two keys apart for whoever makes them.
+func agreedKeys(known map[string]map[string]crypto.PublicKey, need int) map[string]crypto.PublicKey {
+	keys := map[string]crypto.PublicKey{}
+	for id, byNode := range known {
+		votes := map[crypto.PublicKey]int{}
+		for _, key := range byNode {
+			if votes[key]++; votes[key] >= need {
+				keys[id] = key
+			}
 		}
 	}
 	return keys
@@ -106,7 +131,7 @@ func (c *court) signingKeys() map[string]crypto.PublicKey {
 // exactly once and where its answer said, what was certainly not done is not
 // in it, and nothing is in it that nobody asked for.
 func checkRecords(c *court) {
-	chain := c.run.chain()
+	chain := c.chain
 	asked := map[string]*Op{}
 	acknowledged := 0
 	for _, kind := range []Kind{KindBan, KindLift} {
@@ -132,7 +157,7 @@ func checkRecords(c *court) {
 		case n > 1:
 			c.fail([]*Op{op}, "it stands in the chain %d times", n)
 		case n == 0 && op.Outcome == OK:
-			c.fail([]*Op{op}, "acknowledged, but the final chain of %s does not have it", chain.node)
+			c.lacks(op, "acknowledged, but the final chain of %s does not have it", chain.node)
 		case n == 1 && op.Outcome == Refused:
 			c.failAs("P9", []*Op{op}, "refused as certainly not done, but the chain of %s has it", chain.node)
 		}
@@ -159,17 +184,18 @@ func countEvents(c *court, chain *chainIndex, asked map[string]*Op) map[string]i
 	return found
 }
 
-// checkAnswers holds each answer's event id and place against the chain.
+// checkAnswers holds each event against what was asked for, and each answer's
+// event id and place against the event.
 func checkAnswers(c *court, chain *chainIndex) {
 	for i := range c.run.Ops {
 		op := &c.run.Ops[i]
-		if op.Outcome != OK || (op.Kind != KindBan && op.Kind != KindLift) {
+		if op.Kind != KindBan && op.Kind != KindLift {
 			continue
 		}
 		p := proposalOf(op)
 		seq := chain.seqOf(p.agent, p.reason)
 		if seq == 0 {
-			continue // reported already
+			continue // not done, or reported already
 		}
 		e := &chain.events[seq-1]
 		if p.EventID != "" && p.EventID != e.EventID {
@@ -178,18 +204,38 @@ func checkAnswers(c *court, chain *chainIndex) {
 		if p.Size != 0 && p.Size != seq {
 			c.fail([]*Op{op}, "answered as event %d of the chain, but it stands at %d", p.Size, seq)
 		}
+		if what := differs(e, op); what != "" {
+			c.fail([]*Op{op}, "event %d has another %s than was asked for", seq, what)
+		}
 	}
 }
 
-// proposal is what bans and lifts have in common.
-type proposal struct {
-	agent, reason string
-	Change
-}
-
-func proposalOf(op *Op) proposal {
+// differs names what an event says otherwise than its proposal did, or "".
+func differs(e *chainEvent, op *Op) string {
 	if op.Kind == KindLift {
-		return proposal{op.Lift.Agent, op.Lift.Reason, op.Lift.Change}
+		if e.ReasonCode != crypto.ReasonManualReview {
+			return "reason code"
+		}
+		return "" // the walk along the chain knows which ban it must name
 	}
-	return proposal{op.Ban.Agent, op.Ban.Reason, op.Ban.Change}
+	b := op.Ban
+	expires := int64(0)
+	if e.ExpiresAtMs != nil {
+		expires = *e.ExpiresAtMs
+	}
+	switch {
+	case expires != b.ExpiresMs || (e.ExpiresAtMs != nil && b.ExpiresMs == 0):
+		return "expiry"
+	case b.ReasonCode == "": // an older history does not tell the rest
+		return ""
+	case e.ReasonCode != b.ReasonCode:
+		return "reason code"
+	case e.EvidenceHashSHA256 != b.Evidence:
+		return "evidence"
+	case e.ReporterID != b.Reporter:
+		return "reporter"
+	case e.ReporterSignature != b.Signature || e.EvidenceSignatureVerified != (b.Signature != ""):
+		return "reporter's signature"
+	}
+	return ""
 }

@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,22 +41,27 @@ type About struct {
 	Agents      []string          `json:"agents,omitempty"`      // enrolled and active before the first operation
 	Policy      *PolicyRead       `json:"policy,omitempty"`      // in force before the first operation
 	ChainSize   uint64            `json:"chain_size,omitempty"`  // events before the first operation
-	Expect      []Kind            `json:"expect,omitempty"`      // kinds of which at least one must have succeeded
+	Expect      []Kind            `json:"expect,omitempty"`      // kinds of which enough must have succeeded: see checkEnough
+	Planned     int               `json:"planned,omitempty"`     // faults in the schedule
+	AllowSkips  bool              `json:"allow_skips,omitempty"` // faults that the machine cannot do may be missing
 	Healed      bool              `json:"healed"`                // the cluster agreed again after the last fault
 	HealDetail  string            `json:"heal_detail,omitempty"` // why not, or how long it took
+	Interrupted bool              `json:"interrupted,omitempty"` // somebody ended the run before it was over
 	Environment map[string]string `json:"environment,omitempty"` // machine and versions, for the report
 }
 
 // Event is something that happened to the cluster rather than to a client.
 type Event struct {
-	AtNS   int64           `json:"at_ns"`
-	EndNS  int64           `json:"end_ns,omitempty"` // when it was healed; 0: an instant, or never
-	What   string          `json:"what"`             // name of the fault, or a mark of the harness
-	Fault  bool            `json:"fault,omitempty"`
-	Nodes  []string        `json:"nodes,omitempty"`
-	Params json.RawMessage `json:"params,omitempty"`
-	Error  string          `json:"error,omitempty"`
-	Note   string          `json:"note,omitempty"`
+	AtNS       int64           `json:"at_ns"`
+	InjectedNS int64           `json:"injected_ns,omitempty"` // when the fault really bit; 0: not known, or never
+	EndNS      int64           `json:"end_ns,omitempty"`      // when it was healed; 0: an instant, or never
+	What       string          `json:"what"`                  // name of the fault, or a mark of the harness
+	Fault      bool            `json:"fault,omitempty"`
+	Nodes      []string        `json:"nodes,omitempty"`
+	Params     json.RawMessage `json:"params,omitempty"`
+	Error      string          `json:"error,omitempty"` // why it did not bite
+	Busy       bool            `json:"busy,omitempty"`  // not tried: another fault still held the nodes it wanted
+	Note       string          `json:"note,omitempty"`
 }
 
 // Final is what one node shows after healing, when nothing changes any more.
@@ -78,6 +84,9 @@ func Load(dir string) (*Run, error) {
 		return nil, err
 	}
 	err := readFile(filepath.Join(dir, HistoryFile), func(f io.Reader) (err error) {
+		if !r.About.Healed { // its harness may have been killed in the middle of a line
+			f = wholeLines(f)
+		}
 		r.Ops, err = ReadHistory(f)
 		return err
 	})
@@ -92,6 +101,16 @@ func Load(dir string) (*Run, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// wholeLines passes over a last line without its end: whoever wrote it died.
+func wholeLines(f io.Reader) io.Reader {
+	text, err := io.ReadAll(f)
+	whole := bytes.NewReader(text[:bytes.LastIndexByte(text, '\n')+1])
+	if err != nil {
+		return io.MultiReader(whole, f) // which fails again
+	}
+	return whole
 }
 
 // Save writes a run where Load finds it.

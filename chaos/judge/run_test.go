@@ -91,6 +91,29 @@ func TestOutOfTime(t *testing.T) {
 	}
 }
 
+// TestShrinking holds that all findings together have one budget to be made short.
+func TestShrinking(t *testing.T) {
+	lie := func(limit time.Duration) int {
+		s := newStory()
+		s.ban("a", 0, 1, 10)
+		for i := range int64(20) {
+			s.read("a", 2+i, 3+i, i != 7, true)
+		}
+		s.finals()
+		v := Decide(&s.run, Limits{Linear: time.Minute, Shrink: limit})
+		for _, c := range v.Checks {
+			if c.Name == "bans hold" && len(c.Findings) == 1 {
+				return len(c.Findings[0].Ops)
+			}
+		}
+		t.Fatal("the lie was not found")
+		return 0
+	}
+	if short, long := lie(time.Minute), lie(time.Nanosecond); short != 2 || long != 21 {
+		t.Errorf("%d operations with time to shrink, %d without, want 2 and 21", short, long)
+	}
+}
+
 func TestOutcomes(t *testing.T) {
 	for code, want := range map[string]Outcome{
 		"": OK, client.CodeUnknownOutcome: Unknown, client.CodeInternal: Unknown, "never heard of": Unknown,

@@ -65,7 +65,7 @@ func (s *story) add(start, end int64, op Op) *Op {
 
 // claim asks for the nonce under a claim id; answer changes what came back.
 func (s *story) claim(start, end int64, nonce, id string, answer func(*Op)) {
-	op := Op{Kind: KindClaim, Claim: &Claim{Key: someKey, Agent: "a", Nonce: nonce, TimestampMs: wall0, ClaimID: id, Request: "POST /x"}}
+	op := Op{Kind: KindClaim, Claim: &Claim{Key: someKey, Agent: "a", Nonce: nonce, TimestampMs: wall0, ClaimID: id, Request: "POST /x", ClockMs: wall0 + start}}
 	answer(&op)
 	s.add(start, end, op)
 }
@@ -94,7 +94,36 @@ func repeated(index uint64, clock int64) func(*Op) {
 }
 
 func denied(code string) func(*Op) {
-	return func(op *Op) { op.Claim.Verdict, op.Claim.Code, op.Claim.ClockMs = client.VerdictDenied, code, wall0 }
+	return func(op *Op) { op.Claim.Verdict, op.Claim.Code = client.VerdictDenied, code }
+}
+
+// signedAt has the agent sign at a time of its own.
+func signedAt(ms int64, answer func(*Op)) func(*Op) {
+	return func(op *Op) {
+		op.Claim.TimestampMs = wall0 + ms
+		answer(op)
+	}
+}
+
+// both does one after the other.
+func both(a, b func(*Op)) func(*Op) {
+	return func(op *Op) {
+		a(op)
+		b(op)
+	}
+}
+
+// at sets the index that a denial reflects.
+func at(index uint64) func(*Op) {
+	return func(op *Op) { op.Index, op.Claim.Index = index, index }
+}
+
+// burst has agent a admitted, once for each clock, under nonces of their own.
+func (s *story) burst(index uint64, clocks ...int64) {
+	for i, clock := range clocks {
+		name := fmt.Sprintf("burst %d of %d", i, index)
+		s.claim(clock, clock+1, name, name, admitted(index+uint64(i), clock))
+	}
 }
 
 func unknown(op *Op) { op.Code, op.Outcome = client.CodeUnknownOutcome, Unknown }
@@ -138,6 +167,18 @@ func (s *story) ban(agent string, start, end int64, index uint64) *Op {
 	seq := s.event(agent, reason, false)
 	return s.add(start, end, Op{Kind: KindBan, Index: index, Ban: &Ban{Agent: agent, Reason: reason,
 		Change: Change{EventID: s.events[seq-1].EventID, Head: s.head(), Size: seq}}})
+}
+
+// banUntil is ban with an expiry.
+func (s *story) banUntil(agent string, start, end int64, index uint64, expires int64) *Op {
+	prev := s.head()
+	op := s.ban(agent, start, end, index)
+	op.Ban.ExpiresMs = wall0 + expires
+	e := &s.events[len(s.events)-1]
+	e.ExpiresAtMs = &op.Ban.ExpiresMs
+	e.Link(prev, s.key)
+	op.Ban.Head = s.head()
+	return op
 }
 
 func (s *story) lift(agent string, start, end int64, index uint64) *Op {
@@ -188,9 +229,13 @@ func (s *story) finals() {
 			audit.Events = append(audit.Events, s.events[j].WireJSON())
 		}
 		s.run.Finals = append(s.run.Finals, Final{Node: node, Audit: audit,
-			Peers:  []client.MeshPeer{{PeerID: pub.CoordinatorID(), PublicKeyPEM: pub.PEM()}},
+			Peers:  []client.MeshPeer{peerOf(pub)},
 			Status: &Status{NodeID: "id-" + node, State: []string{"leader", "follower"}[min(i, 1)], Term: 9, Digests: []client.Mark{{Index: 100, Digest: "d100"}}}})
 	}
+}
+
+func peerOf(pub crypto.PublicKey) client.MeshPeer {
+	return client.MeshPeer{PeerID: pub.CoordinatorID(), PublicKeyPEM: pub.PEM()}
 }
 
 // tale is one synthetic history and what the judge must say of it.
@@ -207,7 +252,7 @@ func (tl tale) run(t *testing.T) {
 	s := newStory()
 	tl.tell(s)
 	s.finals()
-	v := Decide(&s.run, Limits{Linear: time.Minute})
+	v := Decide(&s.run, Limits{Linear: time.Minute, Shrink: time.Minute})
 	if tl.check == "" {
 		if v.Result != Pass {
 			t.Fatalf("a legal history was judged %s:\n%s", v.Result, v.text())

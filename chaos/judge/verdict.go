@@ -14,6 +14,9 @@ const (
 	Pass      Result = "pass"
 	Fail      Result = "fail"
 	Undecided Result = "undecided"
+	// NotExamined is a check that found nothing to look at. It says nothing
+	// against a run, and nothing for it.
+	NotExamined Result = "not examined"
 )
 
 // Finding is one thing that a checker has to say.
@@ -56,9 +59,26 @@ type Rows struct {
 
 // court gathers what one checker finds.
 type court struct {
-	run *Run
-	lim Limits
+	run    *Run
+	lim    Limits
+	shrink *time.Duration // what is left of Limits.Shrink
+	*facts
 	Check
+}
+
+// facts are what several checkers draw from the run.
+type facts struct {
+	chain    *chainIndex
+	policies policyHistory
+	clock    logClock // every admission, by index
+	uses     map[string]*uses
+	bans     banEvents
+}
+
+func gather(run *Run) *facts {
+	f := &facts{chain: run.chain(), policies: run.policies(), clock: newLogClock(run.admissions())}
+	f.uses, f.bans = run.uses(f.clock), run.banEvents(f.chain)
+	return f
 }
 
 // fail records a broken promise.
@@ -69,6 +89,24 @@ func (c *court) fail(ops []*Op, format string, args ...any) {
 // failAs records a broken promise other than the checker's own.
 func (c *court) failAs(promise string, ops []*Op, format string, args ...any) {
 	c.find(Finding{Result: Fail, Promise: promise, What: fmt.Sprintf(format, args...)}, ops)
+}
+
+// lacks records that the final chain has not what an operation showed or was
+// acknowledged. That breaks the promise if its node had applied the index of
+// the answer, or if every node gave its chain; else another one may have it.
+func (c *court) lacks(op *Op, format string, args ...any) {
+	last := c.run.final(c.chain.node).Status
+	if op.Index > 0 && last != nil && last.AppliedIndex >= op.Index {
+		c.fail([]*Op{op}, format, args...)
+		return
+	}
+	for _, node := range c.run.About.Nodes {
+		if c.run.final(node) == nil {
+			c.doubt([]*Op{op}, format+"; not every node gave its chain", args...)
+			return
+		}
+	}
+	c.fail([]*Op{op}, format, args...)
 }
 
 // doubt records why the checker cannot decide.
@@ -147,17 +185,17 @@ func (op *Op) answered() string {
 	case KindLift:
 		return fmt.Sprintf("event %s seq %d index %d repeated %t", op.Lift.EventID, op.Lift.Size, op.Index, op.Lift.Repeated)
 	case KindBanRead:
-		return fmt.Sprintf("%t index %d", op.BanRead.InForce, op.Index)
+		return fmt.Sprintf("%t event %s seq %d index %d", op.BanRead.InForce, op.BanRead.EventID, op.BanRead.Seq, op.Index)
 	case KindBansRead:
-		return fmt.Sprintf("size %d head %.12s agents %v", op.BansRead.Size, op.BansRead.Head, op.BansRead.Agents)
+		return fmt.Sprintf("size %d head %.12s agents %v index %d", op.BansRead.Size, op.BansRead.Head, op.BansRead.Agents, op.Index)
 	case KindChainRead:
 		return fmt.Sprintf("size %d head %.12s", op.ChainRead.Size, op.ChainRead.Head)
 	case KindPolicySet:
-		return fmt.Sprintf("version %d", op.PolicySet.Version)
+		return fmt.Sprintf("version %d index %d", op.PolicySet.Version, op.Index)
 	case KindPolicyRead:
 		return fmt.Sprintf("version %d %s", op.PolicyRead.Version, op.PolicyRead.Policy.text())
 	case KindStatus:
-		return fmt.Sprintf("%s in term %d", op.Status.State, op.Status.Term)
+		return fmt.Sprintf("%s in term %d, epoch %d, applied %d", op.Status.State, op.Status.Term, op.Status.Epoch, op.Status.AppliedIndex)
 	}
 	return "ok"
 }
