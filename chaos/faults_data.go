@@ -142,7 +142,7 @@ func (f *Flip) Inject(ctx context.Context, a *Arena) ([]string, error) {
 }
 
 func (f *Flip) flip(a *Arena, path string) error {
-	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	file, err := openRegular(path)
 	if err != nil {
 		return err
 	}
@@ -238,7 +238,7 @@ func find(dir, name string) (path string, err error) {
 		if err != nil {
 			return err
 		}
-		if !d.IsDir() && d.Name() == name {
+		if d.Type().IsRegular() && d.Name() == name {
 			path = p
 			return fs.SkipAll
 		}

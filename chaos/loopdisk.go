@@ -29,7 +29,7 @@ type loopDisks struct {
 // newLoopDisks leaves it to the list of what was made to take them away again.
 func newLoopDisks(dir, clusterDir string, nodes []string, m *made) (*loopDisks, error) {
 	d := &loopDisks{images: filepath.Join(dir, "disks"), made: m, mounts: map[string]string{}, frozen: map[string]bool{}}
-	if err := os.MkdirAll(d.images, 0o700); err != nil {
+	if err := m.mkdir("disks"); err != nil {
 		return d, err
 	}
 	for _, n := range nodes {
@@ -42,7 +42,7 @@ func newLoopDisks(dir, clusterDir string, nodes []string, m *made) (*loopDisks, 
 
 func (d *loopDisks) mount(node, at string) error {
 	image := filepath.Join(d.images, node)
-	if err := os.WriteFile(image, nil, 0o600); err != nil {
+	if err := writeNew(image, nil, 0o600); err != nil {
 		return err
 	}
 	if err := errors.Join(os.Truncate(image, diskSize), os.MkdirAll(at, 0o700)); err != nil {
@@ -59,13 +59,13 @@ func (d *loopDisks) mount(node, at string) error {
 	if err := sh("mkfs.ext4", "-q", "-m", "0", device); err != nil {
 		return err
 	}
+	if err := d.made.add(func(m *made) { m.Mounts = append(m.Mounts, mount{device, at}) }); err != nil {
+		return err
+	}
 	if err := sh("mount", device, at); err != nil {
 		return err
 	}
 	d.mounts[node] = at
-	if err := d.made.add(func(m *made) { m.Mounts = append(m.Mounts, mount{device, at}) }); err != nil {
-		return err
-	}
 	// An empty data directory is how a server knows that it is new.
 	return errors.Join(os.Remove(filepath.Join(at, "lost+found")), os.Chmod(at, 0o700))
 }
@@ -74,7 +74,7 @@ func (d *loopDisks) ballast(node string) string { return filepath.Join(d.mounts[
 
 // Fill implements Disk: a file takes all the room that is left.
 func (d *loopDisks) Fill(node string) error {
-	f, err := os.OpenFile(d.ballast(node), os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(d.ballast(node), os.O_CREATE|os.O_WRONLY|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,10 @@ func plantedBugs() []planted {
 	}
 }
 
+// endsItself names the bugs that a server may find in its own history while it
+// replays its log: it then ends, and what the judge sees is that it stays away.
+var endsItself = map[string]bool{"restore_no_bans": true}
+
 // narrowWindow replays what is still acceptable although it is old: agents whose
 // clocks run ahead, and a window that passes while the run lasts.
 func narrowWindow() Scenario {
@@ -86,7 +90,7 @@ func TestPlanted(t *testing.T) {
 						continue
 					}
 					t.Logf("%s [%s] %s", ch.Name, f.Promise, f.What)
-					found = found || (ch.Name == p.check && f.Promise == p.promise)
+					found = found || (ch.Name == p.check && f.Promise == p.promise) || (endsItself[p.bug] && ch.Name == "it works again")
 					break
 				}
 			}

@@ -31,7 +31,7 @@ type recorder struct {
 }
 
 func newRecorder(dir string) (*recorder, error) {
-	f, err := os.OpenFile(filepath.Join(dir, judge.HistoryFile), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	f, err := createFile(filepath.Join(dir, judge.HistoryFile), 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -166,14 +166,6 @@ func saveAbout(dir string, about judge.About) error {
 		return err
 	}
 	return replaceFile(filepath.Join(dir, judge.RunFile), append(text, '\n'))
-}
-
-// replaceFile writes a file in one step: who reads it sees all of it or the one before.
-func replaceFile(path string, data []byte) error {
-	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
 }
 
 // close ends the recording; all of it is on disk then.

@@ -10,8 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openTUN makes a TUN device in this process's namespace. It may be moved to
-// another one afterwards: its file stays with us.
+// openTUN makes a TUN device in this process's namespace; one that is there
+// already is another's. It may be moved to another namespace afterwards: its file
+// stays with us.
 func openTUN(name string) (*os.File, error) {
 	fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -23,7 +24,7 @@ func openTUN(name string) (*os.File, error) {
 		_     [22]byte
 	}
 	copy(request.name[:unix.IFNAMSIZ-1], name)
-	request.flags = unix.IFF_TUN | unix.IFF_NO_PI
+	request.flags = unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_TUN_EXCL
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TUNSETIFF, uintptr(unsafe.Pointer(&request))); errno != 0 {
 		unix.Close(fd)
 		return nil, fmt.Errorf("make the TUN device %s: %w", name, errno)

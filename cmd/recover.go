@@ -197,10 +197,15 @@ func (p *program) afterRecovery(done node.RecoveryDone) []string {
 		fmt.Sprintf("start %s with the command line it always had: %s server --data-dir %s …   (or: %s cluster start %s)",
 			done.Name, self, shellWord(done.DataDir), self, shellWord(done.Name)),
 	}
-	for _, dir := range done.Retired {
-		next = append(next, fmt.Sprintf("move a retired directory away: mv %s %s.old", shellWord(dir), shellWord(dir)))
+	retired := map[string]bool{}
+	for _, c := range done.LeftAside {
+		retired[c.NodeID] = true
+		next = append(next, fmt.Sprintf("%s (%s) is retired, its directory must not run again: mv %s %s", nodeLabel(c), c.NodeID, shellWord(c.DataDir), shellWord(c.DataDir+".old")))
 	}
 	for _, gone := range done.Removed {
+		if retired[gone.NodeID] {
+			continue
+		}
 		next = append(next, fmt.Sprintf("%s (%s) is no member any more: wherever its old data directory is, destroy it, or %s recover --retire --data-dir DIR", gone.Name, gone.NodeID, self))
 	}
 	return append(next,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/hashicorp/raft"
@@ -95,7 +96,11 @@ func readCopy(dir string, passphrase []byte) (*candidate, error) {
 	case err != nil:
 		return nil, err
 	case id == nil:
-		return nil, fmt.Errorf("%s holds no %s: it is no server's data directory", dir, fileKeys)
+		hint := ""
+		if _, err := os.Stat(filepath.Join(dir, "data", fileKeys)); err == nil {
+			hint = ", did you mean " + filepath.Join(dir, "data") + "?"
+		}
+		return nil, fmt.Errorf("%s holds no %s: it is no server's data directory%s", dir, fileKeys, hint)
 	case id.ClusterID == "":
 		return nil, fmt.Errorf("%s belongs to a server that never joined a cluster", dir)
 	}

@@ -132,7 +132,9 @@ func doneOf(s *fsm.State, c *candidate) RecoveryDone {
 		ChainSize: meta.ChainSize, ChainHead: meta.ChainHead, AdmissionsFromMs: s.Recovering(),
 		Removed: []RemovedMember{}, Retired: []string{}, LeftAside: []*SurvivingCopy{}}
 	for _, gone := range s.Removed() {
-		done.Removed = append(done.Removed, RemovedMember{NodeID: gone.ID, Name: gone.Name})
+		if gone.RemovedMs == meta.ClockMs { // by the recovery, not long ago
+			done.Removed = append(done.Removed, RemovedMember{NodeID: gone.ID, Name: gone.Name})
+		}
 	}
 	return done
 }

@@ -212,6 +212,8 @@ func (op *Op) check() error {
 		return errors.New("an operation's id must be positive")
 	case op.StartNS < 0 || op.EndNS < op.StartNS:
 		return fmt.Errorf("operation %d ends before it starts", op.ID)
+	case op.EndNS > int64(maxTime):
+		return fmt.Errorf("operation %d ends later than %s", op.ID, maxTime)
 	case op.Outcome != OK && op.Outcome != Refused && op.Outcome != Unknown:
 		return fmt.Errorf("operation %d: unknown outcome %q", op.ID, op.Outcome)
 	}
@@ -249,6 +251,9 @@ func ReadHistory(r io.Reader) ([]Op, error) {
 		}
 		if ids[op.ID] {
 			return fmt.Errorf("operation %d stands twice", op.ID)
+		}
+		if len(ops) == maxOps {
+			return fmt.Errorf("more than %d operations", maxOps)
 		}
 		ids[op.ID] = true
 		ops = append(ops, op)

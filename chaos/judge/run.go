@@ -1,14 +1,14 @@
 package judge
 
 import (
-	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/edgecoder/edgecoder/client"
 )
@@ -75,17 +75,23 @@ type Final struct {
 }
 
 // Load reads a saved run.
-func Load(dir string) (*Run, error) {
+func Load(dir string) (*Run, error) { return LoadContext(context.Background(), dir) }
+
+// LoadContext is Load until ctx ends.
+func LoadContext(ctx context.Context, dir string) (*Run, error) {
 	r := &Run{}
-	if err := readJSON(filepath.Join(dir, RunFile), &r.About); err != nil {
+	if err := readJSON(ctx, filepath.Join(dir, RunFile), &r.About); err != nil {
 		return nil, err
 	}
-	if err := readJSON(filepath.Join(dir, FinalsFile), &r.Finals); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := r.About.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", filepath.Join(dir, RunFile), err)
+	}
+	if err := readJSON(ctx, filepath.Join(dir, FinalsFile), &r.Finals); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	err := readFile(filepath.Join(dir, HistoryFile), func(f io.Reader) (err error) {
+	err := readFile(ctx, filepath.Join(dir, HistoryFile), func(f io.Reader) (err error) {
 		if !r.About.Healed { // its harness may have been killed in the middle of a line
-			f = wholeLines(f)
+			f = newWholeLines(f)
 		}
 		r.Ops, err = ReadHistory(f)
 		return err
@@ -93,7 +99,7 @@ func Load(dir string) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = readFile(filepath.Join(dir, TimelineFile), func(f io.Reader) (err error) {
+	err = readFile(ctx, filepath.Join(dir, TimelineFile), func(f io.Reader) (err error) {
 		r.Timeline, err = readTimeline(f)
 		return err
 	})
@@ -103,15 +109,39 @@ func Load(dir string) (*Run, error) {
 	return r, nil
 }
 
-// wholeLines passes over a last line without its end: whoever wrote it died.
-func wholeLines(f io.Reader) io.Reader {
-	text, err := io.ReadAll(f)
-	whole := bytes.NewReader(text[:bytes.LastIndexByte(text, '\n')+1])
-	if err != nil {
-		return io.MultiReader(whole, f) // which fails again
+func (a *About) check() error {
+	if len(a.Nodes) > maxNodes {
+		return fmt.Errorf("%d nodes, want at most %d", len(a.Nodes), maxNodes)
 	}
-	return whole
+	return checkTime("the end of the traffic", a.TrafficNS)
 }
+
+// DecideContext is Decide until ctx ends: then the judge is left alone, and
+// what it says is not heard any more. Where it breaks there is no verdict.
+func DecideContext(ctx context.Context, run *Run, lim Limits) (Verdict, error) {
+	type answer struct {
+		v   Verdict
+		err error
+	}
+	done := make(chan answer, 1)
+	go func() {
+		defer func() {
+			if broke := recover(); broke != nil {
+				done <- answer{err: fmt.Errorf("the judge broke: %v\n%s", broke, debug.Stack())}
+			}
+		}()
+		done <- answer{v: Decide(run, lim)}
+	}()
+	select {
+	case a := <-done:
+		return a.v, a.err
+	case <-ctx.Done():
+		return Verdict{}, fmt.Errorf("the judging was ended: %w", ctx.Err())
+	}
+}
+
+// SaveVerdict writes the verdict beside the run.
+func SaveVerdict(dir string, v Verdict) error { return writeJSON(filepath.Join(dir, VerdictFile), v) }
 
 // Save writes a run where Load finds it.
 func (r *Run) Save(dir string) error {
@@ -121,7 +151,7 @@ func (r *Run) Save(dir string) error {
 	if err := writeJSON(filepath.Join(dir, FinalsFile), r.Finals); err != nil {
 		return err
 	}
-	err := writeFile(filepath.Join(dir, HistoryFile), func(w io.Writer) error {
+	err := replace(filepath.Join(dir, HistoryFile), func(w io.Writer) error {
 		for i := range r.Ops {
 			if err := WriteOp(w, &r.Ops[i]); err != nil {
 				return err
@@ -132,7 +162,7 @@ func (r *Run) Save(dir string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, TimelineFile), func(w io.Writer) error {
+	return replace(filepath.Join(dir, TimelineFile), func(w io.Writer) error {
 		for i := range r.Timeline {
 			if err := writeLine(w, &r.Timeline[i]); err != nil {
 				return err
@@ -149,47 +179,15 @@ func readTimeline(f io.Reader) ([]Event, error) {
 		if err := strictJSON(line, &e); err != nil {
 			return err
 		}
+		if len(events) == maxEvents {
+			return fmt.Errorf("more than %d events", maxEvents)
+		}
 		events = append(events, e)
-		return nil
+		return e.check()
 	})
 	return events, err
 }
 
-func readJSON(path string, v any) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if err := strictJSON(text, v); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
-}
-
-func readFile(path string, read func(io.Reader) error) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := read(f); err != nil {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
-}
-
-func writeJSON(path string, v any) error {
-	text, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, append(text, '\n'), 0o600)
-}
-
-func writeFile(path string, write func(io.Writer) error) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	return errors.Join(write(f), f.Close())
+func (e *Event) check() error {
+	return errors.Join(checkTime("the time of "+e.What, e.AtNS), checkTime("the injection of "+e.What, e.InjectedNS), checkTime("the end of "+e.What, e.EndNS))
 }

@@ -31,7 +31,7 @@ func TestJudge(t *testing.T) {
 		t.Errorf("judged %s, want fail", first.Result)
 	}
 	var saved Verdict
-	if err := readJSON(filepath.Join(dir, VerdictFile), &saved); err != nil || saved.Result != Fail {
+	if err := readJSON(t.Context(), filepath.Join(dir, VerdictFile), &saved); err != nil || saved.Result != Fail {
 		t.Errorf("the saved verdict is %q, %v", saved.Result, err)
 	}
 	loaded, err := Load(dir)

@@ -172,6 +172,10 @@ func TestPolicy(t *testing.T) {
 			s.setPolicy(0, 5, 1, 7, func(op *Op) { op.PolicySet.Version = 1 })
 		}},
 		{name: "a local read shows what nobody proposed", check: register, want: Fail, says: "nobody proposed", tell: func(s *story) { s.readPolicy(0, 1, 1, 99, false) }},
+		{name: "a replica that is behind shows what stood before the run", tell: func(s *story) {
+			s.run.About.Policy.Version = 2
+			s.readPolicy(0, 1, 1, 99, false)
+		}},
 		{name: "one version with two contents", check: register, want: Fail, says: "two contents", tell: func(s *story) {
 			s.setPolicy(0, 5, 1, 7, unknown)
 			s.setPolicy(0, 5, 1, 8, unknown)
