@@ -1,19 +1,25 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/edgecoder/edgecoder/cluster"
 )
 
+// killTimeout bounds the end of servers that were killed.
+const killTimeout = 10 * time.Second
+
 // Clean removes what a run left behind whose harness was killed: servers,
 // namespaces, mounts and loop devices that its list names and that are still
-// the same. Everything in the run's directory stays.
+// the same. Everything in the run's directory stays, but for the secrets of its
+// cluster if they were not to be kept.
 func Clean(ctx context.Context, dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -32,6 +38,9 @@ func Clean(ctx context.Context, dir string) error {
 	if err := m.stopServers(ctx); err != nil {
 		return err
 	}
+	if err := m.dropSecrets(); err != nil {
+		return err
+	}
 	return m.remove()
 }
 
@@ -43,20 +52,36 @@ func (m *made) stopServers(ctx context.Context) error {
 		}
 		return err
 	}
-	for _, x := range m.Mounts {
-		if mountedAt(x.Dir) == x.Device {
-			_ = sh("fsfreeze", "--unfreeze", x.Dir) // it most likely is not frozen
-		}
-	}
+	m.thaw()
 	return stopAll(ctx, c)
 }
 
-// stopAll stops the servers, also those that are paused.
+// stopAll stops the servers, also those that are paused. That it was not done
+// in good order is no error once they are gone.
 func stopAll(ctx context.Context, c *cluster.Cluster) error {
 	for _, n := range c.Record().Nodes {
 		if n.Running() {
 			_ = syscall.Kill(n.PID, syscall.SIGCONT) // it may have ended just now
 		}
 	}
-	return c.Down(ctx)
+	err := c.Down(ctx)
+	if err != nil && ctx.Err() != nil { // no time is left for good order
+		err = killServers(c)
+	}
+	for _, n := range c.Record().Nodes {
+		if n.Running() {
+			return fmt.Errorf("stop %s: %w", n.Name, cmp.Or(err, errors.New("it still runs")))
+		}
+	}
+	return nil
+}
+
+func killServers(c *cluster.Cluster) error {
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	var errs []error
+	for _, n := range c.Record().Nodes {
+		errs = append(errs, c.Stop(ctx, n.Name, true))
+	}
+	return errors.Join(errs...)
 }

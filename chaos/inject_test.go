@@ -115,7 +115,7 @@ func TestKilledHarness(t *testing.T) {
 	if err != nil || len(run.Ops) != 1 || len(run.Timeline) != 1 {
 		t.Fatalf("%+v, %v", run, err)
 	}
-	if res, err := Report(rec.dir); err != nil || res.Verdict.Result != judge.Undecided {
+	if res, err := Report(t.Context(), rec.dir); err != nil || res.Verdict.Result != judge.Undecided {
 		t.Errorf("judged %s, %v", res.Verdict.Result, err)
 	}
 	_ = rec.close()

@@ -13,10 +13,13 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+
+	"github.com/edgecoder/edgecoder/chaos/judge"
 )
 
-// MadeFile names the list of what a run made outside its directory. It is gone
-// once all of that is.
+// MadeFile names the list of what a run made that may have to be taken away: all
+// outside its directory, and the directories in it. It is gone once what is
+// outside is.
 const MadeFile = "made.json"
 
 // made is that list, on disk before a killed harness could leave anything behind.
@@ -26,9 +29,12 @@ type made struct {
 	Namespaces []namespace `json:"namespaces,omitempty"`
 	Loops      []loop      `json:"loops,omitempty"`
 	Mounts     []mount     `json:"mounts,omitempty"`
+	Dirs       []string    `json:"dirs,omitempty"`         // in the run's directory
+	Secrets    bool        `json:"drop_secrets,omitempty"` // of the cluster go with it; an older list does not say so
 
-	dir string
-	mu  sync.Mutex
+	dir     string
+	mu      sync.Mutex // guards all of it
+	written bool       // the list on disk is this one
 }
 
 // process is one for ever: pids are used again.
@@ -58,7 +64,8 @@ func newMade(dir, clusterDir string) *made {
 	return &made{Harness: processOf(os.Getpid()), Cluster: clusterDir, dir: dir}
 }
 
-// add notes something down at once.
+// add notes something down at once. The first list must not take the place of
+// another run's.
 func (m *made) add(change func(*made)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -67,29 +74,63 @@ func (m *made) add(change func(*made)) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(m.dir, MadeFile), append(text, '\n'))
+	path := filepath.Join(m.dir, MadeFile)
+	if m.written {
+		return replaceFile(path, append(text, '\n'))
+	}
+	err = writeNew(path, append(text, '\n'), 0o600)
+	m.written = err == nil
+	return err
+}
+
+// mkdir makes a directory in the run's. One that was there is not ours.
+func (m *made) mkdir(name string) error {
+	if err := os.Mkdir(filepath.Join(m.dir, name), 0o700); err != nil {
+		return err
+	}
+	return m.add(func(m *made) { m.Dirs = append(m.Dirs, name) })
+}
+
+func (m *made) has(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Contains(m.Dirs, name)
 }
 
 func loadMade(dir string) (*made, error) {
-	m := &made{dir: dir}
-	text, err := os.ReadFile(filepath.Join(dir, MadeFile))
+	m := &made{dir: dir, written: true}
+	text, err := judge.ReadPlain(filepath.Join(dir, MadeFile))
 	if err != nil {
 		return nil, err
 	}
 	return m, json.Unmarshal(text, m)
 }
 
+// thaw has no file system keep us waiting.
+func (m *made) thaw() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, x := range m.Mounts {
+		if mountedAt(x.Dir) == x.Device {
+			_ = sh("fsfreeze", "--unfreeze", x.Dir) // it most likely is not frozen
+		}
+	}
+}
+
 // remove takes everything away that is still what was made, newest first, and
-// then the list itself.
+// then the list itself. While something stays mounted all else stays too.
 func (m *made) remove() error {
+	m.thaw()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var errs []error
 	for _, x := range slices.Backward(m.Mounts) {
 		if mountedAt(x.Dir) == x.Device {
-			_ = sh("fsfreeze", "--unfreeze", x.Dir) // it most likely is not frozen
 			errs = append(errs, sh("umount", x.Dir))
 		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
 	}
 	for _, x := range slices.Backward(m.Loops) {
 		if imageOf(x.Device) == x.Image {
@@ -104,10 +145,56 @@ func (m *made) remove() error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	if !m.written {
+		return nil
+	}
 	if err := os.Remove(filepath.Join(m.dir, MadeFile)); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+// secrets are the files of the cluster that are worth nothing once it is gone,
+// except to a thief.
+var secrets = []string{"cluster/admin.token", "cluster/mesh.token", "cluster/passphrase", "cluster/node*/data/node.keys"}
+
+// dropSecrets removes them while the data are still mounted. No link leads out
+// of the run's directory.
+func (m *made) dropSecrets() error {
+	if !m.Secrets || !m.has("cluster") {
+		return nil
+	}
+	root, err := os.OpenRoot(m.dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	var errs []error
+	for _, pattern := range secrets {
+		found, err := fs.Glob(root.FS(), pattern)
+		errs = append(errs, err)
+		for _, name := range found {
+			errs = append(errs, root.Remove(name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removeDir removes a directory below one that this run made, unless something
+// is mounted in it.
+func (m *made) removeDir(name string) error {
+	top, _, _ := strings.Cut(name, "/")
+	if !m.has(top) {
+		return nil
+	}
+	if at := mountedBelow(filepath.Join(m.dir, name)); at != "" {
+		return fmt.Errorf("%s is still mounted", at)
+	}
+	root, err := os.OpenRoot(m.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(root.RemoveAll(name), root.Close())
 }
 
 // processOf reads when a process started; nothing when there is none.
@@ -142,16 +229,37 @@ func inodeOf(ns string) (uint64, error) {
 
 // mountedAt returns the device of the newest mount on a directory, or "".
 func mountedAt(dir string) (device string) {
-	text, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(text)) {
-		if f := strings.Fields(line); len(f) > 1 && unescape(f[1]) == dir {
-			device = f[0]
+	for _, x := range mounted() {
+		if x.Dir == dir {
+			device = x.Device
 		}
 	}
 	return device
+}
+
+// mountedBelow returns where something is mounted at or below a directory, or "".
+func mountedBelow(dir string) string {
+	for _, x := range mounted() {
+		if x.Dir == dir || strings.HasPrefix(x.Dir, dir+"/") {
+			return x.Dir
+		}
+	}
+	return ""
+}
+
+// mounted lists what is mounted, oldest first.
+func mounted() []mount {
+	text, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return nil // no Linux, so nothing of ours
+	}
+	var all []mount
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) > 1 {
+			all = append(all, mount{f[0], unescape(f[1])})
+		}
+	}
+	return all
 }
 
 // unescape reads the \040 and its like of /proc/mounts.

@@ -104,7 +104,7 @@ func TestPlanted(t *testing.T) {
 func runPlanted(t *testing.T, binary, bug string, s Scenario) Result {
 	t.Helper()
 	t.Setenv("PLANTED_BUG", bug)
-	res, err := Run(t.Context(), s, Options{Dir: t.TempDir(), Binary: binary, Patience: 12 * time.Second, Progress: t.Logf})
+	res, err := Run(t.Context(), s, Options{Dir: filepath.Join(t.TempDir(), "run"), Binary: binary, Patience: 12 * time.Second, Progress: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}

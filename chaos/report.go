@@ -2,13 +2,14 @@ package chaos
 
 import (
 	"bytes"
+	"context"
 	_ "embed"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"html/template"
 	"maps"
-	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -16,7 +17,7 @@ import (
 	"github.com/edgecoder/edgecoder/chaos/judge"
 )
 
-// Names of what WriteReport makes.
+// Names of what Report makes.
 const (
 	ReportFile  = "report.html"
 	SummaryFile = "summary.txt"
@@ -27,34 +28,60 @@ var reportText string
 
 var reportPage = template.Must(template.New("report").Parse(reportText))
 
-// WriteReport judges nothing: it shows the saved run and its verdict as one
-// page and as plain text, and returns the page's path.
-func WriteReport(dir string) (string, error) {
-	run, err := judge.Load(dir)
+// judgeTimeout bounds the judging of a run, with its reading and drawing.
+const judgeTimeout = 10 * time.Minute
+
+// Report judges a saved run, again if need be, and writes its report, unless ctx
+// ends first.
+func Report(ctx context.Context, dir string) (Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
+	defer cancel()
+	run, err := judge.LoadContext(ctx, dir)
 	if err != nil {
-		return "", err
+		return Result{}, fmt.Errorf("load the run: %w", err)
 	}
-	verdict, err := loadVerdict(dir)
+	verdict, err := judge.DecideContext(ctx, run, judge.DefaultLimits())
 	if err != nil {
-		return "", err
+		return Result{}, err
 	}
-	var page bytes.Buffer
-	if err := reportPage.Execute(&page, newPage(run, verdict)); err != nil {
-		return "", fmt.Errorf("draw the report: %w", err)
+	if err := judge.SaveVerdict(dir, verdict); err != nil {
+		return Result{}, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, SummaryFile), []byte(Summary(run, verdict)), 0o600); err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, ReportFile)
-	return path, os.WriteFile(path, page.Bytes(), 0o600)
+	return writeReport(ctx, dir, run, verdict)
 }
 
-func loadVerdict(dir string) (v judge.Verdict, err error) {
-	text, err := os.ReadFile(filepath.Join(dir, judge.VerdictFile))
+// writeReport shows a run and its verdict as one page and as plain text.
+func writeReport(ctx context.Context, dir string, run *judge.Run, v judge.Verdict) (Result, error) {
+	res := Result{Dir: dir, Verdict: v, Report: filepath.Join(dir, ReportFile)}
+	page, err := draw(ctx, run, v)
 	if err != nil {
-		return v, err
+		return Result{}, err
 	}
-	return v, json.Unmarshal(text, &v)
+	res.Summary = Summary(run, v)
+	return res, errors.Join(replaceFile(filepath.Join(dir, SummaryFile), []byte(res.Summary)), replaceFile(res.Report, page))
+}
+
+// draw makes the page; when ctx ends first, it is not waited for.
+func draw(ctx context.Context, run *judge.Run, v judge.Verdict) ([]byte, error) {
+	var page bytes.Buffer
+	done := make(chan error, 1)
+	go func() {
+		defer func() {
+			if broke := recover(); broke != nil {
+				done <- fmt.Errorf("%v\n%s", broke, debug.Stack())
+			}
+		}()
+		done <- reportPage.Execute(&page, newPage(run, v))
+	}()
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("draw the report: %w", ctx.Err())
+	case err := <-done:
+		if err != nil {
+			return nil, fmt.Errorf("draw the report: %w", err)
+		}
+		return page.Bytes(), nil
+	}
 }
 
 // page is what the template shows.
@@ -153,28 +180,24 @@ func ms(ns int64) string {
 
 func sec(ns int64) string { return fmt.Sprintf("%.1f s", time.Duration(ns).Seconds()) }
 
-// Summary is the verdict for a terminal.
+// Summary is the verdict for a terminal. Texts of the run cannot drive it, nor
+// begin a line of their own.
 func Summary(run *judge.Run, v judge.Verdict) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s (seed %d)\n%s\n\n", run.About.Scenario, strings.ToUpper(string(v.Result)), run.About.Seed, headline(run, v))
+	line := func(format string, args ...any) { b.WriteString(plainLine(format, args...)) }
+	line("%s: %s (seed %d)", run.About.Scenario, strings.ToUpper(string(v.Result)), run.About.Seed)
+	line("%s", headline(run, v))
+	line("")
 	for _, c := range v.Checks {
-		fmt.Fprintf(&b, "  %-12s %-2s  %-34s %d examined\n", c.Result, c.Promise, c.Name, c.Examined)
+		line("  %-12s %-2s  %-34s %d examined", c.Result, c.Promise, c.Name, c.Examined)
 	}
-	b.WriteString("\n")
+	line("")
 	for _, r := range gapRows(v.Gaps) {
-		fmt.Fprintf(&b, "  %s: %s\n", r.Name, r.Value)
+		line("  %s: %s", r.Name, r.Value)
 	}
-	fmt.Fprintf(&b, "  agreement after healing: %t (%s)\n", run.About.Healed, run.About.HealDetail)
+	line("  agreement after healing: %t (%s)", run.About.Healed, run.About.HealDetail)
 	for _, c := range v.Checks {
-		for _, f := range c.Findings {
-			fmt.Fprintf(&b, "\n%s [%s] %s: %s\n", strings.ToUpper(string(f.Result)), f.Promise, c.Name, f.What)
-			for _, line := range f.Evidence {
-				fmt.Fprintf(&b, "    %s\n", line)
-			}
-		}
-		if c.Unshown > 0 {
-			fmt.Fprintf(&b, "\n… and %d more findings of %q\n", c.Unshown, c.Name)
-		}
+		summarize(line, c)
 	}
 	for _, e := range run.Timeline {
 		what := "not injected"
@@ -182,8 +205,23 @@ func Summary(run *judge.Run, v judge.Verdict) string {
 			what = "not tried"
 		}
 		if e.Fault && e.Error != "" {
-			fmt.Fprintf(&b, "\n%s: %s at %s: %s\n", what, e.What, sec(e.AtNS), e.Error)
+			line("")
+			line("%s: %s at %s: %s", what, e.What, sec(e.AtNS), e.Error)
 		}
 	}
 	return b.String()
+}
+
+func summarize(line func(format string, args ...any), c judge.Check) {
+	for _, f := range c.Findings {
+		line("")
+		line("%s [%s] %s: %s", strings.ToUpper(string(f.Result)), f.Promise, c.Name, f.What)
+		for _, evidence := range f.Evidence {
+			line("    %s", evidence)
+		}
+	}
+	if c.Unshown > 0 {
+		line("")
+		line("… and %d more findings of %q", c.Unshown, c.Name)
+	}
 }

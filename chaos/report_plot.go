@@ -49,16 +49,18 @@ type tick struct {
 	Label string
 }
 
-// ticks labels the time axis at round seconds, at most eight.
+const maxTicks = 8
+
+// ticks labels the time axis at round times.
 func (a axis) ticks() []tick {
 	every := time.Second
-	for _, d := range []time.Duration{1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800} {
-		if every = d * time.Second; time.Duration(a.end)/every < 8 {
+	for _, d := range []time.Duration{1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 14_400, 43_200} {
+		if every = d * time.Second; time.Duration(a.end)/every < maxTicks {
 			break
 		}
 	}
 	var out []tick
-	for at := time.Duration(0); int64(at) < a.end; at += every {
+	for at := time.Duration(0); int64(at) < a.end && len(out) < maxTicks; at += every {
 		out = append(out, tick{At: round(a.x(int64(at)) / plotWidth * 100), Label: at.String()})
 	}
 	return out

@@ -57,14 +57,11 @@ func writeSample(t *testing.T) (dir, page string) {
 	if err := run.Save(dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := judge.Judge(dir); err != nil {
-		t.Fatal(err)
-	}
-	path, err := WriteReport(dir)
+	res, err := Report(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(path)
+	text, err := os.ReadFile(res.Report)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,10 +137,7 @@ func TestEmptyReport(t *testing.T) {
 	if err := run.Save(dir); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := judge.Judge(dir); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := WriteReport(dir); err != nil {
+	if _, err := Report(t.Context(), dir); err != nil {
 		t.Error(err)
 	}
 }

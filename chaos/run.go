@@ -16,11 +16,11 @@ import (
 
 // Options say where and how to run a scenario.
 type Options struct {
-	Dir      string        // of the run; must not hold an earlier one
+	Dir      string        // of the run; made, or empty and nobody else's
 	Binary   string        // the edgecoder binary; empty: this very program
 	Netns    bool          // may make network namespaces, TUN devices and loop mounts (root)
 	Version  string        // of the binary, for the report
-	Keep     bool          // keep the servers' data after a pass too
+	Keep     bool          // keep the servers' data after a pass too, and the cluster's secrets
 	Patience time.Duration // how long a healed cluster may take to agree again; 0: agreeTimeout
 	// Hurry ends when there is no time to stop the servers in good order: then
 	// they are killed. Nil: there is always time.
@@ -48,7 +48,7 @@ type run struct {
 	stage *stage
 
 	trafficNS int64 // when the traffic ended
-	judged    bool  // there is a verdict
+	passed    bool  // every promise was kept
 }
 
 // Run carries out a scenario on a fresh cluster and judges it. An error means
@@ -68,15 +68,13 @@ func Run(ctx context.Context, s Scenario, o Options) (Result, error) {
 	if err := r.play(ctx); err != nil {
 		return Result{}, fmt.Errorf("run %s: %w", s.Name, err)
 	}
-	res, err := r.conclude()
-	r.judged = err == nil
+	res, err := r.conclude(ctx)
+	r.passed = err == nil && res.Passed()
 	return res, err
 }
 
 func (o *Options) check() (err error) {
-	if o.Progress == nil {
-		o.Progress = func(string, ...any) {}
-	}
+	o.Progress = safely(o.Progress)
 	if o.Hurry == nil {
 		o.Hurry = context.Background()
 	}
@@ -88,16 +86,7 @@ func (o *Options) check() (err error) {
 	if o.Binary, err = filepath.Abs(o.Binary); err != nil {
 		return err
 	}
-	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
-		return err
-	}
-	if _, err := os.Stat(filepath.Join(o.Dir, judge.RunFile)); err == nil {
-		return fmt.Errorf("%s holds a run already: choose another directory", o.Dir)
-	}
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return err
-	}
-	o.Dir, err = filepath.EvalSymlinks(o.Dir) // as the kernel calls what is mounted there
+	o.Dir, err = makeDir(o.Dir)
 	return err
 }
 
@@ -236,39 +225,28 @@ func (r *run) save(ctx context.Context, about judge.About) error {
 	return saveAbout(r.opts.Dir, about) // last: from now on the run is whole
 }
 
-// conclude judges and reports.
-func (r *run) conclude() (Result, error) {
-	res, err := Report(r.opts.Dir)
-	r.opts.Keep = r.opts.Keep || res.Verdict.Result != judge.Pass
-	return res, err
-}
-
-// Report judges a saved run, again if need be, and writes its report.
-func Report(dir string) (Result, error) {
-	verdict, err := judge.Judge(dir)
-	if err != nil {
-		return Result{}, err
+// conclude judges and reports. A signal ends that too; of a run that one ended
+// before, only the next.
+func (r *run) conclude(ctx context.Context) (Result, error) {
+	if ctx.Err() != nil {
+		ctx = r.opts.Hurry
 	}
-	report, err := WriteReport(dir)
-	if err != nil {
-		return Result{}, err
-	}
-	summary, err := os.ReadFile(filepath.Join(dir, SummaryFile))
-	return Result{Dir: dir, Verdict: verdict, Report: report, Summary: string(summary)}, err
+	return Report(ctx, r.opts.Dir)
 }
 
 // teardown stops the servers and strikes the stage; after a pass the servers'
-// data goes too.
+// data goes too. While a server runs nothing is taken away from it.
 func (r *run) teardown() {
 	if r.stage == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.opts.Hurry, time.Minute)
 	defer cancel()
-	if err := r.stage.clear(ctx); err != nil {
-		r.opts.Progress("stop the cluster: %v", err)
+	err := r.stage.clear(ctx)
+	if err == nil {
+		err = r.stage.strike(r.opts.Keep || !r.passed)
 	}
-	if err := r.stage.strike(r.opts.Keep || !r.judged); err != nil {
+	if err != nil {
 		r.opts.Progress("something is left behind, remove it with `edgecoder chaos clean %s`: %v", r.opts.Dir, err)
 	}
 }

@@ -17,7 +17,7 @@ func runShort(t *testing.T, s Scenario) Result {
 	if out, err := exec.Command("go", "build", "-o", binary, "../cmd/edgecoder").CombinedOutput(); err != nil {
 		t.Fatalf("build the server: %v\n%s", err, out)
 	}
-	res, err := Run(t.Context(), s, Options{Dir: t.TempDir(), Binary: binary, Progress: t.Logf})
+	res, err := Run(t.Context(), s, Options{Dir: filepath.Join(t.TempDir(), "run"), Binary: binary, Progress: t.Logf})
 	if err != nil {
 		t.Fatal(err)
 	}

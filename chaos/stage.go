@@ -3,6 +3,7 @@ package chaos
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -40,10 +41,10 @@ func newStage(s Scenario, o Options) (*stage, error) {
 		st.nodes = append(st.nodes, fmt.Sprintf("node%d", i+1)) // the names that package cluster gives
 	}
 	st.made = newMade(o.Dir, st.clusterDir)
-	if err := os.MkdirAll(st.clusterDir, 0o700); err != nil {
+	if err := st.made.add(func(m *made) { m.Secrets = !o.Keep }); err != nil {
 		return st, err
 	}
-	if err := st.made.add(func(*made) {}); err != nil { // servers are something, too
+	if err := st.made.mkdir("cluster"); err != nil {
 		return st, err
 	}
 	for _, n := range s.Needs {
@@ -91,7 +92,7 @@ func (st *stage) prepare(n Need) (err error) {
 	case NeedDisk:
 		st.disk, err = newLoopDisks(st.dir, st.clusterDir, st.nodes, st.made)
 	case NeedClock:
-		st.clock, err = newClockFiles(st.dir, st.nodes)
+		st.clock, err = newClockFiles(st.made, st.nodes)
 	}
 	return err
 }
@@ -115,7 +116,7 @@ func (st *stage) writeScript(binary string) error {
 	}
 	fmt.Fprintf(&b, "exec %s%s \"$@\"\n", prefix, shellWord(binary))
 	st.binary = filepath.Join(st.dir, "server.sh")
-	return os.WriteFile(st.binary, []byte(b.String()), 0o700)
+	return writeNew(st.binary, []byte(b.String()), 0o700)
 }
 
 // shellWord makes one word of a path for the shell, whatever is in it.
@@ -172,35 +173,31 @@ func (st *stage) clockOrNil() Clock {
 
 // clear stops the servers.
 func (st *stage) clear(ctx context.Context) error {
-	if st.cluster == nil {
-		return nil // package cluster stopped what it started
+	if !st.made.has("cluster") {
+		return nil // none of ours was started
 	}
-	if st.disk != nil {
-		for _, n := range st.nodes {
-			_ = st.disk.Thaw(n) // the servers that hang there are killed all the same
-		}
+	if st.cluster == nil { // it did not come up whole
+		return st.made.stopServers(ctx)
 	}
+	st.made.thaw() // servers that hang there could not end
 	return stopAll(ctx, st.cluster)
 }
 
-// strike takes down what was set up. The servers' logs always stay.
+// strike takes down what was set up; nothing while something stays mounted. The
+// servers' logs always stay.
 func (st *stage) strike(keepData bool) error {
 	if st.net != nil {
 		st.net.close()
 	}
-	if err := st.made.remove(); err != nil {
-		return err
+	secrets := st.made.dropSecrets()
+	if err := st.made.remove(); err != nil || keepData {
+		return errors.Join(secrets, err)
 	}
-	if keepData {
-		return nil
-	}
-	if st.disk != nil {
-		_ = os.RemoveAll(st.disk.images) // a leftover costs only space
-	}
+	errs := []error{secrets, st.made.removeDir("disks")}
 	for _, n := range st.nodes {
-		_ = os.RemoveAll(filepath.Join(st.clusterDir, n))
+		errs = append(errs, st.made.removeDir("cluster/"+n))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // clockFiles hold each server's clock offset in milliseconds.
@@ -215,9 +212,9 @@ func lacksClock(binary string) string {
 	return ""
 }
 
-func newClockFiles(dir string, nodes []string) (*clockFiles, error) {
-	c := &clockFiles{dir: filepath.Join(dir, "clocks")}
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
+func newClockFiles(m *made, nodes []string) (*clockFiles, error) {
+	c := &clockFiles{dir: filepath.Join(m.dir, "clocks")}
+	if err := m.mkdir("clocks"); err != nil {
 		return nil, err
 	}
 	return c, each(nodes, func(n string) error { return c.SetOffset(n, 0) })
@@ -226,11 +223,7 @@ func newClockFiles(dir string, nodes []string) (*clockFiles, error) {
 // SetOffset implements Clock. The file is replaced in one step, since the
 // server may be reading it.
 func (c *clockFiles) SetOffset(node string, offset time.Duration) error {
-	path := filepath.Join(c.dir, node)
-	if err := os.WriteFile(path+".new", []byte(strconv.FormatInt(offset.Milliseconds(), 10)+"\n"), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return replaceFile(filepath.Join(c.dir, node), []byte(strconv.FormatInt(offset.Milliseconds(), 10)+"\n"))
 }
 
 // command makes a program of the machine's run apart from the terminal: Ctrl-C

@@ -143,7 +143,7 @@ func (p *program) chaosReport(c *cli.Context) error {
 	if _, err := os.Stat(args[0]); err != nil {
 		return usagef("%w", err)
 	}
-	res, err := chaos.Report(args[0])
+	res, err := chaos.Report(c.Context, args[0])
 	if err != nil {
 		return err
 	}
