@@ -31,8 +31,8 @@ func (s *Server) table() []route {
 
 		{method: get, pattern: "/v1/status", need: fsm.CapReadStatus, query: readQuery, always: true, handle: s.status},
 		{method: get, pattern: "/v1/members", need: fsm.CapReadOps, query: readQuery, handle: s.members},
-		{method: get, pattern: "/v1/peers", need: fsm.CapReadOps, query: readQuery, handle: s.peers},
-		{method: del, pattern: "/v1/peers/{peer}", need: fsm.CapAdmin, body: bodyBytes, query: []string{"compromised"}, handle: s.removePeer},
+		{method: get, pattern: "/v1/peers", always: true, need: fsm.CapReadOps, query: readQuery, handle: s.peers},
+		{method: del, pattern: "/v1/peers/{peer}", always: true, need: fsm.CapAdmin, body: bodyBytes, query: []string{"compromised"}, handle: s.removePeer},
 		{method: post, pattern: "/v1/leader/transfer", need: fsm.CapAdmin, body: bodyBytes, handle: s.transferLeader},
 
 		{method: get, pattern: "/v1/recover/clock", need: fsm.CapReadOps, query: readQuery, handle: s.clocks},

@@ -41,6 +41,13 @@ type AgentChange struct {
 	NewKeys bool   `json:"new_keys,omitempty"` // its keys differ as well
 }
 
+// KeyRow is a coordinator's signing key.
+type KeyRow struct {
+	PeerID    string `json:"peer_id"`
+	NodeID    string `json:"node_id"`
+	PublicKey string `json:"public_key"` // base64 of the raw key
+}
+
 // RestorePlan is what a restore would do. Lists hold at most MaxPlanRows rows.
 type RestorePlan struct {
 	Backup  SnapshotRef `json:"backup"`
@@ -52,20 +59,27 @@ type RestorePlan struct {
 	BansBackList  []Ban         `json:"bans_back_list"`
 	AgentsLost    int           `json:"agents_lost"` // enrolled since
 	AgentsLostIDs []string      `json:"agents_lost_ids"`
-	AgentsChanged int           `json:"agents_changed"` // approved, suspended or revoked since, or with other keys
+	AgentsChanged int           `json:"agents_changed"` // approved, suspended or revoked since, or otherwise another row
 	AgentsList    []AgentChange `json:"agents_changed_list"`
+
+	AgentsAdded    int      `json:"agents_added"` // only in the backup: no past of this cluster has them
+	AgentsAddedIDs []string `json:"agents_added_ids"`
+	KeysAdded      int      `json:"signing_keys_added"` // of coordinators, only in the backup: likewise
+	KeysAddedList  []KeyRow `json:"signing_keys_added_list"`
 
 	EventsLost   uint64   `json:"events_lost"`        // of the chain, that the backup lacks
 	RecordsLost  uint64   `json:"admin_records_lost"` // of the history of administrative actions, likewise
 	PolicyLost   bool     `json:"policy_changed"`     // the backup has another policy
-	Forked       bool     `json:"forked"`             // the backup's chain is no beginning of the present one
+	Forked       bool     `json:"forked"`             // the backup is no past of this cluster: its history, agents or signing keys
 	OtherCluster bool     `json:"other_cluster"`      // the backup is of another cluster
 	TokensVoid   []string `json:"tokens_void"`        // ids of join and enrolment tokens that end
 	TokensEnd    int      `json:"tokens_end"`
 
 	NewEpoch          uint64 `json:"new_epoch"`
 	AdmissionsPauseMs int64  `json:"admissions_pause_ms"` // admissions answer unavailable for so long afterwards
-	Older             bool   `json:"older"`               // acknowledged changes are lost: the restore needs LoseAcknowledged
+	ClockJumpMs       int64  `json:"clock_jump_ms"`       // how far the cluster clock jumps ahead
+	FloorJumpMs       int64  `json:"floor_jump_ms"`       // likewise the time up to which requests count as used
+	Older             bool   `json:"older"`               // acknowledged changes are lost, or admissions for hours: the restore needs LoseAcknowledged
 	Confirm           string `json:"confirm"`             // names this backup and all of the above that the restore undoes
 }
 

@@ -67,6 +67,9 @@ func TestRecoverUsage(t *testing.T) {
 func TestRecoverRetire(t *testing.T) {
 	cleanEnv(t)
 	dir := filepath.Dir(writeTemp(t, "node.keys", "keys"))
+	if err := os.WriteFile(filepath.Join(dir, "lock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	r := runArgs(t, "", "recover", "--retire", "--data-dir", dir, "--reason", "replaced", "--format", "json")
 	wantStatus(t, r, exitDone)
 	text, err := os.ReadFile(filepath.Join(dir, "retired.json"))

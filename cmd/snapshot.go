@@ -24,7 +24,7 @@ func (p *program) snapshotCommand() *cli.Command {
 				UsageText: "edgecoder snapshot save FILE|DIR [--force] [--local]",
 				Description: "Examples:\n  edgecoder snapshot save /backups/\n  edgecoder snapshot save before-upgrade.snapshot\n\n" +
 					"The file holds everything but private keys and the texts of tokens; it is for your eyes only (mode 0600). In a directory it is\n" +
-					"called edgecoder-CLUSTER-EPOCH-INDEX.snapshot. It gets its name once it is verified; until then it is FILE.partial.",
+					"called edgecoder-CLUSTER-EPOCH-INDEX.snapshot. It gets its name once it is verified; until then it is .edgecoder-*.partial beside it.",
 				Flags: []cli.Flag{
 					&cli.BoolFlag{Name: "force", Usage: "replace FILE if it is there"},
 					&cli.BoolFlag{Name: "local", Usage: "what the node that answers has, even without a leader"},
@@ -54,36 +54,37 @@ func (p *program) snapshotSave(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	path, dir := args[0], ""
-	if info, err := os.Stat(path); err == nil && info.IsDir() {
-		path, dir = filepath.Join(path, ".edgecoder-backup"), path
-	}
-	if err := mayReplace(c, path); err != nil && dir == "" {
+	path, dir := args[0], filepath.Dir(args[0])
+	info, err := os.Stat(path)
+	named := err != nil || !info.IsDir() // and not the directory it goes to
+	if !named {
+		dir = path
+	} else if err := mayReplace(c, path); err != nil {
 		return err
 	}
 	api, err := p.connect(c, withToken)
 	if err != nil {
 		return err
 	}
-	part := path + ".partial"
-	defer os.Remove(part) // gone once it was renamed
-	if err := download(c, api, part); err != nil {
+	f, err := os.CreateTemp(dir, ".edgecoder-*.partial") // mode 0600, and new: nobody can put anything in its way
+	if err != nil {
+		return usagef("%w", err)
+	}
+	defer os.Remove(f.Name()) // gone once it has its name
+	if err := download(c, api, f); err != nil {
 		return err
 	}
-	report, err := node.VerifyBackup(part, p.progress())
+	report, err := node.VerifyBackup(f.Name(), p.progress())
 	if err != nil {
 		return unknownf("what arrived is no whole backup, it is not kept: %w", err)
 	}
-	if dir != "" {
+	if !named {
 		path = filepath.Join(dir, report.FileName())
-		if err := mayReplace(c, path); err != nil {
-			return err
-		}
 	}
-	if err := os.Rename(part, path); err != nil {
+	if err := giveName(c, f.Name(), path); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := syncDir(dir); err != nil {
 		return err
 	}
 	return p.emit(c, savedView{path, report}, func(t *table) {
@@ -104,16 +105,29 @@ func mayReplace(c *cli.Context, path string) error {
 	return usagef("%w", err)
 }
 
-// download writes a backup to a new file, durable once it returns.
-func download(c *cli.Context, api *client.Client, path string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return usagef("%w", err)
+// giveName gives a finished file its name. Without --force it replaces nothing,
+// even if that came in the meantime; file systems without hard links can only
+// be asked before.
+func giveName(c *cli.Context, part, path string) error {
+	if c.Bool("force") {
+		return os.Rename(part, path)
 	}
-	defer f.Close()
-	if err := f.Chmod(0o600); err != nil { // it may have been there
+	err := os.Link(part, path)
+	if err == nil {
+		return nil
+	}
+	if err := mayReplace(c, path); err != nil {
 		return err
 	}
+	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) { // EPERM is how FAT says it
+		return os.Rename(part, path)
+	}
+	return err
+}
+
+// download writes a backup to a new file, durable once it returns.
+func download(c *cli.Context, api *client.Client, f *os.File) error {
+	defer f.Close()
 	opts := []client.Option{client.Strong()}
 	if c.Bool("local") {
 		opts = nil

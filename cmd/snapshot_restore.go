@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -152,13 +153,19 @@ func drawRestorePlan(t *table, plan client.RestorePlan) {
 		return text
 	})
 	list(t, "agents that are lost", plan.AgentsLost, plan.AgentsLostIDs, func(id string) string { return id })
+	list(t, "agents only in the backup", plan.AgentsAdded, plan.AgentsAddedIDs, func(id string) string { return id })
+	if plan.KeysAdded > 0 {
+		list(t, "signing keys only in the backup", plan.KeysAdded, plan.KeysAddedList, func(k client.KeyRow) string {
+			return fmt.Sprintf("%s  node %s  %s, retired", k.PeerID, k.NodeID, k.PublicKey)
+		})
+	}
 	list(t, "tokens that end", plan.TokensEnd, plan.TokensVoid, func(id string) string { return id })
 	t.row("events lost", number(plan.EventsLost)+" of the chain, "+number(plan.RecordsLost)+" administrative records")
 	if plan.PolicyLost {
 		t.row("policy", "becomes the backup's, which is another")
 	}
 	if plan.Forked {
-		t.row("forked", "the backup's chain is no beginning of the present one")
+		t.row("forked", "the backup is no past of this cluster: its history, agents or signing keys are others")
 	}
 	if plan.OtherCluster {
 		t.row("other cluster", "the backup is of cluster "+plan.Backup.ClusterID)
@@ -166,10 +173,16 @@ func drawRestorePlan(t *table, plan client.RestorePlan) {
 	t.row("backup", fmt.Sprintf("epoch %d, index %d, %d events, taken %s", plan.Backup.Epoch, plan.Backup.Index, plan.Backup.ChainSize, t.when(plan.Backup.ClockMs)))
 	t.row("present", fmt.Sprintf("epoch %d, index %d, %d events", plan.Present.Epoch, plan.Present.Index, plan.Present.ChainSize))
 	t.row("new epoch", number(plan.NewEpoch))
-	t.row("admissions pause", fmt.Sprint(time.Duration(plan.AdmissionsPauseMs)*time.Millisecond))
+	t.row("admissions pause", fmt.Sprint(millis(plan.AdmissionsPauseMs)))
+	t.row("clock", fmt.Sprintf("%s ahead, requests of %s more count as used", millis(plan.ClockJumpMs), millis(plan.FloorJumpMs)))
 	if plan.Older {
-		t.row("loses", "acknowledged changes: needs --lose-acknowledged")
+		t.row("loses", "acknowledged changes, or admissions for hours (see above): needs --lose-acknowledged")
 	}
+}
+
+// millis is a duration; what no duration holds is the longest.
+func millis(ms int64) time.Duration {
+	return time.Duration(min(ms, int64(math.MaxInt64/time.Millisecond))) * time.Millisecond
 }
 
 // list draws a bounded list under its exact count.

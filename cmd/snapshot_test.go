@@ -122,6 +122,46 @@ func TestSnapshotSave(t *testing.T) {
 	}
 }
 
+// TestSnapshotSaveAmongLinks: what somebody put in the way is not followed, not
+// replaced without --force, and what comes while the backup does stays, too.
+func TestSnapshotSaveAmongLinks(t *testing.T) {
+	b := makeBackup(t, 3)
+	dir := t.TempDir()
+	victim := writeTemp(t, "victim", "precious")
+	link := func(name string) string {
+		path := filepath.Join(dir, name)
+		if err := os.Symlink(victim, path); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	link(".edgecoder-backup.partial")
+	link("mine.partial")
+	mine := link("mine")
+	late := filepath.Join(dir, fmt.Sprintf("edgecoder-%s-1-4.snapshot", testClusterID))
+	snapshotAPI(t, func(w http.ResponseWriter, _ *http.Request) {
+		_ = os.Symlink(victim, late) // it comes in between
+		_, _ = w.Write(b.data)
+	})
+	wantStatus(t, runArgs(t, "", "snapshot", "save", dir), exitUsage)
+	wantStatus(t, runArgs(t, "", "snapshot", "save", late), exitUsage)
+	wantStatus(t, runArgs(t, "", "snapshot", "save", mine), exitUsage)
+	for _, path := range []string{dir, mine} {
+		wantStatus(t, runArgs(t, "", "snapshot", "save", path, "--force"), exitDone)
+	}
+	for _, path := range []string{late, mine} {
+		if info, err := os.Lstat(path); err != nil || info.Mode() != 0o600 || info.Size() != int64(len(b.data)) {
+			t.Errorf("%s: %v %v", path, info, err)
+		}
+	}
+	if text, err := os.ReadFile(victim); err != nil || string(text) != "precious" {
+		t.Errorf("the file behind the links: %q %v", text, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 4 {
+		t.Errorf("left behind: %v %v", entries, err)
+	}
+}
+
 // What arrives by half, or damaged, does not get the name.
 func TestSnapshotSaveOfHalfABackup(t *testing.T) {
 	b := makeBackup(t, 3)

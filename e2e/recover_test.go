@@ -103,7 +103,7 @@ func TestP3RecoverWithRealProcesses(t *testing.T) {
 	}
 	fresh := a.request(t, "fresh")
 	_, err = m.client(m.verifier, 1, last.Name).Admit(ctx, fresh)
-	if e := (*client.Error)(nil); !errors.As(err, &e) || e.Reason != "recovery" || e.RetryAfter <= 0 || e.RetryAfter > 3*time.Minute {
+	if e := (*client.Error)(nil); !errors.As(err, &e) || e.Reason != "recovery" || e.RetryAfter <= 0 || e.RetryAfter > 65*time.Minute { // the widest window: a lost policy may have allowed it
 		t.Errorf("a fresh request during the pause: %v", err)
 	}
 }

@@ -14,6 +14,26 @@ import (
 // single milliseconds is the largest, some 40 MiB of CBOR.
 const maxFrameBytes = 64 << 20
 
+// All other frames are small, and a stranger's file must not make us hold more:
+// a policy with MaxOverrides overrides of the longest ids takes some 200 KiB, a
+// record of history as much as its texts, everything else a few KiB.
+const (
+	maxRowBytes    = 64 << 10
+	maxPolicyBytes = 1 << 20
+	maxRecordBytes = 1 << 20
+)
+
+// frameLimit bounds the rows of a field.
+func frameLimit(field string) uint64 {
+	switch field {
+	case "rate_windows":
+		return maxFrameBytes
+	case "policy":
+		return maxPolicyBytes
+	}
+	return maxRowBytes
+}
+
 // frameWriter writes frames and hashes what it wrote; the first error sticks.
 type frameWriter struct {
 	out *bufio.Writer
@@ -87,7 +107,7 @@ func (r *frameReader) raw(n int) []byte {
 	return data
 }
 
-func (r *frameReader) frame() []byte {
+func (r *frameReader) frame(limit uint64) []byte {
 	if r.err != nil {
 		return nil
 	}
@@ -98,8 +118,8 @@ func (r *frameReader) frame() []byte {
 		if errors.Is(err, io.EOF) {
 			r.err = io.ErrUnexpectedEOF
 		}
-	case n > maxFrameBytes:
-		r.err = fmt.Errorf("a frame of %d bytes, at most %d", n, maxFrameBytes)
+	case n > limit:
+		r.err = fmt.Errorf("a frame of %d bytes, at most %d", n, limit)
 	}
 	if r.err != nil {
 		return nil
@@ -108,7 +128,7 @@ func (r *frameReader) frame() []byte {
 }
 
 func (r *frameReader) value(v any) {
-	data := r.frame()
+	data := r.frame(maxRowBytes)
 	if r.err == nil {
 		r.err = Decode(data, v)
 	}

@@ -17,10 +17,16 @@ type History interface {
 	// higher recovery epoch raises the history's own; of a lower one, which a
 	// replay has, no record may be new.
 	Append(epoch uint64, records []Record) error
+	// Room returns once an Append would not wait for the disk, or would fail. It
+	// is called before each entry is applied, under no lock that a reader needs.
+	Room()
 	// Flush returns once all that was appended before is durable.
 	Flush() error
 	// Totals returns the epoch and how many records each stream has.
 	Totals() (epoch uint64, totals Totals)
+	// Base returns the epoch in which this history was begun: a state of an
+	// earlier one had another.
+	Base() uint64
 	// Read returns up to limit records of a stream from seq on.
 	Read(stream Stream, from uint64, limit int) ([]Record, error)
 	// Import makes the history that of a snapshot. In the same epoch records
@@ -50,6 +56,7 @@ func Streams() []Stream { return []Stream{StreamBlacklist, StreamAdmin} }
 type MemoryHistory struct {
 	mu      sync.RWMutex
 	epoch   uint64
+	base    uint64
 	streams map[Stream][]Record
 }
 
@@ -85,6 +92,9 @@ func (h *MemoryHistory) add(r Record) error {
 	return nil
 }
 
+// Room implements History: memory is always there.
+func (h *MemoryHistory) Room() {}
+
 // Flush implements History: memory has nothing more durable to offer.
 func (h *MemoryHistory) Flush() error { return nil }
 
@@ -97,6 +107,13 @@ func (h *MemoryHistory) Totals() (uint64, Totals) {
 		t[s] = uint64(len(records))
 	}
 	return h.epoch, t
+}
+
+// Base implements History.
+func (h *MemoryHistory) Base() uint64 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.base
 }
 
 // Read implements History.
@@ -136,10 +153,10 @@ func (h *MemoryHistory) UpTo(totals Totals) iter.Seq2[Record, error] {
 // Import implements History, in one step for its readers.
 func (h *MemoryHistory) Import(epoch uint64, totals Totals, records iter.Seq2[Record, error]) error {
 	fresh := NewMemoryHistory()
-	fresh.epoch = epoch
+	fresh.epoch, fresh.base = epoch, epoch
 	if have, _ := h.Totals(); have == epoch {
 		h.mu.RLock()
-		fresh.streams = maps.Clone(h.streams)
+		fresh.streams, fresh.base = maps.Clone(h.streams), h.base
 		h.mu.RUnlock()
 	}
 	for r, err := range records {
@@ -155,6 +172,6 @@ func (h *MemoryHistory) Import(epoch uint64, totals Totals, records iter.Seq2[Re
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.epoch, h.streams = fresh.epoch, fresh.streams
+	h.epoch, h.base, h.streams = fresh.epoch, fresh.base, fresh.streams
 	return nil
 }

@@ -40,6 +40,7 @@ func (m *Machine) Apply(l *raft.Log) any {
 		panic(fmt.Sprintf("log index %d: %v", l.Index, err))
 	}
 	cmd.Term = l.Term
+	m.history.Room() // here, not in Append: readers need not wait for a disk that hangs
 	m.mu.Lock()
 	res, records, err := m.state.Apply(l.Index, cmd)
 	if err == nil && cmd.Kind == KindTick {
@@ -107,9 +108,9 @@ func (m *Machine) replace(s *State, history *SnapshotHistory) error {
 
 func (m *Machine) restoreHistory(s *State, history *SnapshotHistory) error {
 	epoch, have := m.history.Totals()
-	covered := epoch >= s.meta.v.Epoch && have.Cover(history.Totals())
+	covered := m.history.Base() <= s.meta.v.Epoch && s.meta.v.Epoch <= epoch && have.Cover(history.Totals()) && m.checkHead(s) == nil
 	if covered && !history.MustRead() {
-		return m.checkHead(s)
+		return nil
 	}
 	present, err := history.Present()
 	if err != nil {
@@ -138,14 +139,19 @@ func (m *Machine) checkHead(s *State) error {
 	if err != nil || len(records) == 0 {
 		return fault(errors.Join(errors.New("it cannot be read"), err))
 	}
-	event, err := crypto.ParseBlacklistEvent(records[0].Data)
-	if err != nil {
+	if err := s.isHead(records[0]); err != nil {
 		return fault(err)
 	}
-	if event.EventHash != s.meta.v.ChainHead {
-		return fault(fmt.Errorf("it hashes to %s, the head is %s", event.EventHash, s.meta.v.ChainHead))
-	}
 	return nil
+}
+
+// isHead holds a record of the blacklist against the chain's head.
+func (s *State) isHead(r Record) error {
+	event, err := crypto.ParseBlacklistEvent(r.Data)
+	if err == nil && event.EventHash != s.meta.v.ChainHead {
+		err = fmt.Errorf("it hashes to %s, the head is %s", event.EventHash, s.meta.v.ChainHead)
+	}
+	return err
 }
 
 // Read calls f with the state, which f must neither change nor keep.

@@ -211,6 +211,11 @@ func (w *nonceWindow) load(data []byte) error {
 	if w.full() {
 		return fmt.Errorf("more than %d nonces", w.limit)
 	}
+	// Bucket after bucket, as freeze writes them: in any other order each one
+	// would have to be put in its place among all.
+	if n := len(w.order); number < 0 || n > 0 && number < w.order[n-1] {
+		return fmt.Errorf("bucket %d out of order", number)
+	}
 	w.insertAt(number, row)
 	return nil
 }

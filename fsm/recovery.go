@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -18,6 +19,9 @@ type Recovery struct {
 	Actor  Actor  // who asked
 	Action string // of the admin record: "restore" or "recover"
 	Detail string // what is known to be lost, for people
+	// Forgetful: what came after this copy may be lost, a wider policy too, so
+	// admissions pause for the widest window that any policy can have.
+	Forgetful bool
 }
 
 // LevelRecovery is the feature level from which the log may carry clock
@@ -62,6 +66,9 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	if backup.meta.v.ClusterID == "" || present.meta.v.ClusterID == "" {
 		return nil, nil, errors.New("fsm: a state without a genesis cannot be restored, nor restored into")
 	}
+	if err := backup.Validate(0); err != nil { // its clock is for whoever knows the time
+		return nil, nil, fmt.Errorf("the backup holds what no cluster makes: %w", err)
+	}
 	s, was := NewState(), present.meta.v
 	old := backup.meta.v
 	s.meta.v = Meta{Index: max(was.Index, old.Index), ClockMs: max(was.ClockMs, old.ClockMs), NonceFloorMs: max(was.NonceFloorMs, old.NonceFloorMs),
@@ -84,12 +91,15 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 		s.removed.remove(id) // the backup may be of a past that this cluster did not take
 	}
 	s.adoptKeys(backup, present)
+	if err := s.agentsOwn(); err != nil {
+		return nil, nil, err
+	}
 	// What neither state knows of was admitted under the policy of either.
-	s.meta.v.NonceFloorMs = max(s.meta.v.NonceFloorMs, max(s.meta.v.ClockMs, r.AtMs)+present.policy.v.MaxSkewMs)
+	s.meta.v.NonceFloorMs = max(s.meta.v.NonceFloorMs, later(max(s.meta.v.ClockMs, r.AtMs), present.policy.v.MaxSkewMs))
 	c := s.openEpoch(max(was.Epoch, old.Epoch, max(was.Reserved, 1)-1), r) // the one that was reserved, if one was
 	s.keepClosed(present)
 	s.keepClosed(backup)
-	if err := s.checkCaps(); err != nil {
+	if err := s.checkCaps(present); err != nil {
 		return nil, nil, err
 	}
 	for _, row := range present.windows.freeze().(frozenRows) {
@@ -103,11 +113,11 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	return s, c.records, nil
 }
 
-// adoptKeys makes the signing keys of the present members good, and retires
-// those of the backup's members that are none here: old events still verify.
+// adoptKeys makes the signing keys of the present members good, and retires all
+// others: old events still verify, new ones only by who is a member.
 func (s *State) adoptKeys(backup, present *State) {
 	for id, k := range backup.signingKeys.m {
-		if _, member := present.coordinators.get(k.NodeID); !member && k.RetiredAt == 0 {
+		if n, member := present.coordinators.get(k.NodeID); k.RetiredAt == 0 && (!member || n.SigningKey != k.Public) {
 			k.RetiredAt = s.meta.v.Index
 			s.signingKeys.put(id, k)
 		}
@@ -116,11 +126,24 @@ func (s *State) adoptKeys(backup, present *State) {
 	copyTable(s.keyOwners, present.keyOwners, func(owner string) bool { return strings.HasPrefix(owner, ownerCoordinator) })
 }
 
-// checkCaps: two states within their bounds may exceed them together.
-func (s *State) checkCaps() error {
-	if s.keyOwners.size() > MaxKeyOwners || s.signingKeys.size() > MaxSigningKeys || s.removed.size() > MaxRemoved || s.nonces.size() > MaxNonces {
-		return fmt.Errorf("fsm: together with what is here the backup has %d keys, %d signing keys, %d removed nodes and %d nonces, at most %d, %d, %d and %d",
-			s.keyOwners.size(), s.signingKeys.size(), s.removed.size(), s.nonces.size(), MaxKeyOwners, MaxSigningKeys, MaxRemoved, MaxNonces)
+// checkCaps: two states within their bounds may exceed them together. What is
+// kept for ever must not be filled up by a backup either: a tenth stays free for
+// members to come, unless the present has filled it already.
+func (s *State) checkCaps(present *State) error {
+	for _, c := range []struct {
+		what            string
+		have, here, cap int
+	}{
+		{"owners of keys", s.keyOwners.size(), present.keyOwners.size(), MaxKeyOwners},
+		{"signing keys", s.signingKeys.size(), present.signingKeys.size(), MaxSigningKeys},
+		{"removed nodes", s.removed.size(), present.removed.size(), MaxRemoved},
+	} {
+		if room := max(c.cap/10*9, c.here); c.have > min(room, c.cap) {
+			return fmt.Errorf("fsm: together with what is here the backup has %d %s, at most %d", c.have, c.what, room)
+		}
+	}
+	if s.nonces.size() > MaxNonces {
+		return fmt.Errorf("fsm: together with what is here the backup has %d nonces, at most %d", s.nonces.size(), MaxNonces)
 	}
 	return nil
 }
@@ -163,7 +186,11 @@ func copyTable[V any](to, from *table[V], which func(V) bool) {
 func (s *State) openEpoch(after uint64, r Recovery) *change {
 	s.meta.v.Epoch, s.meta.v.Reserved = max(after, s.meta.v.Reserved)+1, 0
 	s.meta.v.ClockMs = max(s.meta.v.ClockMs, r.AtMs)
-	s.meta.v.NonceFloorMs = max(s.meta.v.NonceFloorMs, s.meta.v.ClockMs+s.policy.v.MaxSkewMs)
+	skew := s.policy.v.MaxSkewMs
+	if r.Forgetful {
+		skew = MaxSkewMs
+	}
+	s.meta.v.NonceFloorMs = max(s.meta.v.NonceFloorMs, later(s.meta.v.ClockMs, skew))
 	s.marks.v = nil // they were of another epoch
 	for _, t := range s.tokens.values() {
 		if t.Role.SingleUse() {
@@ -180,10 +207,10 @@ func (s *State) Recovering() (untilMs int64) { return s.recoveringAt(s.meta.v.Cl
 
 func (s *State) recoveringAt(nowMs int64) (untilMs int64) {
 	nowMs = max(nowMs, s.meta.v.ClockMs)
-	until := max(nowMs, s.meta.v.NonceFloorMs+1)
+	until := max(nowMs, later(s.meta.v.NonceFloorMs, 1))
 	for _, r := range s.meta.v.Closed {
 		if r.FromMs <= until && until <= r.ToMs {
-			until = r.ToMs + 1
+			until = later(r.ToMs, 1)
 		}
 	}
 	if until == nowMs {
@@ -325,12 +352,14 @@ func (s *State) closedAt(timestampMs int64) bool {
 
 // Undone is what a restore would take back.
 type Undone struct {
-	BansLost    []Ban   // in force now, not in the backup
-	BansBack    []Ban   // lifted since the backup, in force again
-	AgentsLost  []Agent // enrolled since the backup
-	AgentsOther []Agent // whose state or keys differ: as they are now
-	Events      uint64  // of the chain that only the present has, or 0 when the backup's chain is no prefix of it
-	Forked      bool    // the backup's chain is no prefix of the present one, as far as sizes tell
+	BansLost    []Ban        // in force now, not in the backup
+	BansBack    []Ban        // lifted since the backup, in force again
+	AgentsLost  []Agent      // enrolled since the backup
+	AgentsAdded []Agent      // that only the backup has, as they are there
+	AgentsOther []Agent      // which differ in anything: as they are now
+	KeysAdded   []SigningKey // that only the backup has: coordinators unknown here
+	Events      uint64       // of the chain that only the present has, or 0 when the backup's chain is no prefix of it
+	Forked      bool         // the backup's chain is no prefix of the present one, as far as sizes tell
 }
 
 // Compare lists what a restore of the backup would undo, in the order of ids.
@@ -352,8 +381,18 @@ func Compare(backup, present *State) Undone {
 		switch {
 		case !ok:
 			u.AgentsLost = append(u.AgentsLost, a)
-		case have.State != a.State || !slices.Equal(have.Keys, a.Keys):
+		case !sameAgent(have, a):
 			u.AgentsOther = append(u.AgentsOther, a)
+		}
+	}
+	for _, a := range backup.agents.values() {
+		if !present.hasAgent(a.ID) {
+			u.AgentsAdded = append(u.AgentsAdded, a)
+		}
+	}
+	for _, k := range backup.signingKeys.values() {
+		if have, ok := present.signingKeys.get(k.Public.CoordinatorID()); !ok || have.Public != k.Public {
+			u.KeysAdded = append(u.KeysAdded, k)
 		}
 	}
 	if p, b := present.meta.v.ChainSize, backup.meta.v.ChainSize; p >= b {
@@ -365,4 +404,9 @@ func Compare(backup, present *State) Undone {
 		u.Forked = true
 	}
 	return u
+}
+
+func sameAgent(a, b Agent) bool {
+	return a.ID == b.ID && a.State == b.State && slices.Equal(a.Keys, b.Keys) && bytes.Equal(a.EncryptionKey, b.EncryptionKey) &&
+		a.EnrolledMs == b.EnrolledMs && a.UpdatedMs == b.UpdatedMs && a.TokenID == b.TokenID && a.Index == b.Index
 }

@@ -194,9 +194,9 @@ func readFields(r *frameReader, s *State, n int) error {
 		}
 		delete(known, t.Name)
 		for range t.Rows {
-			row := r.frame()
+			row := r.frame(frameLimit(t.Name))
 			if r.err != nil {
-				return r.err
+				return fmt.Errorf("field %s: %w", t.Name, r.err)
 			}
 			if err := f.load(row); err != nil {
 				return fmt.Errorf("field %s: %w", t.Name, err)

@@ -117,7 +117,7 @@ func (h *SnapshotHistory) read(yield func(Record, error) bool) error {
 	check := historyCheck{index: h.index, last: map[Stream]Record{}}
 	for _, s := range Streams() {
 		for range h.totals[s] {
-			row := h.r.frame()
+			row := h.r.frame(maxRecordBytes)
 			if h.r.err != nil {
 				return h.r.err
 			}
@@ -147,7 +147,7 @@ func (h *SnapshotHistory) readFirst(yield func(Record, error) bool) error {
 	}
 	check := historyCheck{index: h.index, last: map[Stream]Record{}}
 	var n uint64
-	for row := h.r.frame(); len(row) > 0; row = h.r.frame() {
+	for row := h.r.frame(maxRecordBytes); len(row) > 0; row = h.r.frame(maxRecordBytes) {
 		if err := check.next(row, yield); err != nil {
 			return err
 		}
@@ -219,8 +219,8 @@ type SnapshotInfo struct {
 }
 
 // ScanSnapshot reads a snapshot to its end and checks it whole: every frame,
-// every checksum, the state's digest, the order of the history. The state is
-// built for it, so it takes as much memory.
+// every checksum, the state's digest, the order of the history, the head of the
+// blacklist. The state is built for it, so it takes as much memory.
 func ScanSnapshot(in io.Reader) (SnapshotInfo, error) {
 	_, info, err := scanSnapshot(in, func(Record) error { return nil })
 	return info, err
@@ -247,12 +247,21 @@ func scanSnapshot(in io.Reader, keep func(Record) error) (*State, SnapshotInfo, 
 	if err != nil || !present {
 		return s, info, err
 	}
+	var newest Record // of the blacklist
 	for r, err := range h.Records() {
 		if err == nil {
 			err = keep(r)
 		}
 		if err != nil {
 			return nil, SnapshotInfo{}, err
+		}
+		if r.Stream == StreamBlacklist {
+			newest = r
+		}
+	}
+	if newest.Seq > 0 { // then it is the one that the state calls its newest: the totals were held
+		if err := s.isHead(newest); err != nil {
+			return nil, SnapshotInfo{}, fmt.Errorf("%w: event %d of its history is not the head of its state: %w", ErrSnapshot, newest.Seq, err)
 		}
 	}
 	info.HistoryBytes = count.n - info.LiveBytes

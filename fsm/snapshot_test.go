@@ -234,19 +234,23 @@ func TestSnapshotSealedAnewIsStillChecked(t *testing.T) {
 		"history twice":        func(p *parts) { p.history = append(p.history, p.history[0]) },
 		"history of later":     func(p *parts) { p.history[len(p.history)-1].Index = p.header.Index + 1 },
 		"history unordered":    func(p *parts) { p.history[1].Index = 0 },
-		"no history":           func(p *parts) { p.history, p.totals = nil, nil },
-		"unknown stream":       func(p *parts) { p.history[len(p.history)-1].Stream = 9 },
-		"two policies":         twice("policy"),
-		"no policy":            lose("policy"),
-		"no meta":              lose("meta"),
-		"a ban lost":           lose("bans"),
-		"a nonce lost":         lose("nonces"),
-		"a window lost":        lose("rate_windows"),
-		"a removal lost":       lose("removed"),
-		"a nonce twice":        twice("nonces"),
-		"a ban twice":          twice("bans"),
-		"a window twice":       twice("rate_windows"),
-		"a nonce cut":          func(p *parts) { f := p.field("nonces"); f.rows[0] = f.rows[0][1:] },
+		"history of another chain": func(p *parts) {
+			n := int(p.totals[StreamBlacklist])
+			p.history[n-1].Data, p.history[n-2].Data = p.history[n-2].Data, p.history[n-1].Data
+		},
+		"no history":     func(p *parts) { p.history, p.totals = nil, nil },
+		"unknown stream": func(p *parts) { p.history[len(p.history)-1].Stream = 9 },
+		"two policies":   twice("policy"),
+		"no policy":      lose("policy"),
+		"no meta":        lose("meta"),
+		"a ban lost":     lose("bans"),
+		"a nonce lost":   lose("nonces"),
+		"a window lost":  lose("rate_windows"),
+		"a removal lost": lose("removed"),
+		"a nonce twice":  twice("nonces"),
+		"a ban twice":    twice("bans"),
+		"a window twice": twice("rate_windows"),
+		"a nonce cut":    func(p *parts) { f := p.field("nonces"); f.rows[0] = f.rows[0][1:] },
 		"a claim id twice": func(p *parts) {
 			f := p.field("nonces")
 			row := slices.Clone(f.rows[0])

@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"io"
+	"iter"
 
 	"github.com/edgecoder/edgecoder/api"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -22,19 +23,28 @@ func (n *Node) Backup() (api.Backup, error) {
 	if !n.hasGenesis() {
 		return api.Backup{}, errNotReady("this replica has not caught up: it knows no cluster yet")
 	}
-	f := n.machine.Freeze()
+	f, records := freezeBoth(n.machine, n.store.History)
 	return api.Backup{Name: backupName(f.ClusterID(), f.Epoch(), f.Index()), Index: f.Index(), Write: func(w io.Writer) error {
-		return writeBackup(w, f, n.store.History)
+		if err := f.Write(w); err != nil {
+			return err
+		}
+		// Another epoch replaces the history; then this ends with an error, and
+		// without the last checksum.
+		return fsm.WriteHistory(w, f.Totals(), records)
 	}}, nil
 }
 
-func writeBackup(w io.Writer, f *fsm.Frozen, h *store.History) error {
-	if err := f.Write(w); err != nil {
-		return err
+// freezeBoth returns the state as it is and the records that belong to it. A
+// restore replaces the history and then the state: nothing may come in between.
+func freezeBoth(m *fsm.Machine, h *store.History) (*fsm.Frozen, iter.Seq2[fsm.Record, error]) {
+	for {
+		swaps := h.Swaps()
+		f := m.Freeze()
+		records := h.UpTo(f.Totals())
+		if h.Swaps() == swaps {
+			return f, records
+		}
 	}
-	// Another epoch replaces the history; then this ends with an error, and
-	// without the last checksum.
-	return fsm.WriteHistory(w, f.Totals(), h.UpTo(f.Totals()))
 }
 
 // backupName is how a backup's file is called when nobody says otherwise.

@@ -2,8 +2,11 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -11,9 +14,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
 )
 
 // Scheduled backups. Each node that is told to writes its own, from what its
@@ -104,22 +109,33 @@ func (n *Node) writeScheduled() (BackupInfo, error) {
 	if err := os.MkdirAll(n.cfg.BackupDir, 0o700); err != nil {
 		return BackupInfo{}, err
 	}
-	path := filepath.Join(n.cfg.BackupDir, b.Name)
-	// The node's id: others may write into the same directory.
-	part := filepath.Join(n.cfg.BackupDir, "."+b.Name+"."+n.id.NodeID+backupPart)
-	defer os.Remove(part) // gone once it was renamed
-	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	dir, err := n.backupRoot()
 	if err != nil {
 		return BackupInfo{}, err
 	}
-	if err := errors.Join(b.Write(f), f.Sync(), f.Close()); err != nil {
-		return BackupInfo{}, fmt.Errorf("write %s: %w", part, err)
+	defer dir.Close()
+	// The node's id: other nodes may write into the same directory.
+	part := "." + b.Name + "." + rand.Text() + "." + n.id.NodeID + backupPart
+	defer dir.Remove(part) // gone once it was renamed
+	f, err := dir.OpenFile(part, os.O_RDWR|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return BackupInfo{}, err
 	}
-	report, err := VerifyBackup(part, nil)
+	defer f.Close()
+	if err := errors.Join(b.Write(f), f.Sync()); err != nil {
+		return BackupInfo{}, fmt.Errorf("write %s: %w", filepath.Join(n.cfg.BackupDir, part), err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return BackupInfo{}, err
+	}
+	r, err := loadBackup(f, &chainWalk{}, nil)
 	if err != nil {
 		return BackupInfo{}, fmt.Errorf("the backup of index %d does not verify: %w", b.Index, err)
 	}
-	return report.BackupInfo, errors.Join(os.Rename(part, path), syncDir(n.cfg.BackupDir))
+	if err := dir.Rename(part, b.Name); err != nil {
+		return BackupInfo{}, err
+	}
+	return r.BackupInfo, syncDir(n.cfg.BackupDir)
 }
 
 const backupPart = ".partial"
@@ -130,6 +146,28 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// backupRoot opens the directory of the backups, which only this user may
+// write: who puts a file or a link there chooses what the node writes over, and
+// what somebody restores one day.
+func (n *Node) backupRoot() (*os.Root, error) {
+	dir, err := os.OpenRoot(n.cfg.BackupDir)
+	if err != nil {
+		return nil, err
+	}
+	info, err := dir.Stat(".")
+	switch {
+	case err != nil:
+	case !ours(info):
+		err = fmt.Errorf("the backup directory %s belongs to another user than the server's", n.cfg.BackupDir)
+	case info.Mode().Perm()&0o022 != 0:
+		err = fmt.Errorf("others may write into the backup directory %s (mode %v): take that right away with `chmod go-w`", n.cfg.BackupDir, info.Mode().Perm())
+	}
+	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return dir, nil
 }
 
 // backupFile is a file of a scheduled backup of this cluster.
@@ -144,7 +182,16 @@ var backupPattern = regexp.MustCompile(`^edgecoder-(.+)-([1-9][0-9]*)-([1-9][0-9
 // backupFiles lists them, the oldest state first. Whatever else lies in the
 // directory is nobody's business here.
 func (n *Node) backupFiles() ([]backupFile, error) {
-	entries, err := os.ReadDir(n.cfg.BackupDir)
+	dir, err := n.backupRoot()
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return n.backupFilesIn(dir)
+}
+
+func (n *Node) backupFilesIn(dir *os.Root) ([]backupFile, error) {
+	entries, err := fs.ReadDir(dir.FS(), ".")
 	if err != nil {
 		return nil, err
 	}
@@ -156,15 +203,31 @@ func (n *Node) backupFiles() ([]backupFile, error) {
 		}
 		epoch, bad1 := strconv.ParseUint(m[2], 10, 64)
 		index, bad2 := strconv.ParseUint(m[3], 10, 64)
-		info, gone := e.Info()
-		if errors.Join(bad1, bad2, gone) == nil {
-			out = append(out, backupFile{e.Name(), epoch, index, info.ModTime()})
+		at, ok := n.isBackup(dir, e.Name(), epoch, index)
+		if ok && errors.Join(bad1, bad2) == nil {
+			out = append(out, backupFile{e.Name(), epoch, index, at})
 		}
 	}
 	slices.SortFunc(out, func(a, b backupFile) int {
 		return cmpPair(a.epoch, a.index, b.epoch, b.index)
 	})
 	return out, nil
+}
+
+// isBackup tells whether a file is of this user and begins as its name says,
+// and when it was written.
+func (n *Node) isBackup(dir *os.Root, name string, epoch, index uint64) (at time.Time, ok bool) {
+	f, err := dir.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return at, false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() || !ours(info) {
+		return at, false
+	}
+	c, e, i, err := fsm.ReadSnapshotHeader(f)
+	return info.ModTime(), err == nil && c == n.id.ClusterID && e == epoch && i == index
 }
 
 func cmpPair(a1, a2, b1, b2 uint64) int {
@@ -180,18 +243,28 @@ func cmpPair(a1, a2, b1, b2 uint64) int {
 // dropOldBackups keeps the newest ones, and removes what this node began to
 // write and never finished.
 func (n *Node) dropOldBackups() error {
-	files, err := n.backupFiles()
+	dir, err := n.backupRoot()
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	files, err := n.backupFilesIn(dir)
 	if err != nil {
 		return err
 	}
 	var faults []error
-	for _, f := range files[:max(0, len(files)-n.cfg.BackupKeep)] {
-		faults = append(faults, os.Remove(filepath.Join(n.cfg.BackupDir, f.name)))
+	drop := func(name string) {
+		if err := dir.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+			faults = append(faults, err)
+		}
 	}
-	entries, err := os.ReadDir(n.cfg.BackupDir)
+	for _, f := range files[:max(0, len(files)-n.cfg.BackupKeep)] {
+		drop(f.name)
+	}
+	entries, err := fs.ReadDir(dir.FS(), ".")
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".edgecoder-"+n.id.ClusterID) && strings.HasSuffix(e.Name(), "."+n.id.NodeID+backupPart) {
-			faults = append(faults, os.Remove(filepath.Join(n.cfg.BackupDir, e.Name())))
+		if e.Type().IsRegular() && strings.HasPrefix(e.Name(), ".edgecoder-"+n.id.ClusterID) && strings.HasSuffix(e.Name(), "."+n.id.NodeID+backupPart) {
+			drop(e.Name())
 		}
 	}
 	return errors.Join(append(faults, err)...)

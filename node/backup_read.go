@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -54,7 +55,9 @@ func InspectBackup(path string) (BackupInfo, error) {
 	return r.BackupInfo, err
 }
 
-// VerifyBackup is InspectBackup that also walks the chain: links, hashes, each
+// VerifyBackup is InspectBackup that also holds each row of the state to the
+// rules of the cluster, and walks the history: that administrative records are
+// such, and the chain: links, hashes, each
 // coordinator's signature by the keys in the state, the reporters' where they
 // are there, and that the bans in force follow from it. On a fault the report
 // says how far it came. The keys are the file's own: whether they are the
@@ -110,6 +113,9 @@ func loadBackup(in io.Reader, walk *chainWalk, keep func(fsm.Record) error) (rea
 		return out, badBackup(errors.New("its history is missing: it is a node's own snapshot, or it broke off; take another with `edgecoder snapshot save`"))
 	}
 	if walk != nil {
+		if err := state.Validate(walk.wallMs); err != nil {
+			return out, badBackup(err)
+		}
 		walk.begin(state)
 	}
 	var frames int64
@@ -165,20 +171,30 @@ func (c *counted) Read(b []byte) (int, error) {
 // progressEvery is how many events are walked between two words about it.
 const progressEvery = 10_000
 
-// chainWalk holds the events of a backup against the keys, the head and the
-// bans of its state.
+// chainWalk holds the state of a backup to its rules, and the events against the
+// keys, the head and the bans of the state.
 type chainWalk struct {
 	progress Progress
+	wallMs   int64 // the time here, which the backup's clock must not be far ahead of; 0: not known
 	of       uint64
 	keys     map[string]crypto.PublicKey
 	chain    *crypto.ChainVerifier
+	adminMs  int64             // of the last administrative record
+	latestMs int64             // the latest that the clock was at, as far as the records tell
 	bans     map[string]banned // the newest ban on each agent that was not lifted
 }
 
+const actionRecoverClock = "recover_clock" // of the admin record
+
 // banned is a ban as the chain says it.
 type banned struct {
-	hash  string
-	until int64 // 0: for ever
+	hash, event, reason string
+	seq                 uint64
+	since, until        int64 // until 0: for ever
+}
+
+func (b banned) is(have fsm.Ban) bool {
+	return b == banned{hash: have.EventHash.String(), event: have.EventID, reason: have.ReasonCode, seq: have.Seq, since: have.TimestampMs, until: have.ExpiresMs}
 }
 
 func (w *chainWalk) begin(s *fsm.State) {
@@ -191,6 +207,9 @@ func (w *chainWalk) begin(s *fsm.State) {
 }
 
 func (w *chainWalk) next(r fsm.Record) error {
+	if r.Stream == fsm.StreamAdmin {
+		return w.admin(r)
+	}
 	if r.Stream != fsm.StreamBlacklist {
 		return nil
 	}
@@ -201,7 +220,7 @@ func (w *chainWalk) next(r fsm.Record) error {
 	if err := w.chain.Add(e); err != nil {
 		return err
 	}
-	w.follow(&e)
+	w.follow(r.Seq, &e)
 	if w.progress != nil && r.Seq%progressEvery == 0 {
 		w.progress(r.Seq, w.of)
 	}
@@ -210,22 +229,54 @@ func (w *chainWalk) next(r fsm.Record) error {
 
 // follow enforces an event as the state machine does. A lift names the ban that
 // it ends, and expired before it began.
-func (w *chainWalk) follow(e *crypto.BlacklistEvent) {
+func (w *chainWalk) follow(seq uint64, e *crypto.BlacklistEvent) {
 	was, ok := w.bans[e.AgentID]
 	if ok && e.EvidenceHashSHA256 == was.hash && e.ExpiresAtMs != nil && *e.ExpiresAtMs < e.TimestampMs {
 		delete(w.bans, e.AgentID)
 		return
 	}
-	ban := banned{hash: e.EventHash}
+	ban := banned{hash: e.EventHash, event: e.EventID, reason: e.ReasonCode, seq: seq, since: e.TimestampMs}
 	if e.ExpiresAtMs != nil {
 		ban.until = *e.ExpiresAtMs
 	}
 	w.bans[e.AgentID] = ban
 }
 
+// admin holds that a record is what the state machine writes. The clock runs
+// back only in a recovery, so a file cannot claim in passing that it was late.
+func (w *chainWalk) admin(r fsm.Record) error {
+	var rec fsm.AdminRecord
+	if err := fsm.Decode(r.Data, &rec); err != nil {
+		return fmt.Errorf("administrative record %d: %w", r.Seq, err)
+	}
+	again, err := fsm.Encode(rec)
+	if err != nil {
+		return fmt.Errorf("administrative record %d: %w", r.Seq, err)
+	}
+	if !bytes.Equal(again, r.Data) || rec.Action == "" || rec.AtMs < 0 || rec.AtMs > fsm.MaxTimeMs {
+		return fmt.Errorf("administrative record %d is none that a cluster writes", r.Seq)
+	}
+	if rec.AtMs < w.adminMs && rec.Action != actionRecoverClock && rec.Action != actionRestore {
+		return fmt.Errorf("administrative record %d is of %d, the one before of %d", r.Seq, rec.AtMs, w.adminMs)
+	}
+	w.adminMs, w.latestMs = rec.AtMs, max(w.latestMs, rec.AtMs)
+	if rec.Action == actionRecoverClock {
+		var epoch uint64
+		var was int64
+		if n, _ := fmt.Sscanf(rec.Detail, "epoch=%d clock_ms=%d", &epoch, &was); n == 2 {
+			w.latestMs = max(w.latestMs, was)
+		}
+	}
+	return nil
+}
+
 // end holds the state against what the chain made of it. A ban that had an end
-// may have been dropped after it.
+// may have been dropped after it, by a clock that was set back since, too.
 func (w *chainWalk) end(s *fsm.State) error {
+	if w.adminMs > s.ClockMs() {
+		return fmt.Errorf("the last administrative record is of %d, the clock is at %d", w.adminMs, s.ClockMs())
+	}
+	w.latestMs = max(w.latestMs, s.ClockMs())
 	head, _ := s.Chain()
 	if err := w.chain.Finish(head); err != nil {
 		return err
@@ -234,7 +285,7 @@ func (w *chainWalk) end(s *fsm.State) error {
 	for after := ""; ; {
 		rows := s.Bans(after, page, 0)
 		for _, b := range rows {
-			if have, ok := w.bans[b.AgentID]; !ok || have.hash != b.EventHash.String() || have.until != b.ExpiresMs {
+			if have, ok := w.bans[b.AgentID]; !ok || !have.is(b) {
 				return fmt.Errorf("the ban in force on agent %q (event %s) is not what the chain says of it", b.AgentID, b.EventID)
 			}
 			delete(w.bans, b.AgentID)
@@ -245,8 +296,8 @@ func (w *chainWalk) end(s *fsm.State) error {
 		}
 	}
 	for agent, b := range w.bans {
-		if b.until == 0 {
-			return fmt.Errorf("the chain bans agent %q for ever, the state does not know of it", agent)
+		if b.until == 0 || b.until >= w.latestMs {
+			return fmt.Errorf("the chain bans agent %q until %d (0: for ever), the state does not know of it", agent, b.until)
 		}
 	}
 	return nil

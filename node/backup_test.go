@@ -50,6 +50,7 @@ func (c *trio) open(path string) client.Backup {
 // TestBackupUnderTraffic: what is saved while everybody writes is one state, at
 // every node, and verifies; a flipped byte anywhere does not.
 func TestBackupUnderTraffic(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := newTrio(t, 3)
 	a := c.enroll(0, "busy")
@@ -106,6 +107,36 @@ func TestBackupUnderTraffic(t *testing.T) {
 	}
 }
 
+// TestBackupOfAReplacedHistory: a state does not go out with the history that
+// took the place of its own, however early that was.
+func TestBackupOfAReplacedHistory(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	c := newTrio(t, 1)
+	c.ban(0, "bad")
+	b, err := c.nodes[0].Backup()
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := c.nodes[0].store.History
+	_, totals := h.Totals()
+	err = h.Import(9, totals, func(yield func(fsm.Record, error) bool) {
+		for _, s := range fsm.Streams() {
+			for seq := uint64(1); seq <= totals[s]; seq++ {
+				if !yield(fsm.Record{Stream: s, Seq: seq, Index: 1, Data: fmt.Append(nil, "other ", seq)}, nil) {
+					return
+				}
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Write(io.Discard); err == nil {
+		t.Error("a backup of two epochs was written to its end")
+	}
+}
+
 // forged is a backup whose checksums are right and whose contents are not.
 func (c *trio) forged(path string, change func(fsm.Record) fsm.Record) []byte {
 	c.t.Helper()
@@ -141,6 +172,7 @@ func (c *trio) forged(path string, change func(fsm.Record) fsm.Record) []byte {
 // TestVerifyNamesTheBadEvent: a backup that was rewritten with good checksums
 // fails at the signed chain.
 func TestVerifyNamesTheBadEvent(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := newTrio(t, 1)
 	c.ban(0, "first")
@@ -169,6 +201,7 @@ func TestVerifyNamesTheBadEvent(t *testing.T) {
 
 // A node's own snapshot ends after the live part; it is no backup.
 func TestLiveSnapshotIsNoBackup(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := newTrio(t, 1)
 	var live bytes.Buffer
@@ -189,6 +222,7 @@ func TestLiveSnapshotIsNoBackup(t *testing.T) {
 // TestScheduledBackups: written, verified, counted in the status; the oldest go,
 // and nothing else in the directory does.
 func TestScheduledBackups(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	dir := t.TempDir()
 	c := &trio{t: t, adjust: func(_ int, cfg *Config) {
@@ -245,6 +279,7 @@ func TestScheduledBackups(t *testing.T) {
 
 // A directory that cannot be written shows in the status, and nothing stops.
 func TestScheduledBackupFails(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -264,6 +299,7 @@ func TestScheduledBackupFails(t *testing.T) {
 
 // A history keeps its order, and new records go behind those of their stream.
 func TestRecordsBehindAHistory(t *testing.T) {
+	heavy(t)
 	rec := func(s fsm.Stream, seq, index uint64) fsm.Record {
 		return fsm.Record{Stream: s, Seq: seq, Index: index, Data: []byte(fmt.Sprint(s, seq))}
 	}

@@ -74,8 +74,9 @@ func (d *disk) status() *client.Disk {
 // last bytes are for what keeps the node whole:
 //
 //   - raft's term and vote, or it could take part in no election, and might vote
-//     twice; they, history and snapshots may fall back on the reserve, and a
-//     snapshot is what gives space back;
+//     twice; they, what shortens the log, and the history of what is committed
+//     may fall back on the reserve. A snapshot may not: it is large, and one that
+//     fails for want of room in the end would have spent the reserve for nothing;
 //   - entries that a leader with room sends: they keep the replica alive, and stop
 //     only once the reserve had to be given up (vitalLog);
 //   - ticks, a hundred bytes each: without a term's first one nobody is answered,
@@ -90,14 +91,14 @@ func (d *disk) status() *client.Disk {
 // vital lists the kinds that are logged whatever room there is.
 var vital = []fsm.Kind{fsm.KindTick, fsm.KindGenesis, fsm.KindCoordinatorUpdate}
 
-// full returns the refusal of this node while its disk is, else nil.
+// full returns the refusal of this node while its disk is, else nil. Any caller
+// reads it: directory and numbers are for the log and the status.
 func (d *disk) full() *client.Error {
-	room := d.space.Room()
-	if !room.Low {
+	if !d.space.Room().Low {
 		return nil
 	}
 	return &client.Error{Code: client.CodeDiskFull, RetryAfter: diskFullRetry,
-		Detail: fmt.Sprintf("node %s takes no writes, its disk is full: %v for %s; nothing was done: ask another node, or make room there and writes come back by themselves", d.name, room, d.dir)}
+		Detail: fmt.Sprintf("node %s takes no writes, its disk is full; nothing was done: ask another node", d.name)}
 }
 
 // diskFullRetry is what a refused caller is told to wait: disks are not emptied
@@ -125,7 +126,8 @@ func (n *Node) noRoom(l *leadership, kind fsm.Kind) *client.Error {
 // frozen disk was once missed because it hung in a few bytes written beside the log.
 type vitalLog struct {
 	raft.LogStore
-	disk *disk
+	disk   *disk
+	settle func() error // before entries: what was installed and not restored must go
 }
 
 // StoreLog implements raft.LogStore.
@@ -137,7 +139,9 @@ func (s *vitalLog) StoreLogs(logs []*raft.Log) (err error) {
 		err = fmt.Errorf("what room is left in %s is kept for terms and votes: %w", s.disk.dir, syscall.ENOSPC)
 	} else {
 		done := s.disk.Watch.Begin(store.WriteLoop)
-		err = s.LogStore.StoreLogs(logs)
+		if err = s.settle(); err == nil {
+			err = s.LogStore.StoreLogs(logs)
+		}
 		done(err)
 	}
 	s.disk.starved.Store(store.NoSpace(err))

@@ -106,6 +106,7 @@ func (c *trio) createToken(i int) error {
 // TestHungDiskOfTheLeader: the process ends, and another node leads within 5 s
 // of the hang, on a machine that is not overloaded.
 func TestHungDiskOfTheLeader(t *testing.T) {
+	heavy(t)
 	c, disks := newTrioOnBadDisks(t, 3, LocalTiming().Stall)
 	lead := c.leader()
 	start := time.Now()
@@ -135,6 +136,7 @@ func TestHungDiskOfTheLeader(t *testing.T) {
 
 // TestHungDiskOfAFollower: it waits, says that it is not ready, and goes on.
 func TestHungDiskOfAFollower(t *testing.T) {
+	heavy(t)
 	c, disks := newTrioOnBadDisks(t, 3, LocalTiming().Stall)
 	lead := c.leader()
 	hung := (lead + 1) % 3
@@ -159,6 +161,7 @@ func TestHungDiskOfAFollower(t *testing.T) {
 
 // TestHungDiskOfASoleVoter: nobody could step in, so it waits for its disk.
 func TestHungDiskOfASoleVoter(t *testing.T) {
+	heavy(t)
 	c, disks := newTrioOnBadDisks(t, 1, LocalTiming().Stall)
 	disks[0].hang()
 	var e *client.Error
@@ -175,6 +178,7 @@ func TestHungDiskOfASoleVoter(t *testing.T) {
 
 // TestSlowDiskOfTheLeader: it hands over to one that writes faster.
 func TestSlowDiskOfTheLeader(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c, disks := newTrioOnBadDisks(t, 3, time.Minute)
 	lead := c.leader()
@@ -188,6 +192,7 @@ func TestSlowDiskOfTheLeader(t *testing.T) {
 }
 
 func TestMuchFaster(t *testing.T) {
+	heavy(t)
 	const own = 600 * time.Millisecond
 	for other, want := range map[time.Duration]bool{0: false, time.Millisecond: true, own / 2: true, own/2 + 1: false, own: false, 2 * own: false} {
 		if got := muchFaster(other, own); got != want {
@@ -201,7 +206,7 @@ func (c *trio) wantFull(i int, verifier string, r client.AdmissionRequest) {
 	c.t.Helper()
 	err := c.createToken(i)
 	var e *client.Error
-	if !errors.As(err, &e) || e.Code != client.CodeDiskFull || !strings.Contains(e.Detail, c.cfgs[i].DataDir) || !strings.Contains(e.Detail, "MiB") {
+	if !errors.As(err, &e) || e.Code != client.CodeDiskFull || strings.Contains(e.Detail, c.cfgs[i].DataDir) || strings.Contains(e.Detail, "MiB") || !strings.Contains(e.Detail, "node "+c.cfgs[i].Name+" ") {
 		c.t.Errorf("a write at the full node %d: %v", i, err)
 	}
 	if got, err := c.client(i, verifier).Admit(c.t.Context(), r); code(err) != client.CodeDiskFull {
@@ -220,6 +225,7 @@ func (c *trio) wantFull(i int, verifier string, r client.AdmissionRequest) {
 // TestFullDisks fills disks one after the other: of a follower, of the leader,
 // and of a majority.
 func TestFullDisks(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c, disks := newTrioOnBadDisks(t, 3, time.Minute)
 	a, verifier := c.enroll(0, "agent"), c.token("verifier", -1)
@@ -306,6 +312,7 @@ func fullMajority(t *testing.T, c *trio, disks []*badDisk, a agent, verifier str
 // TestFullDiskForReal fills a small file system under one of three nodes to the
 // last byte.
 func TestFullDiskForReal(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	dir := smallTmpfs(t, 64)
 	c := &trio{t: t}
@@ -351,6 +358,7 @@ func TestFullDiskForReal(t *testing.T) {
 // TestStallCountsOnlyTimeThatWasSeen: a process that was stopped for a minute
 // must not take its last write for a hung one.
 func TestStallCountsOnlyTimeThatWasSeen(t *testing.T) {
+	heavy(t)
 	var s stall
 	now := time.Unix(1000, 0)
 	look := func(after time.Duration, id uint64) time.Duration {
@@ -395,6 +403,7 @@ func (m *memoryLog) StoreLogs(logs []*raft.Log) error {
 }
 
 func TestVitalLogKeepsTheLastRoom(t *testing.T) {
+	heavy(t)
 	var free atomic.Int64
 	free.Store(badDiskSize)
 	cfg := Config{DataDir: t.TempDir(), Name: "n", DiskReserve: 1 << 20}
@@ -404,7 +413,7 @@ func TestVitalLogKeepsTheLastRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	inner := &memoryLog{disk: d}
-	log := &vitalLog{LogStore: inner, disk: d}
+	log := &vitalLog{LogStore: inner, disk: d, settle: func() error { return nil }}
 	store := func(want error) {
 		t.Helper()
 		if err := log.StoreLog(&raft.Log{}); !errors.Is(err, want) {
@@ -417,8 +426,8 @@ func TestVitalLogKeepsTheLastRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	store(nil) // low: what a leader sends is taken
-	if e := d.full(); e == nil || e.Code != client.CodeDiskFull {
-		t.Errorf("not full: %v", e)
+	if e := d.full(); e == nil || e.Code != client.CodeDiskFull || !strings.Contains(e.Detail, "node n ") || strings.Contains(e.Detail, cfg.DataDir) || strings.Contains(e.Detail, "MiB") {
+		t.Errorf("not full, or it tells any caller too much: %v", e)
 	}
 	if !d.NoSpace() {
 		t.Fatal("no reserve")
@@ -434,6 +443,7 @@ func TestVitalLogKeepsTheLastRoom(t *testing.T) {
 
 // TestWhatIsLoggedOnAFullDisk: the cluster's own commands are, a caller's is not.
 func TestWhatIsLoggedOnAFullDisk(t *testing.T) {
+	heavy(t)
 	cfg := Config{DataDir: t.TempDir(), Name: "n"}
 	cfg.disk.statfs = func(string) (int64, int64, error) { return 0, badDiskSize, nil }
 	d, err := openDisk(cfg)

@@ -17,6 +17,7 @@ import (
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto/keyfile"
 	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/store"
 )
 
 // A snapshot may bring a newer recovery epoch: after a restore, or to a node
@@ -25,7 +26,8 @@ import (
 // on without it. So a node serves nothing from an epoch that a snapshot brought
 // until a majority of voters is in it and an entry was applied in it: then no
 // later leader can lack it. A node whose epoch was passed over, because a voter
-// applied entries beyond it in an older one, starts afresh.
+// applied entries beyond it in an older one, goes back to where it was before
+// (store.Undo); if it cannot, it gives up its vote and starts afresh.
 
 // fileEpoch holds the newest epoch that this node knows to be the cluster's.
 const fileEpoch = "epoch"
@@ -171,8 +173,9 @@ func (n *Node) judgeEpoch(ctx context.Context) {
 	}
 }
 
-// refuted begins afresh once this node has no vote any more: while it votes it
-// must not forget its log, which others may count on.
+// refuted takes the restore back. If that cannot be done it begins afresh once
+// this node has no vote any more: while it votes it must not forget its log, which
+// others may count on.
 func (n *Node) refuted(ctx context.Context, a arrival, released bool) {
 	n.epochs.mu.Lock()
 	first := n.epochs.arrived != nil && !n.epochs.arrived.refuted
@@ -188,7 +191,24 @@ func (n *Node) refuted(ctx context.Context, a arrival, released bool) {
 		n.handOverToAny(ctx, servers)
 		return
 	}
-	if len(servers) == 0 || isVoter(servers, n.id.NodeID) && !released {
+	impossible := n.store.CanUndo(a.epoch)
+	switch {
+	case n.fatal.Load() != nil:
+		return
+	case impossible == nil:
+		if err := n.rememberUndo(a.epoch); err != nil {
+			n.log.Error("cannot note that this node undoes the restore", "error", err)
+			return
+		}
+		n.fail(undone(a.epoch))
+		return
+	case first:
+		n.log.Error("the restore cannot be undone here: this node starts afresh once it has no vote", "error", impossible)
+	}
+	if !errors.Is(impossible, store.ErrNotUndone) {
+		return // it could not be told
+	}
+	if !released {
 		return // the leader takes the vote as soon as the cluster can do without
 	}
 	if err := n.rememberResync(); err != nil {
@@ -217,13 +237,55 @@ func (n *Node) noteEpoch() {
 }
 
 // releases tells whether this node, as the leader, knows for sure that another
-// has no vote: the configuration without it is committed.
+// has no vote: the configuration without it is committed. What raft tells is the
+// newest configuration, committed or not, and not its index; it stands in the
+// log at or before the last entry, so once all of that is committed it is too.
 func (n *Node) releases(id string) bool {
-	if n.lead.Load() == nil || n.unconfirmed() != nil {
+	l := n.lead.Load()
+	if l == nil || n.unconfirmed() != nil {
 		return false
 	}
-	future := n.raft.GetConfiguration()
-	return future.Error() == nil && future.Index() <= n.raft.CommitIndex() && !isVoter(future.Configuration().Servers, id)
+	l.releasing.Lock()
+	defer l.releasing.Unlock()
+	servers := n.servers()
+	if len(servers) == 0 || l.granting == id || isVoter(servers, id) {
+		delete(l.voteless, id)
+		return false
+	}
+	last, asked := l.voteless[id]
+	if !asked {
+		if len(l.voteless) >= fsm.MaxCoordinators {
+			clear(l.voteless)
+		}
+		last = n.raft.LastIndex()
+		l.voteless[id] = last
+	}
+	return n.raft.CommitIndex() >= last && n.lead.Load() == l
+}
+
+// grant gives a node its vote. What was known of it having none is forgotten
+// first. Nothing is held while raft is asked: pings must not wait.
+func (n *Node) grant(l *leadership, id string) error {
+	begin := func(id string) {
+		l.releasing.Lock()
+		defer l.releasing.Unlock()
+		delete(l.voteless, id)
+		l.granting = id
+	}
+	begin(id)
+	defer begin("")
+	return n.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(id), 0, n.cfg.Timing.Request).Error()
+}
+
+// isReleased tells whether a leader said lately that this node has no vote. Its
+// own configuration does not say: an entry that took the vote may be lost again.
+func (n *Node) isReleased() bool {
+	for _, s := range n.servers() {
+		if h, ok := n.health.get(string(s.ID)); ok && h.released && n.fresh(string(s.ID)) {
+			return true
+		}
+	}
+	return false
 }
 
 // passedOver tells whether a node holds an epoch of a restore that did not take
@@ -238,11 +300,22 @@ func (n *Node) passedOver(id string) bool {
 	return h.epoch > epoch && applied > h.applied
 }
 
+// undoTime is how long such a node has to undo the restore by itself. One that
+// cannot starts afresh, and must have no vote for that.
+const undoTime = 15 * time.Second
+
 // demotePassedOver takes the vote from such nodes; it tells whether it did
-// anything. Duty of the leader.
-func (n *Node) demotePassedOver(servers []raft.Server) bool {
+// anything. Duty of the leader; the caller holds members.
+func (n *Node) demotePassedOver(l *leadership, servers []raft.Server) bool {
 	for _, id := range voters(servers) {
-		if id == n.id.NodeID || !n.passedOver(id) || n.canLose(id) != nil {
+		if id == n.id.NodeID || !n.passedOver(id) {
+			delete(l.passed, id)
+			continue
+		}
+		if l.passed[id].IsZero() {
+			l.passed[id] = time.Now()
+		}
+		if time.Since(l.passed[id]) < undoTime || n.canLose(id) != nil {
 			continue
 		}
 		n.logMember("it holds a restore that did not take effect, taking its vote", id, n.raft.DemoteVoter(raft.ServerID(id), 0, n.cfg.Timing.Request).Error())

@@ -43,6 +43,7 @@ type identity struct {
 	AdminToken string   `cbor:"13,keyasint,omitempty"` // the first one, from before genesis until it was shown
 	Started    bool     `cbor:"12,keyasint"`           // a raft log was begun: without it this id has forgotten its votes
 	Resync     bool     `cbor:"14,keyasint,omitempty"` // the next start throws the state away and fetches the others'
+	Undo       uint64   `cbor:"15,keyasint,omitempty"` // the next start takes back the restore of this epoch, which the cluster went on without
 }
 
 // newIdentity makes the parts that a node chooses for itself. The id is random,

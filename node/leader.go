@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +26,12 @@ type leadership struct {
 	full    atomic.Bool  // no majority of voters has room on its disk; kept by the duties loop
 	since   time.Time
 	chain   linker
-	units   *intake[*unit] // batches that wait for an entry
+	units   *intake[*unit]       // batches that wait for an entry
+	passed  map[string]time.Time // since when nodes hold a restore that did not take effect; guarded by Node.members
+
+	releasing sync.Mutex        // guards what follows
+	voteless  map[string]uint64 // nodes without a vote, and the last index when that was seen
+	granting  string            // the node that is being given its vote
 }
 
 // usable waits until the leader may answer.
@@ -67,7 +73,7 @@ func (n *Node) watchLeadership(ctx context.Context, notices <-chan bool) {
 }
 
 func (n *Node) accede(ctx context.Context) {
-	l := &leadership{term: n.raft.CurrentTerm(), ready: make(chan struct{}), units: newIntake[*unit](), since: time.Now(), chain: newLinker()}
+	l := &leadership{term: n.raft.CurrentTerm(), ready: make(chan struct{}), units: newIntake[*unit](), since: time.Now(), chain: newLinker(), voteless: map[string]uint64{}, passed: map[string]time.Time{}}
 	ctx, l.end = context.WithCancel(ctx)
 	l.over = ctx.Done()
 	n.lead.Store(l)
@@ -226,6 +232,10 @@ func (n *Node) alignMembers(ctx context.Context) {
 		return // a removal is under way
 	}
 	defer n.members.Unlock()
+	l := n.lead.Load()
+	if l == nil {
+		return
+	}
 	var known []fsm.Coordinator
 	removed := map[string]bool{}
 	n.machine.Read(func(s *fsm.State) {
@@ -235,7 +245,7 @@ func (n *Node) alignMembers(ctx context.Context) {
 		}
 	})
 	servers := n.servers()
-	if n.demoteDiverged(servers) || n.demotePassedOver(servers) {
+	if n.demoteDiverged(servers) || n.demotePassedOver(l, servers) {
 		return
 	}
 	suffrage := map[string]raft.ServerSuffrage{}
@@ -252,7 +262,7 @@ func (n *Node) alignMembers(ctx context.Context) {
 			n.logMember("adding as non-voter", c.ID, n.raft.AddNonvoter(id, addr, 0, n.cfg.Timing.Request).Error())
 			return
 		case vote == raft.Nonvoter && c.Role == fsm.RoleCoordinator && n.caughtUp(c.ID) && !n.isDiverged(c.ID) && n.sameEpoch(c.ID):
-			n.logMember("promoting to voter", c.ID, n.raft.AddVoter(id, addr, 0, n.cfg.Timing.Request).Error())
+			n.logMember("promoting to voter", c.ID, n.grant(l, c.ID))
 			return
 		}
 	}

@@ -95,6 +95,16 @@ func (n *Node) enrolledKey(id string) (key crypto.PublicKey, known bool) {
 			key = enrolled.SigningKey
 		}
 	})
+	if !known && !n.isRemoved(id) {
+		if v, ok := n.vouchedFor(id); ok {
+			return v.Coordinator.SigningKey, true
+		}
+		if n.vouches.Allow() { // it may have joined in entries that are not applied yet
+			if v, ok := n.joinInLog(id); ok {
+				return n.remember(v).Coordinator.SigningKey, true
+			}
+		}
+	}
 	return key, known
 }
 

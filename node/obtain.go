@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/edgecoder/edgecoder/crypto"
@@ -95,23 +94,4 @@ func (n *Node) joinIdentity(ctx context.Context, id *identity) (_ *identity, err
 	id.CACert, id.CAKey, id.TLSCert, id.PoolKeys = reply.CACert, reply.CAKey, reply.TLSCert, reply.PoolKeys
 	n.book.record(reply.Members)
 	return id, nil
-}
-
-// lockDir makes the data directory and takes it for this process alone.
-func lockDir(dir string) (unlock func() error, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(dir, 0o700); err != nil { // raft's own files rely on it
-		return nil, err
-	}
-	f, err := os.OpenFile(filepath.Join(dir, fileLock), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("%s is in use by another server process", dir)
-	}
-	return f.Close, nil
 }

@@ -31,7 +31,13 @@ func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
 	if e := n.disk.full(); e != nil && !slices.Contains(vital, cmd.Kind) {
 		return res, e
 	}
+	if err := n.mayDecide(cmd.Kind); err != nil {
+		return res, err
+	}
 	err := n.onLeader(ctx, func(ctx context.Context, l *leadership) (err error) {
+		if err := n.mayDecide(cmd.Kind); err != nil {
+			return err
+		}
 		res, err = n.proposeHere(ctx, l, cmd)
 		return err
 	}, func(ctx context.Context, leader string) error {
@@ -45,7 +51,7 @@ func (n *Node) servePropose(ctx context.Context, from string, cmd fsm.Command) (
 	if e := n.mayPropose(from, cmd); e != nil {
 		return fsm.Result{}, e
 	}
-	if err := n.Serving(); err != nil {
+	if err := n.mayDecide(cmd.Kind); err != nil {
 		return fsm.Result{}, err
 	}
 	l := n.lead.Load()
@@ -57,6 +63,17 @@ func (n *Node) servePropose(ctx context.Context, from string, cmd fsm.Command) (
 	return n.proposeHere(ctx, l, cmd)
 }
 
+// mayDecide tells whether this node may have a command decided while it may not
+// serve: only the removal of a member that claims a newer epoch, or one liar
+// could stop the cluster for good.
+func (n *Node) mayDecide(kind fsm.Kind) error {
+	err := n.Serving()
+	if e := (*client.Error)(nil); kind == fsm.KindCoordinatorRemove && errors.As(err, &e) && e.Reason == reasonSuperseded {
+		return nil
+	}
+	return err
+}
+
 // onLeader runs here if this node leads, or there on the node that does, and
 // tries again on "certainly not done" until the time for it is over.
 func (n *Node) onLeader(ctx context.Context, here func(context.Context, *leadership) error, there func(context.Context, string) error) error {
@@ -65,9 +82,6 @@ func (n *Node) onLeader(ctx context.Context, here func(context.Context, *leaders
 	start := time.Now()
 	for {
 		var err error
-		if err = n.Serving(); err != nil {
-			return err
-		}
 		if l := n.lead.Load(); l != nil {
 			err = here(ctx, l)
 		} else if moved, id := n.leaderNow(); id != "" && string(id) != n.id.NodeID {

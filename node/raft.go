@@ -21,7 +21,12 @@ func (n *Node) openStore() (err error) {
 			return err
 		}
 	}
-	n.store, err = store.Open(n.cfg.DataDir, store.Options{Log: n.log, HCLog: raftLogger(n.log), Keep: snapshotsKept, Guard: n.disk,
+	if n.id.Undo > 0 {
+		if err := n.undo(); err != nil {
+			return repairable(n.cfg.DataDir, err)
+		}
+	}
+	n.store, err = store.Open(n.cfg.DataDir, store.Options{Log: n.log, HCLog: raftLogger(n.log), Keep: snapshotsKept, Guard: n.disk, Statfs: n.cfg.disk.statfs,
 		OnDamage: func(err error) { n.fail(repairable(n.cfg.DataDir, err)) }})
 	if err == nil {
 		err = finishRecovery(n.store, n.id.NodeID)
@@ -60,9 +65,10 @@ func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *pee
 		}
 	}
 	var err error
-	n.raft, err = raft.NewRaft(conf, n.machine, &vitalLog{LogStore: n.store.Logs, disk: n.disk}, n.store.Stable, n.store.Snapshots, transport)
+	r := &replica{Machine: n.machine, n: n, starting: true}
+	n.raft, err = raft.NewRaft(conf, r, &vitalLog{LogStore: n.store.Logs, disk: n.disk, settle: n.settle}, n.store.Stable, startSnapshots{n.store.Snapshots, r}, transport)
 	if err != nil {
-		return fmt.Errorf("raft: %w", err)
+		return r.explain(err)
 	}
 	leaders := make(chan raft.Observation, 64)
 	n.raft.RegisterObserver(raft.NewObserver(leaders, false, func(o *raft.Observation) bool {
@@ -95,7 +101,7 @@ const (
 	// peerTimeout bounds one exchange with a peer; a leadership transfer to one
 	// that hangs blocks every write for so long. Snapshots get more by their size.
 	peerTimeout = 3 * time.Second
-	// snapshotsKept: raft falls back to an older snapshot if the newest is bad.
+	// snapshotsKept: a restore that the cluster does not take falls back to an older one.
 	snapshotsKept = 3
 	// snapshotThreshold entries make a snapshot worth it; trailingLogs, at
 	// least twice as many, stay so that an older snapshot still meets the log.

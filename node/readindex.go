@@ -80,6 +80,9 @@ func (r *readIndexer) run() {
 // readPoint asks whoever leads for a read point; nothing is logged.
 func (n *Node) readPoint(ctx context.Context) (readPoint, error) {
 	var p readPoint
+	if err := n.Serving(); err != nil {
+		return p, err
+	}
 	err := n.onLeader(ctx, func(ctx context.Context, _ *leadership) (err error) {
 		p, err = n.leaderReads.get(ctx)
 		return err

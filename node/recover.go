@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -110,12 +109,12 @@ func (r *Recovery) read() error {
 		if err != nil {
 			return err
 		}
-		if _, err := os.Stat(dir); err != nil { // lockDir would make it
-			return err
-		}
-		unlock, err := lockDir(dir)
-		if err != nil {
+		unlock, err := lockFound(dir)
+		if errors.Is(err, errInUse) {
 			return fmt.Errorf("%w: stop it first; a cluster that is lost has nothing to lose by that", err)
+		}
+		if err != nil {
+			return err
 		}
 		r.unlock = append(r.unlock, unlock)
 		c, err := readCopy(dir, d.Passphrase)

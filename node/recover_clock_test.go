@@ -15,6 +15,7 @@ import (
 // honest requests until its clock is set back. What was admitted before stays
 // used.
 func TestP1ClockRecovery(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	var world shiftedWorld
 	c := &trio{t: t, adjust: func(_ int, cfg *Config) { cfg.Now = world.now }}

@@ -12,6 +12,7 @@ import (
 // TestRecoverInput: what is no use to recover from, and retiring, on a cluster
 // of one.
 func TestRecoverInput(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := newTrio(t, 1)
 	cfg := c.cfgs[0]

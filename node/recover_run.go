@@ -163,7 +163,7 @@ func (r *Recovery) commit(st *store.Store, c *candidate) error {
 	}
 	detail := fmt.Sprintf("last_index=%d last_term=%d copies=%d voters=%d may_lose=%t %s",
 		c.LastIndex, c.LastTerm, len(r.copies), len(c.Voters), r.plan.MayLose, r.o.Reason)
-	recovered, err := c.state.Recover(fsm.Recovery{AtMs: r.plan.WallMs, Actor: fsm.Actor{NodeID: c.NodeID}, Action: "recover", Detail: detail}, c.NodeID)
+	recovered, err := c.state.Recover(fsm.Recovery{AtMs: r.plan.WallMs, Actor: fsm.Actor{NodeID: c.NodeID}, Action: "recover", Detail: detail, Forgetful: r.plan.MayLose}, c.NodeID)
 	if err != nil {
 		return err
 	}

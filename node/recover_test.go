@@ -18,6 +18,7 @@ import (
 // TestP3Recover: three coordinators with traffic on them are stopped; each part
 // loses some of them in its own way.
 func TestP3Recover(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	whole := newLostTrio(t)
 	for _, part := range []struct {

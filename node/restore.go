@@ -16,6 +16,7 @@ import (
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/store"
 )
 
 // A restore, on the leader:
@@ -222,13 +223,16 @@ func (n *Node) replaceState(ctx context.Context, l *leadership, t *taken, order 
 	if err := n.raft.Barrier(barrierTime).Error(); err != nil {
 		return client.Restored{}, notDone(err)
 	}
-	next, file, err := n.prepare(t, order)
+	next, file, err := n.prepare(l, t, order)
 	if err != nil {
 		return client.Restored{}, err
 	}
 	defer file.Close()
 	if err := ctx.Err(); err != nil {
 		return client.Restored{}, err // nobody waits for it any more
+	}
+	if !n.clockStands(l) {
+		return client.Restored{}, errClock()
 	}
 	n.log.Warn("the cluster's state is replaced by a backup", "epoch", next.Meta().Epoch, "backup", t.SHA256, "of_index", t.Index)
 	if err := n.install(file, next); err != nil {
@@ -252,7 +256,7 @@ func (n *Node) holdMembers(ctx context.Context) (unlock func(), err error) {
 
 // prepare makes the new state from the backup and the present, and the file that
 // every node will take. Nobody applies anything meanwhile.
-func (n *Node) prepare(t *taken, order api.RestoreOrder) (next *fsm.State, file *os.File, err error) {
+func (n *Node) prepare(l *leadership, t *taken, order api.RestoreOrder) (next *fsm.State, file *os.File, err error) {
 	var records []fsm.Record
 	n.machine.Read(func(present *fsm.State) {
 		t.state.Rebase(present.Index())
@@ -264,8 +268,12 @@ func (n *Node) prepare(t *taken, order api.RestoreOrder) (next *fsm.State, file 
 			p.Older = olderThan(p)
 			err = agreed(p, order.RestoreOrder)
 		}
+		at := n.wallMs()
+		if err == nil && !n.clockStands(l) { // after the look at the clock: it may have jumped behind the barrier
+			err = errClock()
+		}
 		if err == nil {
-			next, records, err = fsm.Restored(t.state, present, fsm.Recovery{AtMs: n.wallMs(), Actor: order.Actor, Action: actionRestore, Detail: lossOf(t, p)})
+			next, records, err = fsm.Restored(t.state, present, fsm.Recovery{AtMs: at, Actor: order.Actor, Action: actionRestore, Detail: lossOf(t, p)})
 		}
 	})
 	if err != nil {
@@ -372,7 +380,7 @@ func restoreError(err error) error {
 	switch {
 	case errors.Is(err, ErrBackup):
 		return &client.Error{Code: client.CodeInvalid, Field: "body", Detail: err.Error()}
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+	case errors.Is(err, syscall.EDQUOT), store.NoSpace(err): // raft hides the cause in a text
 		return &client.Error{Code: client.CodeDiskFull, Detail: "the disk of the leader has no room for the backup: " + err.Error()}
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown):
 		return &client.Error{Code: client.CodeUnavailable, Reason: reasonNotLeader, RetryAfter: time.Second, Detail: err.Error()}

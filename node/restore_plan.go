@@ -15,7 +15,7 @@ import (
 type taken struct {
 	readBackup
 	records *spool
-	common  uint64 // events that begin this cluster's chain as well
+	common  map[fsm.Stream]uint64 // records that begin this cluster's streams as well
 }
 
 // take reads a backup from a caller, verifies all of it, and keeps its history
@@ -26,10 +26,16 @@ func (n *Node) take(in io.Reader) (*taken, error) {
 		return nil, fmt.Errorf("room for the history of the backup: %w", err)
 	}
 	t := &taken{records: newSpool(f)}
-	same := &prefix{history: n.store.History}
-	t.readBackup, err = loadBackup(in, &chainWalk{}, func(r fsm.Record) error {
-		if err := same.next(r); err != nil {
-			return err
+	same := map[fsm.Stream]*prefix{}
+	t.common = map[fsm.Stream]uint64{}
+	for _, stream := range fsm.Streams() {
+		same[stream] = &prefix{history: n.store.History}
+	}
+	t.readBackup, err = loadBackup(in, &chainWalk{wallMs: n.wallMs()}, func(r fsm.Record) error {
+		if p := same[r.Stream]; p != nil {
+			if err := p.next(r); err != nil {
+				return err
+			}
 		}
 		return t.records.add(r)
 	})
@@ -40,14 +46,16 @@ func (n *Node) take(in io.Reader) (*taken, error) {
 		_ = f.Close() // it holds nothing that anybody wants
 		return nil, err
 	}
-	t.common = same.n
+	for stream, p := range same {
+		t.common[stream] = p.n
+	}
 	return t, nil
 }
 
 func (t *taken) close() { _ = t.records.f.Close() } // likewise
 
-// prefix counts the events of a chain that are those of this cluster's too. The
-// chains are hashed, so where they part they part for good.
+// prefix counts the records of a stream that are those of this cluster's too, up
+// to the first that differs: what comes after that is another past.
 type prefix struct {
 	history fsm.History
 	n       uint64
@@ -58,7 +66,7 @@ type prefix struct {
 const prefixPage = 512
 
 func (p *prefix) next(r fsm.Record) (err error) {
-	if r.Stream != fsm.StreamBlacklist || p.parted {
+	if p.parted {
 		return nil
 	}
 	if len(p.page) == 0 {
@@ -100,10 +108,16 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 		}
 	}
 	p.TokensEnd, p.TokensVoid = len(void), rowsOf(void, func(id string) string { return id })
-	p.EventsLost = m.ChainSize - min(m.ChainSize, t.common)
-	p.Forked = !p.OtherCluster && t.ChainSize > t.common
-	if !p.OtherCluster && m.AdminSize > t.AdminRecords {
-		p.RecordsLost = m.AdminSize - t.AdminRecords
+	p.AgentsAdded, p.AgentsAddedIDs = len(u.AgentsAdded), rowsOf(u.AgentsAdded, func(a fsm.Agent) string { return a.ID })
+	p.KeysAdded, p.KeysAddedList = len(u.KeysAdded), rowsOf(u.KeysAdded, keyRow)
+	was := next.Meta()
+	p.ClockJumpMs, p.FloorJumpMs = max(0, was.ClockMs-m.ClockMs), max(0, was.NonceFloorMs-m.NonceFloorMs)
+	events, records := t.common[fsm.StreamBlacklist], t.common[fsm.StreamAdmin]
+	p.EventsLost = m.ChainSize - min(m.ChainSize, events)
+	if !p.OtherCluster {
+		p.RecordsLost = m.AdminSize - min(m.AdminSize, records)
+		// A past of this cluster has nothing that the present never had.
+		p.Forked = t.ChainSize > events || t.AdminRecords > records || p.AgentsAdded > 0 || p.KeysAdded > 0
 	}
 	same, err := samePolicy(t.state.Policy(), present.Policy())
 	if err != nil {
@@ -115,10 +129,15 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 	return p, err
 }
 
+// maxPauseMs is the longest pause that an honest backup makes by itself: its
+// clock an hour ahead, and the widest window. It may close far more, for ever even.
+const maxPauseMs = 3 * fsm.MaxSkewMs
+
 // olderThan tells whether the present holds what was acknowledged and the backup
-// lacks. A new cluster's own beginnings are no loss.
+// lacks, or whether admissions would be gone for long. A new cluster's own
+// beginnings are no loss.
 func olderThan(p client.RestorePlan) bool {
-	lost := p.BansLost > 0 || p.AgentsLost > 0 || p.AgentsChanged > 0 || p.EventsLost > 0
+	lost := p.BansLost > 0 || p.AgentsLost > 0 || p.AgentsChanged > 0 || p.EventsLost > 0 || p.AdmissionsPauseMs > maxPauseMs
 	if p.OtherCluster {
 		return lost
 	}
@@ -133,7 +152,7 @@ func confirmOf(t *taken, present *fsm.State, u fsm.Undone, void []string) (strin
 	m := present.Meta()
 	text := []byte("edgecoder restore confirm v1\n")
 	for _, part := range []any{t.SHA256, m.ClusterID, m.Epoch, m.ChainHead, m.ChainSize, u.BansLost, u.BansBack, u.AgentsLost, u.AgentsOther,
-		present.Policy(), void} {
+		u.AgentsAdded, u.KeysAdded, present.Policy(), void} {
 		data, err := fsm.Encode(part)
 		if err != nil {
 			return "", err
@@ -165,11 +184,15 @@ func banRow(b fsm.Ban) client.Ban {
 		TimestampMs: b.TimestampMs, ExpiresAtMs: b.ExpiresMs}
 }
 
+func keyRow(k fsm.SigningKey) client.KeyRow {
+	return client.KeyRow{PeerID: k.Public.CoordinatorID(), NodeID: k.NodeID, PublicKey: k.Public.String()}
+}
+
 func changeOf(backup *fsm.State, now fsm.Agent) client.AgentChange {
 	out := client.AgentChange{AgentID: now.ID, State: string(now.State)}
 	if then, ok := backup.Agent(now.ID); ok {
 		out.Then = string(then.State)
-		out.NewKeys = !sameKeys(then.Keys, now.Keys)
+		out.NewKeys = !sameKeys(then.Keys, now.Keys) || !bytes.Equal(then.EncryptionKey, now.EncryptionKey)
 	}
 	return out
 }
@@ -188,8 +211,8 @@ func sameKeys(a, b []fsm.AgentKey) bool {
 
 // lossOf says in one line what is known to be lost, for the history.
 func lossOf(t *taken, p client.RestorePlan) string {
-	return fmt.Sprintf("sha256=%s of_index=%d taken=%s bans_lost=%d bans_back=%d agents_lost=%d agents_changed=%d events_lost=%d admin_records_lost=%d forked=%t",
-		t.SHA256, t.Index, time.UnixMilli(t.ClockMs).UTC().Format(time.RFC3339), p.BansLost, p.BansBack, p.AgentsLost, p.AgentsChanged, p.EventsLost, p.RecordsLost, p.Forked)
+	return fmt.Sprintf("sha256=%s of_index=%d taken=%s bans_lost=%d bans_back=%d agents_lost=%d agents_changed=%d agents_added=%d events_lost=%d admin_records_lost=%d forked=%t",
+		t.SHA256, t.Index, time.UnixMilli(t.ClockMs).UTC().Format(time.RFC3339), p.BansLost, p.BansBack, p.AgentsLost, p.AgentsChanged, p.AgentsAdded, p.EventsLost, p.RecordsLost, p.Forked)
 }
 
 // copyOf returns the present state for somebody who takes long over it.

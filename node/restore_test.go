@@ -84,6 +84,7 @@ func (c *trio) digestsAgree() {
 // TestRestoreReplaysNothing: what was admitted after the backup was taken is
 // forgotten, and refused all the same, at every node, for ever.
 func TestRestoreReplaysNothing(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := newTrio(t, 3)
 	admin := c.client(0, c.admin)
@@ -142,6 +143,7 @@ func TestRestoreReplaysNothing(t *testing.T) {
 // TestRestoreUndoesABan: the operator is shown the ban, must say that it may be
 // lost, and everybody sees the new epoch and an unbroken chain.
 func TestRestoreUndoesABan(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := newTrio(t, 3)
 	c.setSkew(c.client(0, c.admin), 1_000)
@@ -266,6 +268,7 @@ func (c *trio) restoreIsOnRecord(head string, epoch uint64) {
 // TestRestoreIntoAnotherCluster: all is lost but a backup. A new cluster, whose
 // log is much shorter, takes it and keeps its own members and tokens.
 func TestRestoreIntoAnotherCluster(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	old := newTrio(t, 1)
 	old.setSkew(old.client(0, old.admin), 1_000)
@@ -312,6 +315,7 @@ func TestRestoreIntoAnotherCluster(t *testing.T) {
 // before once it is back, and an epoch that was confirmed is served without a
 // majority, even after a restart.
 func TestRestoreWithANodeDown(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := newTrio(t, 3)
 	path := c.save(0)
@@ -359,6 +363,7 @@ func TestRestoreWithANodeDown(t *testing.T) {
 
 // What a restore refuses, before it reads anything.
 func TestRestoreOnlyAtTheLeaderAndOneAtATime(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := newTrio(t, 3)
 	path := c.save(0)
@@ -397,6 +402,7 @@ func TestRestoreOnlyAtTheLeaderAndOneAtATime(t *testing.T) {
 
 // The gate holds back what is proposed, and says why.
 func TestGateHoldsProposals(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := newTrio(t, 1)
 	open := c.nodes[0].gate.close()
@@ -463,6 +469,7 @@ func (c *trio) dyingLeader(path string) (lead int) {
 // others go on without; when it comes back it serves nothing of what it holds,
 // gives its vote back and starts afresh. The next restore is another epoch.
 func TestLeaderDiesInARestore(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := newTrio(t, 3)
 	path := c.save(0)
@@ -486,6 +493,7 @@ func TestLeaderDiesInARestore(t *testing.T) {
 // TestLeaderIsCutOffInARestore: as above, but its process goes on. raft itself
 // is stuck on such a follower; it must get away all the same.
 func TestLeaderIsCutOffInARestore(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := newTrio(t, 3)
 	path := c.save(0)
@@ -550,6 +558,7 @@ func (c *trio) wentOnWithout(votes int, banned ...string) {
 // TestLeaderDiesInARestoreAndWinsAgain: its log is the newest, so it may lead
 // again, and then the others take what it has. Either all of it or nothing.
 func TestLeaderDiesInARestoreAndWinsAgain(t *testing.T) {
+	heavy(t)
 	t.Parallel()
 	c := newTrio(t, 3)
 	path := c.save(0)
@@ -579,4 +588,112 @@ func TestLeaderDiesInARestoreAndWinsAgain(t *testing.T) {
 
 func orderOf(p client.RestorePlan, tokenID string) api.RestoreOrder {
 	return api.RestoreOrder{RestoreOrder: client.RestoreOrder{Confirm: p.Confirm, LoseAcknowledged: true}, Actor: fsm.Actor{TokenID: tokenID}}
+}
+
+// TestHolderOfARestoreAndOneOther: with the third down their two votes are the
+// majority, so the holder cannot give its up. It takes the restore back instead,
+// and the two go on.
+func TestHolderOfARestoreAndOneOther(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	c := newTrio(t, 3)
+	path := c.save(0)
+	c.ban(0, "after the backup")
+	all := append([]*Node{}, c.nodes...)
+	for _, n := range all {
+		n.members.Lock() // stands for a leader that cannot take the holder's vote yet
+	}
+	c.eventually("a leader", func() bool { return c.leader() >= 0 })
+	c.nodes[c.leader()].members.Unlock()
+	holder := c.dyingLeader(path)
+	c.nodes[holder] = nil
+	c.eventually("the others go on", func() bool { return c.leader() >= 0 })
+	b := c.leader()
+	c.ban(b, "without it")
+	away := 3 - b - holder
+	_ = all[away].shutdown()
+	c.nodes[away] = nil
+	all[holder].dialer.shut.Store(false)
+	c.nodes[holder] = all[holder]
+	c.givesUp(holder)
+	c.nodes[holder] = nil
+	c.start(holder)
+	c.eventually("two of three serve", func() bool { return c.leader() >= 0 })
+	c.ban(holder, "of the two")
+	if n := len(voters(c.nodes[holder].servers())); n != 3 {
+		t.Errorf("%d voters: the holder needed to lose nothing", n)
+	}
+	all[b].members.Unlock()
+	c.start(away)
+	c.wentOnWithout(3, "after the backup", "without it", "of the two")
+}
+
+// TestHolderThatCannotUndo: without the history of before it takes the long way,
+// gives its vote up and fetches everything.
+func TestHolderThatCannotUndo(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	c := newTrio(t, 3)
+	path := c.save(0)
+	c.ban(0, "after the backup")
+	holder := c.dyingLeader(path)
+	kept, err := filepath.Glob(filepath.Join(c.cfgs[holder].DataDir, "history-epoch-*.db"))
+	if err != nil || len(kept) != 1 || os.Remove(kept[0]) != nil {
+		t.Fatal(kept, err)
+	}
+	c.eventually("another leads", func() bool { l := c.leader(); return l >= 0 && l != holder })
+	c.ban((holder+1)%3, "without it")
+	c.nodes[holder].dialer.shut.Store(false)
+	c.givesUp(holder)
+	if err := c.nodes[holder].Err(); err != ErrResync { //nolint:errorlint // itself, not an undoing
+		t.Errorf("%v", err)
+	}
+	c.nodes[holder] = nil
+	c.start(holder)
+	c.wentOnWithout(3, "after the backup", "without it")
+}
+
+// TestRestoreNeedsAJudgedClock: the restore's own stamp is no better than any
+// other one.
+func TestRestoreNeedsAJudgedClock(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	c := newTrio(t, 1)
+	path := c.save(0)
+	n := c.nodes[0]
+	in, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	taken, err := n.take(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.close()
+	present, err := n.copyOf()
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken.state.Rebase(present.Index())
+	plan, err := n.plan(taken, present)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &leadership{term: n.raft.CurrentTerm()} // its clock was not judged
+	_, file, err := n.prepare(l, taken, orderOf(plan, ""))
+	var e *client.Error
+	if !errors.As(err, &e) || e.Reason != reasonClock {
+		t.Errorf("prepared: %v", err)
+	}
+	if file != nil {
+		_ = file.Close()
+	}
+	l.clockOK.Store(true)
+	l.drift.Store(int64(n.drift()))
+	_, file, err = n.prepare(l, taken, orderOf(plan, ""))
+	if err != nil {
+		t.Fatalf("with a good clock: %v", err)
+	}
+	_ = file.Close()
 }

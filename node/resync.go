@@ -1,6 +1,7 @@
 package node
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/edgecoder/edgecoder/store"
@@ -17,3 +18,37 @@ func (n *Node) resync() error {
 	n.id.Resync = false
 	return n.id.save(n.cfg.DataDir, n.cfg.Passphrase)
 }
+
+// undo takes back a restore that the cluster went on without, see store.Undo.
+// The node keeps its log and its vote.
+func (n *Node) undo() error {
+	err := store.Undo(n.cfg.DataDir, n.id.Undo)
+	switch {
+	case errors.Is(err, store.ErrNotUndone): // nothing was changed; it gives up its vote instead
+		n.log.Error("the restore that did not take effect stays for now", "epoch", n.id.Undo, "error", err)
+	case err != nil:
+		return fmt.Errorf("undo the restore of epoch %d, which did not take effect: %w", n.id.Undo, err)
+	default:
+		n.log.Warn("the restore that did not take effect was undone", "epoch", n.id.Undo)
+	}
+	n.id.Undo = 0
+	return n.id.save(n.cfg.DataDir, n.cfg.Passphrase)
+}
+
+func (n *Node) rememberUndo(epoch uint64) error {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	n.id.Undo = epoch
+	return n.id.save(n.cfg.DataDir, n.cfg.Passphrase)
+}
+
+// undone is an ErrResync: the node is to start again at once.
+type undone uint64
+
+// Error implements error.
+func (epoch undone) Error() string {
+	return fmt.Sprintf("the restore of epoch %d, which this node holds, did not take effect; it goes back to where it was before", uint64(epoch))
+}
+
+// Is implements what errors.Is asks for.
+func (undone) Is(target error) bool { return target == ErrResync }

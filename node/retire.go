@@ -31,13 +31,7 @@ var ErrRetired = errors.New("this data directory is retired")
 // Retire marks the data directory of a stopped server. It needs no passphrase;
 // removing the file takes it back.
 func Retire(dir, reason string, now time.Time) error {
-	if _, err := os.Stat(dir); err != nil { // lockDir would make it
-		return err
-	}
-	if _, err := os.Stat(filepath.Join(dir, fileKeys)); err != nil {
-		return fmt.Errorf("it is no server's data directory, which holds %s: %w", fileKeys, err)
-	}
-	unlock, err := lockDir(dir)
+	unlock, err := lockFound(filepath.Clean(dir))
 	if err != nil {
 		return err
 	}

@@ -23,8 +23,12 @@ type newerEpoch struct {
 	by    string // node id of who said so, under the key enrolled here
 }
 
-// hearEpoch takes note of the epoch in a head that was verified.
+// hearEpoch takes note of the epoch in a head that was verified. An observer's
+// word stops nobody.
 func (n *Node) hearEpoch(from string, epoch uint64) {
+	if role, _, known := n.recordOf(from); !known || role != fsm.RoleCoordinator {
+		return
+	}
 	for {
 		have := n.newer.Load()
 		if epoch <= n.epoch() || have != nil && epoch <= have.epoch {
@@ -59,6 +63,10 @@ func (n *Node) superseded() error {
 	if own == 0 {
 		return nil // there is nothing yet that it could answer from
 	}
+	if _, _, known := n.recordOf(newer.by); !known || n.isRemoved(newer.by) {
+		n.newer.CompareAndSwap(newer, nil) // whoever was removed speaks for nobody
+		return nil
+	}
 	name := newer.by
 	n.machine.Read(func(s *fsm.State) {
 		if c, ok := s.Coordinator(newer.by); ok {
@@ -67,5 +75,5 @@ func (n *Node) superseded() error {
 	})
 	return &client.Error{Code: client.CodeUnavailable, Reason: reasonSuperseded, RetryAfter: 5 * time.Second,
 		Detail: fmt.Sprintf("coordinator %s is in recovery epoch %d, this node in %d. If that lasts, the cluster was recovered without this copy, which must not run again: "+
-			"stop this server, move its data directory away and join with a new token (`edgecoder token create --role coordinator` at %s)", name, newer.epoch, own, name)}
+			"stop this server, move its data directory away and join with a new token (`edgecoder token create --role coordinator` at %s). If it is %s that is wrong, remove it: `edgecoder peers remove %s --compromised`", name, newer.epoch, own, name, name, name)}
 }

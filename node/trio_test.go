@@ -83,6 +83,16 @@ func testConfig(t *testing.T, name string) Config {
 	return cfg
 }
 
+// heavy skips a test of whole clusters under -short: the race detector makes
+// some minutes of them, which `make race` takes and CI has not. `make test`
+// runs them all.
+func heavy(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long under the race detector: run without -short")
+	}
+}
+
 func newTrio(t *testing.T, size int) *trio {
 	t.Helper()
 	t.TempDir() // first, so that it is removed last: after the nodes have stopped

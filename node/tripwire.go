@@ -115,8 +115,9 @@ func (n *Node) tripwireLoop(ctx context.Context) {
 	}
 }
 
-// leaveDiverged hands leadership over, and once this node has no vote any more
-// stops it for a fresh start. While it votes it must not forget its log.
+// leaveDiverged hands leadership over, and once the leader says that this node
+// has no vote any more stops it for a fresh start. While it votes it must not
+// forget its log.
 func (n *Node) leaveDiverged(ctx context.Context) bool {
 	servers := n.servers()
 	if n.lead.Load() != nil {
@@ -125,7 +126,7 @@ func (n *Node) leaveDiverged(ctx context.Context) bool {
 		}
 		return false
 	}
-	if len(servers) == 0 || isVoter(servers, n.id.NodeID) {
+	if !n.isReleased() {
 		return false
 	}
 	if err := n.rememberResync(); err != nil {

@@ -12,7 +12,9 @@ import (
 // can neither hand over nor step down; its heartbeats come from other goroutines
 // and go on, so the others would follow it for ever. All it can do is end. A
 // follower that hangs harms nobody, and for a sole voter nobody can step in: they
-// wait, are not ready, and go on when the write returns.
+// wait, are not ready, and go on when the write returns. The same goes for entries
+// that wait for the history, and for any write beside the loop that the store has
+// lost patience with (store.Watch).
 //
 // From the hang to a new leader: up to 1.1 s until the idle leader's next tick is
 // written (Timing.Tick and dutyInterval; there is no other probe), Timing.Stall,

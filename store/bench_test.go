@@ -63,7 +63,7 @@ func BenchmarkCompose(b *testing.B) {
 	b.SetBytes(size)
 	b.ReportAllocs()
 	for b.Loop() {
-		c := &composed{live: io.NopCloser(eof{}), history: r.s.History, totals: totals, left: size}
+		c := &composed{live: io.NopCloser(eof{}), records: r.s.History.UpTo(totals), totals: totals, left: size}
 		if n, err := io.Copy(io.Discard, c); err != nil || n != size {
 			b.Fatal(n, err)
 		}

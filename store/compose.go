@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -32,13 +33,14 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	if info.HistoryBytes > 0 {
 		return meta, live, nil
 	}
+	records := s.history.UpTo(info.Totals) // before sizeFor, which holds that the history of now is its own
 	size, err := s.history.sizeFor(info)
 	if err != nil {
 		return fail(errors.Join(err, live.Close()))
 	}
 	whole := *meta
 	whole.Size = info.LiveBytes + size
-	return &whole, &composed{live: live, history: s.history, totals: info.Totals, left: whole.Size}, nil
+	return &whole, &composed{live: live, records: records, totals: info.Totals, left: whole.Size}, nil
 }
 
 // sizeFor returns the size of the history part that belongs to a snapshot.
@@ -61,7 +63,7 @@ func (h *History) sizeFor(info fsm.SnapshotInfo) (int64, error) {
 // is read. It belongs to one goroutine.
 type composed struct {
 	live    io.ReadCloser
-	history *History
+	records iter.Seq2[fsm.Record, error]
 	totals  fsm.Totals
 	left    int64 // bytes to come
 	part    *io.PipeReader
@@ -95,7 +97,7 @@ func (c *composed) begin() {
 	part, to := io.Pipe()
 	c.part = part
 	c.maker.Go(func() {
-		to.CloseWithError(fsm.WriteHistory(to, c.totals, c.history.UpTo(c.totals)))
+		to.CloseWithError(fsm.WriteHistory(to, c.totals, c.records))
 	})
 }
 

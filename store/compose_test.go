@@ -159,7 +159,7 @@ func TestComposeInBoundedMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &composed{live: empty, history: h, totals: totals, left: size}
+	c := &composed{live: empty, records: h.UpTo(totals), totals: totals, left: size}
 	var high uint64
 	var m runtime.MemStats
 	runtime.GC()

@@ -63,7 +63,7 @@ func usedPages(t testing.TB, path string) (used func(at int) bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &pageCheck{file: f, meta: meta, used: make([]uint64, meta.high/64+1)}
+	c := &pageCheck{file: f, meta: meta, used: map[uint64]uint64{}}
 	if _, err := c.root(); err != nil {
 		t.Fatal(err)
 	}

@@ -135,3 +135,10 @@ func (h *History) Bytes(t fsm.Totals) (int64, error) {
 func short(s fsm.Stream, n uint64) error {
 	return fmt.Errorf("store: history stream %d does not reach record %d", s, n)
 }
+
+// Base implements fsm.History.
+func (h *History) Base() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.disk.base
+}

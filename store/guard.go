@@ -20,7 +20,9 @@ type Guard interface {
 const (
 	WriteLog      = "raft log"
 	WriteStable   = "raft term and vote"
+	WriteCut      = "raft log cut"
 	WriteHistory  = "history"
+	SyncHistory   = "history sync" // of a whole file
 	WriteSnapshot = "snapshot"
 	SyncSnapshot  = "snapshot sync"
 )
@@ -32,12 +34,17 @@ type writer struct {
 	fault func(what string) error // an error instead of a write; nil but in tests
 }
 
+// begin tells the guard, if there is one.
+func (w *writer) begin(what string) (done func(error)) {
+	if w.guard == nil {
+		return func(error) {}
+	}
+	return w.guard.Begin(what)
+}
+
 // once does a write that is refused when there is no space.
 func (w *writer) once(what string, write func() error) error {
-	done := func(error) {}
-	if w.guard != nil {
-		done = w.guard.Begin(what)
-	}
+	done := w.begin(what)
 	err := w.try(what, write)
 	done(err)
 	return err

@@ -78,8 +78,7 @@ func newHistory(path string, db *bbolt.DB, disk head, w *writer, log *slog.Logge
 	return h
 }
 
-// Append implements fsm.History. It waits when the flusher is a full batch
-// behind, and for as long as the disk is full, unless the node is ending.
+// Append implements fsm.History. It waits like Room.
 func (h *History) Append(epoch uint64, records []fsm.Record) error {
 	h.writer.Lock()
 	defer h.writer.Unlock()
@@ -92,13 +91,13 @@ func (h *History) Append(epoch uint64, records []fsm.Record) error {
 			return err
 		}
 	}
+	if len(fresh) > 0 {
+		h.Room() // for us: we are the writer
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(fresh) == 0 && epoch <= h.epoch {
 		return h.failed
-	}
-	for (h.count >= maxPending || h.size >= maxPendingBytes) && h.failed == nil && !h.ending && !h.closed {
-		h.changed.Wait()
 	}
 	if h.failed != nil {
 		return h.failed
@@ -115,6 +114,49 @@ func (h *History) Append(epoch uint64, records []fsm.Record) error {
 	h.given++
 	h.changed.Broadcast()
 	return nil
+}
+
+// Room implements fsm.History: it waits while the flusher is a full batch
+// behind, and for as long as the disk is full, unless the node is ending. The
+// guard takes it for a write of raft's loop, because whoever applies entries
+// waits; not so on a full disk, which is no hang and has its own answer.
+func (h *History) Room() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for h.crowded() {
+		full := h.full != nil
+		if full {
+			h.waitWhile(full)
+			continue
+		}
+		h.mu.Unlock() // the guard is not ours
+		done := h.w.begin(WriteLoop)
+		h.mu.Lock()
+		h.waitWhile(full)
+		h.mu.Unlock()
+		done(nil) // the flusher tells what came of it
+		h.mu.Lock()
+	}
+}
+
+// waitWhile waits for room, or until the disk turns out to be full, or is no
+// more. The caller holds mu.
+func (h *History) waitWhile(full bool) {
+	for h.crowded() && (h.full != nil) == full {
+		h.changed.Wait()
+	}
+}
+
+// crowded tells whether an Append has to wait. The caller holds mu.
+func (h *History) crowded() bool {
+	return (h.count >= maxPending || h.size >= maxPendingBytes) && h.failed == nil && !h.ending && !h.closed
+}
+
+// Swaps returns how often another epoch's history took the place of this one.
+func (h *History) Swaps() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.swaps
 }
 
 // sort tells new records from those that are on disk, and compares those that

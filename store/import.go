@@ -185,7 +185,7 @@ func (h *History) build(path string, epoch uint64, totals fsm.Totals, records it
 	}
 	err = im.run(totals, records)
 	if err == nil {
-		err = h.w.must(WriteHistory, func() error { return errors.Join(writeRows(db, nil, im.h), db.Sync()) })
+		err = h.w.must(SyncHistory, func() error { return errors.Join(writeRows(db, nil, im.h), db.Sync()) })
 	}
 	return im.h, errors.Join(err, db.Close())
 }

@@ -20,7 +20,7 @@ type logStore struct {
 	// sealedFrom is the first index from which every entry has a seal. Older
 	// versions wrote entries without; those stay readable below it.
 	sealedFrom atomic.Uint64
-	mark       *logMark // used by raft's one writer; nil: none
+	mark       *logMark // nil: none
 }
 
 func newLogStore(bolt *raftboltdb.BoltStore, w *writer) *logStore {
@@ -117,20 +117,54 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
+// cutEntries is how many entries are deleted in one transaction. A snapshot lets
+// go of a hundred thousand: in one, raft's loop would wait for seconds to write,
+// and a watchdog would take a healthy leader's disk for hung.
+const cutEntries = 2048
+
 // DeleteRange implements raft.LogStore. It gives space back, so it may use the
-// reserve.
+// reserve. It deletes from the end of the log that the range is at, so that a
+// crash leaves no gap.
 func (s *logStore) DeleteRange(first, last uint64) error {
-	return inRaftDB(s.w.must(WriteLog, func() error {
-		logFirst, err := s.bolt.FirstIndex()
-		if err == nil && s.mark.cuts(logFirst, first, last) {
-			err = s.mark.takeBack()
+	logFirst, err := s.FirstIndex()
+	if err != nil {
+		return err
+	}
+	logLast, err := s.LastIndex()
+	if err != nil {
+		return err
+	}
+	if s.mark.cuts(logFirst, first, last) {
+		if err := s.w.must(WriteCut, s.mark.takeBack); err != nil {
+			return inRaftDB(err)
 		}
-		if err != nil {
-			return err
+	}
+	first, last = max(first, logFirst), min(last, logLast)
+	for err == nil && logFirst > 0 && first <= last { // an empty log begins and ends at 0
+		from, to := first, last
+		if first == logFirst {
+			to = min(last, first+cutEntries-1)
+		} else if last-first >= cutEntries {
+			from = last - cutEntries + 1
 		}
-		s.w.at("log/delete")
-		return s.bolt.DeleteRange(first, last)
-	}))
+		err = s.w.must(WriteCut, func() error {
+			s.w.at("log/delete")
+			return s.bolt.DeleteRange(from, to)
+		})
+		switch { // raft leaves a gap where it installed a snapshot: go on behind that
+		case err != nil:
+			err = inRaftDB(err)
+		case first == logFirst:
+			logFirst, err = s.FirstIndex()
+			first = logFirst
+		case last == logLast:
+			logLast, err = s.LastIndex()
+			last = logLast
+		default: // raft deletes nothing from the middle
+			last = from - 1
+		}
+	}
+	return err
 }
 
 // entrySum is the CRC-32C over all of an entry; ext is what else stands in

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 
 	"github.com/hashicorp/raft"
 )
@@ -21,7 +22,7 @@ import (
 // sector. Before the end of the log is cut off it is taken back, durable.
 type logMark struct {
 	f     *os.File
-	index uint64 // 0: it says nothing
+	index atomic.Uint64 // 0: it says nothing. Entries are stored and compacted at the same time
 }
 
 const markSize = 8 + 4 + sealSize
@@ -105,13 +106,13 @@ func (m *logMark) set(l *raft.Log) {
 		return
 	}
 	if _, err := m.f.WriteAt(markBytes(l.Index, entrySum(l, l.Extensions)), 0); err == nil {
-		m.index = l.Index
+		m.index.Store(l.Index)
 	}
 }
 
 // takeBack makes the mark say nothing, durably.
 func (m *logMark) takeBack() error {
-	if m == nil || m.index == 0 {
+	if m == nil || m.index.Load() == 0 {
 		return nil
 	}
 	if _, err := m.f.WriteAt(markBytes(0, 0), 0); err != nil {
@@ -120,13 +121,13 @@ func (m *logMark) takeBack() error {
 	if err := m.f.Sync(); err != nil {
 		return err
 	}
-	m.index = 0
+	m.index.Store(0)
 	return nil
 }
 
 // cuts tells whether deleting entries takes more than the beginning of the log.
 func (m *logMark) cuts(logFirst, first, last uint64) bool {
-	return m != nil && (last >= m.index || first > logFirst)
+	return m != nil && (last >= m.index.Load() || first > logFirst)
 }
 
 func (m *logMark) close() error {

@@ -7,6 +7,8 @@ import (
 	"hash/fnv"
 	"io"
 	"math/bits"
+
+	"go.etcd.io/bbolt"
 )
 
 // bbolt checks a file while it opens it, through a memory map and in a goroutine
@@ -34,6 +36,9 @@ const (
 	minPage        = 1 << 10
 	maxPage        = 1 << 24
 	maxBucketNames = 64
+	// maxRun bounds a page with its overflow. bbolt keeps up to four values in a
+	// page that is too small for them, and none is larger than a command of 4 MiB.
+	maxRun = 64 << 20
 )
 
 var native = binary.NativeEndian
@@ -67,7 +72,7 @@ func readMetas(f io.ReaderAt, size int64) (boltMeta, error) {
 	if second.txid > first.txid {
 		m = second
 	}
-	if m.high < 4 || int64(m.high) > size/int64(m.pageSize) {
+	if m.high < 4 || m.high > uint64(size/int64(m.pageSize)) {
 		return m, fmt.Errorf("%d bytes, its %d pages of %d take more: the file is cut off", size, m.high, m.pageSize)
 	}
 	return m, nil
@@ -106,34 +111,52 @@ type boltPage struct {
 	data  []byte // with the header
 }
 
-// readPage reads page id and what overflows it.
-func (c *pageCheck) readPage(id uint64) (boltPage, error) {
+// readHeader reads the first page of page id, and says how many there are.
+func (c *pageCheck) readHeader(id uint64) (p boltPage, pages uint64, err error) {
 	if id < 2 || id >= c.meta.high {
-		return boltPage{}, fmt.Errorf("page %d of %d", id, c.meta.high)
+		return p, 0, fmt.Errorf("page %d of %d", id, c.meta.high)
 	}
 	size := c.meta.pageSize
 	c.buf = grown(c.buf, size)
 	if _, err := c.file.ReadAt(c.buf[:size], int64(id)*int64(size)); err != nil {
-		return boltPage{}, fmt.Errorf("page %d: %w", id, err)
+		return p, 0, fmt.Errorf("page %d: %w", id, err)
 	}
-	p := boltPage{id: native.Uint64(c.buf), flags: native.Uint16(c.buf[8:]), count: int(native.Uint16(c.buf[10:]))}
-	pages := uint64(native.Uint32(c.buf[12:])) + 1
+	p = boltPage{id: native.Uint64(c.buf), flags: native.Uint16(c.buf[8:]), count: int(native.Uint16(c.buf[10:])), data: c.buf[:size]}
+	pages = uint64(native.Uint32(c.buf[12:])) + 1
 	if p.id != id || pages > c.meta.high-id {
-		return p, fmt.Errorf("page %d says it is page %d, %d pages long", id, p.id, pages)
+		return p, 0, fmt.Errorf("page %d says it is page %d, %d pages long", id, p.id, pages)
 	}
+	return p, pages, nil
+}
+
+// readPage reads page id and what overflows it. The length is the file's word,
+// and a file with holes costs nothing: it is not believed beyond maxRun.
+func (c *pageCheck) readPage(id uint64) (boltPage, error) {
+	p, pages, err := c.readHeader(id)
+	if err != nil {
+		return p, err
+	}
+	size := c.meta.pageSize
 	if pages > 1 {
+		if pages > uint64(max(maxRun/size, 1)) {
+			return p, fmt.Errorf("page %d says it is %d pages of %d bytes long, nothing here takes more than %d bytes", id, pages, size, maxRun)
+		}
 		c.buf = grown(c.buf, int(pages)*size)
 		if _, err := c.file.ReadAt(c.buf[size:int(pages)*size], int64(id+1)*int64(size)); err != nil {
 			return p, fmt.Errorf("page %d: %w", id, err)
 		}
 	}
 	p.data = c.buf[:int(pages)*size]
+	return p, c.claimRun(id, pages)
+}
+
+func (c *pageCheck) claimRun(id, pages uint64) error {
 	for i := range pages {
 		if !c.claim(id + i) {
-			return p, fmt.Errorf("page %d is used twice", id+i)
+			return fmt.Errorf("page %d is used twice", id+i)
 		}
 	}
-	return p, nil
+	return nil
 }
 
 // claim marks a page as in use; false when it is already.
@@ -178,7 +201,7 @@ func (p boltPage) elements() ([]element, error) {
 			out[i].flags, pos, ksize, vsize = native.Uint32(b), native.Uint32(b[4:]), native.Uint32(b[8:]), native.Uint32(b[12:])
 		}
 		end := int64(off) + int64(ksize) + int64(vsize)
-		if int(pos) != off-at || ksize == 0 || end > int64(len(p.data)) {
+		if int(pos) != off-at || ksize == 0 || ksize > bbolt.MaxKeySize || end > int64(len(p.data)) {
 			return nil, fmt.Errorf("page %d: element %d is not where it belongs", p.id, i)
 		}
 		out[i].key = p.data[off : off+int(ksize)]

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -12,8 +13,8 @@ import (
 type pageCheck struct {
 	file io.ReaderAt
 	meta boltMeta
-	used []uint64 // a bit for each page that is in use
-	buf  []byte   // of the page being read
+	used map[uint64]uint64 // a bit for each page that is in use, 64 in a word: what is not used costs nothing
+	buf  []byte            // of the page being read
 	// skipLeaves leaves out the leaves of a tree but its first and last: a large
 	// file is read in the background later.
 	skipLeaves bool
@@ -32,11 +33,15 @@ func checkBolt(path string, skipLeaves bool, visit func(bucket, key, value []byt
 	if err != nil {
 		return nil, err
 	}
-	meta, err := readMetas(f, info.Size())
+	return checkPages(f, info.Size(), skipLeaves, visit)
+}
+
+func checkPages(f io.ReaderAt, size int64, skipLeaves bool, visit func(bucket, key, value []byte) error) (buckets []string, err error) {
+	meta, err := readMetas(f, size)
 	if err != nil {
 		return nil, err
 	}
-	c := &pageCheck{file: f, meta: meta, used: make([]uint64, meta.high/64+1), skipLeaves: skipLeaves, visit: visit}
+	c := &pageCheck{file: f, meta: meta, used: map[uint64]uint64{}, skipLeaves: skipLeaves, visit: visit}
 	if buckets, err = c.root(); err != nil {
 		return nil, err
 	}
@@ -185,25 +190,44 @@ func eachPair(elements []element, keys span, each func(element) error) error {
 }
 
 // freelist checks the list of free pages, if the file has one: none of them may
-// be in use, or the next write would go over what is there.
+// be in use, or the next write would go over what is there. The list is as long
+// as the file has free pages, so it is read in pieces.
 func (c *pageCheck) freelist() error {
 	if c.meta.freelist == noFreelist {
 		return nil
 	}
-	p, err := c.readPage(c.meta.freelist)
+	p, pages, err := c.readHeader(c.meta.freelist)
 	if err != nil {
 		return fmt.Errorf("free pages: %w", err)
 	}
-	ids, n := p.data[pageHeader:], p.count
+	size := uint64(c.meta.pageSize)
+	from, n := uint64(pageHeader), uint64(p.count)
 	if n == 0xFFFF { // then the first says how many
-		n, ids = int(min(native.Uint64(ids), uint64(len(p.data)))), ids[8:]
+		from, n = from+8, native.Uint64(p.data[pageHeader:])
 	}
-	if p.flags != flagFreelist || n > len(ids)/8 || !zero(ids[n*8:]) {
+	end := pages * size
+	if p.flags != flagFreelist || n > (end-from)/8 {
 		return fmt.Errorf("free pages: page %d of type %d with %d of them", p.id, p.flags, n)
 	}
-	for i := range n {
-		id := native.Uint64(ids[i*8:])
-		if id < 2 || id >= c.meta.high || !c.claim(id) {
+	// bbolt reserves the pages before it takes them from the list itself.
+	if need := (from+n*8)/size + 1; pages > need+pages/64+8 {
+		return fmt.Errorf("free pages: page %d is %d pages long for %d of them", p.id, pages, n)
+	}
+	if err := c.claimRun(p.id, pages); err != nil {
+		return fmt.Errorf("free pages: %w", err)
+	}
+	in := bufio.NewReaderSize(io.NewSectionReader(c.file, int64(p.id*size+from), int64(end-from)), 1<<16)
+	var word [8]byte
+	for at := uint64(0); at < (end-from)/8; at++ {
+		if _, err := io.ReadFull(in, word[:]); err != nil {
+			return fmt.Errorf("free pages: %w", err)
+		}
+		id := native.Uint64(word[:])
+		if at >= n {
+			if id != 0 {
+				return fmt.Errorf("free pages: something stands behind the %d of them", n)
+			}
+		} else if id < 2 || id >= c.meta.high || !c.claim(id) {
 			return fmt.Errorf("free pages: page %d is none or in use", id)
 		}
 	}

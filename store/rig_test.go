@@ -65,21 +65,7 @@ func (r *rig) restart(o Options) {
 	r.t.Helper()
 	r.close()
 	r.open(o)
-	from := r.restore()
-	last, err := r.s.Logs.LastIndex()
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for i := from + 1; i <= last; i++ {
-		var l raft.Log
-		if err := r.s.Logs.GetLog(i, &l); err != nil {
-			r.t.Fatal(err)
-		}
-		r.machine.Apply(&l)
-	}
-	if got, _ := r.machine.Index(); got != r.index {
-		r.t.Fatalf("after the restart at index %d, before at %d", got, r.index)
-	}
+	r.replay()
 }
 
 func (r *rig) restore() uint64 {

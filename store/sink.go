@@ -3,8 +3,11 @@ package store
 import (
 	"fmt"
 	"path/filepath"
+	"syscall"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/edgecoder/edgecoder/fsm"
 )
 
 // snapshotSink takes one snapshot. It belongs to one goroutine, as raft's does.
@@ -41,9 +44,13 @@ func (k *snapshotSink) Close() error {
 		return k.inner.Close()
 	})
 	s.w.at("snapshot/closed")
+	var info fsm.SnapshotInfo
 	if k.err == nil {
-		_, k.err = s.info(id)
+		info, k.err = s.info(id)
 		s.w.at("snapshot/verified")
+	}
+	if k.err == nil {
+		k.err = s.roomFor(info)
 	}
 	if k.err == nil {
 		k.err = s.w.once(SyncSnapshot, func() error { return s.seal(id) })
@@ -53,6 +60,11 @@ func (k *snapshotSink) Close() error {
 		k.err = fmt.Errorf("%s/%s: %w", dirSnapshots, id, k.err)
 		_ = s.drop(id) // it may not be there; the error above is the one to report
 		return k.err
+	}
+	if info.HistoryBytes > 0 {
+		s.mu.Lock()
+		s.unsettled = id
+		s.mu.Unlock()
 	}
 	if err := s.reap(); err != nil { // the new one stands: that the old ones do too is no failure of it
 		s.log.Warn("an old snapshot cannot be removed", "err", err)
@@ -81,5 +93,51 @@ func (s *snapshotStore) reap() error {
 			return err
 		}
 	}
+	return nil
+}
+
+// roomFor tells whether the disk takes the history that an installed snapshot
+// brings. One of another epoch is written whole beside the one that is there, and
+// it is better to refuse the snapshot than to find out in its restore.
+func (s *snapshotStore) roomFor(info fsm.SnapshotInfo) error {
+	if info.HistoryBytes == 0 {
+		return nil
+	}
+	if epoch, _ := s.history.Totals(); info.Epoch == epoch {
+		return nil
+	}
+	free, _, err := s.statfs(s.dir)
+	if err != nil {
+		return fmt.Errorf("room for the history of epoch %d: %w", info.Epoch, err)
+	}
+	if need := info.HistoryBytes + info.HistoryBytes/2 + importSpare; free < need {
+		return fmt.Errorf("its epoch %d brings a history of its own, which takes %d MiB, and %d are free: %w", info.Epoch, need>>20, free>>20, syscall.ENOSPC)
+	}
+	return nil
+}
+
+// importSpare is what a new history takes beyond its records.
+const importSpare = 1 << 20
+
+// Settle says how the restore of the snapshot went that raft installed last, if
+// that is not known yet. One that was not restored is dropped: raft was told "no"
+// and goes on in the old state, so the snapshot must not be the newest at the
+// next start. An error means that it may still be there.
+func (s *Store) Settle(restored bool) error {
+	snapshots := s.Snapshots.(*snapshotStore) // Open made it
+	snapshots.mu.Lock()
+	id := snapshots.unsettled
+	snapshots.unsettled = ""
+	snapshots.mu.Unlock()
+	if id == "" || restored {
+		return nil
+	}
+	if err := snapshots.drop(id); err != nil {
+		snapshots.mu.Lock()
+		snapshots.unsettled = id
+		snapshots.mu.Unlock()
+		return fmt.Errorf("%s/%s: it was not restored, and must not stay, but it cannot be removed: %w", dirSnapshots, id, err)
+	}
+	snapshots.log.Warn("a snapshot that was not restored is removed", "snapshot", id)
 	return nil
 }

@@ -39,9 +39,11 @@ type snapshotStore struct {
 	history *History // may be nil while the directory is checked
 	w       *writer
 	log     *slog.Logger
+	statfs  func(dir string) (free, size int64, err error)
 
-	mu    sync.Mutex
-	infos map[string]fsm.SnapshotInfo // of scanned snapshots; their files never change
+	mu        sync.Mutex
+	infos     map[string]fsm.SnapshotInfo // of scanned snapshots; their files never change
+	unsettled string                      // the installed snapshot that is not known to be restored, see Settle
 }
 
 func openSnapshots(dir string, keep int, w *writer, log *slog.Logger, raftLog hclog.Logger) (*snapshotStore, error) {

@@ -51,8 +51,8 @@ type Room struct {
 // The marks, and why these numbers.
 const (
 	// DefaultReserve holds some thousand writes of term and vote (a few pages of
-	// 4 KiB each), or the snapshot of a middling state, which is what shortens
-	// the log and so gives space back.
+	// 4 KiB each), or several full batches of history. Snapshots may not use it:
+	// one that fails in the end would have spent it for nothing.
 	DefaultReserve = 64 << 20
 	// reserveShare of a file system at most goes to the reserve.
 	reserveShare = 20

@@ -48,6 +48,9 @@ type Options struct {
 	// be read or written any more. The node must stop.
 	OnDamage func(error)
 
+	// Statfs asks for the room in a directory; nil: ask the system.
+	Statfs func(dir string) (free, size int64, err error)
+
 	step         func(string)       // tests: called at each step of a change
 	fault        func(string) error // tests: an error instead of a write
 	wholeHistory int64              // tests: instead of checkWhole
@@ -137,6 +140,9 @@ func open(dir string, o Options, bolt *raftboltdb.BoltStore, found raftFile) (*S
 	}
 	history := newHistory(filepath.Join(dir, fileHistory), db, head, w, o.Log, o.OnDamage)
 	snapshots.history = history
+	if snapshots.statfs = o.Statfs; snapshots.statfs == nil {
+		snapshots.statfs = statfs
+	}
 	if rest {
 		history.loops.Go(func() { history.readRest(head) })
 	}

@@ -57,14 +57,24 @@ func Survey(dir string) (Copy, error) {
 	if _, err := os.Stat(filepath.Join(dir, fileRaft)); err != nil {
 		return v.c, err
 	}
-	found, err := v.raft()
-	if err != nil {
+	var (
+		found  raftFile
+		newest fsm.SnapshotInfo
+		index  uint64
+		err    error
+	)
+	if v.guarded(fileRaft, func() { found, err = v.raft() }); err != nil {
 		return v.c, err
 	}
-	newest, index := v.snapshots()
+	v.guarded(dirSnapshots, func() { newest, index = v.snapshots() })
 	v.note(fileRaft, verifyRuns(found, index))
-	v.history(newest, max(index, found.last()))
+	v.guarded(fileHistory, func() { v.history(newest, max(index, found.last())) })
 	return v.c, nil
+}
+
+// guarded looks at one file; where that panics the file is damaged.
+func (v *surveyor) guarded(file string, look func()) {
+	v.note(file, safely(func() error { look(); return nil }))
 }
 
 type surveyor struct {

@@ -18,12 +18,12 @@ const (
 var errReplaced = errors.New("store: the history was replaced by another epoch's meanwhile")
 
 // UpTo yields the records up to totals, by stream in the order of fsm.Streams
-// and by sequence. An error is the last thing it yields.
+// and by sequence. They are of the history that is here when UpTo is called, so
+// call it while the state that they go with is surely that history's. An error
+// is the last thing it yields.
 func (h *History) UpTo(t fsm.Totals) iter.Seq2[fsm.Record, error] {
+	began := h.Swaps()
 	return func(yield func(fsm.Record, error) bool) {
-		h.mu.Lock()
-		began := h.swaps
-		h.mu.Unlock()
 		for _, s := range fsm.Streams() {
 			for next := uint64(1); next <= t[s]; {
 				rows, swaps, err := h.read(s, next, int(min(chunkRecords, t[s]-next+1)), chunkBytes)

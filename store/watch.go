@@ -25,7 +25,8 @@ type Watch struct {
 const watchRing = 64
 
 // WriteLoop is told by whoever calls a store from raft's loop: it spans all that
-// the call writes, so that no write is overlooked for being small.
+// the call writes, so that no write is overlooked for being small. The history
+// tells it while an entry waits for the flusher: soon after, raft's loop does.
 const WriteLoop = "raft's loop"
 
 // write is one write in flight, or a free place for one.
@@ -87,20 +88,38 @@ func (w *Watch) end(f *write, err error) {
 	}
 }
 
-// Stalled returns the oldest write in flight of those that raft's own loop
-// waits in, and its age; id is 0 when there is none. History
-// and snapshots do not count: they are written beside the loop, and a large
-// snapshot rightly takes its time.
+// Patience with the writes beside raft's loop. They rightly take their time, but
+// one that never ends stops the replica as well, only later: entries wait for
+// room in the history, and without snapshots the log has no end.
+const (
+	patience     = 10 * time.Second // a batch of history, a chunk of a snapshot or of the log's cut
+	patienceSync = time.Minute      // a whole file, all of which may be in the system's cache
+)
+
+// patienceWith returns the age from which a write counts as one that hangs.
+func patienceWith(what string) time.Duration {
+	switch what {
+	case WriteLoop, WriteLog, WriteStable:
+		return 0
+	case SyncSnapshot, SyncHistory:
+		return patienceSync
+	}
+	return patience
+}
+
+// Stalled returns the oldest write in flight that raft's own loop waits in, or
+// that is beside it and older than any such should be, and its age; id is 0 when
+// there is none.
 func (w *Watch) Stalled() (id uint64, age time.Duration) {
 	now := w.now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, f := range w.writes {
-		if f.id == 0 || f.what != WriteLoop && f.what != WriteLog && f.what != WriteStable {
+		if f.id == 0 || id != 0 && f.id > id {
 			continue
 		}
-		if id == 0 || f.id < id {
-			id, age = f.id, now.Sub(f.since)
+		if old := now.Sub(f.since); old >= patienceWith(f.what) {
+			id, age = f.id, old
 		}
 	}
 	return id, age

@@ -35,10 +35,14 @@ func TestWatchKnowsTheOldestWriteOfRaftsLoop(t *testing.T) {
 	}
 	slow := w.Begin(WriteSnapshot) // beside the loop: takes its time
 	flush := w.Begin(WriteHistory)
-	clock.turn(time.Minute)
+	cut := w.Begin(WriteCut) // may be in the loop, and takes longer than an entry
+	clock.turn(patience - 1)
 	if id, _ := w.Stalled(); id != 0 {
-		t.Errorf("a snapshot or the history stalls nobody: write %d", id)
+		t.Errorf("a snapshot, the history or a cut stalls nobody: write %d", id)
 	}
+	cut(nil)
+	slow(nil)
+	flush(nil)
 	first := w.Begin(WriteLog)
 	clock.turn(time.Second)
 	second := w.Begin(WriteStable)
@@ -62,10 +66,37 @@ func TestWatchKnowsTheOldestWriteOfRaftsLoop(t *testing.T) {
 		t.Errorf("the call is %s old, want 2s", age)
 	}
 	whole(nil)
-	slow(nil)
-	flush(nil)
 	if id, _ := w.Stalled(); id != 0 {
 		t.Errorf("all have ended: write %d", id)
+	}
+}
+
+// TestWatchLosesPatience: what is written beside raft's loop has its time, but
+// not for ever.
+func TestWatchLosesPatience(t *testing.T) {
+	for what, limit := range map[string]time.Duration{WriteHistory: patience, WriteSnapshot: patience, WriteCut: patience,
+		SyncSnapshot: patienceSync, SyncHistory: patienceSync} {
+		clock := newHands()
+		w := NewWatch(clock.now, nil)
+		done := w.Begin(what)
+		clock.turn(limit - 1)
+		if id, age := w.Stalled(); id != 0 || age != 0 {
+			t.Errorf("%s: write %d counts after %s", what, id, age)
+		}
+		clock.turn(1)
+		hung, age := w.Stalled()
+		if hung == 0 || age != limit {
+			t.Errorf("%s: write %d after %s, want one after %s", what, hung, age, limit)
+		}
+		short := w.Begin(WriteLog) // those that come and go beside it change nothing
+		if id, _ := w.Stalled(); id != hung {
+			t.Errorf("%s: write %d, want %d", what, id, hung)
+		}
+		short(nil)
+		done(nil)
+		if id, _ := w.Stalled(); id != 0 {
+			t.Errorf("%s: it has ended: write %d", what, id)
+		}
 	}
 }
 
