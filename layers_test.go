@@ -21,6 +21,7 @@ const module = "github.com/edgecoder/edgecoder/"
 var rooms = map[string][]string{
 	"crypto":            {},
 	"crypto/keyfile":    {},
+	"terminal":          {},
 	"fsm":               {"crypto"},
 	"gossip":            {"crypto"},
 	"gossip/gossiptest": {"gossip", "crypto"},
@@ -29,9 +30,9 @@ var rooms = map[string][]string{
 	"store":             {"crypto", "fsm"},
 	"node":              {"api", "client", "crypto", "crypto/keyfile", "fsm", "gossip", "store"},
 	"cluster":           {"client"},
-	"cmd":               {"chaos", "client", "cluster", "crypto", "crypto/keyfile", "node"},
+	"cmd":               {"chaos", "client", "cluster", "crypto", "crypto/keyfile", "node", "terminal"},
 	"cmd/edgecoder":     {"cmd"},
-	"chaos":             {"chaos/judge", "client", "cluster", "crypto"},
+	"chaos":             {"chaos/judge", "client", "cluster", "crypto", "terminal"},
 	"chaos/judge":       {"client", "crypto"},
 }
 
@@ -45,7 +46,7 @@ var barred = map[string][]string{
 
 // pure rooms have no clock, randomness, files, sockets or goroutines.
 var (
-	pureRooms     = []string{"crypto", "fsm"}
+	pureRooms     = []string{"crypto", "fsm", "terminal"}
 	impureImports = []string{"os", "net", "time", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "os/exec", "log", "log/slog", "context"}
 )
 

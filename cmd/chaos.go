@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/edgecoder/edgecoder/chaos"
+	"github.com/edgecoder/edgecoder/terminal"
 )
 
 func (p *program) chaosCommand() *cli.Command {
@@ -159,7 +160,7 @@ func (p *program) printVerdict(c *cli.Context, res chaos.Result) error {
 	if format == formatJSON {
 		err = writeJSON(p.out, res)
 	} else {
-		_, err = fmt.Fprintf(p.out, "%s\nreport: %s\n", clean(res.Summary), res.Report)
+		_, err = fmt.Fprintf(p.out, "%s\nreport: %s\n", terminal.Plain(res.Summary), res.Report)
 	}
 	switch {
 	case err != nil:

@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/edgecoder/edgecoder/cluster"
+	"github.com/edgecoder/edgecoder/terminal"
 )
 
 // demoTimeout ends a tour that hangs; it takes well under a minute.
@@ -78,7 +79,7 @@ func (t *tour) run(ctx context.Context) error {
 		err := step.take(t, ctx)
 		now.TookMs, now.OK = t.p.now().Sub(started).Milliseconds(), err == nil
 		if err != nil {
-			fmt.Fprintf(t.story, "   NOT as told: %s\n", clean(err.Error()))
+			fmt.Fprintf(t.story, "   NOT as told: %s\n", terminal.Plain(err.Error()))
 			return refusedf("the tour ended at step %d, %q: %w", i+1, step.title, err)
 		}
 		fmt.Fprintln(t.story)
@@ -89,7 +90,7 @@ func (t *tour) run(ctx context.Context) error {
 
 // saw tells what a step did and saw.
 func (t *tour) saw(format string, args ...any) {
-	text := clean(fmt.Sprintf(format, args...))
+	text := terminal.Plain(fmt.Sprintf(format, args...))
 	fmt.Fprintln(t.story, "   "+text)
 	now := &t.done[len(t.done)-1]
 	now.Saw = append(now.Saw, text)

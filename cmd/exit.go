@@ -9,6 +9,7 @@ import (
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/cluster"
+	"github.com/edgecoder/edgecoder/terminal"
 )
 
 // Exit statuses (CONTRACT.md "Command line").
@@ -105,17 +106,17 @@ func printError(w io.Writer, err error) {
 		// Lines that the server sent stand back, so that none passes for ours.
 		text = strings.ReplaceAll(text, fromAPI.Detail, strings.ReplaceAll(fromAPI.Detail, "\n", "\n      "))
 	}
-	fmt.Fprintf(w, "%s: %s\n", programName, clean(text))
+	fmt.Fprintf(w, "%s: %s\n", programName, terminal.Plain(text))
 	if fromAPI == nil {
 		return
 	}
 	if fromAPI.ClaimID != "" {
-		fmt.Fprintf(w, "  repeat it under the same id: --claim-id %s\n", shellWord(cleanLine(fromAPI.ClaimID)))
+		fmt.Fprintf(w, "  repeat it under the same id: --claim-id %s\n", shellWord(terminal.PlainLine(fromAPI.ClaimID)))
 	} else if next := nextStep(err, fromAPI.Code); next != "" {
 		fmt.Fprintf(w, "  %s\n", next)
 	}
 	if fromAPI.RequestID != "" {
-		fmt.Fprintf(w, "  request id: %s\n", cleanLine(fromAPI.RequestID))
+		fmt.Fprintf(w, "  request id: %s\n", terminal.PlainLine(fromAPI.RequestID))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/edgecoder/edgecoder/chaos"
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/terminal"
 )
 
 func TestExitStatusOfErrors(t *testing.T) {
@@ -130,13 +131,13 @@ func TestLinesOfOthersDoNotPassForOurs(t *testing.T) {
 func TestEveryOutputIsCleaned(t *testing.T) {
 	const evil = "a\x1b]0;x\a\x7f\u009b2J\u202eb\U000e0041\nc\x9b"
 	const shown = "a\\x1b]0;x\\a\\x7f\\u009b2J\\u202eb\\U000e0041\nc\\ufffd"
-	if got := clean(evil); got != shown {
+	if got := terminal.Plain(evil); got != shown {
 		t.Errorf("clean: %q", got)
 	}
-	if got := clean("\x9b2J"); got != `\ufffd2J` { // nothing but a byte that is no UTF-8
+	if got := terminal.Plain("\x9b2J"); got != `\ufffd2J` { // nothing but a byte that is no UTF-8
 		t.Errorf("clean: %q", got)
 	}
-	if got := clean("plain — … ✓ 漢字\n"); got != "plain — … ✓ 漢字\n" {
+	if got := terminal.Plain("plain — … ✓ 漢字\n"); got != "plain — … ✓ 漢字\n" {
 		t.Errorf("clean: %q", got)
 	}
 	var out strings.Builder

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 	"text/tabwriter"
 	"time"
 	"unicode"
@@ -16,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/terminal"
 )
 
 const (
@@ -63,12 +63,12 @@ func writeJSON(w io.Writer, v any) error {
 // DEL, the control characters above ASCII, and format characters. They can
 // stand in strings only, so the document says the same.
 func cleanJSON(text []byte) []byte {
-	if bytes.IndexFunc(text, unsafeRune) < 0 {
+	if bytes.IndexFunc(text, terminal.Unsafe) < 0 {
 		return text
 	}
 	var b []byte
 	for _, r := range string(text) {
-		if !unsafeRune(r) || r == unicode.ReplacementChar {
+		if !terminal.Unsafe(r) || r == unicode.ReplacementChar {
 			b = utf8.AppendRune(b, r)
 			continue
 		}
@@ -81,7 +81,7 @@ func cleanJSON(text []byte) []byte {
 
 // say writes one message to standard error. It may quote others.
 func (p *program) say(format string, args ...any) {
-	fmt.Fprintln(p.err, clean(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(p.err, terminal.Plain(fmt.Sprintf(format, args...)))
 }
 
 // table is rows of cells for people; programs ask for JSON.
@@ -99,7 +99,7 @@ func (t *table) write(w io.Writer, colour bool) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, cells := range t.rows {
 		for i, cell := range cells {
-			cell = cleanLine(cell)
+			cell = terminal.PlainLine(cell)
 			if colour {
 				cell = paint(cell)
 			}
@@ -136,35 +136,6 @@ func paint(cell string) string {
 	}
 	return colour + cell + reset
 }
-
-// clean spells control and format characters out: the texts of others must not
-// drive the terminal, or change the direction of what stands beside them.
-// Newlines stay: messages have them.
-func clean(s string) string {
-	if strings.IndexFunc(s, unsafeRune) < 0 {
-		return s
-	}
-	var b strings.Builder
-	for _, r := range s {
-		if !unsafeRune(r) {
-			b.WriteRune(r)
-			continue
-		}
-		quoted := strconv.QuoteRuneToASCII(r)
-		b.WriteString(quoted[1 : len(quoted)-1])
-	}
-	return b.String()
-}
-
-// unsafeRune tells whether a terminal might do more with r than show it. A byte
-// that is no UTF-8, such as a control character of Latin-1, reads as
-// unicode.ReplacementChar.
-func unsafeRune(r rune) bool {
-	return r != '\n' && (!unicode.IsPrint(r) || r == unicode.ReplacementChar)
-}
-
-// cleanLine is clean for a text that must not begin a line of its own.
-func cleanLine(s string) string { return strings.ReplaceAll(clean(s), "\n", `\n`) }
 
 // when prints a time in milliseconds and how far away it is; "-" for none.
 func (t *table) when(ms int64) string {

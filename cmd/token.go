@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/terminal"
 )
 
 // roles are those of CONTRACT.md; the server has the last word.
@@ -92,11 +93,11 @@ func (p *program) printToken(c *cli.Context, token client.Token) error {
 	if format, _ := formatOf(c); format == formatJSON {
 		return writeJSON(p.out, token)
 	}
-	fmt.Fprintln(p.out, cleanLine(token.Token))
+	fmt.Fprintln(p.out, terminal.PlainLine(token.Token))
 	t := &table{now: p.now()}
 	p.say("token %s of role %s, uses %s, expires %s; it is shown only now", token.ID, token.Role, usesLeft(token.UsesLeft), expiry(t, token.ExpiresMs))
 	if token.JoinCommand != "" {
-		p.say("on the new machine, once its own --name, --data-dir and addresses are filled in:\n\n%s\n", clean(token.JoinCommand))
+		p.say("on the new machine, once its own --name, --data-dir and addresses are filled in:\n\n%s\n", terminal.Plain(token.JoinCommand))
 	} else if token.Role == "coordinator" || token.Role == "observer" {
 		p.say("on the new machine, with the gossip address of any live member (`edgecoder members`):\n\n" +
 			"  export EDGECODER_JOIN_TOKEN='paste the token'\n  edgecoder server --name NAME --data-dir DIR --join HOST:PORT\n")
