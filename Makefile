@@ -67,6 +67,7 @@ chaos-short: ## the chaos runs that are part of make test
 chaos-planted: ## judge the judges: each planted bug must be found (about five minutes)
 	go vet -tags planted ./cmd ./fsm ./node
 	go test -count=1 -tags planted -run '^TestPlants' ./cmd
+	go test -tags planted -count=1 -timeout 5m -run '^TestP4Agreement' ./node
 	EDGECODER_PLANTED=1 go test -count=1 -timeout 6m -v -run '^TestPlanted$$' ./chaos
 
 clean: ## remove what was built or run here

@@ -227,29 +227,6 @@ func TestStrikeStaysInside(t *testing.T) {
 	}
 }
 
-// TestStrikeWaitsForUmount holds that data which something keeps mounted stay.
-func TestStrikeWaitsForUmount(t *testing.T) {
-	st := stageIn(t, false)
-	fake := t.TempDir() // an umount that fails
-	if err := os.WriteFile(filepath.Join(fake, "umount"), []byte("#!/bin/sh\nexit 1\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("PATH", fake)
-	if mountedAt("/proc") == "" {
-		t.Skip("no /proc")
-	}
-	st.made.Mounts = []mount{{mountedAt("/proc"), "/proc"}}
-	if err := st.strike(false); err == nil {
-		t.Error("nothing was said")
-	}
-	if !exists(filepath.Join(st.dir, "cluster/node1/data/raft.db")) || !exists(filepath.Join(st.dir, MadeFile)) {
-		t.Error("data or list were removed under a mount")
-	}
-	if st.made.Mounts = nil; mountedBelow("/pro") != "" || mountedBelow("/proc") == "" {
-		t.Error("mounts are looked for in the wrong place")
-	}
-}
-
 // TestFailedStart holds that a run which cannot begin leaves an older one alone.
 func TestFailedStart(t *testing.T) {
 	older := stageIn(t, true)

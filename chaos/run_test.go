@@ -11,7 +11,7 @@ import (
 func runShort(t *testing.T, s Scenario) Result {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("starts three real servers")
+		t.Skip("starts three real servers, a minute each: run without -short, as make test and CI do")
 	}
 	binary := filepath.Join(t.TempDir(), "edgecoder")
 	if out, err := exec.Command("go", "build", "-o", binary, "../cmd/edgecoder").CombinedOutput(); err != nil {

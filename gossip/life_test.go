@@ -151,7 +151,7 @@ func TestIPv6(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
-		t.Skip("no IPv6 here")
+		t.Skip("this kernel has no IPv6 loopback address: ", err)
 	}
 	l.Close()
 	v6 := func(c *gossip.Config) { c.BindAddr = "[::1]:0" }

@@ -89,7 +89,7 @@ func testConfig(t *testing.T, name string) Config {
 func heavy(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
-		t.Skip("takes long under the race detector: run without -short")
+		t.Skip("whole clusters take minutes under the race detector: run without -short, as make test and CI do; make race has both")
 	}
 }
 

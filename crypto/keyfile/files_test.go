@@ -68,7 +68,7 @@ func TestWriteAtomicRefused(t *testing.T) {
 	link := filepath.Join(dir, "link")
 	if err := os.Symlink(target, link); err != nil {
 		if runtime.GOOS == "windows" {
-			t.Skip("links need a privilege there: ", err)
+			t.Skip("Windows lets only privileged users make links: ", err)
 		}
 		t.Fatal(err)
 	}

@@ -112,7 +112,7 @@ func TestPassphraseRefused(t *testing.T) {
 
 func TestPassphraseWarns(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("no mode bits")
+		t.Skip("Windows has no mode bits to warn of")
 	}
 	path := writeFile(t, filepath.Join(t.TempDir(), "pass"), "secret words", 0o644)
 	if err := os.Chmod(path, 0o644); err != nil {
