@@ -62,6 +62,7 @@ func (p *program) secretFile(what, path string) (string, error) {
 		if err != nil {
 			return "", usagef("read %s from standard input: %w", what, err)
 		}
+		defer clear(text)
 		return string(text), nil
 	}
 	f, err := os.Open(path)
@@ -76,6 +77,7 @@ func (p *program) secretFile(what, path string) (string, error) {
 	if err != nil {
 		return "", usagef("read %s from %s: %w", what, path, err)
 	}
+	defer clear(text)
 	return string(text), nil
 }
 

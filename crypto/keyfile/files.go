@@ -10,6 +10,9 @@ import (
 	"runtime"
 )
 
+// ErrShared says that a file of secrets gives rights to others than its owner.
+var ErrShared = errors.New("keyfile: others may read this file")
+
 // WriteAtomic replaces path with data, readable by the owner alone. After a crash at any moment the path holds the
 // old bytes or the new ones, never a part: a temporary file beside it is written, synced and renamed, then the
 // directory is synced. A path that exists and is not a regular file (a link, a device) is refused.
@@ -94,8 +97,7 @@ func checkPrivate(path string, info fs.FileInfo) error {
 		return fmt.Errorf("keyfile: read %s: not a regular file", path)
 	}
 	if isShared(info) {
-		return fmt.Errorf("keyfile: read %s: others may read it (mode %04o); mend it with: chmod 600 %s",
-			path, info.Mode().Perm(), path)
+		return fmt.Errorf("%w: %s (mode %04o); mend it with: chmod 600 %s", ErrShared, path, info.Mode().Perm(), path)
 	}
 	return nil
 }
@@ -105,16 +107,17 @@ func isShared(info fs.FileInfo) bool {
 	return runtime.GOOS != "windows" && info.Mode().Perm()&0o077 != 0
 }
 
-// readBounded reads all of r, at most limit bytes.
+// readBounded reads all of r, at most limit bytes, into one buffer: growing one would leave parts of a secret behind.
 func readBounded(r io.Reader, name string, limit int) ([]byte, error) {
-	data, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
-	if err != nil {
+	data := make([]byte, limit+1)
+	n, err := io.ReadFull(r, data)
+	switch {
+	case err == nil:
+		clear(data)
+		return nil, fmt.Errorf("keyfile: read %s: larger than %d bytes", name, limit)
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
 		clear(data)
 		return nil, fmt.Errorf("keyfile: read %s: %w", name, err)
 	}
-	if len(data) > limit {
-		clear(data)
-		return nil, fmt.Errorf("keyfile: read %s: larger than %d bytes", name, limit)
-	}
-	return data, nil
+	return data[:n:n], nil
 }

@@ -1,6 +1,6 @@
-// Package keyfile keeps secrets on disk: an authenticated, passphrase-encrypted file format, careful reading and
-// writing of private files, and the places a passphrase may come from. It is the one room of crypto that touches
-// files and the terminal.
+// Package keyfile keeps secrets on disk: an authenticated, passphrase-encrypted file format, EdgeCoder's own key
+// bundle beside it, careful reading and writing of private files, and the places a passphrase may come from. It is
+// the one room of crypto that touches files and the terminal.
 //
 // # Format, version 1
 //
@@ -57,6 +57,14 @@ var (
 type Params struct {
 	// Iterations of PBKDF2-HMAC-SHA256; zero means [DefaultIterations].
 	Iterations int
+}
+
+// Check returns [ErrParams] for a cost that [Seal] refuses, so that nobody types a passphrase first.
+func (p Params) Check() error {
+	if p.Iterations != 0 && (p.Iterations < MinIterations || p.Iterations > MaxIterations) {
+		return fmt.Errorf("%w: cost of %d iterations, want %d to %d", ErrParams, p.Iterations, MinIterations, MaxIterations)
+	}
+	return nil
 }
 
 // Seal encrypts plaintext under a passphrase of at least 8 bytes. The purpose ("raft node identity v1") must be
@@ -116,10 +124,14 @@ func Open(passphrase []byte, purpose string, file []byte) ([]byte, error) {
 	return plaintext, nil
 }
 
-// cipher derives the key and forgets it. pbkdf2 takes a string, and the cipher expands the key, so copies that
-// cannot be cleared stay behind until the collector finds them; what we can clear, we clear.
 func (h *Header) cipher(passphrase []byte) (cipher.AEAD, error) {
-	key, err := pbkdf2.Key(sha256.New, string(passphrase), h.Salt[:], h.Iterations, 32)
+	return deriveCipher(passphrase, h.Salt[:], h.Iterations)
+}
+
+// deriveCipher derives the key and forgets it. pbkdf2 takes a string, and the cipher expands the key, so copies that
+// cannot be cleared stay behind until the collector finds them; what we can clear, we clear.
+func deriveCipher(passphrase, salt []byte, iterations int) (cipher.AEAD, error) {
+	key, err := pbkdf2.Key(sha256.New, string(passphrase), salt, iterations, 32)
 	if err != nil {
 		return nil, err
 	}

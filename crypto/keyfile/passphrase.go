@@ -7,8 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/term"
 )
@@ -30,9 +32,8 @@ type PassphraseSource struct {
 	CredentialName string // a file in $CREDENTIALS_DIRECTORY; an absent one does not apply
 	Prompt         bool   // ask on the terminal, without echo
 
-	Label   string            // what the prompt calls it, "passphrase" if empty
-	Confirm bool              // prompt twice; for a passphrase that seals something new
-	Warn    func(text string) // told of a file that others may read; may be nil
+	Label   string // what the prompt calls it, "passphrase" if empty
+	Confirm bool   // prompt twice; for a passphrase that seals something new
 }
 
 // surroundings are what Get needs from the process, so that tests can do without a terminal.
@@ -56,7 +57,7 @@ func (s PassphraseSource) get(around surroundings) ([]byte, error) {
 		return readPassphrase(around.stdin, "standard input")
 	}
 	if s.File != "" {
-		return s.fromFile(s.File)
+		return s.fromFile(s.File, around)
 	}
 	if value, set := around.lookup(s.Env); s.Env != "" && set {
 		return readPassphrase(strings.NewReader(value), "environment variable "+s.Env)
@@ -70,19 +71,29 @@ func (s PassphraseSource) get(around surroundings) ([]byte, error) {
 	return nil, fmt.Errorf("%w: %s", ErrNoPassphrase, s.describe())
 }
 
-// fromFile accepts pipes and files others may read, unlike [ReadPrivate]: containers mount secrets that way. It
-// warns of the latter.
-func (s PassphraseSource) fromFile(path string) ([]byte, error) {
+// fromFile refuses a file that others may read: what it protects would lie open with it. Pipes and devices are as
+// private as whoever made them, and files in systemd's directory as the directory: they may belong to root and carry
+// an access list, which shows as rights of the group.
+func (s PassphraseSource) fromFile(path string, around surroundings) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("keyfile: passphrase: %w", err)
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && isShared(info) && s.Warn != nil {
-		s.Warn(fmt.Sprintf("passphrase file %s: others may read it (mode %04o); mend it with: chmod 600 %s",
-			path, info.Mode().Perm(), path))
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("keyfile: passphrase: %w", err)
+	}
+	if info.Mode().IsRegular() && isShared(info) && !isCredential(path, around) {
+		return nil, fmt.Errorf("%w: passphrase file %s (mode %04o); mend it with: chmod 600 %s", ErrShared, path, info.Mode().Perm(), path)
 	}
 	return readPassphrase(f, path)
+}
+
+// isCredential reports whether path lies in the directory that systemd made for this process alone.
+func isCredential(path string, around surroundings) bool {
+	dir, set := around.lookup(credentialsDir)
+	return set && dir != "" && filepath.Dir(path) == filepath.Clean(dir)
 }
 
 func (s PassphraseSource) fromCredential(around surroundings) (secret []byte, applies bool, err error) {
@@ -93,7 +104,7 @@ func (s PassphraseSource) fromCredential(around surroundings) (secret []byte, ap
 	if !filepath.IsLocal(s.CredentialName) || filepath.Base(s.CredentialName) != s.CredentialName {
 		return nil, true, fmt.Errorf("keyfile: passphrase: credential name %q is a path", s.CredentialName)
 	}
-	secret, err = s.fromFile(filepath.Join(dir, s.CredentialName))
+	secret, err = s.fromFile(filepath.Join(dir, s.CredentialName), around)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, false, nil
 	}
@@ -146,11 +157,39 @@ func (s PassphraseSource) describe() string {
 	return strings.Join(places, ", ")
 }
 
-// askTerminal prompts on standard error, so that standard output stays clean.
-func askTerminal(prompt string) ([]byte, error) {
+// errInterrupted is what a person answers who changed their mind.
+var errInterrupted = errors.New("interrupted")
+
+// askTerminal prompts on standard error, so that standard output stays clean. A signal ends it with the echo back on:
+// the read itself cannot be called off, so it is left behind, and the process ends soon.
+func askTerminal(prompt string) ([]byte, error) { return askWith(term.ReadPassword, prompt) }
+
+func askWith(read func(terminal int) ([]byte, error), prompt string) ([]byte, error) {
+	in := int(os.Stdin.Fd())
+	before, err := term.GetState(in)
+	if err != nil {
+		return nil, err
+	}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	type answer struct {
+		secret []byte
+		err    error
+	}
+	answers := make(chan answer, 1)
 	fmt.Fprint(os.Stderr, prompt)
 	defer fmt.Fprintln(os.Stderr)
-	return term.ReadPassword(int(os.Stdin.Fd()))
+	go func() {
+		secret, err := read(in)
+		answers <- answer{secret, err}
+	}()
+	select {
+	case a := <-answers:
+		return a.secret, a.err
+	case <-signals:
+		return nil, errors.Join(errInterrupted, term.Restore(in, before))
+	}
 }
 
 func readPassphrase(r io.Reader, name string) ([]byte, error) {

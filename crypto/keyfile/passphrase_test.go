@@ -2,6 +2,7 @@ package keyfile
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -110,20 +111,59 @@ func TestPassphraseRefused(t *testing.T) {
 	}
 }
 
-func TestPassphraseWarns(t *testing.T) {
+// TestPassphraseFileOfOthers: a passphrase that others may read protects nothing. What systemd hands out is private
+// by its directory, whatever rights the file shows.
+func TestPassphraseFileOfOthers(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("Windows has no mode bits to warn of")
+		t.Skip("Windows has no mode bits")
 	}
-	path := writeFile(t, filepath.Join(t.TempDir(), "pass"), "secret words", 0o644)
-	if err := os.Chmod(path, 0o644); err != nil {
+	dir := t.TempDir()
+	path := writeFile(t, filepath.Join(dir, "pass"), "secret words", 0o600)
+	for _, mode := range []os.FileMode{0o644, 0o640, 0o604, 0o440, 0o660} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		got, err := PassphraseSource{File: path}.get(nowhere())
+		if !errors.Is(err, ErrShared) || got != nil || !strings.Contains(err.Error(), "chmod 600 "+path) || strings.Contains(err.Error(), "secret words") {
+			t.Errorf("mode %o: %q, %v", mode, got, err)
+		}
+		systemd := environment(map[string]string{credentialsDir: dir + "/"})
+		for _, source := range []PassphraseSource{{CredentialName: "pass"}, {File: path}} {
+			if got, err := source.get(systemd); err != nil || string(got) != "secret words" {
+				t.Errorf("mode %o, credential %+v: %q, %v", mode, source, got, err)
+			}
+		}
+		elsewhere := environment(map[string]string{credentialsDir: filepath.Join(dir, "other")})
+		if _, err := (PassphraseSource{File: path}).get(elsewhere); !errors.Is(err, ErrShared) {
+			t.Errorf("mode %o, not a credential: %v", mode, err)
+		}
+	}
+	if err := os.Chmod(path, 0o400); err != nil {
 		t.Fatal(err)
 	}
-	var warned string
-	got, err := PassphraseSource{File: path, Warn: func(text string) { warned = text }}.Get()
-	if err != nil || string(got) != "secret words" || !strings.Contains(warned, "chmod 600 "+path) {
-		t.Errorf("%q, %v, warned %q", got, err, warned)
+	if got, err := (PassphraseSource{File: path}).get(nowhere()); err != nil || string(got) != "secret words" {
+		t.Errorf("%q, %v", got, err)
 	}
-	if strings.Contains(warned, "secret words") {
-		t.Error("the warning tells the passphrase")
+}
+
+// TestPassphraseFromPipe: `--passphrase-file <(command)`, whatever mode the pipe shows.
+func TestPassphraseFromPipe(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("names pipes by /proc/self/fd")
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := w.WriteString("from a pipe\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := (PassphraseSource{File: fmt.Sprintf("/proc/self/fd/%d", r.Fd())}).get(nowhere())
+	if err != nil || string(got) != "from a pipe" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
