@@ -1,0 +1,191 @@
+package fsm
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/manifest"
+)
+
+// ManifestTrust says whose manifests are accepted: Threshold distinct signers
+// that are trusted for the name must have signed, and the source must be one of
+// Sources. Before it is first set nothing is.
+type ManifestTrust struct {
+	Version   uint64           `cbor:"1,keyasint"` // 0 before it is first set
+	Threshold int64            `cbor:"2,keyasint"` // 0 only without signers
+	Signers   []ManifestSigner `cbor:"3,keyasint"`
+	Sources   []string         `cbor:"4,keyasint"` // rules, see manifest.CheckSourceRule
+}
+
+// ManifestSigner is a key that may sign manifests of names that begin with Prefix.
+type ManifestSigner struct {
+	Name    string           `cbor:"1,keyasint"`
+	Key     crypto.PublicKey `cbor:"2,keyasint"`
+	Prefix  string           `cbor:"3,keyasint,omitempty"` // empty: of all names
+	AddedMs int64            `cbor:"4,keyasint"`           // Apply sets it
+}
+
+// ManifestTrustSet replaces the trust policy if its version is still IfVersion
+// (from LevelProfiles on).
+type ManifestTrustSet struct {
+	IfVersion uint64        `cbor:"1,keyasint"`
+	Trust     ManifestTrust `cbor:"2,keyasint"`
+}
+
+// theTrust is the key of the one row of the trust policy. It is a table because
+// a cell always has a row, and a binary that does not know the field has none.
+const theTrust = "policy"
+
+// ManifestTrust returns the trust policy; its lists must not be changed.
+func (s *State) ManifestTrust() ManifestTrust {
+	t, _ := s.manifestTrust.get(theTrust)
+	return t
+}
+
+// KeysFor returns the keys that may sign manifests of a name.
+func (t ManifestTrust) KeysFor(name string) []crypto.PublicKey {
+	var out []crypto.PublicKey
+	for _, signer := range t.Signers {
+		if strings.HasPrefix(name, signer.Prefix) {
+			out = append(out, signer.Key)
+		}
+	}
+	return out
+}
+
+// vouching returns those of the keys that are trusted for a name, each once, in
+// byte order.
+func (t ManifestTrust) vouching(name string, keys []KeyRef) []KeyRef {
+	var out []KeyRef
+	for _, key := range t.KeysFor(name) {
+		if ref := key.Fingerprint(); slices.Contains(keys, ref) {
+			out = append(out, ref)
+		}
+	}
+	slices.SortFunc(out, func(a, b KeyRef) int { return bytes.Compare(a[:], b[:]) })
+	return out
+}
+
+func (t ManifestTrust) allows(source string) bool {
+	return slices.ContainsFunc(t.Sources, func(rule string) bool { return manifest.Allows(rule, source) })
+}
+
+// Validate returns the first member that is out of bounds and why, or "".
+func (t ManifestTrust) Validate() (field, fault string) {
+	if len(t.Signers) > MaxManifestSigners {
+		return "signers", fmt.Sprintf("%d signers, at most %d", len(t.Signers), MaxManifestSigners)
+	}
+	if len(t.Sources) > MaxManifestSources {
+		return "sources", fmt.Sprintf("%d sources, at most %d", len(t.Sources), MaxManifestSources)
+	}
+	for i, signer := range t.Signers {
+		if f := signer.fault(t.Signers[:i]); f != "" {
+			return "signers", f
+		}
+	}
+	for i, rule := range t.Sources {
+		if err := manifest.CheckSourceRule(rule); err != nil {
+			return "sources", err.Error()
+		}
+		if slices.Contains(t.Sources[:i], rule) {
+			return "sources", fmt.Sprintf("%s comes twice", rule)
+		}
+	}
+	if most := t.mostSigners(); t.Threshold < 0 || t.Threshold > int64(most) || t.Threshold == 0 && most > 0 {
+		return "threshold", fmt.Sprintf("%d signatures, but at most %d signers are trusted for one name: want 1 to %d, and 0 without signers", t.Threshold, most, most)
+	}
+	return "", ""
+}
+
+func (g ManifestSigner) fault(before []ManifestSigner) string {
+	if err := crypto.CheckID(g.Name); err != nil {
+		return err.Error()
+	}
+	if err := crypto.CheckPublicKey(g.Key); err != nil {
+		return fmt.Sprintf("%q: %v", g.Name, err)
+	}
+	if err := optionalID(g.Prefix); err != nil {
+		return fmt.Sprintf("%q: prefix: %v", g.Name, err)
+	}
+	for _, other := range before {
+		if other.Name == g.Name || other.Key == g.Key {
+			return fmt.Sprintf("%q has the name or the key of %q: one signer counts once", g.Name, other.Name)
+		}
+	}
+	return ""
+}
+
+// mostSigners returns how many signers one name can have: a threshold above that
+// no manifest ever reaches.
+func (t ManifestTrust) mostSigners() (most int) {
+	for _, of := range t.Signers {
+		n := 0
+		for _, signer := range t.Signers {
+			if strings.HasPrefix(of.Prefix, signer.Prefix) {
+				n++
+			}
+		}
+		most = max(most, n)
+	}
+	return most
+}
+
+func (s *State) applyManifestTrustSet(c *change, b ManifestTrustSet) Result {
+	if res, ok := s.actorCan(c, CapAdmin); !ok {
+		return res
+	}
+	have := s.ManifestTrust()
+	if b.IfVersion != have.Version {
+		return refuse(CodeConflict, "version", "the trust policy of manifests is at version %d, not %d: read it again", have.Version, b.IfVersion)
+	}
+	next := b.Trust
+	if field, fault := next.Validate(); fault != "" {
+		return refuse(CodeInvalid, field, "%s", fault)
+	}
+	next.Version, next.Signers = have.Version+1, slices.Clone(next.Signers)
+	for i := range next.Signers {
+		next.Signers[i].AddedMs = have.addedMs(next.Signers[i], c.atMs)
+	}
+	s.manifestTrust.put(theTrust, next)
+	s.record(c, "manifest_trust_set", fmt.Sprint(next.Version), trustChange(have, next))
+	return Result{Code: CodeOK, ID: fmt.Sprint(next.Version)}
+}
+
+// addedMs returns since when the very signer is trusted.
+func (t ManifestTrust) addedMs(g ManifestSigner, nowMs int64) int64 {
+	for _, have := range t.Signers {
+		if have.Name == g.Name && have.Key == g.Key && have.Prefix == g.Prefix {
+			return have.AddedMs
+		}
+	}
+	return nowMs
+}
+
+// trustChange says in one line what changed, for the history.
+func trustChange(was, is ManifestTrust) string {
+	signer := func(g ManifestSigner) string {
+		return fmt.Sprintf("%q key_id=%s prefix=%q", g.Name, g.Key.KeyID(), g.Prefix)
+	}
+	source := func(rule string) string { return rule }
+	return fmt.Sprintf("threshold=%d signers=%d sources=%d signers_added=%v signers_removed=%v sources_added=%v sources_removed=%v",
+		is.Threshold, len(is.Signers), len(is.Sources),
+		onlyIn(is.Signers, was.Signers, signer), onlyIn(was.Signers, is.Signers, signer),
+		onlyIn(is.Sources, was.Sources, source), onlyIn(was.Sources, is.Sources, source))
+}
+
+// onlyIn shows what is in a and not in b.
+func onlyIn[T any](a, b []T, show func(T) string) []string {
+	var there, out []string
+	for _, v := range b {
+		there = append(there, show(v))
+	}
+	for _, v := range a {
+		if text := show(v); !slices.Contains(there, text) {
+			out = append(out, text)
+		}
+	}
+	return out
+}

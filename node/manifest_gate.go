@@ -1,0 +1,193 @@
+package node
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/edgecoder/edgecoder/api"
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// With Config.RequireManifest a node runs only a binary that the cluster has
+// accepted: the digest of its own executable must be that of a version of that
+// name which is kept and has not expired. It asks twice:
+//   - Before it joins it asks the seed, over the join service that its token
+//     pins, before the join is proposed: a refused node costs neither token nor name.
+//   - At each start it asks its own state, as of a read that a leader confirmed,
+//     and serves nothing until then. Raft runs meanwhile: in a cluster where all
+//     nodes ask, there would never be a leader if nobody voted.
+//
+// It fails closed: what cannot be asked is refused.
+
+// ErrManifest is in the chain of the error of a node whose binary was not accepted.
+var ErrManifest = errors.New("this binary is not accepted by the cluster")
+
+const manifestPath = "/manifest"
+
+// manifestRequest asks what the cluster accepted under a name.
+type manifestRequest struct {
+	Token string `cbor:"1,keyasint"` // of a join that is to follow
+	Name  string `cbor:"2,keyasint"`
+}
+
+type manifestReply struct {
+	Row     fsm.Manifest `cbor:"1,keyasint"` // without versions when nothing was accepted
+	ClockMs int64        `cbor:"2,keyasint"` // the cluster's
+}
+
+// executable opens the file that this process runs: on Linux the very file, even
+// if another has its name by now.
+func executable() (io.ReadCloser, error) {
+	if runtime.GOOS == "linux" {
+		return os.Open("/proc/self/exe")
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return os.Open(path)
+}
+
+// ownDigest hashes the executable, if a manifest is required of it.
+func (c Config) ownDigest() (digest crypto.Hash, err error) {
+	if c.RequireManifest == "" {
+		return digest, nil
+	}
+	open := c.executable
+	if open == nil {
+		open = executable
+	}
+	f, err := open()
+	if err != nil {
+		return digest, fmt.Errorf("%w: its executable cannot be read: %w", ErrManifest, err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return digest, fmt.Errorf("%w: its executable cannot be read: %w", ErrManifest, err)
+	}
+	return crypto.Hash(h.Sum(nil)), nil
+}
+
+// checkDigest holds the digest of this binary against what was accepted.
+func checkDigest(name string, digest crypto.Hash, row fsm.Manifest, nowMs int64) error {
+	if row.InForce(digest, nowMs) {
+		return nil
+	}
+	accepted := "nothing was accepted under that name"
+	if len(row.Versions) > 0 {
+		st := row.Newest().Statement
+		accepted = fmt.Sprintf("the newest accepted is %s with sha256 %s", st.Version, st.SHA256)
+		if st.Expired(nowMs) {
+			accepted += ", which has expired"
+		}
+	}
+	return fmt.Errorf("%w: its sha256 is %s, and no version of %q that is in force has it: %s; sign it with `edgecoder manifest sign --name %s …` and have it accepted with `edgecoder manifest accept`",
+		ErrManifest, digest, name, accepted, name)
+}
+
+// serveManifest answers a node that is about to join. Its token is asked for as
+// for the join, so that strangers learn nothing; it is not used up.
+func (n *Node) serveManifest(r *http.Request) (manifestReply, error) {
+	var req manifestRequest
+	var reply manifestReply
+	leave, err := n.admitJoiner(r, &req)
+	if err != nil {
+		return reply, err
+	}
+	defer leave()
+	if err := n.mayAskManifest(r.Context(), req.Token); err != nil {
+		return reply, err
+	}
+	// Strong: what was accepted at another node a moment ago counts.
+	_, err = n.Read(r.Context(), api.ReadOptions{Strong: true}, func(s *fsm.State) {
+		reply.Row, _ = s.Manifest(req.Name)
+		reply.ClockMs = s.ClockMs()
+	})
+	return reply, err
+}
+
+func (n *Node) mayAskManifest(ctx context.Context, text string) error {
+	if err := n.Serving(); err != nil {
+		return err
+	}
+	token, err := crypto.ParseTokenText(text)
+	if err != nil || token.ClusterID != n.id.ClusterID {
+		return errJoinToken("is none of this cluster")
+	}
+	stored, err := n.joinToken(ctx, token)
+	if err != nil {
+		return err
+	}
+	if !stored.Hash.Equal(token.Hash()) || stored.State(n.clockMs()) == "expired" || stored.RevokedMs != 0 {
+		return errJoinToken("is unknown, expired or revoked")
+	}
+	if stored.Role != fsm.RoleCoordinator && stored.Role != fsm.RoleObserver {
+		return &client.Error{Code: client.CodeForbidden, Field: "role", Detail: fmt.Sprintf("a token of role %s opens no join", stored.Role)}
+	}
+	return nil
+}
+
+// askSeed asks a seed whether the cluster accepted this binary.
+func askSeed(ctx context.Context, seed string, token crypto.TokenText, cfg Config) error {
+	if cfg.RequireManifest == "" {
+		return nil
+	}
+	digest, err := cfg.ownDigest()
+	if err != nil {
+		return err
+	}
+	var reply manifestReply
+	err = postSeed(ctx, seed, token, manifestPath, manifestRequest{Token: token.String(), Name: cfg.RequireManifest}, &reply)
+	if err != nil {
+		return fmt.Errorf("ask whether this binary was accepted: %w", err)
+	}
+	return checkDigest(cfg.RequireManifest, digest, reply.Row, reply.ClockMs)
+}
+
+// manifestLoop asks the state about this binary once there is a leader, and ends
+// the node if it was not accepted.
+func (n *Node) manifestLoop(ctx context.Context) {
+	if n.cfg.RequireManifest == "" {
+		return
+	}
+	var row fsm.Manifest
+	var now int64
+	ask := func(s *fsm.State) {
+		row, _ = s.Manifest(n.cfg.RequireManifest)
+		now = s.ClockMs()
+	}
+	for {
+		_, err := n.Read(ctx, api.ReadOptions{Strong: true}, ask)
+		if err == nil {
+			break
+		}
+		if !pause(ctx, retryPause) {
+			return
+		}
+	}
+	if err := checkDigest(n.cfg.RequireManifest, n.binary, row, now); err != nil {
+		n.fail(err)
+		return
+	}
+	n.accepted.Store(true)
+	n.log.Info("this binary is accepted", "name", n.cfg.RequireManifest, "sha256", n.binary)
+}
+
+// mayServeBinary refuses while it is not known whether this binary was accepted.
+func (n *Node) mayServeBinary() error {
+	if n.cfg.RequireManifest == "" || n.accepted.Load() {
+		return nil
+	}
+	return &client.Error{Code: client.CodeUnavailable, Reason: "manifest", RetryAfter: time.Second,
+		Detail: "this node does not know yet whether its binary was accepted: ask another one"}
+}
