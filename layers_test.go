@@ -20,17 +20,21 @@ const module = "github.com/edgecoder/edgecoder/"
 // import. A room that is not listed does not exist.
 var rooms = map[string][]string{
 	"crypto":            {},
+	"crypto/dsse":       {"crypto"},
+	"crypto/envelope":   {"crypto"},
+	"crypto/httpsig":    {"crypto"},
 	"crypto/keyfile":    {},
+	"crypto/manifest":   {"crypto"},
 	"terminal":          {},
-	"fsm":               {"crypto"},
+	"fsm":               {"crypto", "crypto/manifest"},
 	"gossip":            {"crypto"},
 	"gossip/gossiptest": {"gossip", "crypto"},
-	"client":            {"crypto"},
-	"api":               {"client", "crypto", "fsm"},
+	"client":            {"crypto", "crypto/httpsig"},
+	"api":               {"client", "crypto", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm"},
 	"store":             {"crypto", "fsm"},
 	"node":              {"api", "client", "crypto", "crypto/keyfile", "fsm", "gossip", "store"},
 	"cluster":           {"client"},
-	"cmd":               {"chaos", "client", "cluster", "crypto", "crypto/keyfile", "node", "terminal"},
+	"cmd":               {"chaos", "client", "cluster", "crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "node", "terminal"},
 	"cmd/edgecoder":     {"cmd"},
 	"chaos":             {"chaos/judge", "client", "cluster", "crypto", "terminal"},
 	"chaos/judge":       {"client", "crypto"},
@@ -40,13 +44,15 @@ var rooms = map[string][]string{
 var barred = map[string][]string{
 	"github.com/hashicorp/raft":       {"fsm", "node", "store"},
 	"github.com/hashicorp/memberlist": {"gossip", "gossip/gossiptest"},
+	"github.com/cloudflare/circl":     {}, // tests only
+	"filippo.io/age":                  {}, // tests only
 	"github.com/urfave/cli/v2":        {"cmd"},
 	"net/http":                        {"api", "client", "cluster", "cmd", "node", "chaos"},
 }
 
 // pure rooms have no clock, randomness, files, sockets or goroutines.
 var (
-	pureRooms     = []string{"crypto", "fsm", "terminal"}
+	pureRooms     = []string{"crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/manifest", "fsm", "terminal"}
 	impureImports = []string{"os", "net", "time", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "os/exec", "log", "log/slog", "context"}
 )
 

@@ -23,17 +23,20 @@ var verdictCodes = map[fsm.Code]string{
 	fsm.CodeBlacklisted:      client.VerdictBlacklisted,
 	fsm.CodeReplay:           client.VerdictReplay,
 	fsm.CodeRateLimited:      client.VerdictRateLimited,
+	fsm.CodeProfileRefused:   client.VerdictInvalidSignature,
 }
 
 // denials says what is behind a verdict and what to do, for those that have no
 // numbers to tell.
 var denials = map[fsm.Code]string{
-	fsm.CodeUnknownAgent:     "no agent of this id is enrolled in this cluster: enrol it, or look at x-agent-id",
+	fsm.CodeUnknownAgent:     "no agent of this id is enrolled in this cluster: enrol it, or look at the id that the request names (x-agent-id or keyid)",
 	fsm.CodeAgentNotActive:   "the agent is enrolled but not active: it is pending, suspended or revoked; an operator approves it",
 	fsm.CodeInvalidSignature: "the signature does not verify with any enrolled key of this agent: another key, or other bytes than were signed (timestamp, nonce, method, path, body hash)",
 	fsm.CodeKeyExpired:       "the key that signed is outside its time: sign with the agent's current key",
 	fsm.CodeBlacklisted:      "a ban is in force on this agent: GET /v1/blacklist/agents/{agent_id} tells why",
-	fsm.CodeReplay:           "the nonce was used by an earlier request of this key: sign again with a fresh one",
+	fsm.CodeProfileRefused: "policy takes from this agent HTTP message signatures (RFC 9421) alone, and this request has the five headers: " +
+		"sign it with `edgecoder sign --profile rfc9421`; an operator changes the rule with `edgecoder policy set signature_profiles=any` or agent_profiles.AGENT=any",
+	fsm.CodeReplay: "the nonce was used by an earlier request of this key: sign again with a fresh one",
 }
 
 // claimErrors maps codes of claims that are no verdict on the agent's request.
@@ -128,12 +131,29 @@ func admission(req *AdmitRequest, o *AdmitOutcome) (client.Admission, *client.Er
 		out.RetryAfterMs = res.RetryAfterMs
 		out.Detail = fmt.Sprintf("the agent has used up its rate limit; the next request fits in %d ms, and this one may be sent again then", res.RetryAfterMs)
 	case fsm.CodeTimestampSkew:
-		out.MaxSkewMs = o.MaxSkewMs
-		out.Detail = skewDetail(req.Signed.TimestampMs, res.ClockMs, o.MaxSkewMs)
+		out.MaxSkewMs, out.Detail = timeDenial(&req.Signed, res.ClockMs, o.MaxSkewMs)
+	case fsm.CodeInvalidSignature:
+		out.Detail = denials[res.Code]
+		if req.Signed.Message != nil {
+			out.Detail = denialOfMessage
+		}
 	default:
 		out.Detail = denials[res.Code]
 	}
 	return out, nil
+}
+
+// denialOfMessage is what is behind invalid_signature for an HTTP message signature.
+const denialOfMessage = "the signature does not verify with the key of this agent that keyid names: another key, or another method, host, path, query, " +
+	"content-digest or parameter than was signed"
+
+// timeDenial tells which time is wrong: that the signature has ended, which the
+// width of the window has no part in, or how far its time is off.
+func timeDenial(s *crypto.SignedRequest, clockMs, maxSkewMs int64) (window int64, detail string) {
+	if end := s.ExpiresMs(); end != 0 && clockMs > end {
+		return 0, fmt.Sprintf("the signature expired at %d, %d ms before the cluster clock %d: sign again, with a later end or closer to when it is sent", end, clockMs-end, clockMs)
+	}
+	return maxSkewMs, skewDetail(s.TimestampMs, clockMs, maxSkewMs)
 }
 
 func skewDetail(timestampMs, clockMs, maxSkewMs int64) string {

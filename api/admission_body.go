@@ -7,6 +7,7 @@ import (
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/httpsig"
 )
 
 // admissionBody is a decoded admission request. It is read by hand: this is
@@ -28,25 +29,111 @@ const (
 	gaveClaimID
 )
 
-// signedHeaders is the five headers of a signed request. Others are ignored,
+// signedHeaders is the headers of either signature profile. Others are ignored,
 // so that a service may pass on all that it got.
 type signedHeaders struct {
-	values [len(headerNames)]string
-	given  uint8
-	odd    string // a name that is one of the five in another case
+	five    [fiveHeaders]string
+	given   uint8           // which of the five
+	odd     string          // a name that is one of the five in another case
+	message *messageHeaders // nil without any of its own: most requests have none
 }
 
+// messageHeaders is what an HTTP message signature needs of the headers.
+type messageHeaders struct {
+	values [len(headerNames) - fiveHeaders]string
+	given  uint8
+	odd    string
+}
+
+// headerNames are the headers that are looked at, the five first.
 var headerNames = [...]string{
 	crypto.HeaderAgentID, crypto.HeaderTimestamp, crypto.HeaderNonce, crypto.HeaderBodySHA256, crypto.HeaderSignature,
+	httpsig.HeaderSignatureInput, httpsig.HeaderSignature, httpsig.HeaderContentDigest, httpsig.HeaderHost,
+}
+
+const fiveHeaders = 5
+
+// headerIndex returns the place of a name in headerNames, or -1.
+func headerIndex(name string) int {
+	switch name {
+	case crypto.HeaderAgentID:
+		return 0
+	case crypto.HeaderTimestamp:
+		return 1
+	case crypto.HeaderNonce:
+		return 2
+	case crypto.HeaderBodySHA256:
+		return 3
+	case crypto.HeaderSignature:
+		return 4
+	case httpsig.HeaderSignatureInput:
+		return 5
+	case httpsig.HeaderSignature:
+		return 6
+	case httpsig.HeaderContentDigest:
+		return 7
+	case httpsig.HeaderHost:
+		return 8
+	}
+	return -1
 }
 
 func (h *signedHeaders) get(name string) string {
-	for i, n := range headerNames {
-		if n == name {
-			return h.values[i]
-		}
+	i := headerIndex(name)
+	switch {
+	case i >= fiveHeaders && h.message != nil:
+		return h.message.values[i-fiveHeaders]
+	case i >= 0 && i < fiveHeaders:
+		return h.five[i]
 	}
 	return ""
+}
+
+// set takes one header and tells whether it was given before.
+func (h *signedHeaders) set(i int, value string) (twice bool) {
+	if i < fiveHeaders {
+		twice = h.given&(1<<i) != 0
+		h.given |= 1 << i
+		h.five[i] = value
+		return twice
+	}
+	if h.message == nil {
+		h.message = &messageHeaders{}
+	}
+	i -= fiveHeaders
+	twice = h.message.given&(1<<i) != 0
+	h.message.given |= 1 << i
+	h.message.values[i] = value
+	return twice
+}
+
+// note remembers a name that is one of ours in another case.
+func (h *signedHeaders) note(name string) {
+	for i, known := range headerNames {
+		switch {
+		case len(name) != len(known) || !strings.EqualFold(name, known):
+		case i < fiveHeaders:
+			h.odd = name
+		default:
+			if h.message == nil {
+				h.message = &messageHeaders{}
+			}
+			h.message.odd = name
+		}
+	}
+}
+
+// oddName returns a name that its reader would have to mend. What an HTTP
+// message signature needs is passed over where the five headers are the
+// signature: there "Host" was always ignored.
+func (h *signedHeaders) oddName() string {
+	if h.odd != "" || h.message == nil {
+		return h.odd
+	}
+	if h.given != 0 && h.get(httpsig.HeaderSignatureInput) == "" && h.get(httpsig.HeaderSignature) == "" {
+		return ""
+	}
+	return h.message.odd
 }
 
 // decodeAdmission parses the body of POST /v1/admissions.
@@ -170,31 +257,25 @@ func (r *jsonReader) signedHeaders(h *signedHeaders) *jsonFault {
 		if f != nil {
 			return f.under(name)
 		}
-		for i, known := range headerNames {
-			if len(name) != len(known) || !strings.EqualFold(name, known) {
-				continue
-			}
-			if name != known {
-				h.odd = name
-				return nil
-			}
-			if h.given&(1<<i) != 0 {
-				return r.fault("given twice").under(name)
-			}
-			h.given |= 1 << i
-			h.values[i] = value
+		i := headerIndex(name)
+		if i < 0 {
+			h.note(name)
+			return nil
+		}
+		if h.set(i, value) {
+			return r.fault("given twice").under(name)
 		}
 		return nil
 	})
 }
 
-// signed parses what the agent signed. On failure code is the verdict and
-// detail says why.
+// signed parses what the agent signed, in whichever profile. On failure code is
+// the verdict and detail says why.
 func (a *admissionBody) signed() (req crypto.SignedRequest, code, detail string) {
-	if a.headers.odd != "" {
-		return req, client.VerdictMalformed, fmt.Sprintf("header name %s is not in lower case", quote(a.headers.odd))
+	if odd := a.headers.oddName(); odd != "" {
+		return req, client.VerdictMalformed, fmt.Sprintf("header name %s is not in lower case", quote(odd))
 	}
-	req, err := crypto.ParseSignedRequest(a.method, a.path, a.headers.get)
+	req, err := httpsig.Read(a.method, a.path, a.headers.get)
 	switch {
 	case errors.Is(err, crypto.ErrMissingHeaders):
 		return req, client.VerdictMissingHeaders, err.Error()
@@ -203,8 +284,11 @@ func (a *admissionBody) signed() (req crypto.SignedRequest, code, detail string)
 	}
 	// The signature covers another body than the one that arrived: for this
 	// request it is no signature (CONTRACT.md leaves the code open).
-	if a.given&gaveBodySHA256 != 0 && a.bodySHA256 != a.headers.get(crypto.HeaderBodySHA256) {
-		return req, client.VerdictInvalidSignature, "body_sha256 differs from the signed x-body-sha256: the body was swapped"
+	if a.given&gaveBodySHA256 == 0 {
+		return req, "", ""
+	}
+	if body, err := crypto.ParseHash(a.bodySHA256); err != nil || body != req.BodySHA256 {
+		return req, client.VerdictInvalidSignature, "body_sha256 differs from the one that was signed (x-body-sha256 or content-digest): the body was swapped"
 	}
 	return req, "", ""
 }

@@ -114,6 +114,7 @@ func TestGoClientSpeaksEveryRoute(t *testing.T) {
 	check("mesh blacklist", err)
 	_, err = c.Audit(ctx, func(json.RawMessage) error { return nil })
 	check("audit", err)
+	manifestRoutes(t, f, c)
 	_, err = c.Snapshot(ctx, io.Discard)
 	check("snapshot", err)
 	f.node.leads = &client.Leader{ID: "node-1", API: srv.URL}

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"crypto/ecdh"
 	"encoding/base64"
 	"fmt"
 	"net/http"
@@ -111,30 +110,13 @@ func (c *call) repeatEnrolment(body fsm.AgentEnroll) error {
 	return unauthorized("the enrolment token is unknown, expired, used up or revoked")
 }
 
-// probe is a fixed X25519 key that tells keys of low order: their shared
-// secret with any key is zero, which crypto/ecdh refuses (RFC 7748 section 6).
-var probe = mustProbe()
-
-func mustProbe() *ecdh.PrivateKey {
-	seed := crypto.Sum([]byte("edgecoder x25519 probe")) // no secret: it only multiplies
-	key, err := ecdh.X25519().NewPrivateKey(seed[:])
-	if err != nil {
-		panic(err) // any 32 bytes are a key
-	}
-	return key
-}
-
 func parseX25519(text string) ([]byte, error) {
 	raw, err := decodeBase64(text, 32)
 	if err != nil {
 		return nil, err
 	}
-	pub, err := ecdh.X25519().NewPublicKey(raw)
-	if err != nil {
-		return nil, fmt.Errorf("no X25519 key: %w", err)
-	}
-	if _, err := probe.ECDH(pub); err != nil {
-		return nil, fmt.Errorf("an X25519 key of low order: anybody can compute its shared secrets")
+	if _, err := crypto.NewEncryptionPublicKey(raw); err != nil {
+		return nil, err
 	}
 	return raw, nil
 }

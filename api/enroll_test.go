@@ -13,7 +13,7 @@ import (
 func enrolment(id, token string, key crypto.PrivateKey) client.EnrollRequest {
 	proof := crypto.EnrollProofText(clusterID, id, token)
 	return client.EnrollRequest{AgentID: id, PublicKey: crypto.PublicOf(key).PEM(), Token: token,
-		EncryptionKey: b64(probe.PublicKey().Bytes()), Proof: b64(must(key.Sign(nil, proof, cryptoHash0{})))}
+		EncryptionKey: b64(must(crypto.GenerateEncryptionKey(rand.Reader)).PublicKey().Bytes()), Proof: b64(must(key.Sign(nil, proof, cryptoHash0{})))}
 }
 
 func (f *fixture) enroll(req client.EnrollRequest) ask {

@@ -40,6 +40,8 @@ func (r *jsonReader) value(v reflect.Value) *jsonFault {
 		s, f := r.str()
 		v.SetString(s)
 		return f
+	case reflect.Slice:
+		return r.list(v)
 	case reflect.Bool:
 		return r.boolean(v)
 	case reflect.Int64:
@@ -68,6 +70,27 @@ func (r *jsonReader) boolean(v reflect.Value) *jsonFault {
 		return r.fault("want true or false, found %s", r.found())
 	}
 	return nil
+}
+
+// list reads an array. One of bytes is json.RawMessage: the text of any value,
+// for whoever has a reader of its own for it.
+func (r *jsonReader) list(v reflect.Value) *jsonFault {
+	if v.Type().Elem().Kind() == reflect.Uint8 {
+		r.next()
+		start := r.at
+		f := r.skip(0)
+		v.SetBytes([]byte(r.text[start:r.at]))
+		return f
+	}
+	v.Set(reflect.MakeSlice(v.Type(), 0, 0))
+	return r.array(func(i int) *jsonFault {
+		elem := reflect.New(v.Type().Elem()).Elem()
+		if f := r.value(elem); f != nil {
+			return f.under(fmt.Sprintf("[%d]", i))
+		}
+		v.Set(reflect.Append(v, elem))
+		return nil
+	})
 }
 
 // integer refuses fractions and exponents, even of whole numbers: they have

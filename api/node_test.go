@@ -197,11 +197,12 @@ func (n *fakeNode) admitOne(r AdmitRequest) AdmitOutcome {
 	if !ok {
 		return denied(fsm.CodeUnknownAgent)
 	}
-	if !crypto.Verify(keys[0], r.Signed.Canonical(), r.Signed.Signature[:]) {
+	if !r.Signed.MayBeOf(keys[0]) || !crypto.Verify(keys[0], r.Signed.Canonical(), r.Signed.Signature[:]) {
 		return denied(fsm.CodeInvalidSignature)
 	}
 	claim := fsm.Claim{AgentID: r.Signed.AgentID, Key: keys[0].Fingerprint(), TimestampMs: r.Signed.TimestampMs, Nonce: r.Signed.Nonce,
-		Tag: tagOf(r.TokenID, r.ClaimID, r.Signed.Method, r.Signed.Path, r.Signed.BodySHA256.String())}
+		Tag:     tagOf(r.TokenID, r.ClaimID, r.Signed.Method, r.Signed.Path, r.Signed.BodySHA256.String()),
+		Profile: r.Signed.Profile(), ExpiresMs: r.Signed.ExpiresMs()}
 	if r.ClaimChosen {
 		claim.ClaimID = tagOf(r.TokenID, r.ClaimID)
 	}

@@ -2,7 +2,9 @@ package api
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -23,6 +25,10 @@ func (c *call) replyPolicy(p fsm.Policy, repeated bool) error {
 	out := client.Policy{
 		Version: p.Version, RateLimit: wireLimit(p.RateLimit), MaxSkewMs: p.MaxSkewMs,
 		AutoApprove: p.AutoApprove, Overrides: map[string]client.RateLimit{}, Repeated: repeated,
+		SignatureProfiles: p.Profiles.String(), AgentProfiles: map[string]string{},
+	}
+	for id, rule := range p.AgentProfiles {
+		out.AgentProfiles[id] = rule.String()
 	}
 	for id, l := range p.Overrides {
 		out.Overrides[id] = wireLimit(l)
@@ -53,7 +59,9 @@ func (s *Server) setPolicy(c *call) error {
 	if err != nil {
 		return err
 	}
-	next = updated(next, update)
+	if next, err = updated(next, update); err != nil {
+		return err
+	}
 	res, err := c.propose(fsm.PolicySet{IfVersion: version, Policy: next})
 	if err != nil {
 		return err
@@ -73,14 +81,14 @@ func (s *Server) setPolicy(c *call) error {
 func (c *call) ifMatch() (uint64, error) {
 	text, ok := header(c.r.Header, "If-Match")
 	if text == "" || !ok {
-		return 0, invalid("If-Match", "give the version of the policy that you change, as GET /v1/policy tells it")
+		return 0, invalid("If-Match", "give the version that you change, as a GET of the same path tells it")
 	}
 	if strings.HasPrefix(text, `"`) && strings.HasSuffix(text, `"`) && len(text) > 2 {
 		text = text[1 : len(text)-1]
 	}
 	version, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
-		return 0, invalid("If-Match", quote(text)+" is no policy version")
+		return 0, invalid("If-Match", quote(text)+" is no version")
 	}
 	return version, nil
 }
@@ -99,7 +107,7 @@ func (c *call) policyAt(version uint64) (p fsm.Policy, err error) {
 	return p, c.readAt(ReadOptions{Strong: true}, get)
 }
 
-func updated(p fsm.Policy, u client.PolicyUpdate) fsm.Policy {
+func updated(p fsm.Policy, u client.PolicyUpdate) (fsm.Policy, error) {
 	if u.RateLimit != nil {
 		p.RateLimit = fsm.RateLimit{Requests: u.RateLimit.Requests, WindowMs: u.RateLimit.WindowMs}
 	}
@@ -115,5 +123,27 @@ func updated(p fsm.Policy, u client.PolicyUpdate) fsm.Policy {
 			p.Overrides[id] = fsm.RateLimit{Requests: l.Requests, WindowMs: l.WindowMs}
 		}
 	}
-	return p
+	return withProfiles(p, u)
+}
+
+func withProfiles(p fsm.Policy, u client.PolicyUpdate) (fsm.Policy, error) {
+	if u.SignatureProfiles != nil {
+		rule, err := fsm.ParseProfileRule(*u.SignatureProfiles)
+		if err != nil {
+			return p, invalid("signature_profiles", err.Error())
+		}
+		p.Profiles = rule
+	}
+	if u.AgentProfiles == nil {
+		return p, nil
+	}
+	p.AgentProfiles = make(map[string]fsm.ProfileRule, len(u.AgentProfiles))
+	for _, id := range slices.Sorted(maps.Keys(u.AgentProfiles)) {
+		rule, err := fsm.ParseProfileRule(u.AgentProfiles[id])
+		if err != nil {
+			return p, invalid("agent_profiles."+id, err.Error())
+		}
+		p.AgentProfiles[id] = rule
+	}
+	return p, nil
 }

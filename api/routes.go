@@ -61,6 +61,12 @@ func (s *Server) table() []route {
 		{method: del, pattern: "/v1/blacklist/agents/{agent}", need: fsm.CapOperate, body: bodyBytes, handle: s.lift},
 		{method: get, pattern: "/v1/blacklist/events", need: fsm.CapReadTrust, query: seqQuery, handle: s.chainEvents},
 
+		{method: post, pattern: "/v1/manifests", need: fsm.CapOperate, body: bodyBytes, handle: s.acceptManifest},
+		{method: get, pattern: "/v1/manifests", need: fsm.CapReadTrust, query: pageQuery, handle: s.manifests},
+		{method: get, pattern: "/v1/manifests/accepted/{name}", need: fsm.CapReadTrust, query: readQuery, handle: s.manifest},
+		{method: get, pattern: "/v1/manifests/trust", need: fsm.CapReadTrust, query: readQuery, handle: s.manifestTrust},
+		{method: put, pattern: "/v1/manifests/trust", need: fsm.CapAdmin, body: bodyBytes, handle: s.setManifestTrust},
+
 		{method: get, pattern: "/v1/snapshot", need: fsm.CapAdmin, class: classBackup, query: readQuery, handle: s.snapshot},
 		{method: post, pattern: "/v1/snapshot/restore", need: fsm.CapAdmin, class: classBackup, upload: client.MaxSnapshotBytes,
 			query: []string{"plan", "confirm", "lose_acknowledged"}, handle: s.restore},

@@ -52,6 +52,11 @@ var matrix = map[string][]fsm.Role{
 	"GET /v1/blacklist/agents/{agent}":    trustReaders,
 	"DELETE /v1/blacklist/agents/{agent}": operators,
 	"GET /v1/blacklist/events":            trustReaders,
+	"POST /v1/manifests":                  operators,
+	"GET /v1/manifests":                   trustReaders,
+	"GET /v1/manifests/accepted/{name}":   trustReaders,
+	"GET /v1/manifests/trust":             trustReaders,
+	"PUT /v1/manifests/trust":             admins,
 	"GET /v1/snapshot":                    admins,
 	"POST /v1/snapshot/restore":           admins,
 	"GET /identity":                       anybody,
@@ -74,7 +79,7 @@ func TestP8EveryRouteWithEveryRole(t *testing.T) {
 			t.Errorf("%s is not in the matrix", name)
 			continue
 		}
-		path := strings.NewReplacer("{peer}", "nobody", "{id}", "nobody", "{agent}", "nobody").Replace(rt.pattern)
+		path := strings.NewReplacer("{peer}", "nobody", "{id}", "nobody", "{agent}", "nobody", "{name}", "nobody").Replace(rt.pattern)
 		if len(allowed) == 0 {
 			rec := f.do(ask{method: rt.method, path: path})
 			if rec.Code == http.StatusForbidden || (rec.Code == http.StatusUnauthorized && rt.access != byBody) {

@@ -48,6 +48,14 @@ type KeyRow struct {
 	PublicKey string `json:"public_key"` // base64 of the raw key
 }
 
+// ManifestRow is the newest accepted version of a name.
+type ManifestRow struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	SHA256  string `json:"sha256"`
+	Then    string `json:"then,omitempty"` // the other side's newest version; absent: it has none
+}
+
 // RestorePlan is what a restore would do. Lists hold at most MaxPlanRows rows.
 type RestorePlan struct {
 	Backup  SnapshotRef `json:"backup"`
@@ -66,6 +74,14 @@ type RestorePlan struct {
 	AgentsAddedIDs []string `json:"agents_added_ids"`
 	KeysAdded      int      `json:"signing_keys_added"` // of coordinators, only in the backup: likewise
 	KeysAddedList  []KeyRow `json:"signing_keys_added_list"`
+
+	ManifestsKept      int           `json:"manifests_kept"` // accepted now and not, or not so new, in the backup: they stay accepted
+	ManifestsKeptList  []ManifestRow `json:"manifests_kept_list"`
+	ManifestsAdded     int           `json:"manifests_added"` // only, or newer, in the backup: no past of this cluster has them
+	ManifestsAddedList []ManifestRow `json:"manifests_added_list"`
+	TrustLost          bool          `json:"manifest_trust_changed"` // the backup trusts other signers or sources of manifests
+	TrustBackList      []string      `json:"manifest_trust_back"`    // signers and sources that are trusted again, or anew
+	TrustGoneList      []string      `json:"manifest_trust_gone"`
 
 	EventsLost   uint64   `json:"events_lost"`        // of the chain, that the backup lacks
 	RecordsLost  uint64   `json:"admin_records_lost"` // of the history of administrative actions, likewise

@@ -24,11 +24,13 @@ const (
 	VerdictDenied   = "denied"
 )
 
-// AdmissionRequest asks whether one signed request may act. Headers carries
-// the five signature headers (WIRE.md section 2) under lower-case names.
+// AdmissionRequest asks whether one signed request may act. Headers carries,
+// under lower-case names, the five signature headers (WIRE.md section 2), or
+// signature-input, signature, content-digest and host (RFC 9421, see package
+// httpsig). A header in several lines is their values joined by ", ".
 type AdmissionRequest struct {
 	Method     string            `json:"method"`
-	Path       string            `json:"path"`
+	Path       string            `json:"path"` // with "?" and the query under RFC 9421; else what was signed
 	Headers    map[string]string `json:"headers,omitempty"`
 	BodySHA256 string            `json:"body_sha256,omitempty"` // when given, must equal the signed one
 	ClaimID    string            `json:"claim_id,omitempty"`    // chosen by the caller; the server makes one if absent
@@ -199,7 +201,11 @@ type Policy struct {
 	MaxSkewMs   int64                `json:"max_skew_ms"`
 	AutoApprove bool                 `json:"auto_approve"` // enrolled agents become active at once
 	Overrides   map[string]RateLimit `json:"overrides"`    // per-agent limits by agent id
-	Repeated    bool                 `json:"repeated,omitempty"`
+
+	SignatureProfiles string            `json:"signature_profiles"` // "any" or "rfc9421": which signatures are taken
+	AgentProfiles     map[string]string `json:"agent_profiles"`     // per-agent rules by agent id
+
+	Repeated bool `json:"repeated,omitempty"`
 }
 
 // PolicyUpdate is the body of PUT /v1/policy: absent members stay as they are.
@@ -208,7 +214,10 @@ type PolicyUpdate struct {
 	RateLimit   *RateLimit           `json:"rate_limit,omitempty"`
 	MaxSkewMs   *int64               `json:"max_skew_ms,omitempty"`
 	AutoApprove *bool                `json:"auto_approve,omitempty"`
-	Overrides   map[string]RateLimit `json:"overrides,omitempty"` // replaces the whole map
+	Overrides   map[string]RateLimit `json:"overrides,omitzero"` // replaces the whole map; empty: by none
+
+	SignatureProfiles *string           `json:"signature_profiles,omitempty"`
+	AgentProfiles     map[string]string `json:"agent_profiles,omitzero"` // likewise
 }
 
 // TokenRequest is the body of POST /v1/tokens.

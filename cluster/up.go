@@ -143,9 +143,13 @@ func (c *Cluster) writePassphrase(given []byte) error {
 	if given == nil {
 		secret := make([]byte, 32)
 		rand.Read(secret) // never fails
-		given = []byte(hex.EncodeToString(secret))
+		defer clear(secret)
+		given = hex.AppendEncode(nil, secret)
+		defer clear(given)
 	}
-	return writeFile(c.path(passphraseName), append(given[:len(given):len(given)], '\n'))
+	text := append(given[:len(given):len(given)], '\n')
+	defer clear(text)
+	return writeFile(c.path(passphraseName), text)
 }
 
 // bringUp starts what does not run and waits until the cluster is whole.

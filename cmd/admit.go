@@ -9,6 +9,7 @@ import (
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/httpsig"
 )
 
 // maxHeaderBytes bounds what is read as headers.
@@ -17,14 +18,16 @@ const maxHeaderBytes = 64 << 10
 func (p *program) admitCommand() *cli.Command {
 	return &cli.Command{
 		Name: "admit", Usage: "ask the cluster for the verdict on a signed request",
-		UsageText: "edgecoder admit --method M --path P [--headers FILE] [--body FILE]",
+		UsageText: "edgecoder admit --method M --path P [--headers FILE] [--body FILE] [--authority HOST]",
 		Description: "Exit status: 0 admitted, 1 denied, 3 undecided. A request is admitted once: asking again under the same\n" +
 			"--claim-id gets the first answer, under another one it is a replay.\n\n" +
 			"Examples:\n  edgecoder sign --key agent-1.key --agent agent-1 POST /tasks | edgecoder admit --method POST --path /tasks\n" +
-			"  edgecoder admit --method POST --path /tasks --headers headers --body task.json",
+			"  edgecoder admit --method POST --path /tasks --headers headers --body task.json\n" +
+			"  edgecoder admit --method POST --path '/tasks?urgent=1' --headers headers --authority service.example",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "method", Usage: "the request's method, in capitals"},
-			&cli.StringFlag{Name: "path", Usage: "the request's path, without host or query"},
+			&cli.StringFlag{Name: "path", Usage: "the request's path, without host; under an HTTP message signature with its query"},
+			&cli.StringFlag{Name: "authority", Usage: "`HOST` that the request was for, where the headers have no host line"},
 			&cli.StringFlag{Name: "headers", Value: "-", Usage: "`FILE` with `Name: value` lines, - for standard input"},
 			&cli.StringFlag{Name: "body", Usage: "`FILE` with the body that was received: it must be the one that was signed"},
 			&cli.StringFlag{Name: "claim-id", Usage: "repeat an earlier question under its id"},
@@ -78,6 +81,12 @@ func (p *program) admissionRequest(c *cli.Context) (client.AdmissionRequest, err
 	}
 	if req.Headers, err = parseHeaders(string(text)); err != nil {
 		return req, err
+	}
+	if host := c.String("authority"); host != "" {
+		if have := req.Headers[httpsig.HeaderHost]; have != "" && have != host {
+			return req, usagef("--authority %q, but the headers say host %q: leave one out", host, have)
+		}
+		req.Headers[httpsig.HeaderHost] = host
 	}
 	if c.String("body") != "" {
 		body, err := p.requestBody(c)

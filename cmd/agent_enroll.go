@@ -3,6 +3,7 @@ package cmd
 import (
 	"crypto/ed25519"
 	"encoding/base64"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -100,8 +101,8 @@ func checkEncryptionKey(text string) error {
 	if text == "" {
 		return nil
 	}
-	if raw, err := base64.StdEncoding.DecodeString(text); err != nil || len(raw) != 32 {
-		return usagef("--encryption-key: want the base64 of a raw X25519 public key, 32 bytes")
+	if _, err := crypto.ParseEncryptionPublicKey(text); err != nil || strings.HasPrefix(text, "-") {
+		return usagef("--encryption-key: want the base64 of a raw X25519 public key (`edgecoder keys generate --type x25519` prints it)")
 	}
 	return nil
 }

@@ -95,8 +95,8 @@ func (p *program) app() *cli.App {
 		Commands: []*cli.Command{
 			p.serverCommand(), p.clusterCommand(), p.demoCommand(),
 			p.statusCommand(), p.membersCommand(), p.peersCommand(), p.leaderCommand(),
-			p.policyCommand(), p.tokenCommand(), p.agentCommand(),
-			p.signCommand(), p.admitCommand(), p.blacklistCommand(), p.snapshotCommand(), p.recoverCommand(), p.chaosCommand(),
+			p.policyCommand(), p.tokenCommand(), p.agentCommand(), p.keysCommand(),
+			p.signCommand(), p.admitCommand(), p.blacklistCommand(), p.envelopeCommand(), p.manifestCommand(), p.snapshotCommand(), p.recoverCommand(), p.chaosCommand(),
 			p.versionCommand(), p.completionCommand(),
 		},
 	}

@@ -276,7 +276,7 @@ func (t *tour) signed() (client.AdmissionRequest, error) {
 		return client.AdmissionRequest{}, err
 	}
 	signed, err := crypto.SignRequest(t.key, demoAgent, "POST", "/tasks", []byte(`{"task":"demo"}`), t.p.now().UnixMilli(), nonce)
-	return client.AdmissionRequest{Method: "POST", Path: "/tasks", Headers: headerObject(signed)}, err
+	return client.AdmissionRequest{Method: "POST", Path: "/tasks", Headers: headerObject(signed.Headers())}, err
 }
 
 // expect asks each named node by itself, under a new claim id each time, and

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -16,7 +17,7 @@ import (
 
 func (p *program) policyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "policy", Usage: "limits, clock skew and enrolment of the whole cluster",
+		Name: "policy", Usage: "limits, clock skew, enrolment and signature profiles of the whole cluster",
 		Subcommands: []*cli.Command{
 			{
 				Name: "show", Usage: "print the policy",
@@ -28,8 +29,11 @@ func (p *program) policyCommand() *cli.Command {
 				UsageText: "edgecoder policy set KEY=VALUE…",
 				Description: "Keys:\n  rate_limit.requests=N      requests of one agent in any window\n  rate_limit.window_ms=N     length of that window\n" +
 					"  max_skew_ms=N              how far a signed timestamp may be off\n  auto_approve=true|false    enrolled agents become active at once\n" +
-					"  overrides.AGENT=REQ/MS     a limit of its own for one agent; off removes it\n\n" +
-					"Examples:\n  edgecoder policy set rate_limit.requests=100 rate_limit.window_ms=60000\n  edgecoder policy set overrides.builder-7=500/60000\n  edgecoder policy set overrides.builder-7=off auto_approve=false",
+					"  overrides.AGENT=REQ/MS     a limit of its own for one agent; off removes it\n" +
+					"  signature_profiles=RULE    any, or rfc9421: HTTP message signatures alone, not the five headers\n" +
+					"  agent_profiles.AGENT=RULE  a rule of its own for one agent; off removes it\n\n" +
+					"Examples:\n  edgecoder policy set rate_limit.requests=100 rate_limit.window_ms=60000\n  edgecoder policy set overrides.builder-7=500/60000\n  edgecoder policy set overrides.builder-7=off auto_approve=false\n" +
+					"  edgecoder policy set signature_profiles=rfc9421 agent_profiles.old-builder=any",
 				Action: p.policySet,
 			},
 		},
@@ -58,9 +62,13 @@ func drawPolicy(t *table, policy client.Policy) {
 	t.row("rate_limit.window_ms", number(policy.RateLimit.WindowMs))
 	t.row("max_skew_ms", number(policy.MaxSkewMs))
 	t.row("auto_approve", strconv.FormatBool(policy.AutoApprove))
+	t.row("signature_profiles", cmp.Or(policy.SignatureProfiles, "any")) // an older server says nothing
 	for _, id := range slices.Sorted(maps.Keys(policy.Overrides)) {
 		limit := policy.Overrides[id]
 		t.row("overrides."+id, fmt.Sprintf("%d/%d", limit.Requests, limit.WindowMs))
+	}
+	for _, id := range slices.Sorted(maps.Keys(policy.AgentProfiles)) {
+		t.row("agent_profiles."+id, policy.AgentProfiles[id])
 	}
 }
 
@@ -102,15 +110,17 @@ func changePolicy(c *cli.Context, api *client.Client, change policyChange) (clie
 }
 
 // policyChange is what the words of `policy set` ask for. A nil limit of an
-// override removes it.
+// override removes it, and so does the rule "" of an agent.
 type policyChange struct {
 	requests, windowMs, maxSkewMs *int64
 	autoApprove                   *bool
 	overrides                     map[string]*client.RateLimit
+	profiles                      *string
+	agentProfiles                 map[string]string
 }
 
 func parsePolicy(words []string) (policyChange, error) {
-	change := policyChange{overrides: map[string]*client.RateLimit{}}
+	change := policyChange{overrides: map[string]*client.RateLimit{}, agentProfiles: map[string]string{}}
 	seen := map[string]bool{}
 	for _, word := range words {
 		// Agent ids may hold "=", values never do.
@@ -144,14 +154,41 @@ func (ch *policyChange) set(key, value string) (err error) {
 			return usagef("%s=%q: want true or false", key, value)
 		}
 		ch.autoApprove = &yes
+	case "signature_profiles":
+		ch.profiles, err = profileRule(key, value)
 	default:
-		id, ok := strings.CutPrefix(key, "overrides.")
-		if !ok {
-			return usagef("unknown key %q; `edgecoder policy set --help` lists the keys", key)
+		if id, ok := strings.CutPrefix(key, "overrides."); ok {
+			return ch.setOverride(id, value)
 		}
-		return ch.setOverride(id, value)
+		if id, ok := strings.CutPrefix(key, "agent_profiles."); ok {
+			return ch.setAgentProfile(id, value)
+		}
+		return usagef("unknown key %q; `edgecoder policy set --help` lists the keys", key)
 	}
 	return err
+}
+
+func (ch *policyChange) setAgentProfile(id, value string) error {
+	if err := crypto.CheckID(id); err != nil {
+		return usagef("agent_profiles: %w", err)
+	}
+	if value == "off" {
+		ch.agentProfiles[id] = ""
+		return nil
+	}
+	rule, err := profileRule("agent_profiles."+id, value)
+	if err != nil {
+		return err
+	}
+	ch.agentProfiles[id] = *rule
+	return nil
+}
+
+func profileRule(key, value string) (*string, error) {
+	if value != "any" && value != "rfc9421" {
+		return nil, usagef("%s=%q: want any, or rfc9421 for HTTP message signatures alone", key, value)
+	}
+	return &value, nil
 }
 
 func (ch *policyChange) setOverride(id, value string) error {
@@ -188,7 +225,7 @@ func positive(key, value string) (*int64, error) {
 
 // update returns the request that makes the change to the policy now.
 func (ch *policyChange) update(now client.Policy) client.PolicyUpdate {
-	u := client.PolicyUpdate{MaxSkewMs: ch.maxSkewMs, AutoApprove: ch.autoApprove}
+	u := client.PolicyUpdate{MaxSkewMs: ch.maxSkewMs, AutoApprove: ch.autoApprove, SignatureProfiles: ch.profiles}
 	if ch.requests != nil || ch.windowMs != nil {
 		limit := now.RateLimit
 		if ch.requests != nil {
@@ -199,19 +236,41 @@ func (ch *policyChange) update(now client.Policy) client.PolicyUpdate {
 		}
 		u.RateLimit = &limit
 	}
-	if len(ch.overrides) == 0 {
-		return u
+	if len(ch.overrides) > 0 {
+		u.Overrides = ch.newOverrides(now.Overrides)
 	}
-	u.Overrides = maps.Clone(now.Overrides)
-	if u.Overrides == nil {
-		u.Overrides = map[string]client.RateLimit{}
+	if len(ch.agentProfiles) > 0 {
+		u.AgentProfiles = ch.newAgentProfiles(now.AgentProfiles)
+	}
+	return u
+}
+
+func (ch *policyChange) newOverrides(now map[string]client.RateLimit) map[string]client.RateLimit {
+	next := maps.Clone(now)
+	if next == nil {
+		next = map[string]client.RateLimit{}
 	}
 	for id, limit := range ch.overrides {
 		if limit == nil {
-			delete(u.Overrides, id)
+			delete(next, id)
 			continue
 		}
-		u.Overrides[id] = *limit
+		next[id] = *limit
 	}
-	return u
+	return next
+}
+
+func (ch *policyChange) newAgentProfiles(now map[string]string) map[string]string {
+	next := maps.Clone(now)
+	if next == nil {
+		next = map[string]string{}
+	}
+	for id, rule := range ch.agentProfiles {
+		if rule == "" {
+			delete(next, id)
+			continue
+		}
+		next[id] = rule
+	}
+	return next
 }

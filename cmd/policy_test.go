@@ -11,7 +11,8 @@ import (
 
 var somePolicy = client.Policy{
 	Version: 7, RateLimit: client.RateLimit{Requests: 30, WindowMs: 60_000}, MaxSkewMs: 120_000,
-	Overrides: map[string]client.RateLimit{"a": {Requests: 1, WindowMs: 1000}, "b=c": {Requests: 2, WindowMs: 2000}},
+	Overrides:         map[string]client.RateLimit{"a": {Requests: 1, WindowMs: 1000}, "b=c": {Requests: 2, WindowMs: 2000}},
+	SignatureProfiles: "any", AgentProfiles: map[string]string{"a": "any"},
 }
 
 func TestPolicyUpdate(t *testing.T) {
@@ -21,6 +22,10 @@ func TestPolicyUpdate(t *testing.T) {
 		{"max_skew_ms=9 auto_approve=true", `{"max_skew_ms":9,"auto_approve":true}`},
 		{"auto_approve=false", `{"auto_approve":false}`},
 		{"overrides.x=5/1000", `{"overrides":{"a":{"requests":1,"window_ms":1000},"b=c":{"requests":2,"window_ms":2000},"x":{"requests":5,"window_ms":1000}}}`},
+		{"overrides.a=off overrides.b=c=off", `{"overrides":{}}`},
+		{"signature_profiles=rfc9421", `{"signature_profiles":"rfc9421"}`},
+		{"agent_profiles.b=c=rfc9421", `{"agent_profiles":{"a":"any","b=c":"rfc9421"}}`},
+		{"agent_profiles.a=off signature_profiles=any", `{"signature_profiles":"any","agent_profiles":{}}`},
 		{"overrides.b=c=off", `{"overrides":{"a":{"requests":1,"window_ms":1000}}}`},
 	} {
 		change, err := parsePolicy(strings.Fields(tt.words))
@@ -37,7 +42,7 @@ func TestPolicyUpdate(t *testing.T) {
 			t.Errorf("%q: got %+v, want %+v", tt.words, got, want)
 		}
 	}
-	if len(somePolicy.Overrides) != 2 {
+	if len(somePolicy.Overrides) != 2 || len(somePolicy.AgentProfiles) != 1 {
 		t.Error("the policy that was read was changed")
 	}
 }
@@ -46,6 +51,7 @@ func TestPolicyWordsRefused(t *testing.T) {
 	for _, words := range []string{
 		"x", "=1", "max_skew_ms=", "max_skew_ms=-1", "max_skew_ms=1.5", "max_skew_ms=0", "auto_approve=maybe", "rate_limit=1",
 		"overrides.=1/1", "overrides.a=1", "overrides.a=1/0", "overrides.a=x/1", "max_skew_ms=1 max_skew_ms=2",
+		"signature_profiles=", "signature_profiles=five-header", "signature_profiles=off", "agent_profiles.=any", "agent_profiles.a=yes", "agent_profiles=any",
 	} {
 		if _, err := parsePolicy(strings.Fields(words)); exitStatus(err) != exitUsage {
 			t.Errorf("%q: %v", words, err)

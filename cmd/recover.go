@@ -61,7 +61,9 @@ func (p *program) recoverCluster(c *cli.Context) error {
 	o := node.RecoveryOptions{Choose: c.String("choose"), LoseAcknowledged: c.Bool("lose-acknowledged"),
 		IgnoreReachable: c.StringSlice("ignore-reachable"), Reason: c.String("reason"), Now: p.now}
 	var err error
-	if o.Dirs, err = p.recoveryDirs(dirs, c.StringSlice("passphrase-file")); err != nil {
+	o.Dirs, err = p.recoveryDirs(dirs, c.StringSlice("passphrase-file"))
+	defer forgetPassphrases(o.Dirs)
+	if err != nil {
 		return err
 	}
 	r, err := node.OpenRecovery(c.Context, o)
@@ -71,7 +73,14 @@ func (p *program) recoverCluster(c *cli.Context) error {
 	return errors.Join(p.runRecovery(c, r), r.Close())
 }
 
-// recoveryDirs reads the passphrase of each directory.
+func forgetPassphrases(dirs []node.RecoveryDir) {
+	for _, d := range dirs {
+		clear(d.Passphrase)
+	}
+}
+
+// recoveryDirs reads the passphrase of each directory; those it read stand in
+// the answer beside an error too, to be wiped.
 func (p *program) recoveryDirs(dirs, files []string) ([]node.RecoveryDir, error) {
 	if len(files) > 1 && len(files) != len(dirs) {
 		return nil, usagef("--passphrase-file is given %d times for %d directories: give it once for all, or once for each", len(files), len(dirs))
@@ -88,7 +97,7 @@ func (p *program) recoveryDirs(dirs, files []string) ([]node.RecoveryDir, error)
 			}
 			var err error
 			if d.Passphrase, err = p.passphraseSource(file, "passphrase of "+dir, false).Get(); err != nil {
-				return nil, usagef("%s: %w (give --passphrase-file)", dir, err)
+				return out, usagef("%s: %w", dir, hintPassphrase(err, "give --passphrase-file"))
 			}
 		}
 		out = append(out, d)

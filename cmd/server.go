@@ -48,6 +48,7 @@ func serverFlags() []cli.Flag {
 		&cli.StringFlag{Name: "backup-dir", Usage: "`DIR` for scheduled backups; each server that has one writes its own"},
 		&cli.StringFlag{Name: "backup-every", Usage: "a backup each so often, such as 24h; 0: none (default: 0)"},
 		&cli.StringFlag{Name: "backup-keep", Usage: "how many of them stay (default: 7)"},
+		&cli.StringFlag{Name: "require-manifest", Usage: "`NAME` under which the cluster must have accepted this very binary, before it joins and whenever it starts (default: none)"},
 		&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error (default: info)"},
 		&cli.StringFlag{Name: "log-format", Usage: "text or json (default: text)"},
 		&cli.BoolFlag{Name: "check-config", Usage: "say whether the settings are good, and end"},
@@ -78,6 +79,7 @@ func (p *program) server(c *cli.Context) error {
 	}
 	check := c.Bool("check-config")
 	cfg, err := p.nodeConfig(c, s, !check)
+	defer clear(cfg.Passphrase) // a node keeps its own copy as long as it runs
 	if err != nil {
 		return err
 	}
@@ -170,6 +172,7 @@ func (p *program) printSettings(c *cli.Context, s serverSettings) error {
 		t.row("backup_dir", orDash(s.BackupDir))
 		t.row("backup_every", s.BackupEvery)
 		t.row("backup_keep", s.BackupKeep)
+		t.row("require_manifest", orDash(s.RequireManifest))
 		t.row("log_level", s.LogLevel)
 		t.row("log_format", s.LogFormat)
 		if s.ClockOffsetFile != "" {
@@ -199,6 +202,9 @@ func (p *program) runServer(c *cli.Context, cfg node.Config) error {
 		p.say("%s: %s stops", programName, cfg.Name)
 		return stopNode(n)
 	case <-n.Done():
+		if errors.Is(n.Err(), node.ErrManifest) {
+			return refusedf("server %s stopped: %w", cfg.Name, n.Err())
+		}
 		return unknownf("server %s stopped by itself: %w", cfg.Name, n.Err())
 	}
 }

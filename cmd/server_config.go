@@ -21,21 +21,22 @@ const maxConfigBytes = 1 << 20
 // serverSettings are the settings of one server. The same names in yaml, with
 // dashes for underscores, are its flags, and EDGECODER_<FLAG> its variables.
 type serverSettings struct {
-	DataDir        string   `yaml:"data_dir" json:"data_dir"`
-	Name           string   `yaml:"name" json:"name"`
-	APIAddr        string   `yaml:"api_addr" json:"api_addr"`
-	GossipAddr     string   `yaml:"gossip_addr" json:"gossip_addr"`
-	RaftAddr       string   `yaml:"raft_addr" json:"raft_addr"`
-	Bootstrap      bool     `yaml:"bootstrap" json:"bootstrap"`
-	Join           seedList `yaml:"join" json:"join"`
-	JoinTokenFile  string   `yaml:"join_token_file" json:"join_token_file"`
-	PassphraseFile string   `yaml:"passphrase_file" json:"passphrase_file"`
-	DiskReserve    string   `yaml:"disk_reserve" json:"disk_reserve"`
-	BackupDir      string   `yaml:"backup_dir" json:"backup_dir"`
-	BackupEvery    string   `yaml:"backup_every" json:"backup_every"`
-	BackupKeep     string   `yaml:"backup_keep" json:"backup_keep"`
-	LogLevel       string   `yaml:"log_level" json:"log_level"`
-	LogFormat      string   `yaml:"log_format" json:"log_format"`
+	DataDir         string   `yaml:"data_dir" json:"data_dir"`
+	Name            string   `yaml:"name" json:"name"`
+	APIAddr         string   `yaml:"api_addr" json:"api_addr"`
+	GossipAddr      string   `yaml:"gossip_addr" json:"gossip_addr"`
+	RaftAddr        string   `yaml:"raft_addr" json:"raft_addr"`
+	Bootstrap       bool     `yaml:"bootstrap" json:"bootstrap"`
+	Join            seedList `yaml:"join" json:"join"`
+	JoinTokenFile   string   `yaml:"join_token_file" json:"join_token_file"`
+	PassphraseFile  string   `yaml:"passphrase_file" json:"passphrase_file"`
+	DiskReserve     string   `yaml:"disk_reserve" json:"disk_reserve"`
+	BackupDir       string   `yaml:"backup_dir" json:"backup_dir"`
+	BackupEvery     string   `yaml:"backup_every" json:"backup_every"`
+	BackupKeep      string   `yaml:"backup_keep" json:"backup_keep"`
+	RequireManifest string   `yaml:"require_manifest" json:"require_manifest"`
+	LogLevel        string   `yaml:"log_level" json:"log_level"`
+	LogFormat       string   `yaml:"log_format" json:"log_format"`
 
 	// ClockOffsetFile is set by its hidden flag alone.
 	ClockOffsetFile string `yaml:"-" json:"clock_offset_file,omitempty"`
@@ -95,7 +96,7 @@ func (p *program) settings(c *cli.Context) (serverSettings, error) {
 	for name, field := range map[string]*string{
 		"data-dir": &s.DataDir, "name": &s.Name, "api-addr": &s.APIAddr, "gossip-addr": &s.GossipAddr, "raft-addr": &s.RaftAddr,
 		"join-token-file": &s.JoinTokenFile, "passphrase-file": &s.PassphraseFile, "disk-reserve": &s.DiskReserve,
-		"backup-dir": &s.BackupDir, "backup-every": &s.BackupEvery, "backup-keep": &s.BackupKeep, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
+		"backup-dir": &s.BackupDir, "backup-every": &s.BackupEvery, "backup-keep": &s.BackupKeep, "require-manifest": &s.RequireManifest, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
 	} {
 		// An empty variable is one that somebody meant to leave out.
 		if value := c.String(name); c.IsSet(name) && (value != "" || p.given[name]) {
@@ -148,6 +149,7 @@ func (s *serverSettings) config(log *slog.Logger) node.Config {
 	cfg.DataDir, cfg.Name = s.DataDir, s.Name
 	cfg.APIAddr, cfg.GossipAddr, cfg.RaftAddr = s.APIAddr, s.GossipAddr, s.RaftAddr
 	cfg.Bootstrap, cfg.Join = s.Bootstrap, s.Join
+	cfg.RequireManifest = s.RequireManifest
 	cfg.Version, cfg.Log = Version, log
 	return cfg
 }

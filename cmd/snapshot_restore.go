@@ -21,9 +21,9 @@ func (p *program) snapshotRestoreCommand() *cli.Command {
 		Name: "restore", Usage: "make the contents of a backup the cluster's, after showing what that undoes",
 		UsageText: "edgecoder snapshot restore FILE [--plan | --yes] [--lose-acknowledged]",
 		Description: "Examples:\n  edgecoder snapshot restore before-upgrade.snapshot --plan\n  edgecoder snapshot restore before-upgrade.snapshot\n\n" +
-			"Agents, bans, the chain, policy and history become the backup's; members and API tokens stay this cluster's. A new recovery epoch\n" +
-			"begins, which everybody sees. Join and enrolment tokens end. Admissions pause until nothing that was used before can be used\n" +
-			"again. It goes into the cluster that the backup came from, or into another one.",
+			"Agents, bans, the chain, policy and history become the backup's; members, API tokens and the newest accepted version of each\n" +
+			"manifest stay this cluster's. A new recovery epoch begins, which everybody sees. Join and enrolment tokens end. Admissions pause\n" +
+			"until nothing that was used before can be used again. It goes into the cluster that the backup came from, or into another one.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "plan", Usage: "only show what it would do"},
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
@@ -159,6 +159,7 @@ func drawRestorePlan(t *table, plan client.RestorePlan) {
 			return fmt.Sprintf("%s  node %s  %s, retired", k.PeerID, k.NodeID, k.PublicKey)
 		})
 	}
+	drawManifestPlan(t, plan)
 	list(t, "tokens that end", plan.TokensEnd, plan.TokensVoid, func(id string) string { return id })
 	t.row("events lost", number(plan.EventsLost)+" of the chain, "+number(plan.RecordsLost)+" administrative records")
 	if plan.PolicyLost {
@@ -177,6 +178,26 @@ func drawRestorePlan(t *table, plan client.RestorePlan) {
 	t.row("clock", fmt.Sprintf("%s ahead, requests of %s more count as used", millis(plan.ClockJumpMs), millis(plan.FloorJumpMs)))
 	if plan.Older {
 		t.row("loses", "acknowledged changes, or admissions for hours (see above): needs --lose-acknowledged")
+	}
+}
+
+// drawManifestPlan shows what becomes of accepted manifests and of the trust
+// policy, where there is any of it.
+func drawManifestPlan(t *table, plan client.RestorePlan) {
+	row := func(m client.ManifestRow) string {
+		return fmt.Sprintf("%s  %s  sha256 %s, the other has %s", m.Name, m.Version, short(m.SHA256), orDash(m.Then))
+	}
+	text := func(s string) string { return s }
+	if plan.ManifestsKept > 0 {
+		list(t, "manifests that stay accepted", plan.ManifestsKept, plan.ManifestsKeptList, row)
+	}
+	if plan.ManifestsAdded > 0 {
+		list(t, "manifests only in the backup", plan.ManifestsAdded, plan.ManifestsAddedList, row)
+	}
+	if plan.TrustLost {
+		t.row("manifest trust", "becomes the backup's, which is another")
+		list(t, "  trusted again", len(plan.TrustBackList), plan.TrustBackList, text)
+		list(t, "  trusted no more", len(plan.TrustGoneList), plan.TrustGoneList, text)
 	}
 }
 

@@ -39,7 +39,8 @@ func TestTables(t *testing.T) {
 		},
 		"policy": func(t *table) {
 			drawPolicy(t, client.Policy{Version: 4, RateLimit: client.RateLimit{Requests: 30, WindowMs: 60_000}, MaxSkewMs: 120_000,
-				Overrides: map[string]client.RateLimit{"b": {Requests: 1, WindowMs: 1000}, "a": {Requests: 2, WindowMs: 2000}}})
+				Overrides:         map[string]client.RateLimit{"b": {Requests: 1, WindowMs: 1000}, "a": {Requests: 2, WindowMs: 2000}},
+				SignatureProfiles: "rfc9421", AgentProfiles: map[string]string{"old": "any"}})
 		},
 		"tokens": func(t *table) {
 			drawTokens(t, client.Tokens{Tokens: []client.Token{

@@ -7,12 +7,15 @@
 //
 // Everything that is hashed or signed has exactly one byte form, and no two kinds of statement share one,
 // so a signature over one can never be presented as another. The first byte already tells the wire formats
-// apart, which we inherited and may not change; our own formats begin with the word edgecoder and a label:
+// apart, which we inherited and may not change; our own formats begin with the word edgecoder and a label, those of
+// DSSE envelopes (package dsse) with its name:
 //
 //	signed request       "<digits>\n..."                       WIRE 2      SignedRequest.Canonical
+//	message signature    "\"@method\": ..."                     RFC 9421    httpsig.Sign, any of its components first
 //	blacklist event      64 hex digits, nothing else           WIRE 9.1    BlacklistEvent.EventHash
 //	reporter evidence    "{\"agentId\":..."                    WIRE 9.2    ReporterEvidence.Canonical
 //	enrolment proof      "edgecoder enroll v1\n<text>..."      CONTRACT    EnrollProofText
+//	manifest             "DSSEv1 <length> <type> ..."          DSSE        dsse.Envelope.PAE
 //	our own statements   "edgecoder <label>\n<length><part>…"  SignText
 //
 // # Two verification rules

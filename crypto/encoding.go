@@ -1,10 +1,10 @@
 package crypto
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"strconv"
-	"strings"
 )
 
 var errBase64 = errors.New("not canonical base64 (standard alphabet, with padding)")
@@ -16,17 +16,25 @@ var strictBase64 = base64.StdEncoding.Strict()
 // decodeBase64 fills dst exactly from s, which must be the one canonical spelling of those bytes (RFC 4648
 // section 4). Existing decoders are lenient; we are not, because a second spelling of a signature is a second
 // request to anything that compares text. dst is written only when all of s is well-formed.
-func decodeBase64(dst []byte, s string) error {
-	if len(s) != base64.StdEncoding.EncodedLen(len(dst)) || strings.ContainsAny(s, "\r\n") {
+func decodeBase64[T string | []byte](dst []byte, s T) error {
+	var short [96]byte // holds what each request brings, a signature's 88 digits, without an allocation
+	var text []byte
+	switch s := any(s).(type) {
+	case []byte:
+		text = s // no copy, it may be secret
+	case string:
+		text = append(short[:0], s...)
+	}
+	if len(text) != base64.StdEncoding.EncodedLen(len(dst)) || bytes.ContainsAny(text, "\r\n") {
 		return errBase64
 	}
-	raw, err := strictBase64.DecodeString(s)
-	if err != nil || len(raw) != len(dst) {
-		clear(raw)
+	raw := make([]byte, base64.StdEncoding.DecodedLen(len(text))) // beyond dst by the padding
+	defer clear(raw)
+	n, err := strictBase64.Decode(raw, text)
+	if err != nil || n != len(dst) {
 		return errBase64
 	}
 	copy(dst, raw)
-	clear(raw)
 	return nil
 }
 

@@ -103,7 +103,10 @@ func (p PublicKey) Fingerprint() Hash { return Sum(p[:]) }
 
 // KeyID returns the first 16 hex digits of the fingerprint. It is a label for people and logs; where a
 // collision would matter, compare keys.
-func (p PublicKey) KeyID() string { return p.Fingerprint().String()[:16] }
+func (p PublicKey) KeyID() string { return KeyIDOf(p.Fingerprint()) }
+
+// KeyIDOf returns the key id of the key with a fingerprint.
+func KeyIDOf(fingerprint Hash) string { return fingerprint.String()[:16] }
 
 // CoordinatorID returns the peer id of the coordinator that signs with this key: "coord-" and the first 12
 // hex digits of the fingerprint (DESIGN 7). A new key is a new id, so old chain entries stay verifiable.

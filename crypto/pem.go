@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strings"
 )
 
 // DER prefixes in front of the raw key (RFC 8410; WIRE 0.1). An Ed25519 key has exactly one DER form in each
@@ -30,7 +29,7 @@ func (p PublicKey) PEM() string {
 // by value, never their PEM text.
 func ParsePublicKeyPEM(text string) (PublicKey, error) {
 	var der [len(spkiPrefix) + PublicKeySize]byte
-	if err := decodePEM(der[:], publicLabel, text); err != nil {
+	if err := decodePEM(der[:], publicLabel, []byte(text)); err != nil {
 		return PublicKey{}, fmt.Errorf("public key PEM: %w", err)
 	}
 	if string(der[:len(spkiPrefix)]) != spkiPrefix {
@@ -59,7 +58,7 @@ func MarshalPrivateKeyPEM(priv PrivateKey) []byte {
 func ParsePrivateKeyPEM(text []byte) (PrivateKey, error) {
 	var der [len(pkcs8Prefix) + ed25519.SeedSize]byte
 	defer clear(der[:])
-	if err := decodePEM(der[:], privateLabel, string(text)); err != nil {
+	if err := decodePEM(der[:], privateLabel, text); err != nil {
 		return nil, fmt.Errorf("private key PEM: %w", err)
 	}
 	if string(der[:len(pkcs8Prefix)]) != pkcs8Prefix {
@@ -78,22 +77,23 @@ func encodePEM(label string, der []byte) []byte {
 	return out.Bytes()
 }
 
-// decodePEM fills der from the one block that text must be.
-func decodePEM(der []byte, label, text string) error {
+// decodePEM fills der from the one block that text must be. The text may be secret: no copy of it stays behind.
+func decodePEM(der []byte, label string, text []byte) error {
 	if len(text) > 1024 {
-		return fmt.Errorf("%d bytes are too many for an Ed25519 key", len(text))
+		return fmt.Errorf("%d bytes are too many for a key", len(text))
 	}
-	text = strings.TrimRight(strings.ReplaceAll(text, "\r\n", "\n"), "\n")
-	body, ok := strings.CutPrefix(text, "-----BEGIN "+label+"-----\n")
+	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n")) // a copy in any case
+	defer clear(text)
+	body, ok := bytes.CutPrefix(bytes.TrimRight(text, "\n"), []byte("-----BEGIN "+label+"-----\n"))
 	if !ok {
 		return fmt.Errorf("does not begin with a %s block", label)
 	}
-	body, ok = strings.CutSuffix(body, "\n-----END "+label+"-----")
+	body, ok = bytes.CutSuffix(body, []byte("\n-----END "+label+"-----"))
 	if !ok {
 		return fmt.Errorf("does not end after one %s block", label)
 	}
 	if err := decodeBase64(der, body); err != nil {
-		return fmt.Errorf("the block is not one Ed25519 key: %w", err)
+		return fmt.Errorf("the block does not hold one key: %w", err)
 	}
 	return nil
 }

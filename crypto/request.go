@@ -34,16 +34,18 @@ var (
 	ErrMalformed = errors.New("malformed")
 )
 
-// SignedRequest is what an agent signs for each call (WIRE 2). The agent id is not among the signed fields: it
-// only says whose key to look up, so whoever admits a request must bind the nonce to the key, not to the id.
+// SignedRequest is what an agent signs for each call, in either [Profile]. Under the five headers (WIRE 2) the
+// agent id is not among the signed fields: it only says whose key to look up, so whoever admits a request must
+// bind the nonce to the key, not to the id.
 type SignedRequest struct {
 	AgentID     string
 	TimestampMs int64
 	Nonce       string
 	Method      string
-	Path        string
+	Path        string // with "?" and the query if an HTTP message signature covers one
 	BodySHA256  Hash
 	Signature   [SignatureSize]byte
+	Message     *MessageSignature // of [ProfileRFC9421]; nil: the five headers
 }
 
 // ParseSignedRequest reads the five headers, strictly: each has one spelling only, and anything a lenient reader
@@ -92,15 +94,21 @@ func SignRequest(priv PrivateKey, agentID, method, path string, body []byte, tim
 	return r, nil
 }
 
-// Canonical returns the signed text: timestamp, nonce, method, path and body hash, joined by single newlines,
-// without a trailing one (WIRE 2).
+// Canonical returns the signed bytes: of an HTTP message signature its base, else timestamp, nonce, method, path
+// and body hash, joined by single newlines, without a trailing one (WIRE 2).
 func (r SignedRequest) Canonical() []byte {
+	if r.Message != nil {
+		return r.Message.Base
+	}
 	size := maxTimeDigits + len(r.Nonce) + len(r.Method) + len(r.Path) + 2*HashSize + 4
 	return r.AppendCanonical(make([]byte, 0, size))
 }
 
-// AppendCanonical appends the text of [SignedRequest.Canonical] to dst.
+// AppendCanonical appends the bytes of [SignedRequest.Canonical] to dst.
 func (r SignedRequest) AppendCanonical(dst []byte) []byte {
+	if r.Message != nil {
+		return append(dst, r.Message.Base...)
+	}
 	dst = strconv.AppendInt(dst, r.TimestampMs, 10)
 	dst = append(dst, '\n')
 	dst = append(dst, r.Nonce...)
@@ -112,7 +120,7 @@ func (r SignedRequest) AppendCanonical(dst []byte) []byte {
 	return r.BodySHA256.appendHex(dst)
 }
 
-// Headers returns the five headers, lower-case names first, in the order of WIRE 2.
+// Headers returns the five headers as pairs of lower-case name and value, in the order of WIRE 2.
 func (r SignedRequest) Headers() [][2]string {
 	return [][2]string{
 		{HeaderAgentID, r.AgentID},
@@ -152,10 +160,10 @@ func (r SignedRequest) checkFields() error {
 	if err := CheckID(r.AgentID); err != nil {
 		return malformed(HeaderAgentID, err)
 	}
-	if err := checkNonce(r.Nonce); err != nil {
+	if err := CheckNonce(r.Nonce); err != nil {
 		return malformed(HeaderNonce, err)
 	}
-	if err := checkMethod(r.Method); err != nil {
+	if err := CheckMethod(r.Method); err != nil {
 		return malformed("method", err)
 	}
 	if err := checkPath(r.Path); err != nil {

@@ -30,7 +30,8 @@ func plainDecimal(s string) bool {
 	return true
 }
 
-func checkNonce(nonce string) error {
+// CheckNonce accepts 1 to [MaxNonceBytes] bytes of printable ASCII without spaces.
+func CheckNonce(nonce string) error {
 	if nonce == "" || len(nonce) > MaxNonceBytes {
 		return fmt.Errorf("%d bytes, want 1 to %d", len(nonce), MaxNonceBytes)
 	}
@@ -42,7 +43,8 @@ func checkNonce(nonce string) error {
 	return nil
 }
 
-func checkMethod(method string) error {
+// CheckMethod accepts the methods of HTTP as they are registered: upper-case letters.
+func CheckMethod(method string) error {
 	if method == "" || len(method) > maxMethodBytes {
 		return fmt.Errorf("%s: want 1 to %d upper-case letters", quote(method), maxMethodBytes)
 	}

@@ -75,10 +75,13 @@ func (s *State) decide(claim *Claim, nowMs int64) decision {
 	if code := s.mayAct(claim.AgentID, claim.Key, nowMs); code != CodeOK {
 		return decision{code: code}
 	}
+	if !s.policy.v.accepts(claim.AgentID, claim.Profile) {
+		return decision{code: CodeProfileRefused}
+	}
 	if until := s.recoveringAt(nowMs); until != 0 {
 		return decision{code: CodeUnavailable, retryAfterMs: until - nowMs}
 	}
-	if !s.inWindow(claim.TimestampMs, nowMs) {
+	if !s.inWindow(claim.TimestampMs, nowMs) || claim.expired(nowMs) {
 		return decision{code: CodeTimestampSkew}
 	}
 	key := nonceKeyOf(claim.Key, claim.Nonce)
@@ -96,6 +99,10 @@ func (s *State) decide(claim *Claim, nowMs int64) decision {
 	}
 	return decision{code: CodeOK, key: key}
 }
+
+// expired tells whether the signature's own end has come, equality accepted.
+// Its nonce is kept for as long as its timestamp could be accepted, as always.
+func (c *Claim) expired(nowMs int64) bool { return c.ExpiresMs != 0 && nowMs > c.ExpiresMs }
 
 // mayAct asks whether the agent may act at all with this key.
 func (s *State) mayAct(agentID string, key KeyRef, nowMs int64) Code {

@@ -14,21 +14,26 @@ var errClaim = errors.New("a claim is not in canonical form")
 // one; a test holds the two against each other.
 func (c *Claim) UnmarshalCBOR(data []byte) error {
 	d := itemReader{rest: data}
-	if major, n := d.head(); major != cborArray || n != 7 {
-		return errClaim
-	}
-	caller := d.unsigned()
-	out := Claim{Caller: uint16(caller), AgentID: d.text()}
-	d.array(out.Key[:])
-	out.TimestampMs = d.signed()
-	out.Nonce = d.text()
-	d.array(out.Tag[:])
-	d.array(out.ClaimID[:])
-	if d.bad || len(d.rest) != 0 || caller > 1<<16-1 {
+	var out Claim
+	d.claim(&out)
+	if d.bad || len(d.rest) != 0 {
 		return errClaim
 	}
 	*c = out
 	return nil
+}
+
+func (d *itemReader) claim(c *Claim) {
+	major, n := d.head()
+	caller := d.unsigned()
+	d.bad = d.bad || major != cborArray || n != 7 || caller > 1<<16-1
+	c.Caller = uint16(caller)
+	c.AgentID = d.text()
+	d.array(c.Key[:])
+	c.TimestampMs = d.signed()
+	c.Nonce = d.text()
+	d.array(c.Tag[:])
+	d.array(c.ClaimID[:])
 }
 
 // Major types of RFC 8949 section 3.1.

@@ -296,6 +296,9 @@ func TestPolicyForm(t *testing.T) {
 		"long window":      func(p *Policy) { p.RateLimit.WindowMs = MaxRateWindowMs + 1 },
 		"narrow skew":      func(p *Policy) { p.MaxSkewMs = MinSkewMs - 1 },
 		"wide skew":        func(p *Policy) { p.MaxSkewMs = MaxSkewMs + 1 },
+		"profile rule":     func(p *Policy) { p.Profiles = ProfilesRFC9421 + 1 },
+		"agent's rule":     func(p *Policy) { p.AgentProfiles = map[string]ProfileRule{"a": ProfilesRFC9421 + 1} },
+		"rule of none":     func(p *Policy) { p.AgentProfiles = map[string]ProfileRule{"": ProfilesAny} },
 		"override of zero": func(p *Policy) { p.Overrides = map[string]RateLimit{"a": {}} },
 		"override of none": func(p *Policy) { p.Overrides = map[string]RateLimit{"": {Requests: 1, WindowMs: 1000}} },
 		"many overrides": func(p *Policy) {

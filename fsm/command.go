@@ -34,6 +34,8 @@ const (
 	KindCoordinatorRemove Kind = 12
 	KindClockRecover      Kind = 13 // from LevelRecovery on
 	KindRestoreBegin      Kind = 14 // from LevelRecovery on
+	KindManifestTrustSet  Kind = 15 // from LevelProfiles on
+	KindManifestAccept    Kind = 16 // from LevelProfiles on
 )
 
 // commandVersion is the version of the envelope; a body changes by new
@@ -89,9 +91,10 @@ type VoterWall struct {
 }
 
 // AdmitBatch decides claims in order. Callers lists the ids of the API tokens
-// that asked; each claim points into it.
+// that asked; each claim points into it. It encodes as the array of the two;
+// from LevelProfiles on, if a claim has a profile or an expiry, as the array of
+// three: the third has the pair of both for each claim.
 type AdmitBatch struct {
-	_       struct{} `cbor:",toarray"`
 	Callers []string
 	Claims  []Claim
 }
@@ -107,6 +110,10 @@ type Claim struct {
 	Nonce       string
 	Tag         ClaimTag
 	ClaimID     ClaimTag // hash of (caller, claim id); zero when the server made the id
+	// How it was signed stands in the batch, beside the claims of seven members
+	// that logs are full of.
+	Profile   crypto.Profile `cbor:"-"`
+	ExpiresMs int64          `cbor:"-"` // end of the signature, Unix milliseconds; 0: it names none
 }
 
 // ClaimTag is 16 bytes of a SHA-256: long enough that nobody finds a second
@@ -225,7 +232,11 @@ func New(actor Actor, body any) (Command, error) {
 	if !ok {
 		return Command{}, fmt.Errorf("%w: no kind for %T", ErrCommand, body)
 	}
-	raw, err := Encode(body)
+	encode := func() ([]byte, error) { return Encode(body) }
+	if m, ok := body.(cbor.Marshaler); ok {
+		encode = m.MarshalCBOR // what Encode would copy: a batch is the largest body and the most frequent
+	}
+	raw, err := encode()
 	if err != nil {
 		return Command{}, fmt.Errorf("%w: encode %T: %v", ErrCommand, body, err)
 	}

@@ -15,7 +15,7 @@ import (
 const maxFrameBytes = 64 << 20
 
 // All other frames are small, and a stranger's file must not make us hold more:
-// a policy with MaxOverrides overrides of the longest ids takes some 200 KiB, a
+// a policy with MaxOverrides overrides and rules of the longest ids takes some 330 KiB, a
 // record of history as much as its texts, everything else a few KiB.
 const (
 	maxRowBytes    = 64 << 10

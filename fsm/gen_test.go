@@ -13,17 +13,19 @@ import (
 // stale links beside good ones, and a clock that jumps and stumbles.
 
 var (
-	genAgents  = []string{"a", "b", "c", "d"}
-	genKeys    = []string{"a", "b", "c", "d", "node n1", "node n0"}
-	genNonces  = []string{"1", "2", "3", "4", "5"}
-	genClaims  = []string{"", "", "c1", "c2", "c3", "c4"}
-	genNodes   = []string{"n0", "n1", "n2", "n3"}
-	genTokens  = []string{"admin", "operator", "verifier", "viewer", "agent", "coordinator", "t1", "t2", "none", ""}
-	genCallers = []string{"verifier", "operator", "viewer", "t1", "none"}
-	genRoles   = []Role{RoleAdmin, RoleVerifier, RoleOperator, RoleAgent, RoleCoordinator, RoleMesh, "root"}
-	genStates  = []AgentState{AgentActive, AgentActive, AgentSuspended, AgentRevoked, AgentPending, "dead"}
-	genBacks   = []int64{0, 1, 999, 1_001, 5_000, 30_000, 60_000, 600_000, 3_600_000, 3_605_000, 7_200_000}
-	genSteps   = []int64{0, 0, 0, 1, 1, 7, 100, 500, 999, 1_000, 1_001, 5_000, 30_000, 60_000, 60_001, -1, -5_000, 3_600_000}
+	genAgents   = []string{"a", "b", "c", "d"}
+	genKeys     = []string{"a", "b", "c", "d", "node n1", "node n0"}
+	genNonces   = []string{"1", "2", "3", "4", "5"}
+	genClaims   = []string{"", "", "c1", "c2", "c3", "c4"}
+	genNodes    = []string{"n0", "n1", "n2", "n3"}
+	genTokens   = []string{"admin", "operator", "verifier", "viewer", "agent", "coordinator", "t1", "t2", "none", ""}
+	genSigners  = []string{"a", "b", "c"}
+	genVersions = []string{"1", "1.0", "v1.0.0", "1.0.1", "1.1-rc.1", "1.1", "2", "2026.01.1", "x"}
+	genCallers  = []string{"verifier", "operator", "viewer", "t1", "none"}
+	genRoles    = []Role{RoleAdmin, RoleVerifier, RoleOperator, RoleAgent, RoleCoordinator, RoleMesh, "root"}
+	genStates   = []AgentState{AgentActive, AgentActive, AgentSuspended, AgentRevoked, AgentPending, "dead"}
+	genBacks    = []int64{0, 1, 999, 1_001, 5_000, 30_000, 60_000, 600_000, 3_600_000, 3_605_000, 7_200_000}
+	genSteps    = []int64{0, 0, 0, 1, 1, 7, 100, 500, 999, 1_000, 1_001, 5_000, 30_000, 60_000, 60_001, -1, -5_000, 3_600_000}
 )
 
 // startWorld is a generated world's fixed beginning.
@@ -31,6 +33,7 @@ func startWorld(t *rapid.T) *world {
 	w := genesisWorld(t)
 	w.enroll("a", "b")
 	w.setPolicy(func(p *Policy) { p.RateLimit = RateLimit{Requests: 3, WindowMs: 1_000}; p.MaxSkewMs = 5_000 })
+	w.must(w.trust(trustOf(1, genSigners...)))
 	return w
 }
 
@@ -80,7 +83,7 @@ func (w *world) drawBody(t *rapid.T, i int, at int64) (Actor, any) {
 		}
 		return actor
 	}
-	switch kind := rapid.IntRange(0, 22).Draw(t, "kind"); kind {
+	switch kind := rapid.IntRange(0, 27).Draw(t, "kind"); kind {
 	default:
 		return actor, w.drawBatch(t)
 	case 0, 1, 2, 3:
@@ -113,6 +116,10 @@ func (w *world) drawBody(t *rapid.T, i int, at int64) (Actor, any) {
 		return by("admin"), ClockRecover{} // draw fills it in
 	case 17:
 		return by("admin"), RestoreBegin{BackupEpoch: uint64(rapid.IntRange(0, 5).Draw(t, "backup epoch"))}
+	case 18, 19, 20:
+		return by("operator"), w.drawManifest(t)
+	case 21:
+		return by("admin"), w.drawTrust(t)
 	}
 }
 
@@ -165,6 +172,9 @@ func (w *world) drawBatch(t *rapid.T) AdmitBatch {
 		if chance(t, "foreign key", 12) {
 			c.Key = keyRef(pick(t, "key", genKeys))
 		}
+		if chance(t, "message signature", 3) {
+			c = messageOf(c, c.TimestampMs+pick(t, "lifetime", []int64{1_000, 1_000, 2_000, 60_000, 3_600_000}))
+		}
 		b.Claims = append(b.Claims, c)
 	}
 	return b
@@ -197,6 +207,11 @@ func (w *world) drawPolicy(t *rapid.T) PolicySet {
 	if chance(t, "override", 3) {
 		p.Overrides = map[string]RateLimit{"a": {Requests: 10, WindowMs: 10_000}, "b": {Requests: 1, WindowMs: 100}}
 	}
+	p.Profiles = pick(t, "profiles", []ProfileRule{ProfilesAny, ProfilesAny, ProfilesAny, ProfilesRFC9421, ProfilesRFC9421 + 1})
+	p.AgentProfiles = nil
+	if chance(t, "agent profiles", 3) {
+		p.AgentProfiles = map[string]ProfileRule{"a": ProfilesAny, "b": ProfilesRFC9421}
+	}
 	return PolicySet{IfVersion: version, Policy: p}
 }
 
@@ -206,4 +221,42 @@ func (w *world) drawToken(t *rapid.T) TokenCreate {
 		tok.ExpiresMs = w.s.ClockMs() + pick(t, "token expires in", []int64{-1, 500, 5_000, 60_000})
 	}
 	return tok
+}
+
+// drawManifest draws statements that come up again: few names, versions and artifacts.
+func (w *world) drawManifest(t *rapid.T) ManifestAccept {
+	st := w.statementOf(pick(t, "manifest", []string{"m1", "m1", "m2", "x", ""}), pick(t, "version", genVersions), pick(t, "artifact", []string{"x", "x", "y"}))
+	clock := w.s.ClockMs()
+	st.IssuedMs = clock/60_000*60_000 - 60_000
+	st.ExpiresMs = clock + pick(t, "manifest expires in", []int64{-1, 0, 1, 500, 30_000, 120_000, 3_600_000})
+	if chance(t, "another place", 6) {
+		st.Source = pick(t, "place", []string{"https://models.example/a/b", "https://evil.example/x", "http://models.example/x"})
+	}
+	if chance(t, "issued ahead", 10) {
+		st.IssuedMs = clock + pick(t, "issued in", []int64{60_000, 60_001})
+		st.ExpiresMs = st.IssuedMs + 1_000
+	}
+	b := ManifestAccept{Statement: st}
+	for _, name := range genSigners {
+		if !chance(t, "did not sign "+name, 3) {
+			b.Signers = append(b.Signers, keyRef("signer "+name))
+		}
+	}
+	if chance(t, "signed twice", 4) && len(b.Signers) > 0 {
+		b.Signers = append(b.Signers, b.Signers[0])
+	}
+	return b
+}
+
+func (w *world) drawTrust(t *rapid.T) ManifestTrustSet {
+	trust := ManifestTrust{Threshold: int64(rapid.IntRange(0, 3).Draw(t, "threshold")), Sources: []string{testSource}}
+	for _, name := range genSigners {
+		if chance(t, "trusts "+name, 2) {
+			trust.Signers = append(trust.Signers, ManifestSigner{Name: name, Key: publicKey("signer " + name), Prefix: pick(t, "prefix", []string{"", "", "m"})})
+		}
+	}
+	if chance(t, "no sources", 6) {
+		trust.Sources = nil
+	}
+	return ManifestTrustSet{IfVersion: w.s.ManifestTrust().Version - uint64(rapid.IntRange(0, 1).Draw(t, "stale trust")), Trust: trust}
 }

@@ -23,6 +23,20 @@ var tenants = map[Kind]tenant{
 	KindCoordinatorRemove: tenantOf((*State).applyCoordinatorRemove),
 	KindClockRecover:      tenantOf((*State).applyClockRecover),
 	KindRestoreBegin:      tenantOf((*State).applyRestoreBegin),
+	KindManifestTrustSet:  tenantOf((*State).applyManifestTrustSet),
+	KindManifestAccept:    tenantOf((*State).applyManifestAccept),
+}
+
+// Level returns the feature level from which a cluster's log may carry a kind:
+// below it a server may not know the kind, and would have to stop.
+func (k Kind) Level() uint32 {
+	switch k {
+	case KindClockRecover, KindRestoreBegin:
+		return LevelRecovery
+	case KindManifestTrustSet, KindManifestAccept:
+		return LevelProfiles
+	}
+	return 0
 }
 
 // kindsByType finds the kind of a body.

@@ -43,6 +43,17 @@ const (
 	MaxIdempotencyPerToken = 20_000
 	// MaxOverrides bounds per-agent policy overrides; the policy is one value.
 	MaxOverrides = 1_000
+	// MaxManifests bounds the names of accepted manifests: kept for ever, since the
+	// newest version of each is a floor. A row is 1 KiB, 30 KiB at the worst.
+	MaxManifests = 1_000
+	// MaxManifestVersions is how many versions of a name are kept, for nodes that
+	// still run them. It is the one list that drops its oldest entry: the newest
+	// alone is what nothing older may pass.
+	MaxManifestVersions = 8
+	// MaxManifestSigners and MaxManifestSources bound the trust policy of manifests,
+	// which is one row, and so the signatures of one manifest.
+	MaxManifestSigners = 64
+	MaxManifestSources = 64
 	// MaxMarks is how many digests are kept for nodes to compare.
 	MaxMarks = 16
 

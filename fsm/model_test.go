@@ -15,19 +15,20 @@ import (
 // its subject (was this token created?), and says itself what every claim gets
 // and who is banned.
 type model struct {
-	t       *rapid.T
-	clockMs int64
-	floorMs int64
-	policy  Policy
-	agents  map[string]*modelAgent
-	keys    map[string]bool // every public key ever bound
-	tokens  map[string]*modelToken
-	events  []modelEvent
-	used    []modelUse
-	spent   map[string][]int64 // admission times that an agent's window remembers
-	closed  []TimeRange        // every range that a clock recovery ever closed
-	members map[string]bool
-	differs map[string]Divergence // by node, or "" when nobody knows who is right
+	t         *rapid.T
+	clockMs   int64
+	floorMs   int64
+	policy    Policy
+	agents    map[string]*modelAgent
+	keys      map[string]bool // every public key ever bound
+	tokens    map[string]*modelToken
+	events    []modelEvent
+	used      []modelUse
+	spent     map[string][]int64 // admission times that an agent's window remembers
+	closed    []TimeRange        // every range that a clock recovery ever closed
+	members   map[string]bool
+	manifests modelManifests
+	differs   map[string]Divergence // by node, or "" when nobody knows who is right
 }
 
 type modelAgent struct {
@@ -74,12 +75,15 @@ func (m *model) follow(l logged) {
 	if l.res.ClockMs != m.clockMs {
 		m.t.Fatalf("index %d: the clock is %d, want %d", l.index, l.res.ClockMs, m.clockMs)
 	}
-	if l.res.Repeated {
-		return // answered from memory: nothing happened
-	}
 	body, err := decodeBody(l.cmd)
 	if err != nil {
 		m.t.Fatalf("index %d: %v", l.index, err)
+	}
+	if b, ok := body.(ManifestAccept); ok && l.res.Repeated && l.cmd.Idem == nil {
+		m.followManifest(l, b) // not from memory: it was asked all over
+	}
+	if l.res.Repeated {
+		return // answered from memory: nothing happened
 	}
 	switch b := body.(type) {
 	case Tick:
@@ -92,6 +96,8 @@ func (m *model) follow(l logged) {
 		}
 	case AdmitBatch:
 		m.followBatch(l, b)
+	case ManifestAccept:
+		m.followManifest(l, b)
 	case BlacklistAppend:
 		if l.res.OK() {
 			m.events = append(m.events, modelEvent{agent: b.Event.AgentID, lift: b.Lift, expires: b.Event.ExpiresAtMs})
@@ -132,6 +138,8 @@ func (m *model) believe(l logged, body any) {
 		m.agents[b.AgentID].state = b.State
 	case PolicySet:
 		m.policy = b.Policy
+	case ManifestTrustSet:
+		m.trusts(b.Trust)
 	case CoordinatorJoin:
 		m.own(b.Coordinator.SigningKey.String())
 		m.use(l.cmd.Actor.TokenID)
@@ -373,10 +381,16 @@ func (m *model) expect(b AdmitBatch, c Claim) (Code, *modelUse) {
 	case m.banned(c.AgentID):
 		return CodeBlacklisted, nil
 	}
+	if rule, own := m.policy.AgentProfiles[c.AgentID]; c.Profile == crypto.ProfileFiveHeader && (own && rule == ProfilesRFC9421 || !own && m.policy.Profiles == ProfilesRFC9421) {
+		return CodeProfileRefused, nil
+	}
 	if m.paused(m.clockMs) {
 		return CodeUnavailable, nil
 	}
 	if m.shut(c.TimestampMs) {
+		return CodeTimestampSkew, nil
+	}
+	if c.ExpiresMs > 0 && m.clockMs > c.ExpiresMs {
 		return CodeTimestampSkew, nil
 	}
 	d := m.clockMs - c.TimestampMs
@@ -455,6 +469,9 @@ func (m *model) checkState(s *State) error {
 		if want := m.banned(agent); in != want || listed[agent] != want {
 			return fmt.Errorf("agent %s banned: %t, listed: %t, want %t", agent, in, listed[agent], want)
 		}
+	}
+	if err := m.checkManifests(s); err != nil {
+		return err
 	}
 	rows := s.Divergences()
 	for _, d := range rows {

@@ -8,6 +8,10 @@ import (
 	"github.com/edgecoder/edgecoder/crypto"
 )
 
+// LevelProfiles is the feature level from which the log may carry claims with a
+// profile and an expiry, and a policy of profiles.
+const LevelProfiles = 3
+
 // Policy is what operators may tune; it is replicated and versioned.
 type Policy struct {
 	Version     uint64               `cbor:"1,keyasint"`
@@ -15,13 +19,47 @@ type Policy struct {
 	MaxSkewMs   int64                `cbor:"3,keyasint"`
 	AutoApprove bool                 `cbor:"4,keyasint"`
 	Overrides   map[string]RateLimit `cbor:"5,keyasint,omitempty"` // by agent id
+	// Profiles says which signature profiles are taken from agents without a rule
+	// of their own in AgentProfiles, by agent id. Both from LevelProfiles on.
+	Profiles      ProfileRule            `cbor:"6,keyasint,omitempty"`
+	AgentProfiles map[string]ProfileRule `cbor:"7,keyasint,omitempty"`
 }
+
+// ProfileRule says which signature profiles are taken. Numbers are part of the
+// log and never reused.
+type ProfileRule uint8
+
+// The rules.
+const (
+	ProfilesAny     ProfileRule = 0 // either: existing agents sign with the five headers
+	ProfilesRFC9421 ProfileRule = 1 // HTTP message signatures alone
+)
 
 // RateLimit allows Requests in any sliding window of WindowMs.
 type RateLimit struct {
 	_        struct{} `cbor:",toarray"`
 	Requests int64
 	WindowMs int64
+}
+
+var ruleNames = [...]string{ProfilesAny: "any", ProfilesRFC9421: "rfc9421"}
+
+// String returns the rule's name, as the API and the command line spell it.
+func (r ProfileRule) String() string {
+	if int(r) < len(ruleNames) {
+		return ruleNames[r]
+	}
+	return fmt.Sprintf("rule %d", uint8(r))
+}
+
+// ParseProfileRule reads what String prints.
+func ParseProfileRule(s string) (ProfileRule, error) {
+	for r, name := range ruleNames {
+		if s == name {
+			return ProfileRule(r), nil
+		}
+	}
+	return 0, fmt.Errorf("unknown rule %.32q: want any or rfc9421", s)
 }
 
 // DefaultPolicy is the policy of a new cluster (CONTRACT.md "Defaults").
@@ -38,6 +76,34 @@ func (p *Policy) limitOf(agentID string) RateLimit {
 		return l
 	}
 	return p.RateLimit
+}
+
+func (p *Policy) profilesOf(agentID string) ProfileRule {
+	if rule, ok := p.AgentProfiles[agentID]; ok {
+		return rule
+	}
+	return p.Profiles
+}
+
+// accepts tells whether requests of the agent may be signed in a profile.
+func (p *Policy) accepts(agentID string, profile crypto.Profile) bool {
+	return p.profilesOf(agentID) == ProfilesAny || profile == crypto.ProfileRFC9421
+}
+
+// ruled tells whether the policy says anything of profiles.
+func (p *Policy) ruled() bool { return p.Profiles != ProfilesAny || len(p.AgentProfiles) > 0 }
+
+// LevelOf returns the feature level from which a cluster's log may carry a
+// command: that of its kind, or of what its body has come to hold since.
+func LevelOf(cmd Command) uint32 {
+	level := cmd.Kind.Level()
+	if cmd.Kind != KindPolicySet {
+		return level
+	}
+	if b, err := BodyOf[PolicySet](cmd); err == nil && b.Policy.ruled() { // what does not decode is never logged
+		level = max(level, LevelProfiles)
+	}
+	return level
 }
 
 // Validate returns the first member that is out of bounds and why, or "".
@@ -58,6 +124,24 @@ func (p *Policy) Validate() (field, fault string) {
 		limit := p.Overrides[id]
 		if f := limit.fault(); f != "" {
 			return "overrides." + id, f
+		}
+	}
+	return p.profilesFault()
+}
+
+func (p *Policy) profilesFault() (field, fault string) {
+	if p.Profiles > ProfilesRFC9421 {
+		return "signature_profiles", fmt.Sprintf("unknown rule %d", p.Profiles)
+	}
+	if len(p.AgentProfiles) > MaxOverrides {
+		return "agent_profiles", fmt.Sprintf("rules for %d agents, at most %d", len(p.AgentProfiles), MaxOverrides)
+	}
+	for _, id := range slices.Sorted(maps.Keys(p.AgentProfiles)) {
+		if err := crypto.CheckID(id); err != nil {
+			return "agent_profiles", err.Error()
+		}
+		if rule := p.AgentProfiles[id]; rule > ProfilesRFC9421 {
+			return "agent_profiles." + id, fmt.Sprintf("unknown rule %d", rule)
 		}
 	}
 	return "", ""
@@ -86,9 +170,32 @@ func (s *State) applyPolicySet(c *change, b PolicySet) Result {
 	next := b.Policy
 	next.Version = s.policy.v.Version + 1
 	s.policy.v = next
-	s.record(c, "policy_set", fmt.Sprint(next.Version), fmt.Sprintf("rate_limit=%d/%dms max_skew_ms=%d auto_approve=%t overrides=%d",
-		next.RateLimit.Requests, next.RateLimit.WindowMs, next.MaxSkewMs, next.AutoApprove, len(next.Overrides)))
+	s.record(c, "policy_set", fmt.Sprint(next.Version), next.summary())
 	return Result{Code: CodeOK, ID: fmt.Sprint(next.Version)}
+}
+
+// maxRecorded bounds the agents that one record of history names.
+const maxRecorded = 32
+
+// summary is what history keeps of a policy. It is part of the records that
+// replicas compare, so a policy that says nothing of profiles has the text that
+// it always had. Agents that may sign in another way than the rest are named: a
+// downgrade must be seen.
+func (p *Policy) summary() string {
+	text := fmt.Sprintf("rate_limit=%d/%dms max_skew_ms=%d auto_approve=%t overrides=%d",
+		p.RateLimit.Requests, p.RateLimit.WindowMs, p.MaxSkewMs, p.AutoApprove, len(p.Overrides))
+	if !p.ruled() {
+		return text
+	}
+	text += fmt.Sprintf(" signature_profiles=%s agent_profiles=%d", p.Profiles, len(p.AgentProfiles))
+	named := 0
+	for _, id := range slices.Sorted(maps.Keys(p.AgentProfiles)) {
+		if rule := p.AgentProfiles[id]; rule != p.Profiles && named < maxRecorded {
+			text += fmt.Sprintf(" %q=%s", id, rule)
+			named++
+		}
+	}
+	return text
 }
 
 // Policy returns the policy; its maps must not be changed.

@@ -58,7 +58,8 @@ func (s *State) Recover(r Recovery, survivor string) ([]Record, error) {
 
 // Restored returns what a cluster becomes when it takes the contents of a
 // backup: agents, bans, chain, policy and history are the backup's, while who
-// the members are, the tokens, the clock and the log stay the cluster's own. The
+// the members are, the tokens, the clock and the log stay the cluster's own, and of
+// the manifests accepted in either the newer ones stay (keepManifests). The
 // present state is neither changed nor shared. The records are those to append
 // to the backup's history, so the log must go on above the indexes of both.
 // Whoever asks must have stopped admissions before it takes the present state.
@@ -90,6 +91,7 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	for id := range s.coordinators.m {
 		s.removed.remove(id) // the backup may be of a past that this cluster did not take
 	}
+	s.keepManifests(backup, present)
 	s.adoptKeys(backup, present)
 	if err := s.agentsOwn(); err != nil {
 		return nil, nil, err
@@ -137,6 +139,7 @@ func (s *State) checkCaps(present *State) error {
 		{"owners of keys", s.keyOwners.size(), present.keyOwners.size(), MaxKeyOwners},
 		{"signing keys", s.signingKeys.size(), present.signingKeys.size(), MaxSigningKeys},
 		{"removed nodes", s.removed.size(), present.removed.size(), MaxRemoved},
+		{"names of manifests", s.manifests.size(), present.manifests.size(), MaxManifests},
 	} {
 		if room := max(c.cap/10*9, c.here); c.have > min(room, c.cap) {
 			return fmt.Errorf("fsm: together with what is here the backup has %d %s, at most %d", c.have, c.what, room)
@@ -360,6 +363,11 @@ type Undone struct {
 	KeysAdded   []SigningKey // that only the backup has: coordinators unknown here
 	Events      uint64       // of the chain that only the present has, or 0 when the backup's chain is no prefix of it
 	Forked      bool         // the backup's chain is no prefix of the present one, as far as sizes tell
+
+	ManifestsKept    []Manifest    // accepted since the backup: they stay accepted
+	ManifestsAdded   []Manifest    // that only the backup has, or in a newer version: they become accepted
+	ManifestsForked  bool          // one version has two digests: the present's stays, and the backup is of another past
+	Trust, TrustThen ManifestTrust // of manifests, now and in the backup
 }
 
 // Compare lists what a restore of the backup would undo, in the order of ids.
@@ -403,6 +411,7 @@ func Compare(backup, present *State) Undone {
 	if present.meta.v.ChainSize == backup.meta.v.ChainSize && present.meta.v.ChainHead != backup.meta.v.ChainHead {
 		u.Forked = true
 	}
+	u.compareManifests(backup, present)
 	return u
 }
 

@@ -36,6 +36,10 @@ const (
 	CodeBlacklisted      Code = "agent_blacklisted"
 	CodeReplay           Code = "replay"
 	CodeRateLimited      Code = "rate_limited"
+	// CodeProfileRefused denies a request whose signature is good, but of a
+	// profile that policy does not take from its agent. On the API it is
+	// invalid_signature, told apart by its detail; from LevelProfiles on.
+	CodeProfileRefused Code = "profile_refused"
 )
 
 // Result is what Apply answers. It is a pure function of the log, so every

@@ -61,6 +61,9 @@ func (s *State) Freeze() *Frozen {
 		digest: s.Digest(),
 	}
 	for _, part := range s.fields() {
+		if part.size() == 0 && newerFields[part.label()] {
+			continue
+		}
 		z := part.freeze()
 		f.titles = append(f.titles, fieldTitle{Name: part.label(), Rows: z.count()})
 		f.fields = append(f.fields, z)

@@ -20,6 +20,8 @@ func sampleWorld(t testing.TB) *world {
 	w.must(w.do(joiner, CoordinatorJoin{Coordinator: nodeOf("n2", RoleCoordinator)}))
 	w.must(w.do(Actor{}, Tick{Term: w.term, Round: &Round{Mark: w.s.Marks()[0].Index, Voters: 1,
 		Reports: []Report{{NodeID: "n0", Votes: true, Digest: crypto.Hash{1}}, {NodeID: "n2", Digest: crypto.Hash{2}}}}}))
+	w.must(w.trust(trustOf(1, "a", "b")))
+	w.must(w.do(operator, acceptOf(w.statementOf("bin", "1.4.2", "x"), "a")))
 	for label, n := range w.s.Sizes() {
 		if n == 0 {
 			t.Fatalf("the sample has no row in %s", label)

@@ -13,20 +13,22 @@ import (
 // State is the whole replicated truth. It is not safe for concurrent use:
 // Machine guards it.
 type State struct {
-	meta         *cell[Meta]
-	policy       *cell[Policy]
-	marks        *cell[[]Mark]
-	agents       *table[Agent]
-	keyOwners    *table[string] // KeyRef bytes → subject; a key belongs to one subject for ever
-	tokens       *table[Token]
-	coordinators *table[Coordinator]
-	removed      *table[Removal]
-	signingKeys  *table[SigningKey]
-	bans         *table[Ban]
-	idempotent   *table[Outcome]
-	nonces       *nonceWindow
-	windows      *rateWindows
-	divergent    *table[Divergence] // replicas that differ; empty when all is well
+	meta          *cell[Meta]
+	policy        *cell[Policy]
+	marks         *cell[[]Mark]
+	agents        *table[Agent]
+	keyOwners     *table[string] // KeyRef bytes → subject; a key belongs to one subject for ever
+	tokens        *table[Token]
+	coordinators  *table[Coordinator]
+	removed       *table[Removal]
+	signingKeys   *table[SigningKey]
+	bans          *table[Ban]
+	idempotent    *table[Outcome]
+	nonces        *nonceWindow
+	windows       *rateWindows
+	divergent     *table[Divergence]    // replicas that differ; empty when all is well
+	manifestTrust *table[ManifestTrust] // one row once it is set
+	manifests     *table[Manifest]
 
 	// Indexes derived from the fields above, rebuilt by restore.
 	expiries expiryIndex
@@ -70,21 +72,23 @@ type Mark struct {
 // NewState returns the state before genesis.
 func NewState() *State {
 	s := &State{
-		meta:         newCell("meta", Meta{ChainHead: crypto.BlacklistGenesis}),
-		policy:       newCell("policy", DefaultPolicy()),
-		marks:        newCell("marks", []Mark(nil)),
-		agents:       newTable[Agent]("agents", MaxAgents),
-		keyOwners:    newTable[string]("key_owners", MaxKeyOwners),
-		tokens:       newTable[Token]("tokens", MaxTokens),
-		coordinators: newTable[Coordinator]("coordinators", MaxCoordinators),
-		removed:      newTable[Removal]("removed", MaxRemoved),
-		signingKeys:  newTable[SigningKey]("signing_keys", MaxSigningKeys),
-		bans:         newTable[Ban]("bans", MaxBans),
-		idempotent:   newTable[Outcome]("idempotency", MaxIdempotency),
-		nonces:       newNonceWindow(),
-		windows:      newRateWindows(),
-		divergent:    newTable[Divergence]("divergent", MaxCoordinators+1),
-		outcomes:     map[string]int{},
+		meta:          newCell("meta", Meta{ChainHead: crypto.BlacklistGenesis}),
+		policy:        newCell("policy", DefaultPolicy()),
+		marks:         newCell("marks", []Mark(nil)),
+		agents:        newTable[Agent]("agents", MaxAgents),
+		keyOwners:     newTable[string]("key_owners", MaxKeyOwners),
+		tokens:        newTable[Token]("tokens", MaxTokens),
+		coordinators:  newTable[Coordinator]("coordinators", MaxCoordinators),
+		removed:       newTable[Removal]("removed", MaxRemoved),
+		signingKeys:   newTable[SigningKey]("signing_keys", MaxSigningKeys),
+		bans:          newTable[Ban]("bans", MaxBans),
+		idempotent:    newTable[Outcome]("idempotency", MaxIdempotency),
+		nonces:        newNonceWindow(),
+		windows:       newRateWindows(),
+		divergent:     newTable[Divergence]("divergent", MaxCoordinators+1),
+		manifestTrust: newTable[ManifestTrust]("manifest_trust", 1),
+		manifests:     newTable[Manifest]("manifests", MaxManifests),
+		outcomes:      map[string]int{},
 	}
 	return s
 }
@@ -96,8 +100,14 @@ func (s *State) fields() []field {
 	return []field{
 		s.meta, s.policy, s.marks, s.agents, s.keyOwners, s.tokens, s.coordinators,
 		s.removed, s.signingKeys, s.bans, s.idempotent, s.nonces, s.windows, s.divergent,
+		s.manifestTrust, s.manifests,
 	}
 }
+
+// newerFields are those that came after the first release. A snapshot leaves
+// them out while they are empty: binaries that do not know them can read it, as
+// they must while a cluster is upgraded server by server.
+var newerFields = map[string]bool{"manifest_trust": true, "manifests": true}
 
 // Digest returns the digest of the whole state, from the parts that each field
 // keeps. It brings lazily kept parts up to date, so it is a write: within

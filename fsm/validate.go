@@ -48,6 +48,8 @@ func (s *State) Validate(wallMs int64) error {
 		{"nonces", s.noncesFault},
 		{"rate_windows", s.windowsFault},
 		{"divergent", func() error { return eachRow(s.divergent, divergenceFault) }},
+		{"manifest_trust", func() error { return eachRow(s.manifestTrust, manifestTrustFault) }},
+		{"manifests", func() error { return eachRow(s.manifests, manifestFault) }},
 	} {
 		if err := f.check(); err != nil {
 			return fmt.Errorf("fsm: field %s: %w", f.name, err)

@@ -40,6 +40,10 @@ var hostileRows = map[string]struct {
 	"overrides": {func(s *State) {
 		s.policy.v.Overrides = map[string]RateLimit{"a\x1b": {Requests: 1, WindowMs: 1000}}
 	}, "policy"},
+	"profiles": {func(s *State) { s.policy.v.Profiles = ProfilesRFC9421 + 1 }, "policy"},
+	"agent profiles": {func(s *State) {
+		s.policy.v.AgentProfiles = map[string]ProfileRule{"a\x1b": ProfilesAny}
+	}, "policy"},
 	"version":       {func(s *State) { s.policy.v.Version = 0 }, "policy"},
 	"agent key":     {func(s *State) { a, _ := s.agents.get("a"); s.agents.put("z", a) }, `row "z"`},
 	"agent id":      {func(s *State) { s.agents.put("\x1b[31m\nred", Agent{ID: "\x1b[31m\nred"}) }, `row "\x1b[31m\nred"`},
@@ -283,6 +287,10 @@ func TestRowLimits(t *testing.T) {
 		p.Overrides = map[string]RateLimit{}
 		for i := range MaxOverrides {
 			p.Overrides[fmt.Sprintf("%0128d", i)] = RateLimit{Requests: MaxRateRequests, WindowMs: MaxRateWindowMs}
+		}
+		p.AgentProfiles = map[string]ProfileRule{}
+		for i := range MaxOverrides {
+			p.AgentProfiles[fmt.Sprintf("%0128d", i)] = ProfilesRFC9421
 		}
 	})
 	if n := len(w.s.policy.encode()); n > maxPolicyBytes/2 {

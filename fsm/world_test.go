@@ -179,6 +179,12 @@ func claimOf(agent, nonce string, timestampMs int64, claimID string) Claim {
 	return c
 }
 
+// messageOf is the claim as an HTTP message signature with an end of its own.
+func messageOf(c Claim, expiresMs int64) Claim {
+	c.Profile, c.ExpiresMs = crypto.ProfileRFC9421, expiresMs
+	return c
+}
+
 // admit applies one batch of the verifier's and returns the verdicts.
 func (w *world) admit(claims ...Claim) []ClaimResult {
 	w.t.Helper()

@@ -71,7 +71,9 @@ func (n *Node) linkAndEnqueue(ctx context.Context, l *leadership, cmd fsm.Comman
 		ended := event.TimestampMs - 1
 		event.ExpiresAtMs = &ended
 	}
-	event.Link(c.head, n.id.signingKey())
+	key := n.id.signingKey()
+	defer clear(key)
+	event.Link(c.head, key)
 	linked, err := fsm.New(cmd.Actor, fsm.BlacklistAppend{Event: event, ReporterKey: body.ReporterKey, Lift: body.Lift})
 	if err != nil {
 		return proposal{}, 0, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}

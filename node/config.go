@@ -5,6 +5,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"time"
@@ -31,6 +32,8 @@ type Config struct {
 
 	DiskReserve int64 // bytes kept in DataDir for what must be written on a full disk; 0: none
 
+	RequireManifest string // name of a manifest that must have accepted this binary before it joins and serves; empty: none
+
 	Passphrase []byte // of the key file in DataDir
 	Version    string // of the binary, shown in status
 	Timing     Timing
@@ -38,8 +41,9 @@ type Config struct {
 	Now        func() time.Time // wall clock; nil: time.Now
 	Exit       func(code int)   // ends the process when the leader's disk hangs; nil: os.Exit
 
-	disk diskHooks
-	step func(name string) // tests: called at each step of a restore
+	disk       diskHooks
+	executable func() (io.ReadCloser, error) // tests: what this binary is
+	step       func(name string)             // tests: called at each step of a restore
 }
 
 // Timing is a profile of timeouts; fields are not tuned one by one.
@@ -114,6 +118,9 @@ func (c Config) Validate() error {
 	}
 	if c.BackupDir != "" && c.BackupEvery > 0 && c.BackupKeep < 1 {
 		bad("--backup-keep %d: want 1 or more", c.BackupKeep)
+	}
+	if err := crypto.CheckID(c.RequireManifest); c.RequireManifest != "" && err != nil {
+		bad("--require-manifest: %w", err)
 	}
 	if c.Timing.Stall < minStall {
 		bad("stall limit %s: below %s a sound disk would be taken for a hung one", c.Timing.Stall, minStall)

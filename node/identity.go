@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/keyfile"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -25,6 +27,10 @@ const (
 )
 
 const keysPurpose = "node-keys"
+
+// maxIdentityBytes is far more than an identity takes; a longer one would be
+// saved all the same, only not wiped as well.
+const maxIdentityBytes = 64 << 10
 
 // identity is who this node is for ever, and its secrets. It lives in one
 // encrypted, authenticated file, so ids and keys can never part.
@@ -44,6 +50,8 @@ type identity struct {
 	Started    bool     `cbor:"12,keyasint"`           // a raft log was begun: without it this id has forgotten its votes
 	Resync     bool     `cbor:"14,keyasint,omitempty"` // the next start throws the state away and fetches the others'
 	Undo       uint64   `cbor:"15,keyasint,omitempty"` // the next start takes back the restore of this epoch, which the cluster went on without
+
+	iterations int // cost of the key file that this was read from, which whoever changed it wants kept; 0: the default
 }
 
 // newIdentity makes the parts that a node chooses for itself. The id is random,
@@ -57,7 +65,8 @@ func newIdentity() (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	encryption, err := ecdh.X25519().GenerateKey(rand.Reader)
+	defer clear(signing)
+	encryption, err := crypto.GenerateEncryptionKey(rand.Reader)
 	if err != nil {
 		return nil, err
 	}
@@ -68,9 +77,14 @@ func newIdentity() (*identity, error) {
 	return &identity{NodeID: id, Signing: signing.Seed(), Encryption: encryption.Bytes(), TLSKey: tlsKey}, nil
 }
 
+// signingKey returns a copy of the key: clear it after use.
 func (id *identity) signingKey() crypto.PrivateKey { return ed25519.NewKeyFromSeed(id.Signing) }
 
-func (id *identity) publicKey() crypto.PublicKey { return crypto.PublicOf(id.signingKey()) }
+func (id *identity) publicKey() crypto.PublicKey {
+	key := id.signingKey()
+	defer clear(key)
+	return crypto.PublicOf(key)
+}
 
 func (id *identity) encryptionPublic() ([]byte, error) {
 	key, err := ecdh.X25519().NewPrivateKey(id.Encryption)
@@ -90,28 +104,69 @@ func loadIdentity(dir string, passphrase []byte) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, err := keyfile.Open(passphrase, keysPurpose, data)
+	id, err := openIdentity(passphrase, data)
 	if err != nil {
 		return nil, fmt.Errorf("key file %s: %w", path, err)
 	}
+	return id, nil
+}
+
+func openIdentity(passphrase, data []byte) (*identity, error) {
+	plain, err := keyfile.Open(passphrase, keysPurpose, data)
+	if err != nil {
+		return nil, err
+	}
 	defer clear(plain)
-	var id identity
+	header, err := keyfile.Inspect(data)
+	if err != nil {
+		return nil, err
+	}
+	id := identity{iterations: header.Iterations}
 	if err := fsm.Decode(plain, &id); err != nil {
-		return nil, fmt.Errorf("key file %s: it opens but does not parse: %w", path, err)
+		id.clear()
+		return nil, fmt.Errorf("it opens but does not parse: %w", err)
 	}
 	if len(id.Signing) != ed25519.SeedSize {
-		return nil, fmt.Errorf("key file %s: signing key of %d bytes", path, len(id.Signing))
+		id.clear()
+		return nil, fmt.Errorf("signing key of %d bytes", len(id.Signing))
 	}
 	return &id, nil
 }
 
-func (id *identity) save(dir string, passphrase []byte) error {
-	plain, err := fsm.Encode(id)
+// clear wipes the secrets of an identity that is not needed any more. What the
+// standard library made of them (TLS signers, ciphers) stays until collected.
+func (id *identity) clear() {
+	for _, secret := range append([][]byte{id.CAKey, id.Signing, id.Encryption, id.TLSKey}, id.PoolKeys...) {
+		clear(secret)
+	}
+}
+
+// forgetPassphrase wipes the passphrase of a node that stopped. Whoever would
+// still write the key file is refused rather than left to seal it under zeros.
+func (n *Node) forgetPassphrase() {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	clear(n.cfg.Passphrase)
+	n.cfg.Passphrase = nil
+}
+
+// secretEncoding writes what fsm.Decode reads.
+var secretEncoding = func() cbor.UserBufferEncMode {
+	m, err := cbor.CoreDetEncOptions().UserBufferEncMode()
 	if err != nil {
+		panic(err)
+	}
+	return m
+}()
+
+func (id *identity) save(dir string, passphrase []byte) error {
+	// A buffer of our own, large enough never to be copied: the pool of the encoder would keep the text.
+	plain := bytes.NewBuffer(make([]byte, 0, maxIdentityBytes))
+	defer func() { clear(plain.Bytes()) }()
+	if err := secretEncoding.MarshalToBuffer(id, plain); err != nil {
 		return err
 	}
-	defer clear(plain)
-	data, err := keyfile.Seal(rand.Reader, passphrase, keysPurpose, plain, keyfile.Params{})
+	data, err := keyfile.Seal(rand.Reader, passphrase, keysPurpose, plain.Bytes(), keyfile.Params{Iterations: id.iterations})
 	if err != nil {
 		return err
 	}

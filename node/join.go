@@ -57,12 +57,21 @@ type joinReply struct {
 // joinServer answers joiners; connections come from the gossip port.
 func (n *Node) joinServer() *http.Server {
 	routes := http.NewServeMux()
-	routes.HandleFunc("POST "+joinPath, func(w http.ResponseWriter, r *http.Request) {
-		reply, err := n.serveJoin(r)
+	routes.HandleFunc("POST "+joinPath, answerJoiner(n, n.serveJoin))
+	routes.HandleFunc("POST "+manifestPath, answerJoiner(n, n.serveManifest))
+	s := &http.Server{Handler: routes, ReadTimeout: 5 * time.Second, WriteTimeout: 20 * time.Second,
+		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0)}
+	s.SetKeepAlivesEnabled(false) // one join a connection
+	return s
+}
+
+func answerJoiner[T any](n *Node, serve func(*http.Request) (T, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		reply, err := serve(r)
 		if err != nil {
 			e := asAPIError(err)
 			if n.joinLog.Allow() { // strangers must not fill the log
-				n.log.Warn("join refused", "remote", r.RemoteAddr, "code", e.Code, "detail", e.Detail)
+				n.log.Warn("joiner refused", "remote", r.RemoteAddr, "path", r.URL.Path, "code", e.Code, "detail", e.Detail)
 			}
 			writeRPCError(w, e)
 			return
@@ -72,12 +81,9 @@ func (n *Node) joinServer() *http.Server {
 			writeRPCError(w, asAPIError(err))
 			return
 		}
+		defer clear(body)    // it holds the pool key and the CA key
 		_, _ = w.Write(body) // a joiner that missed it asks again: joins are idempotent
-	})
-	s := &http.Server{Handler: routes, ReadTimeout: 5 * time.Second, WriteTimeout: 20 * time.Second,
-		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0)}
-	s.SetKeepAlivesEnabled(false) // one join a connection
-	return s
+	}
 }
 
 const (
@@ -89,20 +95,12 @@ const (
 )
 
 func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
-	data, err := io.ReadAll(io.LimitReader(r.Body, maxJoinBytes+1))
-	if err != nil || len(data) > maxJoinBytes {
-		return joinReply{}, &client.Error{Code: client.CodeTooLarge, Detail: "a join request has at most 64 KiB"}
-	}
 	var req joinRequest
-	if err := fsm.Decode(data, &req); err != nil {
-		return joinReply{}, &client.Error{Code: client.CodeInvalid, Detail: fmt.Sprintf("join request: %v", err)}
+	leave, err := n.admitJoiner(r, &req)
+	if err != nil {
+		return joinReply{}, err
 	}
-	select {
-	case n.joining <- struct{}{}:
-		defer func() { <-n.joining }()
-	default:
-		return joinReply{}, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second, Detail: "too many nodes are joining at once"}
-	}
+	defer leave()
 	token, err := n.checkJoinToken(r.Context(), req)
 	if err != nil {
 		return joinReply{}, err
@@ -119,6 +117,23 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 		return joinReply{}, &client.Error{Code: string(res.Code), Field: res.Field, Detail: res.Detail}
 	}
 	return n.welcome(r.Context(), req, res.Index)
+}
+
+// admitJoiner reads the request of a joiner and takes a slot for it.
+func (n *Node) admitJoiner(r *http.Request, req any) (leave func(), err error) {
+	data, err := io.ReadAll(io.LimitReader(r.Body, maxJoinBytes+1))
+	if err != nil || len(data) > maxJoinBytes {
+		return nil, &client.Error{Code: client.CodeTooLarge, Detail: "a join request has at most 64 KiB"}
+	}
+	if err := fsm.Decode(data, req); err != nil {
+		return nil, &client.Error{Code: client.CodeInvalid, Detail: fmt.Sprintf("join request: %v", err)}
+	}
+	select {
+	case n.joining <- struct{}{}:
+		return func() { <-n.joining }, nil
+	default:
+		return nil, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second, Detail: "too many nodes are joining at once"}
+	}
 }
 
 // checkJoinToken compares the token's hash and the proof of possession before
@@ -318,13 +333,17 @@ func join(ctx context.Context, cfg Config, id *identity) (*joinReply, error) {
 		var failed error
 		hopeless := true
 		for _, seed := range cfg.Join {
-			reply, err := joinAt(ctx, seed, token, req)
+			err := askSeed(ctx, seed, token, cfg)
+			var reply *joinReply
+			if err == nil {
+				reply, err = joinAt(ctx, seed, token, req)
+			}
 			if err == nil {
 				return reply, nil
 			}
 			failed = fmt.Errorf("join at %s: %w", seed, err)
 			hopeless = hopeless && errors.Is(err, errWrongSeed)
-			if e := (*client.Error)(nil); errors.As(err, &e) && client.RetryOf(e.Code) == client.RetryNo {
+			if e := (*client.Error)(nil); errors.Is(err, ErrManifest) || errors.As(err, &e) && client.RetryOf(e.Code) == client.RetryNo {
 				return nil, failed
 			}
 		}
@@ -352,8 +371,13 @@ func newJoinRequest(cfg Config, id *identity, token crypto.TokenText) (joinReque
 		API: cfg.APIAddr, Raft: cfg.raftAddr(), Gossip: cfg.GossipAddr, Level: featureLevel, Version: cfg.Version,
 		TLSKey: crypto.Sum(public)}}
 	parts, err := req.parts()
-	req.Proof = crypto.SignText(id.signingKey(), joinLabel, parts...)
-	return req, err
+	if err != nil {
+		return joinRequest{}, err
+	}
+	key := id.signingKey()
+	defer clear(key)
+	req.Proof = crypto.SignText(key, joinLabel, parts...)
+	return req, nil
 }
 
 func tlsPublic(pkcs8 []byte) ([]byte, error) {
@@ -364,39 +388,50 @@ func tlsPublic(pkcs8 []byte) ([]byte, error) {
 	return x509.MarshalPKIXPublicKey(signer.Public())
 }
 
-func joinAt(ctx context.Context, seed string, token crypto.TokenText, req joinRequest) (*joinReply, error) {
+// postSeed posts a request to the join service of a seed, whose CA the token pins.
+func postSeed(ctx context.Context, seed string, token crypto.TokenText, path string, req, reply any) error {
 	body, err := fsm.Encode(req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			d := &tls.Dialer{Config: joinDial(token), NetDialer: &net.Dialer{Timeout: 5 * time.Second}}
 			return d.DialContext(ctx, "tcp", seed)
 		}, DisableKeepAlives: true}}
-	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+seed+joinPath, bytes.NewReader(body))
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+seed+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	resp, err := c.Do(post)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxJoinBytes))
-	if err != nil {
-		return nil, err
+	data := make([]byte, maxJoinBytes) // one buffer, since it holds the pool key and the CA key
+	defer clear(data)
+	size, err := io.ReadFull(resp.Body, data)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return err
 	}
+	data = data[:size]
 	if resp.StatusCode != http.StatusOK {
 		var p client.Problem
 		if json.Unmarshal(data, &p) != nil {
-			return nil, fmt.Errorf("status %d", resp.StatusCode)
+			return fmt.Errorf("status %d: the seed may be older than this binary, and does not know the question", resp.StatusCode)
 		}
-		return nil, p.Error()
+		return p.Error()
 	}
+	if err := fsm.Decode(data, reply); err != nil {
+		return fmt.Errorf("the seed's answer does not parse: %w", err)
+	}
+	return nil
+}
+
+func joinAt(ctx context.Context, seed string, token crypto.TokenText, req joinRequest) (*joinReply, error) {
 	var reply joinReply
-	if err := fsm.Decode(data, &reply); err != nil {
-		return nil, fmt.Errorf("the seed's answer does not parse: %w", err)
+	if err := postSeed(ctx, seed, token, joinPath, req, &reply); err != nil {
+		return nil, err
 	}
 	if crypto.Sum(reply.CACert).String() != token.Pin || reply.ClusterID != token.ClusterID {
 		return nil, errors.New("the seed's answer is not of the cluster in the join token")

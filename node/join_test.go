@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -170,24 +169,5 @@ func TestRemovedCoordinatorIsCutOff(t *testing.T) {
 	a := c.enroll(lead, "after-removal")
 	if got, err := c.client(lead, c.tokenAt(lead, "verifier")).Admit(t.Context(), a.request(t, "n")); err != nil || got.Verdict != client.VerdictAdmitted {
 		t.Fatalf("the others go on: %+v %v", got, err)
-	}
-}
-
-// TestP8PrivateKeysAreEncryptedAtRest greps a node's directory.
-func TestP8PrivateKeysAreEncryptedAtRest(t *testing.T) {
-	t.Parallel()
-	c := newTrio(t, 1)
-	id := c.nodes[0].id
-	for _, name := range []string{fileKeys, fileCA, filePeers, fileRaft} {
-		data, err := os.ReadFile(c.cfgs[0].DataDir + "/" + name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for what, secret := range map[string][]byte{"signing key": id.Signing, "CA key": id.CAKey, "TLS key": id.TLSKey,
-			"X25519 key": id.Encryption, "pool key": id.PoolKeys[0], "passphrase": c.cfgs[0].Passphrase, "admin token": []byte(c.admin)} {
-			if strings.Contains(string(data), string(secret)) {
-				t.Errorf("%s holds the %s in plaintext", name, what)
-			}
-		}
 	}
 }

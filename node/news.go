@@ -62,7 +62,9 @@ func (n *Node) startGossip() error {
 func (n *Node) card() (gossip.Card, error) {
 	card := gossip.Card{ClusterID: n.id.ClusterID, NodeID: n.id.NodeID, Name: n.cfg.Name, Role: string(n.id.Role),
 		API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, IssuedMs: time.Now().UnixMilli()}
-	err := card.Sign(n.id.signingKey())
+	key := n.id.signingKey()
+	defer clear(key)
+	err := card.Sign(key)
 	return card, err
 }
 
@@ -144,7 +146,9 @@ func (n *Node) newsLoop(ctx context.Context) {
 		})
 		// The cluster may go on without an epoch that is not confirmed.
 		if h.Epoch > 0 && n.unconfirmed() == nil && (h.Epoch != announced.Epoch || h.Head != announced.Head) {
-			h.Signature = crypto.SignText(n.id.signingKey(), headLabel, h.parts(n.id.ClusterID, n.id.NodeID)...)
+			key := n.id.signingKey()
+			h.Signature = crypto.SignText(key, headLabel, h.parts(n.id.ClusterID, n.id.NodeID)...)
+			clear(key)
 			data, err := fsm.Encode(h)
 			if err == nil {
 				err = n.pool.SetHead(data)

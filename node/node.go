@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,13 +15,14 @@ import (
 	"github.com/hashicorp/raft"
 	"golang.org/x/time/rate"
 
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
 	"github.com/edgecoder/edgecoder/store"
 )
 
 // featureLevel is the highest feature level that this binary supports.
-const featureLevel = fsm.LevelRecovery
+const featureLevel = fsm.LevelProfiles
 
 // Node is a running coordinator.
 type Node struct {
@@ -48,10 +50,12 @@ type Node struct {
 	vouches     *rate.Limiter // questions about strangers
 	health      peersHealth
 	started     time.Time
+	binary      crypto.Hash // SHA-256 of this executable, with Config.RequireManifest
 
 	lead         atomic.Pointer[leadership]
 	lastApplied  atomic.Int64                   // wall nanoseconds of the last applied command
 	diverged     atomic.Pointer[fsm.Divergence] // why this node must not serve; nil when it may
+	accepted     atomic.Bool                    // Config.RequireManifest was found to hold
 	newer        atomic.Pointer[newerEpoch]     // a recovery epoch that this replica has not reached; mostly nil
 	membersMoved atomic.Bool                    // coordinators changed since newsLoop last looked
 
@@ -101,6 +105,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	cfg.Passphrase = bytes.Clone(cfg.Passphrase) // the caller wipes its own
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(),
 		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), proposals: make(chan struct{}, maxProposals),
@@ -117,6 +122,9 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 
 func (n *Node) start(ctx context.Context) (err error) {
 	if err := checkRetired(n.cfg.DataDir); err != nil {
+		return err
+	}
+	if n.binary, err = n.cfg.ownDigest(); err != nil {
 		return err
 	}
 	n.book = openAddressBook(n.cfg.DataDir, n.log)
@@ -163,7 +171,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.serve(sockets)
-	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.backupLoop} {
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.backupLoop, n.manifestLoop} {
 		n.loops.Go(func() { loop(run) })
 	}
 	return n.awaitBootstrap(ctx)
@@ -257,6 +265,7 @@ func (n *Node) shutdown() error {
 			n.stopErr = *why
 		}
 		n.loops.Wait()
+		n.forgetPassphrase()
 		close(n.done)
 	})
 	return n.stopErr

@@ -43,6 +43,9 @@ func (n *Node) obtainIdentity(ctx context.Context) (*identity, error) {
 }
 
 func (n *Node) bootstrapIdentity(ctx context.Context) (*identity, error) {
+	if n.cfg.RequireManifest != "" {
+		return nil, fmt.Errorf("--require-manifest %s: a new cluster has accepted nothing yet: start it without, have the manifest of this binary accepted, and give the flag from then on", n.cfg.RequireManifest)
+	}
 	if err := answersAlready(ctx, n.cfg.Join); err != nil {
 		return nil, err
 	}

@@ -174,6 +174,9 @@ func (n *Node) proposeHere(ctx context.Context, l *leadership, cmd fsm.Command) 
 	if err := l.usable(ctx); err != nil {
 		return fsm.Result{}, err
 	}
+	if e := n.levelAllows(cmd); e != nil {
+		return fsm.Result{}, e
+	}
 	switch cmd.Kind {
 	case fsm.KindBlacklistAppend:
 		return n.appendEvent(ctx, l, cmd)
@@ -187,6 +190,19 @@ func (n *Node) proposeHere(ctx context.Context, l *leadership, cmd fsm.Command) 
 		return fsm.Result{}, err
 	}
 	return n.await(ctx, future)
+}
+
+// levelAllows refuses a command that some server of the cluster may not know: it
+// would have to stop at it.
+func (n *Node) levelAllows(cmd fsm.Command) *client.Error {
+	need := fsm.LevelOf(cmd)
+	var level uint32
+	n.machine.Read(func(s *fsm.State) { level = s.Meta().Level })
+	if level >= need {
+		return nil
+	}
+	return &client.Error{Code: client.CodeConflict, Reason: reasonLevel, Detail: fmt.Sprintf(
+		"the cluster is at feature level %d, this needs %d: upgrade every server first", level, need)}
 }
 
 // changeMembers has a record joined or removed. A node that leaves is taken out

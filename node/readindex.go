@@ -80,7 +80,7 @@ func (r *readIndexer) run() {
 // readPoint asks whoever leads for a read point; nothing is logged.
 func (n *Node) readPoint(ctx context.Context) (readPoint, error) {
 	var p readPoint
-	if err := n.Serving(); err != nil {
+	if err := n.stateServes(); err != nil {
 		return p, err
 	}
 	err := n.onLeader(ctx, func(ctx context.Context, _ *leadership) (err error) {

@@ -21,13 +21,8 @@ func (n *Node) recoverClock(ctx context.Context, l *leadership, cmd fsm.Command)
 	if err != nil {
 		return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 	}
-	var level uint32
 	var clock int64
-	n.machine.Read(func(s *fsm.State) { level, clock = s.Meta().Level, s.ClockMs() })
-	if level < fsm.LevelRecovery {
-		return fsm.Result{}, &client.Error{Code: client.CodeConflict, Detail: fmt.Sprintf(
-			"the cluster is at feature level %d, recovering the clock needs %d: upgrade every server first", level, fsm.LevelRecovery)}
-	}
+	n.machine.Read(func(s *fsm.State) { clock = s.ClockMs() })
 	// What does not run ahead is for Apply to refuse, which may know the call.
 	if ahead := clock - n.wallMs(); ahead > 0 && ahead <= fsm.MaxClockSpreadMs {
 		return fsm.Result{}, &client.Error{Code: client.CodeConflict, Detail: fmt.Sprintf(

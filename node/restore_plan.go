@@ -89,6 +89,10 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 		return client.RestorePlan{}, &client.Error{Code: client.CodeConflict, Detail: err.Error()}
 	}
 	m := present.Meta()
+	if need := t.state.NeedsLevel(); need > m.Level {
+		return client.RestorePlan{}, &client.Error{Code: client.CodeConflict, Reason: reasonLevel, Detail: fmt.Sprintf(
+			"what the backup holds needs feature level %d, this cluster is at %d: upgrade every server first", need, m.Level)}
+	}
 	u := fsm.Compare(t.state, present)
 	p := client.RestorePlan{
 		Backup: client.SnapshotRef{ClusterID: t.ClusterID, Epoch: t.Epoch, Index: t.Index, ClockMs: t.ClockMs,
@@ -110,6 +114,7 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 	p.TokensEnd, p.TokensVoid = len(void), rowsOf(void, func(id string) string { return id })
 	p.AgentsAdded, p.AgentsAddedIDs = len(u.AgentsAdded), rowsOf(u.AgentsAdded, func(a fsm.Agent) string { return a.ID })
 	p.KeysAdded, p.KeysAddedList = len(u.KeysAdded), rowsOf(u.KeysAdded, keyRow)
+	planManifests(&p, u, t.state, present)
 	was := next.Meta()
 	closed := max(m.NonceFloorMs, m.ClockMs-present.Policy().MaxSkewMs) // what is older is refused already
 	p.ClockJumpMs, p.FloorJumpMs = max(0, was.ClockMs-m.ClockMs), max(0, was.NonceFloorMs-closed)
@@ -118,7 +123,7 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 	if !p.OtherCluster {
 		p.RecordsLost = m.AdminSize - min(m.AdminSize, records)
 		// A past of this cluster has nothing that the present never had.
-		p.Forked = t.ChainSize > events || t.AdminRecords > records || p.AgentsAdded > 0 || p.KeysAdded > 0
+		p.Forked = t.ChainSize > events || t.AdminRecords > records || p.AgentsAdded > 0 || p.KeysAdded > 0 || p.ManifestsAdded > 0 || u.ManifestsForked
 	}
 	same, err := samePolicy(t.state.Policy(), present.Policy())
 	if err != nil {
@@ -128,6 +133,22 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 	p.Older = olderThan(p)
 	p.Confirm, err = confirmOf(t, present, u, void)
 	return p, err
+}
+
+// planManifests tells what becomes of manifests: what was accepted stays so, and
+// the trust policy is the backup's.
+func planManifests(p *client.RestorePlan, u fsm.Undone, backup, present *fsm.State) {
+	row := func(other *fsm.State) func(fsm.Manifest) client.ManifestRow {
+		return func(m fsm.Manifest) client.ManifestRow {
+			st := m.Newest().Statement
+			then, _ := other.Manifest(m.Name)
+			return client.ManifestRow{Name: m.Name, Version: st.Version, SHA256: st.SHA256.String(), Then: then.Newest().Statement.Version}
+		}
+	}
+	p.ManifestsKept, p.ManifestsKeptList = len(u.ManifestsKept), rowsOf(u.ManifestsKept, row(backup))
+	p.ManifestsAdded, p.ManifestsAddedList = len(u.ManifestsAdded), rowsOf(u.ManifestsAdded, row(present))
+	changed, back, gone := u.TrustChanged()
+	p.TrustLost, p.TrustBackList, p.TrustGoneList = changed, append([]string{}, back...), append([]string{}, gone...)
 }
 
 // maxPauseMs is the longest pause that an honest backup makes by itself: its
@@ -142,7 +163,7 @@ func olderThan(p client.RestorePlan) bool {
 	if p.OtherCluster {
 		return lost
 	}
-	return lost || p.BansBack > 0 || p.RecordsLost > 0 || p.PolicyLost || p.Forked
+	return lost || p.BansBack > 0 || p.RecordsLost > 0 || p.PolicyLost || p.TrustLost || p.Forked
 }
 
 // confirmOf names the backup and everything of the present that the restore
@@ -153,7 +174,7 @@ func confirmOf(t *taken, present *fsm.State, u fsm.Undone, void []string) (strin
 	m := present.Meta()
 	text := []byte("edgecoder restore confirm v1\n")
 	for _, part := range []any{t.SHA256, m.ClusterID, m.Epoch, m.ChainHead, m.ChainSize, u.BansLost, u.BansBack, u.AgentsLost, u.AgentsOther,
-		u.AgentsAdded, u.KeysAdded, present.Policy(), void} {
+		u.AgentsAdded, u.KeysAdded, present.Policy(), void, u.ManifestsKept, u.ManifestsAdded, u.Trust} {
 		data, err := fsm.Encode(part)
 		if err != nil {
 			return "", err
@@ -212,8 +233,8 @@ func sameKeys(a, b []fsm.AgentKey) bool {
 
 // lossOf says in one line what is known to be lost, for the history.
 func lossOf(t *taken, p client.RestorePlan) string {
-	return fmt.Sprintf("sha256=%s of_index=%d taken=%s bans_lost=%d bans_back=%d agents_lost=%d agents_changed=%d agents_added=%d events_lost=%d admin_records_lost=%d forked=%t",
-		t.SHA256, t.Index, time.UnixMilli(t.ClockMs).UTC().Format(time.RFC3339), p.BansLost, p.BansBack, p.AgentsLost, p.AgentsChanged, p.AgentsAdded, p.EventsLost, p.RecordsLost, p.Forked)
+	return fmt.Sprintf("sha256=%s of_index=%d taken=%s bans_lost=%d bans_back=%d agents_lost=%d agents_changed=%d agents_added=%d manifests_kept=%d manifests_added=%d manifest_trust_changed=%t events_lost=%d admin_records_lost=%d forked=%t",
+		t.SHA256, t.Index, time.UnixMilli(t.ClockMs).UTC().Format(time.RFC3339), p.BansLost, p.BansBack, p.AgentsLost, p.AgentsChanged, p.AgentsAdded, p.ManifestsKept, p.ManifestsAdded, p.TrustLost, p.EventsLost, p.RecordsLost, p.Forked)
 }
 
 // copyOf returns the present state for somebody who takes long over it.

@@ -47,6 +47,7 @@ const (
 	reasonNoLeader  = "no_leader"
 	reasonClock     = "clock"
 	reasonDisk      = "disk"
+	reasonLevel     = "feature_level"
 )
 
 // newRPCClient returns an HTTP client whose hosts are node ids.

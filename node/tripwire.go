@@ -79,6 +79,15 @@ func standsFor(marks []fsm.Mark, d fsm.Divergence) bool {
 
 // Serving implements api.Cluster: an error while this node must not answer.
 func (n *Node) Serving() error {
+	if err := n.mayServeBinary(); err != nil {
+		return err
+	}
+	return n.stateServes()
+}
+
+// stateServes is Serving of the state alone: this node may ask whether its own
+// binary was accepted.
+func (n *Node) stateServes() error {
 	if e := n.unconfirmed(); e != nil {
 		return e
 	}

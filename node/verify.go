@@ -3,11 +3,14 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/edgecoder/edgecoder/api"
+	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 )
@@ -95,11 +98,14 @@ func stillWanted(items []*admission) []*admission {
 // is refused for good here; every other denial is doubtful until the replica is
 // known to be up to date.
 func (n *Node) sortOut(items []*admission) (ready, doubtful []*admission) {
+	var level uint32
 	n.machine.Read(func(s *fsm.State) {
+		level = s.Meta().Level
 		for _, a := range items {
 			a.keys, _ = s.AgentKeys(a.Signed.AgentID)
 		}
 	})
+	items = loggable(items, level)
 	n.verifyAll(items)
 	now := n.clockMs()
 	n.machine.Read(func(s *fsm.State) {
@@ -118,6 +124,24 @@ func (n *Node) sortOut(items []*admission) (ready, doubtful []*admission) {
 	return ready, doubtful
 }
 
+// loggable answers the requests whose claims the log must not carry yet, since
+// an older server could not read them, and returns the others.
+func loggable(items []*admission, level uint32) []*admission {
+	if level >= fsm.LevelProfiles {
+		return items
+	}
+	out := items[:0:0]
+	for _, a := range items {
+		if a.Signed.Profile() == crypto.ProfileFiveHeader {
+			out = append(out, a)
+			continue
+		}
+		a.fail(&client.Error{Code: client.CodeUnavailable, Reason: reasonLevel, RetryAfter: time.Minute, Detail: fmt.Sprintf(
+			"the cluster is at feature level %d, HTTP message signatures need %d: upgrade every server first; nothing was admitted", level, fsm.LevelProfiles)})
+	}
+	return out
+}
+
 // verifyAll sets the claim of each item whose signature verifies with one of
 // the agent's keys, and the denial of each other.
 func (n *Node) verifyAll(items []*admission) {
@@ -133,6 +157,9 @@ func (n *Node) verifyAll(items []*admission) {
 			a.denial = fsm.CodeUnknownAgent
 		}
 		for _, pub := range a.keys {
+			if !a.Signed.MayBeOf(pub) {
+				continue // it names another key of this agent
+			}
 			if k := n.admit.keys.get(pub); k != nil {
 				all = append(all, candidate{a, pub})
 				batch = append(batch, crypto.BatchItem{Key: k, Msg: a.Signed.Canonical(), Sig: a.Signed.Signature[:]})

@@ -1,0 +1,205 @@
+package fsm
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// The policy says who may sign how; what it does not say is as it always was.
+func TestProfilesPolicy(t *testing.T) {
+	w := genesisWorld(t)
+	w.enroll("a", "b")
+	n := 0
+	verdict := func(agent string, profile crypto.Profile) Code {
+		n++
+		c := claimOf(agent, fmt.Sprint("n", n), w.wallMs, "")
+		c.Profile = profile
+		return w.verdict(c)
+	}
+	for _, tt := range []struct {
+		rule  ProfileRule
+		agent map[string]ProfileRule
+		five  map[string]Code
+	}{
+		{ProfilesAny, nil, map[string]Code{"a": CodeOK, "b": CodeOK}},
+		{ProfilesRFC9421, nil, map[string]Code{"a": CodeProfileRefused, "b": CodeProfileRefused}},
+		{ProfilesRFC9421, map[string]ProfileRule{"b": ProfilesAny}, map[string]Code{"a": CodeProfileRefused, "b": CodeOK}},
+		{ProfilesAny, map[string]ProfileRule{"a": ProfilesRFC9421}, map[string]Code{"a": CodeProfileRefused, "b": CodeOK}},
+	} {
+		w.pass(DefaultRateWindowMs + 1)
+		w.setPolicy(func(p *Policy) { p.Profiles, p.AgentProfiles = tt.rule, tt.agent })
+		for agent, want := range tt.five {
+			if got := verdict(agent, crypto.ProfileFiveHeader); got != want {
+				t.Errorf("%s, %v: five headers of %s: %s, want %s", tt.rule, tt.agent, agent, got, want)
+			}
+			if got := verdict(agent, 7); got != want { // a profile of a later binary is no message signature
+				t.Errorf("%s, %v: an unknown profile of %s: %s, want %s", tt.rule, tt.agent, agent, got, want)
+			}
+			if got := verdict(agent, crypto.ProfileRFC9421); got != CodeOK {
+				t.Errorf("%s, %v: message signature of %s: %s", tt.rule, tt.agent, agent, got)
+			}
+		}
+	}
+	if got := verdict("nobody", crypto.ProfileFiveHeader); got != CodeUnknownAgent {
+		t.Errorf("an unknown agent: %s", got)
+	}
+}
+
+// A first answer is not given again to who may not sign like that any more, and
+// the nonce stays used.
+func TestProfilesPolicyAppliesToRepeats(t *testing.T) {
+	w := genesisWorld(t)
+	w.enroll("a")
+	c := claimOf("a", "n", w.wallMs, "c1")
+	w.wantVerdict(c, CodeOK)
+	w.setPolicy(func(p *Policy) { p.Profiles = ProfilesRFC9421 })
+	w.wantVerdict(c, CodeProfileRefused)
+	w.wantVerdict(messageOf(claimOf("a", "n", w.wallMs, "c2"), 0), CodeReplay)
+	w.setPolicy(func(p *Policy) { p.Profiles = ProfilesAny })
+	if got := w.admit(c)[0]; got.Code != CodeOK || !got.Repeated {
+		t.Errorf("%+v", got)
+	}
+}
+
+// The signature's own end is judged at the state's clock, equality accepted, on
+// replicas too; it neither shortens nor lengthens what is remembered.
+func TestExpiryOfAClaim(t *testing.T) {
+	w := genesisWorld(t)
+	w.enroll("a")
+	signed := w.wallMs
+	c := messageOf(claimOf("a", "n", signed, "c1"), signed+5_000)
+	late := messageOf(claimOf("a", "late", signed, "c2"), signed+5_000)
+	w.wantVerdict(c, CodeOK)
+	w.wallMs += 5_000
+	w.wantVerdict(messageOf(claimOf("a", "just", signed, ""), signed+5_000), CodeOK)
+	if got := w.s.Check(&late, w.wallMs); got.Code != CodeOK {
+		t.Errorf("a replica, at the end: %s", got.Code)
+	}
+	w.wallMs++
+	w.wantVerdict(late, CodeTimestampSkew)
+	if got := w.s.Check(&late, w.wallMs); got.Code != CodeTimestampSkew {
+		t.Errorf("a replica, past the end: %s", got.Code)
+	}
+	w.wantVerdict(c, CodeTimestampSkew) // asking again late gets no yes
+	other := claimOf("a", "n", signed, "c9")
+	w.wantVerdict(other, CodeReplay)
+	w.wantVerdict(messageOf(claimOf("a", "far", signed-DefaultSkewMs-10_000, ""), w.wallMs+60_000), CodeTimestampSkew)
+	w.pass(DefaultSkewMs)
+	w.mark()
+	if n := w.s.Sizes()["nonces"]; n != 0 {
+		t.Errorf("%d nonces are remembered after their window", n)
+	}
+}
+
+// P1 and W4: whatever happened before, a request in the five headers is not
+// admitted while policy wants message signatures of its agent.
+func TestPropertyPolicyNeverAdmitsADowngrade(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := startWorld(t)
+		admitted := 0
+		for i := range rapid.IntRange(1, 80).Draw(t, "commands") {
+			before := w.s.Policy()
+			res := w.apply(w.draw(t, i))
+			l := w.log[len(w.log)-1]
+			if l.cmd.Kind != KindAdmitBatch || !res.OK() {
+				continue
+			}
+			b, err := BodyOf[AdmitBatch](l.cmd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for j, c := range b.Claims {
+				if res.Claims[j].Code != CodeOK {
+					continue
+				}
+				admitted++
+				rule := before.Profiles
+				if own, ok := before.AgentProfiles[c.AgentID]; ok {
+					rule = own
+				}
+				if rule == ProfilesRFC9421 && c.Profile != crypto.ProfileRFC9421 {
+					t.Fatalf("index %d: %s is admitted in profile %s under %s", l.index, c.AgentID, c.Profile, rule)
+				}
+				if c.ExpiresMs != 0 && res.ClockMs > c.ExpiresMs {
+					t.Fatalf("index %d: admitted at %d, the signature ended at %d", l.index, res.ClockMs, c.ExpiresMs)
+				}
+			}
+		}
+	})
+}
+
+// A policy that says nothing of profiles has the bytes and the history that it
+// always had; one that does names whom it exempts.
+func TestProfilesInHistoryAndEncoding(t *testing.T) {
+	plain, err := Encode(DefaultPolicy())
+	if err != nil || plain[0] != 0xa4 { // a map of the four members
+		t.Errorf("a policy without rules: %x, %v", plain, err)
+	}
+	w := genesisWorld(t)
+	last := func() string {
+		records := recordsOf(t, w.history, StreamAdmin)
+		var r AdminRecord
+		if err := Decode(records[len(records)-1].Data, &r); err != nil {
+			t.Fatal(err)
+		}
+		return r.Detail
+	}
+	if got := last(); strings.Contains(got, "profiles") {
+		t.Errorf("without rules history says %q", got)
+	}
+	w.setPolicy(func(p *Policy) {
+		p.Profiles = ProfilesRFC9421
+		p.AgentProfiles = map[string]ProfileRule{"strict": ProfilesRFC9421}
+		for i := range 40 {
+			p.AgentProfiles[fmt.Sprintf("old %02d", i)] = ProfilesAny
+		}
+	})
+	got := last()
+	if !strings.Contains(got, `signature_profiles=rfc9421 agent_profiles=41 "old 00"=any`) || strings.Contains(got, "strict") || strings.Count(got, "=any") != maxRecorded {
+		t.Errorf("history says %q", got)
+	}
+	back, _ := restored(t, snapshotOf(t, w.s, w.history))
+	if p := back.Policy(); p.Profiles != ProfilesRFC9421 || p.AgentProfiles["old 03"] != ProfilesAny || len(p.AgentProfiles) != 41 || back.NeedsLevel() != LevelProfiles {
+		t.Errorf("a snapshot keeps %+v", p)
+	}
+}
+
+func TestProfileRuleNames(t *testing.T) {
+	for _, r := range []ProfileRule{ProfilesAny, ProfilesRFC9421} {
+		if back, err := ParseProfileRule(r.String()); err != nil || back != r {
+			t.Errorf("%s: %v", r, err)
+		}
+	}
+	for _, s := range []string{"", "Any", "rule 2", "five-header"} {
+		if r, err := ParseProfileRule(s); err == nil {
+			t.Errorf("%q is read as %s", s, r)
+		}
+	}
+}
+
+// LevelOf keeps from the log what an older server could not read.
+func TestLevelOfAPolicy(t *testing.T) {
+	for name, tt := range map[string]struct {
+		body any
+		want uint32
+	}{
+		"plain policy": {PolicySet{Policy: DefaultPolicy()}, 0},
+		"rule":         {PolicySet{Policy: Policy{Profiles: ProfilesRFC9421}}, LevelProfiles},
+		"agent's rule": {PolicySet{Policy: Policy{AgentProfiles: map[string]ProfileRule{"a": ProfilesAny}}}, LevelProfiles},
+		"recovery":     {ClockRecover{}, LevelRecovery},
+		"tick":         {Tick{}, 0},
+	} {
+		cmd, err := New(admin, tt.body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := LevelOf(cmd); got != tt.want {
+			t.Errorf("%s: level %d, want %d", name, got, tt.want)
+		}
+	}
+}
