@@ -15,6 +15,7 @@ import (
 // every nonce up to now plus the skew counts as used, and all join and enrolment
 // tokens are void.
 type Recovery struct {
+	ID     string // of a recovery: random, lower-case hex of RecoveryIDBytes; a restore needs none, its epoch is reserved
 	AtMs   int64  // wall clock of whoever recovers, Unix milliseconds
 	Actor  Actor  // who asked
 	Action string // of the admin record: "restore" or "recover"
@@ -23,6 +24,22 @@ type Recovery struct {
 	// admissions pause for the widest window that any policy can have.
 	Forgetful bool
 }
+
+// maxRecoveries bounds the ids of recoveries that are remembered: they tell a
+// copy of this cluster's past from one of another future, and pasts that old are
+// not started again.
+const maxRecoveries = 16
+
+// CheckRecoveryID refuses what is no id of a recovery.
+func CheckRecoveryID(id string) error {
+	if len(id) != 2*RecoveryIDBytes || strings.Trim(id, "0123456789abcdef") != "" {
+		return fmt.Errorf("fsm: %q is no id of a recovery: want %d lower-case hex digits", id, 2*RecoveryIDBytes)
+	}
+	return nil
+}
+
+// RecoveryIDBytes is the length of a recovery's random id, before hex.
+const RecoveryIDBytes = 8
 
 // LevelRecovery is the feature level from which the log may carry clock
 // recoveries and digest rounds.
@@ -39,20 +56,34 @@ func (s *State) Recover(r Recovery, survivor string) ([]Record, error) {
 	if s.removed.size()+s.coordinators.size()-1 > s.removed.cap {
 		return nil, fmt.Errorf("fsm: %d coordinators were removed, no room to remember %d more", s.removed.size(), s.coordinators.size()-1)
 	}
+	if err := CheckRecoveryID(r.ID); err != nil {
+		return nil, err
+	}
 	head, size, epoch := s.meta.v.ChainHead, s.meta.v.ChainSize, s.meta.v.Epoch
 	c := s.openEpoch(epoch, r)
+	known := s.meta.v.Recoveries
+	s.meta.v.Recoveries = append(slices.Clone(known[max(0, len(known)+1-maxRecoveries):]), r.ID)
 	for _, d := range s.divergent.values() {
 		s.divergent.remove(d.NodeID) // what the survivor holds is the truth from here on
+	}
+	for _, gone := range s.removed.values() {
+		if gone.LeftAt != "" { // by an earlier recovery
+			gone.LeftAt = ""
+			s.removed.put(gone.ID, gone)
+		}
 	}
 	for _, n := range s.coordinators.values() {
 		if n.ID == survivor {
 			continue
 		}
 		s.dropCoordinator(c, n.ID, false)
+		gone, _ := s.removed.get(n.ID)
+		gone.LeftAt = n.Gossip
+		s.removed.put(gone.ID, gone)
 		s.record(c, "coordinator_remove", n.ID, "by=recover")
 	}
 	s.meta.v.Recovered = s.meta.v.Epoch
-	s.record(c, r.Action, s.meta.v.ClusterID, fmt.Sprintf("epoch=%d size=%d head=%s survivor=%s %s", epoch, size, head, survivor, r.Detail))
+	s.record(c, r.Action, s.meta.v.ClusterID, fmt.Sprintf("recovery=%s epoch=%d size=%d head=%s survivor=%s %s", r.ID, epoch, size, head, survivor, r.Detail))
 	return c.records, nil
 }
 
@@ -72,9 +103,9 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	s, was := NewState(), present.meta.v
 	old := backup.meta.v
 	s.meta.v = Meta{Index: max(was.Index, old.Index), ClockMs: max(was.ClockMs, old.ClockMs), NonceFloorMs: max(was.NonceFloorMs, old.NonceFloorMs),
-		TickTerm: was.TickTerm, Recovered: was.Recovered, ClusterID: was.ClusterID, Level: was.Level, CACert: was.CACert,
+		TickTerm: was.TickTerm, Recovered: was.Recovered, Recoveries: was.Recoveries, ClusterID: was.ClusterID, Level: was.Level, CACert: was.CACert,
 		ChainHead: old.ChainHead, ChainSize: old.ChainSize, AdminSize: old.AdminSize}
-	if was.ClusterID != old.ClusterID || was.Epoch > old.Epoch {
+	if was.ClusterID != old.ClusterID || was.Epoch > old.Epoch || !old.IsPastOf(was) {
 		// The clock of another cluster, or of before a recovery, is none here: all agents sign by the same world's time.
 		s.meta.v.ClockMs, s.meta.v.NonceFloorMs = was.ClockMs, was.NonceFloorMs
 	}
@@ -85,7 +116,10 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	copyTable(s.keyOwners, backup.keyOwners, nil)
 	copyTable(s.tokens, present.tokens, nil)
 	copyTable(s.coordinators, present.coordinators, nil)
-	copyTable(s.removed, backup.removed, nil)
+	for id, gone := range backup.removed.m {
+		gone.LeftAt = "" // nobody looks where a file says
+		s.removed.put(id, gone)
+	}
 	copyTable(s.removed, present.removed, nil)
 	for id := range s.coordinators.m {
 		s.removed.remove(id) // the backup may be of a past that this cluster did not take
@@ -400,7 +434,8 @@ func Compare(backup, present *State) Undone {
 	} else {
 		u.Forked = true
 	}
-	if present.meta.v.ChainSize == backup.meta.v.ChainSize && present.meta.v.ChainHead != backup.meta.v.ChainHead {
+	if present.meta.v.ChainSize == backup.meta.v.ChainSize && present.meta.v.ChainHead != backup.meta.v.ChainHead ||
+		!backup.meta.v.IsPastOf(present.meta.v) {
 		u.Forked = true
 	}
 	return u

@@ -113,6 +113,8 @@ func (m *Meta) fault(wallMs int64) error {
 		return fmt.Errorf("the clock is at %d, %d ms ahead of the time here, at most %d", m.ClockMs, m.ClockMs-wallMs, maxAheadOfWallMs)
 	case m.NonceFloorMs < 0 || m.NonceFloorMs > m.ClockMs+MaxSkewMs+NonceBucketMs:
 		return fmt.Errorf("the nonce floor is at %d, the clock at %d", m.NonceFloorMs, m.ClockMs)
+	case len(m.Recoveries) > maxRecoveries:
+		return fmt.Errorf("%d recoveries, at most %d", len(m.Recoveries), maxRecoveries)
 	case m.Epoch < 1 || m.Epoch > maxBackupEpoch || m.Reserved > maxBackupEpoch || m.Recovered > m.Epoch:
 		return fmt.Errorf("epoch %d, %d reserved, %d recovered: outside 1..%d or out of order", m.Epoch, m.Reserved, m.Recovered, uint64(maxBackupEpoch))
 	case len(m.CACert) > MaxCACertBytes:
@@ -121,6 +123,11 @@ func (m *Meta) fault(wallMs int64) error {
 		return fmt.Errorf("a chain of %d events with the head %s", m.ChainSize, shown(m.ChainHead))
 	case len(m.Closed) > maxClosed || len(m.Skipped) > maxSkipped:
 		return fmt.Errorf("%d closed and %d skipped ranges, at most %d and %d", len(m.Closed), len(m.Skipped), maxClosed, maxSkipped)
+	}
+	for _, id := range m.Recoveries {
+		if err := CheckRecoveryID(id); err != nil {
+			return err
+		}
 	}
 	for _, r := range m.Skipped { // they may overlap: the clock jumps again before anybody is admitted
 		if r.FromMs < 0 || r.FromMs > r.ToMs || r.ToMs > lastTimeMs {
@@ -287,6 +294,9 @@ func removalFault(key string, r Removal) error {
 	}
 	if err := crypto.CheckID(r.Name); err != nil {
 		return err
+	}
+	if len(r.LeftAt) > MaxAddressBytes {
+		return fmt.Errorf("an address of %d bytes, at most %d", len(r.LeftAt), MaxAddressBytes)
 	}
 	return timeFault(MaxTimeMs, "the removal", r.RemovedMs)
 }

@@ -52,6 +52,7 @@ type Node struct {
 	lead         atomic.Pointer[leadership]
 	lastApplied  atomic.Int64                   // wall nanoseconds of the last applied command
 	diverged     atomic.Pointer[fsm.Divergence] // why this node must not serve; nil when it may
+	rivals       rivals                         // copies of this cluster that were recovered apart
 	newer        atomic.Pointer[newerEpoch]     // a recovery epoch that this replica has not reached; mostly nil
 	membersMoved atomic.Bool                    // coordinators changed since newsLoop last looked
 

@@ -248,5 +248,9 @@ func (c *candidate) disagree(other *candidate) uint64 {
 // forked tells whether each of two copies went on without the other: both were
 // recovered, separately.
 func (c *candidate) forked(other *candidate) bool {
-	return c.state != nil && other.state != nil && c.state.IsRemoved(other.NodeID) && other.state.IsRemoved(c.NodeID)
+	if c.state == nil || other.state == nil {
+		return false
+	}
+	mine, its := c.state.Meta(), other.state.Meta()
+	return c.state.IsRemoved(other.NodeID) && other.state.IsRemoved(c.NodeID) || !mine.IsPastOf(its) && !its.IsPastOf(mine)
 }

@@ -2,6 +2,8 @@ package node
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -161,9 +163,14 @@ func (r *Recovery) commit(st *store.Store, c *candidate) error {
 	if err := c.tail.check(st.History, c.state.Totals()); err != nil {
 		return err
 	}
+	id := make([]byte, fsm.RecoveryIDBytes)
+	if _, err := rand.Read(id); err != nil {
+		return err
+	}
 	detail := fmt.Sprintf("last_index=%d last_term=%d copies=%d voters=%d may_lose=%t %s",
 		c.LastIndex, c.LastTerm, len(r.copies), len(c.Voters), r.plan.MayLose, r.o.Reason)
-	recovered, err := c.state.Recover(fsm.Recovery{AtMs: r.plan.WallMs, Actor: fsm.Actor{NodeID: c.NodeID}, Action: "recover", Detail: detail, Forgetful: r.plan.MayLose}, c.NodeID)
+	recovered, err := c.state.Recover(fsm.Recovery{ID: hex.EncodeToString(id), AtMs: r.plan.WallMs, Actor: fsm.Actor{NodeID: c.NodeID},
+		Action: "recover", Detail: detail, Forgetful: r.plan.MayLose}, c.NodeID)
 	if err != nil {
 		return err
 	}

@@ -19,12 +19,12 @@ func (n *Node) Status() client.Status {
 		Node: client.NodeRef{ID: n.id.NodeID, Name: n.cfg.Name}, ClusterID: n.id.ClusterID,
 		State: strings.ToLower(n.raft.State().String()), Term: n.raft.CurrentTerm(), CommitIndex: n.raft.CommitIndex(),
 		ClockSkewMs: -medianOffset(offsets), Version: n.cfg.Version, Voters: []client.Server{}, NonVoters: []client.Server{},
-		Disk: n.disk.status(), Backup: n.backupStatus(),
+		Disk: n.disk.status(), Backup: n.backupStatus(), Rivals: n.rivals.list(),
 	}
 	names := map[string]fsm.Coordinator{}
 	n.machine.Read(func(s *fsm.State) {
 		meta := s.Meta()
-		st.AppliedIndex, st.Epoch, st.ClockMs, st.FeatureLevel = meta.Index, meta.Epoch, meta.ClockMs, meta.Level
+		st.AppliedIndex, st.Epoch, st.Recovery, st.ClockMs, st.FeatureLevel = meta.Index, meta.Epoch, meta.Recovery(), meta.ClockMs, meta.Level
 		st.Digests = []client.Mark{}
 		for _, m := range s.Marks() {
 			st.Digests = append(st.Digests, client.Mark{Index: m.Index, Digest: m.Digest.String()})
