@@ -75,12 +75,21 @@ type RestorePlan struct {
 	TokensVoid   []string `json:"tokens_void"`        // ids of join and enrolment tokens that end
 	TokensEnd    int      `json:"tokens_end"`
 
-	NewEpoch          uint64 `json:"new_epoch"`
-	AdmissionsPauseMs int64  `json:"admissions_pause_ms"` // admissions answer unavailable for so long afterwards
-	ClockJumpMs       int64  `json:"clock_jump_ms"`       // how far the cluster clock jumps ahead
-	FloorJumpMs       int64  `json:"floor_jump_ms"`       // likewise the time up to which requests count as used
-	Older             bool   `json:"older"`               // acknowledged changes are lost, or admissions for hours: the restore needs LoseAcknowledged
-	Confirm           string `json:"confirm"`             // names this backup and all of the above that the restore undoes
+	NewEpoch          uint64   `json:"new_epoch"`
+	AdmissionsPauseMs int64    `json:"admissions_pause_ms"` // admissions answer unavailable for so long afterwards
+	ClockJumpMs       int64    `json:"clock_jump_ms"`       // how far the cluster clock jumps ahead
+	FloorJumpMs       int64    `json:"floor_jump_ms"`       // likewise the time up to which requests count as used
+	Closed            []Closed `json:"closed"`              // ranges of signed times that count as used for ever from then on, and do not now
+	ClosedMs          int64    `json:"closed_ms"`           // how much of it lies ahead of the clock
+	Older             bool     `json:"older"`               // acknowledged changes are lost, or admissions for hours: the restore needs LoseAcknowledged
+	Confirm           string   `json:"confirm"`             // names this backup and all of the above that the restore undoes
+}
+
+// Closed is a range of signed timestamps, Unix milliseconds, whose used nonces
+// are forgotten: requests signed in it are refused for ever.
+type Closed struct {
+	FromMs int64 `json:"from_ms"`
+	ToMs   int64 `json:"to_ms"`
 }
 
 // RestoreOrder has a planned restore done.
