@@ -48,13 +48,14 @@ func (s *Store) CanUndo(epoch uint64) error {
 // epoch that the cluster went on without. Term, vote and all that raft logged
 // before stay, so the node may go on voting. It may be interrupted anywhere and
 // called again.
-func Undo(dir string, epoch uint64) error {
+func Undo(dir string, epoch uint64) error { return undoWith(&writer{}, dir, epoch) }
+
+func undoWith(w *writer, dir string, epoch uint64) error {
 	bolt, _, err := openRaft(dir)
 	if err != nil {
 		return err
 	}
 	defer bolt.Close()
-	w := &writer{}
 	snapshots, err := openSnapshots(dir, math.MaxInt, w, nil, hclog.NewNullLogger())
 	if err != nil {
 		return err
@@ -74,9 +75,11 @@ func Undo(dir string, epoch uint64) error {
 		if err := syncDir(dir); err != nil {
 			return err
 		}
+		w.at("undo/mark gone")
 		if err := bolt.DeleteRange(u.cut+1, u.last); err != nil {
 			return inRaftDB(err)
 		}
+		w.at("undo/log cut")
 	}
 	if u.history != "" {
 		if err := os.Rename(u.history, filepath.Join(dir, fileHistory)); err != nil {
@@ -85,6 +88,7 @@ func Undo(dir string, epoch uint64) error {
 		if err := syncDir(dir); err != nil {
 			return err
 		}
+		w.at("undo/history back")
 	}
 	for _, id := range u.drop { // last, and the oldest of them at the end: it tells where to cut
 		if err := snapshots.drop(id); err != nil {

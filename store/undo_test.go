@@ -194,28 +194,45 @@ func TestUndo(t *testing.T) {
 				t.Errorf("an epoch that is not here: %v", err)
 			}
 			r.close()
-			for range 2 { // as if the first had broken off before its caller noted it
+			killed := &camera{t: t, dir: r.dir, out: t.TempDir()}
+			killed.step("not begun")
+			if err := undoWith(&writer{step: killed.step}, r.dir, epoch); err != nil {
+				t.Fatal(err)
+			}
+			killed.step("not noted by its caller")
+			if want := 4; len(killed.shots) < want {
+				t.Fatalf("%d steps, want %d and more", len(killed.shots), want)
+			}
+			for _, s := range killed.shots {
+				r.dir, r.index = s.dir, index
 				if err := Undo(r.dir, epoch); err != nil {
-					t.Fatal(err)
+					t.Fatalf("after a crash at %q: %v", s.step, err)
 				}
+				r.open(rigOptions())
+				r.checkUndone(s.step, before, epoch, behind != "entries of another leader")
+				r.close()
 			}
-			r.index = index
 			r.open(rigOptions())
-			r.replay()
-			if got := r.state(); behind != "entries of another leader" && got != before {
-				t.Errorf("state %s, before the restore %s", got, before)
-			}
-			if epochOf(r) >= epoch {
-				t.Errorf("epoch %d", epochOf(r))
-			}
-			if term, err := r.s.Stable.GetUint64([]byte("CurrentTerm")); err != nil || term != 7 {
-				t.Errorf("term %d, %v", term, err)
-			}
-			r.tokens(2) // and on
-			r.flush()
-			r.restart(rigOptions())
 		})
 	}
+}
+
+// checkUndone: all is as it was before the restore, and goes on.
+func (r *rig) checkUndone(step string, before crypto.Hash, epoch uint64, same bool) {
+	r.t.Helper()
+	r.replay()
+	if got := r.state(); same && got != before {
+		r.t.Errorf("after a crash at %q: state %s, before the restore %s", step, got, before)
+	}
+	if epochOf(r) >= epoch {
+		r.t.Errorf("after a crash at %q: epoch %d", step, epochOf(r))
+	}
+	if term, err := r.s.Stable.GetUint64([]byte("CurrentTerm")); err != nil || term != 7 {
+		r.t.Errorf("after a crash at %q: term %d, %v", step, term, err)
+	}
+	r.tokens(2)
+	r.flush()
+	r.restart(rigOptions())
 }
 
 // Without the history of before nothing is touched.
