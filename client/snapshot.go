@@ -66,6 +66,8 @@ type RestorePlan struct {
 	AgentsAddedIDs []string `json:"agents_added_ids"`
 	KeysAdded      int      `json:"signing_keys_added"` // of coordinators, only in the backup: likewise
 	KeysAddedList  []KeyRow `json:"signing_keys_added_list"`
+	GoneAdded      int      `json:"removed_nodes_added"` // ids of nodes that only the backup calls removed: they are refused for ever
+	GoneAddedIDs   []string `json:"removed_nodes_added_ids"`
 
 	EventsLost   uint64   `json:"events_lost"`        // of the chain, that the backup lacks
 	RecordsLost  uint64   `json:"admin_records_lost"` // of the history of administrative actions, likewise
@@ -141,7 +143,11 @@ func (c *Client) RestorePlan(ctx context.Context, b Backup, opts ...Option) (out
 	q := newCall(http.MethodPost, "/v1/snapshot/restore", opts)
 	q.query.Set("plan", "true")
 	q.upload, q.read = &b, into(&out)
-	err = c.onLeader(ctx, q, RetryOf)
+	err = c.onLeader(ctx, q, uploadRetry)
+	if failure := (*Error)(nil); errors.As(err, &failure) && failure.Code == CodeUnknownOutcome {
+		failure.Code = CodeUnavailable // a plan changes nothing
+		failure.Detail = "the answer was lost while the leader read the backup; nothing was changed, look whether it still runs before you send the file again: " + failure.Detail
+	}
 	return out, err
 }
 
@@ -153,13 +159,17 @@ func (c *Client) Restore(ctx context.Context, b Backup, order RestoreOrder, opts
 	q.query.Set("confirm", order.Confirm)
 	q.query.Set("lose_acknowledged", strconv.FormatBool(order.LoseAcknowledged))
 	q.upload, q.read = &b, into(&out)
-	err = c.onLeader(ctx, q, func(code string) Retry {
-		if code == CodeUnknownOutcome {
-			return RetryNo // the next try would find another state, and say so
-		}
-		return RetryOf(code)
-	})
+	err = c.onLeader(ctx, q, uploadRetry)
 	return out, err
+}
+
+// uploadRetry never sends a backup again that may have been read: the next try
+// would find another state, and a file that ended one leader would end the next.
+func uploadRetry(code string) Retry {
+	if code == CodeUnknownOutcome {
+		return RetryNo
+	}
+	return RetryOf(code)
 }
 
 // onLeader sends a call to the leader alone: what it carries is too large to be

@@ -159,6 +159,9 @@ func drawRestorePlan(t *table, plan client.RestorePlan) {
 			return fmt.Sprintf("%s  node %s  %s, retired", k.PeerID, k.NodeID, k.PublicKey)
 		})
 	}
+	if plan.GoneAdded > 0 {
+		list(t, "removed nodes only in the backup", plan.GoneAdded, plan.GoneAddedIDs, func(id string) string { return id + "  refused for ever" })
+	}
 	list(t, "tokens that end", plan.TokensEnd, plan.TokensVoid, func(id string) string { return id })
 	t.row("events lost", number(plan.EventsLost)+" of the chain, "+number(plan.RecordsLost)+" administrative records")
 	if plan.PolicyLost {

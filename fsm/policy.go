@@ -8,6 +8,10 @@ import (
 	"github.com/edgecoder/edgecoder/crypto"
 )
 
+// LevelProfiles is the feature level from which Apply holds events, epochs and
+// clock recoveries to rules that older logs may not keep.
+const LevelProfiles = 3
+
 // Policy is what operators may tune; it is replicated and versioned.
 type Policy struct {
 	Version     uint64               `cbor:"1,keyasint"`

@@ -128,7 +128,7 @@ func TestBackupOfAReplacedHistory(t *testing.T) {
 				}
 			}
 		}
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

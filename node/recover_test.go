@@ -35,6 +35,8 @@ func TestP3Recover(t *testing.T) {
 		{"a fork is seen", (*lostTrio).seesAFork},
 		{"a rival is seen", (*lostTrio).seesARival},
 		{"killed", (*lostTrio).killedAnywhere},
+		{"tokens revoked", (*lostTrio).recoverRevokesTokens},
+		{"older notes are void", (*lostTrio).recoveryOutranksNotes},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(whole.again(t), t) })
 	}
@@ -265,7 +267,7 @@ func (c *lostTrio) killedAnywhere(t *testing.T) {
 		name           string
 		decided, start bool
 	}{{"begin", false, false}, {"term raised", false, true}, {"state written", false, false}, {"history written", false, true},
-		{"snapshot stands", true, true}, {"history replaced", true, true}, {"log dropped", true, false}} {
+		{"snapshot stands", true, true}, {"notes dropped", true, false}, {"history replaced", true, true}, {"log dropped", true, false}} {
 		t.Run(step.name, func(t *testing.T) {
 			one := c.again(t)
 			o := one.options(0)

@@ -34,8 +34,6 @@ const actionRestore = "restore" // of the admin record
 const (
 	// barrierTime is how long the entries in flight may take to be applied.
 	barrierTime = 10 * time.Second
-	// enqueueTime bounds what raft waits before it begins.
-	enqueueTime = 10 * time.Second
 	// openTime is how long the first entry of the new epoch may take.
 	openTime = 10 * time.Second
 )
@@ -199,11 +197,18 @@ func (n *Node) reserveEpoch(ctx context.Context, l *leadership, t *taken, actor 
 
 // replaceState does the restore behind a shut gate.
 func (n *Node) replaceState(ctx context.Context, l *leadership, t *taken, order api.RestoreOrder) (client.Restored, error) {
-	unlock, err := n.holdMembers(ctx)
+	unlock, err := hold(ctx, &n.members) // raft's configuration stays as it is
 	if err != nil {
 		return client.Restored{}, err
 	}
 	defer unlock()
+	unlock, err = hold(ctx, &n.snapping)
+	if err != nil {
+		return client.Restored{}, err
+	}
+	defer unlock()
+	n.replacing.Store(true)
+	defer n.replacing.Store(false)
 	open := n.gate.close()
 	defer open()
 	if err := n.raft.Barrier(barrierTime).Error(); err != nil {
@@ -230,14 +235,14 @@ func (n *Node) replaceState(ctx context.Context, l *leadership, t *taken, order 
 	return n.firstEntry(l, next)
 }
 
-// holdMembers keeps the configuration of raft as it is.
-func (n *Node) holdMembers(ctx context.Context) (unlock func(), err error) {
-	for !n.members.TryLock() {
+// hold locks what must not happen beside a restore, as long as somebody waits for it.
+func hold(ctx context.Context, mu *sync.Mutex) (unlock func(), err error) {
+	for !mu.TryLock() {
 		if !pause(ctx, retryPause) {
 			return nil, ctx.Err()
 		}
 	}
-	return n.members.Unlock, nil
+	return mu.Unlock, nil
 }
 
 // prepare makes the new state from the backup and the present, and the file that
@@ -264,6 +269,9 @@ func (n *Node) prepare(l *leadership, t *taken, order api.RestoreOrder) (next *f
 	})
 	if err != nil {
 		return nil, nil, err
+	}
+	if err = next.Validate(0); err != nil { // what no cluster makes could never be backed up again
+		return nil, nil, &client.Error{Code: client.CodeConflict, Detail: "nothing was done: what the restore would make is not sound: " + err.Error()}
 	}
 	if file, err = n.tempFile("snapshot"); err != nil {
 		return nil, nil, n.restoreError(err)
@@ -308,10 +316,16 @@ func (n *Node) install(file *os.File, next *fsm.State) error {
 		return err
 	}
 	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: next.Index(), Size: info.Size()}
+	if err := n.store.History.FlushNow(); err != nil { // raft ends the process over a snapshot that cannot be taken
+		return n.notDone(err)
+	}
 	if n.cfg.step != nil {
 		n.cfg.step("install")
 	}
-	err = n.raft.Restore(meta, file, enqueueTime)
+	// No time limit: raft would hold it against the last step too, and call what
+	// took long unknown. Its loop takes this at once, or hangs in a write, and then
+	// the watchdog ends the process; who does not lead any more is told so.
+	err = n.raft.Restore(meta, file, 0)
 	if err == nil {
 		return nil
 	}

@@ -114,6 +114,7 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 	p.TokensEnd, p.TokensVoid = len(void), rowsOf(void, func(id string) string { return id })
 	p.AgentsAdded, p.AgentsAddedIDs = len(u.AgentsAdded), rowsOf(u.AgentsAdded, func(a fsm.Agent) string { return a.ID })
 	p.KeysAdded, p.KeysAddedList = len(u.KeysAdded), rowsOf(u.KeysAdded, keyRow)
+	p.GoneAdded, p.GoneAddedIDs = len(u.GoneAdded), rowsOf(u.GoneAdded, func(r fsm.Removal) string { return r.ID })
 	was := next.Meta()
 	closed := max(m.NonceFloorMs, m.ClockMs-present.Policy().MaxSkewMs) // what is older is refused already
 	p.ClockJumpMs, p.FloorJumpMs = max(0, was.ClockMs-m.ClockMs), max(0, was.NonceFloorMs-closed)
@@ -123,7 +124,7 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 	if !p.OtherCluster {
 		p.RecordsLost = m.AdminSize - min(m.AdminSize, records)
 		// A past of this cluster has nothing that the present never had.
-		p.Forked = t.ChainSize > events || t.AdminRecords > records || p.AgentsAdded > 0 || p.KeysAdded > 0
+		p.Forked = t.ChainSize > events || t.AdminRecords > records || p.AgentsAdded > 0 || p.KeysAdded > 0 || p.GoneAdded > 0
 	}
 	same, err := samePolicy(t.state.Policy(), present.Policy())
 	if err != nil {
@@ -175,6 +176,7 @@ func lossText(p client.RestorePlan) string {
 	count(uint64(p.AgentsChanged), "agents that were otherwise then")
 	count(uint64(p.AgentsAdded), "agents that only the backup has")
 	count(uint64(p.KeysAdded), "signing keys that only the backup has")
+	count(uint64(p.GoneAdded), "removed nodes that only the backup knows, refused for ever")
 	count(p.EventsLost, "events of the chain that end")
 	count(p.RecordsLost, "administrative records that end")
 	if p.PolicyLost {
@@ -196,13 +198,17 @@ func lossText(p client.RestorePlan) string {
 // clock an hour ahead, and the widest window. It may close far more, for ever even.
 const maxPauseMs = 3 * fsm.MaxSkewMs
 
+// maxGoneOfAnother is how many removed nodes of another cluster need no word: few
+// remove more, and what is remembered of them leaves all the others their room.
+const maxGoneOfAnother = fsm.MaxRemoved / 100
+
 // olderThan tells whether the present holds what was acknowledged and the backup
 // lacks, or whether admissions would be gone for long. A new cluster's own
 // beginnings are no loss.
 func olderThan(p client.RestorePlan) bool {
 	lost := p.BansLost > 0 || p.AgentsLost > 0 || p.AgentsChanged > 0 || p.EventsLost > 0 || p.AdmissionsPauseMs > maxPauseMs || p.ClosedMs > maxPauseMs
 	if p.OtherCluster {
-		return lost
+		return lost || p.GoneAdded > maxGoneOfAnother
 	}
 	return lost || p.BansBack > 0 || p.RecordsLost > 0 || p.PolicyLost || p.Forked
 }
@@ -215,7 +221,7 @@ func confirmOf(t *taken, present *fsm.State, u fsm.Undone, void []string) (strin
 	m := present.Meta()
 	text := []byte("edgecoder restore confirm v1\n")
 	for _, part := range []any{t.SHA256, m.ClusterID, m.Epoch, m.ChainHead, m.ChainSize, u.BansLost, u.BansBack, u.AgentsLost, u.AgentsOther,
-		u.AgentsAdded, u.KeysAdded, present.Policy(), void} {
+		u.AgentsAdded, u.KeysAdded, u.GoneAdded, present.Policy(), void} {
 		data, err := fsm.Encode(part)
 		if err != nil {
 			return "", err

@@ -202,7 +202,7 @@ func TestHistoryWriteErrorSticks(t *testing.T) {
 	if err := h.Append(1, []fsm.Record{r}); !errors.Is(err, broken) {
 		t.Error("append:", err)
 	}
-	if err := h.Import(1, nil, yields()); !errors.Is(err, broken) {
+	if err := h.Import(1, nil, yields(), nil); !errors.Is(err, broken) {
 		t.Error("import:", err)
 	}
 	if err := <-told; !errors.Is(err, broken) {

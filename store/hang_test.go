@@ -107,7 +107,7 @@ func TestUpToIsOfItsCall(t *testing.T) {
 	for seq := uint64(1); seq <= totals[fsm.StreamAdmin]+1; seq++ {
 		records = append(records, fsm.Record{Stream: fsm.StreamAdmin, Seq: seq, Index: 1, Data: fmt.Appendf(nil, "other %d", seq)})
 	}
-	if err := r.s.History.Import(2, fsm.Totals{fsm.StreamAdmin: uint64(len(records))}, yields(records...)); err != nil {
+	if err := r.s.History.Import(2, fsm.Totals{fsm.StreamAdmin: uint64(len(records))}, yields(records...), nil); err != nil {
 		t.Fatal(err)
 	}
 	for rec, err := range walk {

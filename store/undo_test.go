@@ -205,6 +205,9 @@ func TestUndo(t *testing.T) {
 			}
 			for _, s := range killed.shots {
 				r.dir, r.index = s.dir, index
+				if found, err := Survey(s.dir); err != nil || len(found.Damage) > 0 { // a recovery would leave it aside
+					t.Errorf("after a crash at %q: %v, %v", s.step, found.Damage, err)
+				}
 				if err := Undo(r.dir, epoch); err != nil {
 					t.Fatalf("after a crash at %q: %v", s.step, err)
 				}
@@ -262,6 +265,75 @@ func TestUndoNeedsTheOldHistory(t *testing.T) {
 	r.open(rigOptions())
 	if r.restore(); epochOf(r) != epoch {
 		t.Errorf("epoch %d", epochOf(r))
+	}
+}
+
+// A leader that holds the restore and an entry in its place gives the restore as
+// what comes before the next entry, so entries that count may lie behind it here.
+func TestUndoCutsNoEntriesOfAnotherTerm(t *testing.T) {
+	r := newRig(t, rigOptions())
+	r.tokens(3)
+	backup := backupOf(t, r)
+	r.snapshot()
+	r.tokens(5)
+	r.flush()
+	if err := installed(t, r, restoreOf(t, r, backup)); err != nil {
+		t.Fatal(err)
+	}
+	epoch, burned := epochOf(r), r.index+1
+	for i, term := range []uint64{r.term, r.term + 1} { // the first was made by the restore's own leader
+		if err := r.s.Logs.StoreLog(&raft.Log{Index: burned + 1 + uint64(i), Term: term, Type: raft.LogNoop}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.s.CanUndo(epoch); !errors.Is(err, ErrNotUndone) {
+		t.Errorf("%v", err)
+	}
+	r.close()
+	if err := Undo(r.dir, epoch); !errors.Is(err, ErrNotUndone) {
+		t.Errorf("%v", err)
+	}
+	r.open(rigOptions())
+	if last, err := r.s.Logs.LastIndex(); err != nil || last != burned+2 {
+		t.Errorf("the log ends at %d, %v: want %d", last, err, burned+2)
+	}
+}
+
+// A snapshot is passed over once the log has another entry in its place, but not
+// while it is being installed over an old end of the log.
+func TestPassedOver(t *testing.T) {
+	r := newRig(t, rigOptions())
+	r.tokens(3)
+	backup := backupOf(t, r)
+	own := r.snapshot()
+	r.tokens(5)
+	r.flush()
+	if err := installed(t, r, restoreOf(t, r, backup)); err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string, want ...bool) {
+		t.Helper()
+		metas, err := r.s.Snapshots.List()
+		if err != nil || len(metas) != len(want) {
+			t.Fatalf("%s: %d snapshots, %v", when, len(metas), err)
+		}
+		for i, meta := range metas {
+			if got, err := r.s.PassedOver(meta); err != nil || got != want[i] {
+				t.Errorf("%s: snapshot %s: %t, %v", when, meta.ID, got, err)
+			}
+		}
+	}
+	check("its index is a hole", false, false)
+	if err := r.s.Logs.StoreLog(&raft.Log{Index: r.index + 1, Term: r.term + 1, Type: raft.LogNoop}); err != nil {
+		t.Fatal(err)
+	}
+	check("another entry is there, and raft is still about to restore it", false, false)
+	if err := r.s.Settle(true); err != nil {
+		t.Fatal(err)
+	}
+	check("it was restored", true, false)
+	if metas, _ := r.s.Snapshots.List(); metas[1].ID != own {
+		t.Errorf("%s is not %s", metas[1].ID, own)
 	}
 }
 
