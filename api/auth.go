@@ -116,7 +116,8 @@ const (
 // next. If that cannot be decided the error is unavailable.
 func (s *Server) findToken(c *call, t crypto.TokenText, text string) (fsm.Token, standing, error) {
 	hash := crypto.Sum([]byte(text))
-	tok, found, err := s.lookUp(c.ctx, ReadOptions{}, t.ID, hash)
+	// Whether this node may serve is asked once it is known who asks.
+	tok, found, err := s.lookUp(c.ctx, ReadOptions{Always: true}, t.ID, hash)
 	if err != nil || found == tokenInForce {
 		return tok, found, err
 	}
@@ -131,7 +132,7 @@ func (s *Server) findToken(c *call, t crypto.TokenText, text string) (fsm.Token,
 		return tok, found, err
 	}
 	defer free()
-	return s.lookUp(c.ctx, ReadOptions{Strong: true}, t.ID, hash)
+	return s.lookUp(c.ctx, ReadOptions{Strong: true, Always: c.route.always}, t.ID, hash)
 }
 
 func (s *Server) lookUp(ctx context.Context, opts ReadOptions, id string, hash crypto.Hash) (tok fsm.Token, found standing, err error) {

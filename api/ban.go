@@ -80,6 +80,8 @@ func checkEvent(event crypto.BlacklistEvent) error {
 		return invalid(field, fault)
 	case event.ExpiresAtMs != nil && *event.ExpiresAtMs < 1:
 		return invalid("expires_at_ms", "want positive Unix milliseconds, or leave it out for a permanent ban")
+	case event.EndsBeforeItBegins(): // for whoever follows the chain that lifts a ban
+		return invalid("expires_at_ms", fmt.Sprintf("%d is not after timestamp_ms %d", *event.ExpiresAtMs, event.TimestampMs))
 	}
 	return nil
 }

@@ -76,6 +76,8 @@ func TestBanRefusals(t *testing.T) {
 		"short reason":          {manual(func(r *client.BanRequest) { r.Reason = "ab" }), "reason"},
 		"long reason":           {manual(func(r *client.BanRequest) { r.Reason = strings.Repeat("x", 1025) }), "reason"},
 		"expired already":       {manual(func(r *client.BanRequest) { r.ExpiresAtMs = testClock }), "expires_at_ms"},
+		"expires at its time":   {manual(func(r *client.BanRequest) { r.TimestampMs, r.ExpiresAtMs = testClock+110_000, testClock+110_000 }), "expires_at_ms"},
+		"expires before it":     {manual(func(r *client.BanRequest) { r.TimestampMs, r.ExpiresAtMs = testClock+110_000, testClock+109_000 }), "expires_at_ms"},
 		"negative expiry":       {manual(func(r *client.BanRequest) { r.ExpiresAtMs = -1 }), "expires_at_ms"},
 		"old timestamp":         {manual(func(r *client.BanRequest) { r.TimestampMs = testClock - 120_001 }), "timestamp_ms"},
 		"negative timestamp":    {manual(func(r *client.BanRequest) { r.TimestampMs = -1 }), "timestamp_ms"},

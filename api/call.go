@@ -177,7 +177,7 @@ func (c *call) replyText(status int, text []byte) {
 // asked nothing of the state reflects this replica as it is.
 func (c *call) setIndexHeader() {
 	if c.index == 0 {
-		index, err := c.s.node.Read(c.r.Context(), ReadOptions{}, func(*fsm.State) {})
+		index, err := c.s.node.Read(c.r.Context(), ReadOptions{Always: true}, func(*fsm.State) {})
 		if err == nil {
 			c.index = index
 		}

@@ -29,7 +29,7 @@ func (c *call) waits() (bool, error) {
 	if c.fresh.MinIndex == 0 {
 		return c.fresh.Strong, nil
 	}
-	have, err := c.s.node.Read(c.ctx, ReadOptions{}, func(*fsm.State) {})
+	have, err := c.s.node.Read(c.ctx, ReadOptions{Always: c.route.always}, func(*fsm.State) {})
 	if err != nil || c.fresh.MinIndex <= have {
 		return c.fresh.Strong, err
 	}
@@ -57,6 +57,7 @@ func (c *call) readOptions() (ReadOptions, error) {
 func (c *call) read(f func(*fsm.State)) error { return c.readAt(c.fresh, f) }
 
 func (c *call) readAt(opts ReadOptions, f func(*fsm.State)) error {
+	opts.Always = c.route.always
 	index, err := c.s.node.Read(c.ctx, opts, f)
 	if err != nil {
 		return err

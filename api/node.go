@@ -29,6 +29,7 @@ type Log interface {
 type ReadOptions struct {
 	Strong   bool   // reflects every write acknowledged before the call
 	MinIndex uint64 // wait until this replica has it
+	Always   bool   // also from a state that this node must not serve
 }
 
 // Admitter decides signed requests.

@@ -44,13 +44,22 @@ func invalid(field, detail string) *client.Error {
 	return &client.Error{Code: client.CodeInvalid, Field: field, Detail: detail}
 }
 
+// discreet keeps what is wrong with this node from those who have shown no token:
+// names of members, epochs and what to do are for operators. Code and reason stay.
+func (c *call) discreet(e client.Error) client.Error {
+	if e.Code == client.CodeUnavailable && c.token.ID == "" {
+		e.Detail = "this node cannot answer that now"
+	}
+	return e
+}
+
 // asError returns what to tell the caller about err. An error that is not the
 // API's own is logged, not told: it may hold what is nobody's business.
 func (c *call) asError(err error) client.Error {
 	var e *client.Error
 	switch {
 	case errors.As(err, &e):
-		return *e
+		return c.discreet(*e)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return client.Error{Code: client.CodeUnavailable, Detail: "the request's time ran out before it was decided"}
 	}

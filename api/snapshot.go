@@ -99,7 +99,8 @@ func (c *call) brokenUpload(err error) error {
 
 // upload returns the body of a route that streams it. Whoever reads it bounds
 // nothing but memory: the size is bounded here, and so is how long the sender
-// may pause. The answer may take as long as the work does.
+// may pause and how slow it may be, for it holds the one place that there is. The
+// answer may take as long as the work does.
 func (c *call) upload() (io.Reader, error) {
 	if length := c.r.ContentLength; length > c.route.upload {
 		return nil, bodyTooLarge(c.route.upload)
@@ -121,6 +122,21 @@ type upload struct {
 	c       *call
 	control *http.ResponseController
 	left    int64 // bytes that may still come
+	got     int64
+	waited  time.Duration // for the sender; what the reader takes does not count
+}
+
+const (
+	// minUpload is the least a sender must keep up, bytes a second: a line of half
+	// a megabit does, and the largest backup takes a bounded time.
+	minUpload = 64 << 10
+	// uploadGrace is for what is slow at the start of a connection.
+	uploadGrace = 30 * time.Second
+)
+
+// tooSlow tells whether a sender that was waited for so long sent too little.
+func tooSlow(got int64, waited time.Duration) bool {
+	return waited > uploadGrace && float64(got) < minUpload*(waited-uploadGrace).Seconds()
 }
 
 // Read implements io.Reader.
@@ -128,7 +144,12 @@ func (u *upload) Read(p []byte) (int, error) {
 	if err := u.control.SetReadDeadline(time.Now().Add(readTimeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return 0, fmt.Errorf("upload: %w", err)
 	}
+	began := time.Now()
 	n, err := u.c.r.Body.Read(p)
+	u.waited, u.got = u.waited+time.Since(began), u.got+int64(n)
+	if tooSlow(u.got, u.waited) {
+		return 0, invalid("body", fmt.Sprintf("%d bytes came in %s, less than %d a second: send it over a faster line", u.got, u.waited.Round(time.Second), minUpload))
+	}
 	if u.left -= int64(n); u.left < 0 {
 		return 0, bodyTooLarge(u.c.route.upload)
 	}

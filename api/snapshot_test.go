@@ -179,3 +179,24 @@ func TestAdmissionsPauseAfterARecovery(t *testing.T) {
 		t.Errorf("retry after %s, the skew is %s", e.RetryAfter, want)
 	}
 }
+
+// A sender that trickles holds the one place that there is: only time spent
+// waiting for it counts, and a slow line is given its time.
+func TestTooSlow(t *testing.T) {
+	for _, c := range []struct {
+		got    int64
+		waited time.Duration
+		want   bool
+	}{
+		{0, uploadGrace, false},
+		{0, uploadGrace + time.Second, true},
+		{minUpload, uploadGrace + time.Second, false},
+		{minUpload - 1, uploadGrace + time.Second, true},
+		{100 * minUpload, uploadGrace + 100*time.Second, false},
+		{99 * minUpload, uploadGrace + 100*time.Second, true},
+	} {
+		if got := tooSlow(c.got, c.waited); got != c.want {
+			t.Errorf("%d bytes in %s: %t", c.got, c.waited, got)
+		}
+	}
+}

@@ -15,6 +15,18 @@ import (
 // The faults of this file cost a node its data. A node that lost them comes
 // back as a new one, and is healed only when it votes again.
 
+// pickToLose takes hold of servers whose data may go.
+func (a *Arena) pickToLose(ctx context.Context, target string) ([]string, error) {
+	nodes, err := a.pick(ctx, theServer, target)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.endanger(nodes); err != nil {
+		return nil, err
+	}
+	return nodes, nil
+}
+
 // Wipe kills a server and empties its data directory: it must come back as a
 // new node, never under its old id.
 type Wipe struct {
@@ -25,11 +37,8 @@ type Wipe struct {
 
 // Inject implements Fault.
 func (f *Wipe) Inject(ctx context.Context, a *Arena) ([]string, error) {
-	nodes, err := a.pick(ctx, theServer, f.Target)
+	nodes, err := a.pickToLose(ctx, f.Target)
 	if err != nil {
-		return nil, err
-	}
-	if err := a.endanger(nodes); err != nil {
 		return nil, err
 	}
 	f.hit = nodes
@@ -62,11 +71,8 @@ type Replace struct {
 // voters would be left, hits nobody; one whose outcome is unknown is carried on
 // with, since the data of one node may go at any time.
 func (f *Replace) Inject(ctx context.Context, a *Arena) ([]string, error) {
-	nodes, err := a.pick(ctx, theServer, f.Target)
+	nodes, err := a.pickToLose(ctx, f.Target)
 	if err != nil {
-		return nil, err
-	}
-	if err := a.endanger(nodes); err != nil {
 		return nil, err
 	}
 	for i, n := range nodes { // in turn: a majority must not leave together
@@ -118,11 +124,8 @@ type Flip struct {
 
 // Inject implements Fault.
 func (f *Flip) Inject(ctx context.Context, a *Arena) ([]string, error) {
-	nodes, err := a.pick(ctx, theServer, f.Target)
+	nodes, err := a.pickToLose(ctx, f.Target)
 	if err != nil {
-		return nil, err
-	}
-	if err := a.endanger(nodes); err != nil {
 		return nil, err
 	}
 	f.hit = nodes

@@ -23,6 +23,7 @@ func plantedBugs() []planted {
 	calm := scenario("calm", "no fault", 11*seconds)
 	all := scenario("restored", "all die at once and come back from their snapshots", 14*seconds,
 		step(6*seconds, 1*seconds, "kill", map[string]any{"target": "all"}))
+	all.Traffic.Agents = 40 // so many that some are banned whenever a snapshot is taken
 	return []planted{
 		{"local_time", "P4", "digests agree", calm},
 		{"receipt_time", "P1", "claims admitted once", narrowWindow()},

@@ -74,6 +74,8 @@ type RestorePlan struct {
 	AgentsAddedIDs []string `json:"agents_added_ids"`
 	KeysAdded      int      `json:"signing_keys_added"` // of coordinators, only in the backup: likewise
 	KeysAddedList  []KeyRow `json:"signing_keys_added_list"`
+	GoneAdded      int      `json:"removed_nodes_added"` // ids of nodes that only the backup calls removed: they are refused for ever
+	GoneAddedIDs   []string `json:"removed_nodes_added_ids"`
 
 	ManifestsKept      int           `json:"manifests_kept"` // accepted now and not, or not so new, in the backup: they stay accepted
 	ManifestsKeptList  []ManifestRow `json:"manifests_kept_list"`
@@ -91,12 +93,21 @@ type RestorePlan struct {
 	TokensVoid   []string `json:"tokens_void"`        // ids of join and enrolment tokens that end
 	TokensEnd    int      `json:"tokens_end"`
 
-	NewEpoch          uint64 `json:"new_epoch"`
-	AdmissionsPauseMs int64  `json:"admissions_pause_ms"` // admissions answer unavailable for so long afterwards
-	ClockJumpMs       int64  `json:"clock_jump_ms"`       // how far the cluster clock jumps ahead
-	FloorJumpMs       int64  `json:"floor_jump_ms"`       // likewise the time up to which requests count as used
-	Older             bool   `json:"older"`               // acknowledged changes are lost, or admissions for hours: the restore needs LoseAcknowledged
-	Confirm           string `json:"confirm"`             // names this backup and all of the above that the restore undoes
+	NewEpoch          uint64   `json:"new_epoch"`
+	AdmissionsPauseMs int64    `json:"admissions_pause_ms"` // admissions answer unavailable for so long afterwards
+	ClockJumpMs       int64    `json:"clock_jump_ms"`       // how far the cluster clock jumps ahead
+	FloorJumpMs       int64    `json:"floor_jump_ms"`       // likewise the time up to which requests count as used
+	Closed            []Closed `json:"closed"`              // ranges of signed times that count as used for ever from then on, and do not now
+	ClosedMs          int64    `json:"closed_ms"`           // how much of it lies ahead of the clock
+	Older             bool     `json:"older"`               // acknowledged changes are lost, or admissions for hours: the restore needs LoseAcknowledged
+	Confirm           string   `json:"confirm"`             // names this backup and all of the above that the restore undoes
+}
+
+// Closed is a range of signed timestamps, Unix milliseconds, whose used nonces
+// are forgotten: requests signed in it are refused for ever.
+type Closed struct {
+	FromMs int64 `json:"from_ms"`
+	ToMs   int64 `json:"to_ms"`
 }
 
 // RestoreOrder has a planned restore done.
@@ -148,7 +159,11 @@ func (c *Client) RestorePlan(ctx context.Context, b Backup, opts ...Option) (out
 	q := newCall(http.MethodPost, "/v1/snapshot/restore", opts)
 	q.query.Set("plan", "true")
 	q.upload, q.read = &b, into(&out)
-	err = c.onLeader(ctx, q, RetryOf)
+	err = c.onLeader(ctx, q, uploadRetry)
+	if failure := (*Error)(nil); errors.As(err, &failure) && failure.Code == CodeUnknownOutcome {
+		failure.Code = CodeUnavailable // a plan changes nothing
+		failure.Detail = "the answer was lost while the leader read the backup; nothing was changed, look whether it still runs before you send the file again: " + failure.Detail
+	}
 	return out, err
 }
 
@@ -160,13 +175,17 @@ func (c *Client) Restore(ctx context.Context, b Backup, order RestoreOrder, opts
 	q.query.Set("confirm", order.Confirm)
 	q.query.Set("lose_acknowledged", strconv.FormatBool(order.LoseAcknowledged))
 	q.upload, q.read = &b, into(&out)
-	err = c.onLeader(ctx, q, func(code string) Retry {
-		if code == CodeUnknownOutcome {
-			return RetryNo // the next try would find another state, and say so
-		}
-		return RetryOf(code)
-	})
+	err = c.onLeader(ctx, q, uploadRetry)
 	return out, err
+}
+
+// uploadRetry never sends a backup again that may have been read: the next try
+// would find another state, and a file that ended one leader would end the next.
+func uploadRetry(code string) Retry {
+	if code == CodeUnknownOutcome {
+		return RetryNo
+	}
+	return RetryOf(code)
 }
 
 // onLeader sends a call to the leader alone: what it carries is too large to be

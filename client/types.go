@@ -77,6 +77,7 @@ type Status struct {
 	DigestIndex  uint64   `json:"digest_index"`
 	Digests      []Mark   `json:"digests"` // the last 16 marks, oldest first
 	Epoch        uint64   `json:"epoch"`
+	Recovery     string   `json:"recovery,omitempty"` // id of the last recovery, which tells two epochs of one number apart
 	ClockMs      int64    `json:"clock_ms"`
 	ClockSkewMs  int64    `json:"clock_skew_ms"` // this node's wall clock minus the median of the voters'
 	Voters       []Server `json:"voters"`
@@ -86,6 +87,17 @@ type Status struct {
 	Disk         *Disk    `json:"disk,omitempty"`
 
 	Backup *BackupStatus `json:"backup,omitempty"` // of scheduled backups, where they are switched on
+	Rivals []Rival       `json:"rivals,omitempty"` // other copies of this cluster that were recovered apart and run: stop one side for good
+}
+
+// Rival is a former member that serves a recovery of this cluster which this
+// side does not know.
+type Rival struct {
+	ID       string `json:"id"`
+	Name     string `json:"name"`
+	API      string `json:"api"`
+	Recovery string `json:"recovery"`
+	SeenMs   int64  `json:"seen_ms"`
 }
 
 // BackupStatus is the last word on a node's scheduled backups.

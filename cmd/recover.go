@@ -37,6 +37,8 @@ func recoverFlags() []cli.Flag {
 			Usage: "`FILE` with the passphrase of the servers' keys, once for all or once for each --data-dir in order; or EDGECODER_PASSPHRASE, the systemd credential \"passphrase\", a prompt"},
 		&cli.StringFlag{Name: "choose", Usage: "go on from the copy of `NAME` (or id, or directory) instead of the newest"},
 		&cli.BoolFlag{Name: "lose-acknowledged", Usage: "go ahead though acknowledged records may be lost"},
+		&cli.BoolFlag{Name: "revoke-tokens", Usage: "end all tokens, of services too; the next start of the server shows a new admin token, once"},
+		&cli.BoolFlag{Name: "keep-restore", Usage: "go on from a restore that the cluster may have gone on without"},
 		&cli.StringSliceFlag{Name: "ignore-reachable", Usage: "go ahead though coordinator `NAME` seems to be up"},
 		&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the record"},
 		&cli.BoolFlag{Name: "retire", Usage: "mark each --data-dir so that its server refuses to start, and do nothing else"},
@@ -58,7 +60,8 @@ func (p *program) recoverCluster(c *cli.Context) error {
 	if c.Bool("retire") {
 		return p.retire(c, dirs)
 	}
-	o := node.RecoveryOptions{Choose: c.String("choose"), LoseAcknowledged: c.Bool("lose-acknowledged"),
+	o := node.RecoveryOptions{Choose: c.String("choose"), LoseAcknowledged: c.Bool("lose-acknowledged"), KeepRestore: c.Bool("keep-restore"),
+		RevokeTokens:    c.Bool("revoke-tokens"),
 		IgnoreReachable: c.StringSlice("ignore-reachable"), Reason: c.String("reason"), Now: p.now}
 	var err error
 	o.Dirs, err = p.recoveryDirs(dirs, c.StringSlice("passphrase-file"))
@@ -122,7 +125,7 @@ func (p *program) runRecovery(c *cli.Context, r *node.Recovery) error {
 	if err != nil {
 		return err
 	}
-	view := recoveredView{RecoveryDone: done, Next: p.afterRecovery(done)}
+	view := recoveredView{RecoveryDone: done, Next: append(p.afterRecovery(done), tokenSteps(done, c.Bool("revoke-tokens"))...)}
 	return p.emit(c, view, func(t *table) { drawRecovered(t, view) })
 }
 
@@ -156,6 +159,7 @@ func drawPlan(t *table, plan node.RecoveryPlan) {
 		t.row("", why)
 	}
 	t.row("may lose", mayLose(plan.MayLose))
+	drawRisk(t, plan.Risk, false)
 	for _, r := range plan.Reachable {
 		t.row("answers", r.Name+" at "+r.Address+": "+r.Answer)
 	}
@@ -180,6 +184,8 @@ func copyState(c *node.SurvivingCopy) string {
 		return "differs"
 	case c.Recovered:
 		return "recovered"
+	case c.Restore != "":
+		return "restore " + c.Restore
 	case c.Role != "coordinator":
 		return c.Role
 	}
@@ -234,6 +240,7 @@ func drawRecovered(t *table, v recoveredView) {
 	if v.AdmissionsFromMs != 0 {
 		t.row("admissions", "begin at "+t.when(v.AdmissionsFromMs)+": what was signed before cannot be told from what was used")
 	}
+	drawRisk(t, v.Risk, v.AdminToken != "")
 	t.row("")
 	for i, step := range v.Next {
 		t.row(number(i+1)+".", step)

@@ -1,11 +1,13 @@
 package cmd
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/node"
@@ -21,7 +23,14 @@ var somePlan = node.RecoveryPlan{
 	},
 	Why:       []string{"node2: no sound copy of a coordinator is newer", "1 of 3 voters have a sound copy here"},
 	Reachable: []node.ReachablePeer{{NodeID: "id-3", Name: "node3", Address: "10.0.0.3:4301", Answer: "its server answers"}},
+	Risk:      &someRisk,
 }
+
+var someRisk = node.RecoveryRisk{OtherTokens: 3, BansInForce: 2, ActiveAgents: 7,
+	Tokens: []node.RiskyToken{{ID: "t1", Role: "admin", Label: "bootstrap", CreatedMs: testNowMs - 3_600_000}, {ID: "t2", Role: "operator", CreatedMs: testNowMs - 60_000}},
+	Known: []node.CopyLoss{{Name: "node1", DataDir: "/var/lib/one", TokensRevoked: []string{"t2"}, BansLost: 1, AgentsChanged: 1,
+		BansLostList: []client.Ban{{AgentID: "a-1", EventID: "e-1", ReasonCode: "manual_review"}},
+		AgentsList:   []client.AgentChange{{AgentID: "a-2", State: "revoked", Then: "active"}}}}}
 
 var someRecovery = recoveredView{
 	RecoveryDone: node.RecoveryDone{ClusterID: testClusterID, NodeID: "id-2", Name: "node2", DataDir: "/var/lib/two", Epoch: 2,
@@ -61,6 +70,31 @@ func TestRecoverUsage(t *testing.T) {
 	}
 	if entries, err := os.ReadDir(filepath.Join(empty, "none")); err == nil {
 		t.Errorf("a look made the directory: %v", entries)
+	}
+}
+
+// TestRecoverTokenSteps: what is to be done about tokens depends on what may be lost.
+func TestRecoverTokenSteps(t *testing.T) {
+	for _, tt := range []struct {
+		done   node.RecoveryDone
+		revoke bool
+		says   string
+	}{
+		{node.RecoveryDone{}, false, ""},
+		{node.RecoveryDone{Risk: &someRisk}, false, "2 tokens of admins and operators"},
+		{node.RecoveryDone{Risk: &someRisk, AdminToken: "t9"}, true, "the new admin token is t9"},
+		{node.RecoveryDone{Finished: true}, true, "no token was revoked"},
+	} {
+		got := strings.Join(tokenSteps(tt.done, tt.revoke), "\n")
+		if tt.says == "" != (got == "") || !strings.Contains(got, tt.says) {
+			t.Errorf("%+v: %s", tt.done, got)
+		}
+	}
+	drawn := &table{now: time.UnixMilli(testNowMs)}
+	drawRecovered(drawn, recoveredView{RecoveryDone: node.RecoveryDone{Risk: &someRisk, AdminToken: "t9"}})
+	var text bytes.Buffer
+	if err := drawn.write(&text, false); err != nil || strings.Contains(text.String(), "in force again") || !strings.Contains(text.String(), "7 are active") {
+		t.Errorf("%v\n%s", err, text.String())
 	}
 }
 
@@ -119,6 +153,21 @@ func TestRecoverClockThatIsRight(t *testing.T) {
 		}
 		if r := runArgs(t, "", "recover", "clock", "--yes"); r.status != exitRefused {
 			t.Errorf("%s, --yes: exit status %d\n%s", what, r.status, r.err)
+		}
+	}
+}
+
+// A copy that holds a restore says what is wrong with it.
+func TestRecoverNamesARestore(t *testing.T) {
+	for state, c := range map[string]node.SurvivingCopy{
+		"sound":               {Role: "coordinator"},
+		"restore passed over": {Role: "coordinator", Restore: "passed over"},
+		"restore unconfirmed": {Role: "coordinator", Restore: "unconfirmed"},
+		"recovered":           {Role: "coordinator", Restore: "passed over", Recovered: true},
+		"damaged":             {Role: "coordinator", Restore: "unconfirmed", Damage: []string{"torn"}},
+	} {
+		if got := copyState(&c); got != state {
+			t.Errorf("%+v: %q, want %q", c, got, state)
 		}
 	}
 }

@@ -231,11 +231,11 @@ func (p *program) showFirstToken(token, file string) error {
 		return nil
 	case file != "":
 		if err := keyfile.WriteAtomic(file, []byte(token+"\n")); err != nil {
-			return fmt.Errorf("write the first admin token, which is lost now: begin anew with an empty data directory: %w", err)
+			return fmt.Errorf("write the new admin token; the next start tries again: %w", err)
 		}
 		return nil
 	}
-	p.say("This cluster is new. Its first admin token is below; keep it safe, it is shown only now:")
+	p.say("The cluster's new admin token is below; keep it safe, it is shown only now:")
 	_, err := fmt.Fprintln(p.out, token)
 	return err
 }

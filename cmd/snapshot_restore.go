@@ -160,6 +160,9 @@ func drawRestorePlan(t *table, plan client.RestorePlan) {
 		})
 	}
 	drawManifestPlan(t, plan)
+	if plan.GoneAdded > 0 {
+		list(t, "removed nodes only in the backup", plan.GoneAdded, plan.GoneAddedIDs, func(id string) string { return id + "  refused for ever" })
+	}
 	list(t, "tokens that end", plan.TokensEnd, plan.TokensVoid, func(id string) string { return id })
 	t.row("events lost", number(plan.EventsLost)+" of the chain, "+number(plan.RecordsLost)+" administrative records")
 	if plan.PolicyLost {
@@ -176,6 +179,9 @@ func drawRestorePlan(t *table, plan client.RestorePlan) {
 	t.row("new epoch", number(plan.NewEpoch))
 	t.row("admissions pause", fmt.Sprint(millis(plan.AdmissionsPauseMs)))
 	t.row("clock", fmt.Sprintf("%s ahead, requests of %s more count as used", millis(plan.ClockJumpMs), millis(plan.FloorJumpMs)))
+	for _, r := range plan.Closed {
+		t.row("closed for ever", "requests signed from "+t.when(r.FromMs)+" to "+t.when(r.ToMs))
+	}
 	if plan.Older {
 		t.row("loses", "acknowledged changes, or admissions for hours (see above): needs --lose-acknowledged")
 	}

@@ -134,7 +134,7 @@ func (p *program) printChecked(c *cli.Context, file string, view checkedView, fa
 		return err
 	}
 	if view.Unproven > 0 {
-		p.say("note: %d events claim a reporter's signature but do not carry it: that rests on the coordinator alone", view.Unproven)
+		p.say("note: %d events claim a reporter's signature but carry none that verifies: that rests on the coordinator alone", view.Unproven)
 	}
 	if fault != nil {
 		return refusedf("%s is not verified: %w", file, fault)

@@ -56,7 +56,10 @@ func drawStatus(t *table, s client.Status) {
 	t.row("committed", number(s.CommitIndex))
 	t.row("applied", number(s.AppliedIndex))
 	t.row("digest", digestAt(s.Digest, s.DigestIndex))
-	t.row("epoch", number(s.Epoch))
+	t.row("epoch", epochText(s.Epoch, s.Recovery))
+	for _, r := range s.Rivals {
+		t.row("RIVAL", fmt.Sprintf("%s at %s serves recovery %s of this cluster: stop one side for good (`edgecoder recover --retire`)", r.Name, r.API, r.Recovery))
+	}
 	t.row("clock", t.when(s.ClockMs))
 	t.row("clock skew", fmt.Sprintf("%d ms", s.ClockSkewMs))
 	if b := s.Backup; b != nil {
@@ -122,4 +125,12 @@ func drawMembers(t *table, m client.Members) {
 	for _, r := range m.Members {
 		t.row(r.Name, r.State, r.Role, orDash(r.API), orDash(r.Raft), orDash(r.Gossip), number(r.ChainSize)+":"+short(r.ChainHead), r.ID)
 	}
+}
+
+// epochText shows an epoch with the recovery that it belongs to, if there was one.
+func epochText(epoch uint64, recovery string) string {
+	if recovery == "" {
+		return number(epoch)
+	}
+	return number(epoch) + "  (recovery " + recovery + ")"
 }

@@ -103,6 +103,12 @@ func (e *BlacklistEvent) InForce(nowMs int64) bool {
 	return e.ExpiresAtMs == nil || nowMs <= *e.ExpiresAtMs
 }
 
+// EndsBeforeItBegins reports whether the event expired at or before its own time. Only a lift does: whoever follows
+// the chain would take a ban like that for one.
+func (e *BlacklistEvent) EndsBeforeItBegins() bool {
+	return e.ExpiresAtMs != nil && *e.ExpiresAtMs <= e.TimestampMs
+}
+
 // WireJSON returns the record as the reference serialises it: members in the order of WIRE 9.1, strings as
 // JavaScript prints them, absent optionals omitted. [ParseBlacklistEvent] reads it back.
 func (e *BlacklistEvent) WireJSON() []byte {

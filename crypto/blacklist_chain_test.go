@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -151,6 +152,41 @@ func TestChainEveryBit(t *testing.T) {
 	}
 }
 
+// A verification holds a few bytes of an event, never its text: a history of millions costs little memory.
+func TestChainVerifierHoldsLittle(t *testing.T) {
+	priv := testKey(t, 1)
+	chain := NewChainVerifier(map[string]PublicKey{PublicOf(priv).CoordinatorID(): PublicOf(priv)})
+	const events, most = 1000, 500 // bytes: a tenth of an event here
+	held := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	before := held()
+	e := makeChain(t, priv, 1)[0]
+	e.Reason, e.EvidenceSignatureVerified, e.ReporterSignature, e.ReporterPublicKeyPEM = strings.Repeat("r", MaxReasonBytes), false, "", ""
+	prev := BlacklistGenesis
+	for i := range events {
+		e.EventID = fmt.Sprintf("event-%0100d", i)
+		e.Link(prev, priv)
+		prev = e.EventHash
+		parsed, err := ParseBlacklistEvent(e.WireJSON())
+		if err == nil {
+			err = chain.Add(parsed)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if grown := held() - before; grown > most*events {
+		t.Errorf("%d bytes are held for each event, at most %d", grown/events, most)
+	}
+	if chain.Size() != events { // and it is alive
+		t.Error(chain.Size())
+	}
+}
+
 func BenchmarkChainAdd(b *testing.B) {
 	priv := testKey(b, 1)
 	keys := map[string]PublicKey{PublicOf(priv).CoordinatorID(): PublicOf(priv)}
@@ -165,4 +201,37 @@ func BenchmarkChainAdd(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(events)), "ns/event")
+}
+
+// In a backup a wrong reporter's signature is one that is not there: a
+// coordinator that lied once must not spoil all that come after it.
+func TestChainCountsWrongReporters(t *testing.T) {
+	priv, other := testKey(t, 1), testKey(t, 2)
+	keys := map[string]PublicKey{PublicOf(priv).CoordinatorID(): PublicOf(priv)}
+	events := makeChain(t, priv, 5)
+	events[1].ReporterSignature = b64(make([]byte, SignatureSize))
+	events[2].ReporterPublicKeyPEM = PublicOf(other).PEM()
+	events[3].ReporterSignature, events[3].ReporterPublicKeyPEM = "", ""
+	strict, chain := NewChainVerifier(keys), NewChainVerifier(keys)
+	chain.CountWrongReporters()
+	var broken *ChainError
+	for i, e := range events {
+		if err := chain.Add(e); err != nil {
+			t.Fatalf("event %d: %v", i, err)
+		}
+		if err := strict.Add(e); (i > 0) != errors.As(err, &broken) {
+			t.Errorf("event %d: without the option: %v", i, err)
+		}
+	}
+	if broken == nil || broken.Code != ChainReporterSignatureWrong || broken.Seq != 1 {
+		t.Errorf("without the option: %v", broken)
+	}
+	if chain.Unproven() != 3 || chain.Size() != 5 {
+		t.Errorf("%d of %d unproven", chain.Unproven(), chain.Size())
+	}
+	forged := makeChain(t, other, 1)[0]
+	forged.Link(chain.Head(), other)
+	if err := chain.Add(forged); !errors.As(err, &broken) || broken.Code != ChainMissingKey {
+		t.Errorf("all else is held as ever: %v", err)
+	}
 }

@@ -94,6 +94,9 @@ func (s *State) checkEvent(c *change, b BlacklistAppend) (Result, bool) {
 	if e.ExpiresAtMs != nil && *e.ExpiresAtMs <= c.atMs {
 		return refuse(CodeInvalid, "expires_at_ms", "%d is not after the cluster clock %d", *e.ExpiresAtMs, c.atMs), false
 	}
+	if e.EndsBeforeItBegins() && s.meta.v.Level >= LevelProfiles {
+		return refuse(CodeInvalid, "expires_at_ms", "%d is not after timestamp_ms %d: such an event lifts a ban", *e.ExpiresAtMs, e.TimestampMs), false
+	}
 	if res, ok := s.checkReporter(c, b); !ok {
 		return res, false
 	}

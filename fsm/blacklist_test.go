@@ -222,3 +222,24 @@ func eventWith(reason string) crypto.BlacklistEvent {
 	e.Reason = reason
 	return e
 }
+
+// A ban that ends before it begins is what followers of the chain read as a
+// lift: nobody may write one that names a ban in force.
+func TestBanThatEndsBeforeItBegins(t *testing.T) {
+	for level, want := range map[uint32]Code{LevelRecovery: CodeOK, LevelProfiles: CodeInvalid} { // older logs may hold one
+		w := genesisWorld(t)
+		w.s.meta.v.Level = level
+		w.must(w.do(operator, w.banOf("x", "e1", "n0", nil)))
+		ban, _ := w.s.Ban("x", w.s.ClockMs())
+		for id, ends := range map[string]int64{"e2": 109_000, "e3": 110_000} {
+			e := eventOf("x", id, w.s.ClockMs()+110_000)
+			e.EvidenceHashSHA256 = ban.EventHash.String()
+			e.ExpiresAtMs = new(w.s.ClockMs() + ends)
+			w.want(w.do(operator, w.linked(e, "n0", false)), want)
+		}
+		e := eventOf("x", "e4", w.s.ClockMs()+110_000)
+		e.ExpiresAtMs = new(w.s.ClockMs() + 110_001)
+		w.must(w.do(operator, w.linked(e, "n0", false)))
+		w.must(w.do(operator, w.liftOf("x", "e5", "n0")))
+	}
+}

@@ -38,6 +38,9 @@ type Removal struct {
 	Name        string `cbor:"2,keyasint"`
 	RemovedMs   int64  `cbor:"3,keyasint"`
 	Compromised bool   `cbor:"4,keyasint"`
+	// LeftAt is the gossip address of a node that the last recovery left behind:
+	// should its copy run on, this side must find it. Else empty.
+	LeftAt string `cbor:"5,keyasint,omitempty"`
 }
 
 // SigningKey is a coordinator key that signs, or ever signed, the chain.
@@ -266,6 +269,12 @@ func (s *State) Removed() []Removal { return s.removed.values() }
 
 // IsRemoved tells whether a node id was removed.
 func (s *State) IsRemoved(id string) bool { _, ok := s.removed.get(id); return ok }
+
+// SigningKey returns the key of a coordinator id ([crypto.PublicKey.CoordinatorID]),
+// retired or not.
+func (s *State) SigningKey(coordinatorID string) (SigningKey, bool) {
+	return s.signingKeys.get(coordinatorID)
+}
 
 // SigningKeys returns every key that may or might have signed the chain, in
 // the order of their coordinator ids.

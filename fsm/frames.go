@@ -8,28 +8,39 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math"
 )
 
-// maxFrameBytes bounds one row of a snapshot: a rate window of an hour in
-// single milliseconds is the largest, some 40 MiB of CBOR.
-const maxFrameBytes = 64 << 20
-
-// All other frames are small, and a stranger's file must not make us hold more:
-// a policy with MaxOverrides overrides and rules of the longest ids takes some 330 KiB, a
-// record of history as much as its texts, everything else a few KiB.
+// A stranger's file must not make us hold more than a state that commands make.
 const (
-	maxRowBytes    = 64 << 10
+	// maxWindowBytes: a window has MaxRateRequests runs at most, most of two bytes.
+	maxWindowBytes = 8 << 20
+	// maxPolicyBytes: MaxOverrides overrides of the longest ids take some 200 KiB.
 	maxPolicyBytes = 1 << 20
+	// maxSmallRowBytes: what there may be a million of has a few ids and numbers.
+	maxSmallRowBytes = 1 << 10
+	// maxAgentBytes: likewise, with keys and addresses.
+	maxAgentBytes = 4 << 10
+	// maxRowBytes bounds all other rows, of which there are few.
+	maxRowBytes = 64 << 10
+	// maxRecordBytes: a record of history takes as much as its texts.
 	maxRecordBytes = 1 << 20
+	// maxLiveBytes bounds the live part: with every table full and every id as long
+	// as may be it has 1 GiB, half of that bans.
+	maxLiveBytes = 2 << 30
 )
 
 // frameLimit bounds the rows of a field.
 func frameLimit(field string) uint64 {
 	switch field {
 	case "rate_windows":
-		return maxFrameBytes
+		return maxWindowBytes
 	case "policy":
 		return maxPolicyBytes
+	case "bans", "idempotency", "key_owners", "nonces", "tokens":
+		return maxSmallRowBytes
+	case "agents", "removed", "signing_keys":
+		return maxAgentBytes
 	}
 	return maxRowBytes
 }
@@ -77,17 +88,22 @@ func (w *frameWriter) finish() error {
 
 // frameReader reads what frameWriter wrote; the first error sticks.
 type frameReader struct {
-	in  *bufio.Reader
-	sum hash.Hash
-	err error
+	in   *bufio.Reader
+	sum  hash.Hash
+	room int64 // bytes that may still be read
+	err  error
 }
 
 func newFrameReader(in io.Reader) *frameReader {
-	return &frameReader{in: bufio.NewReaderSize(in, 1<<16), sum: sha256.New()}
+	return &frameReader{in: bufio.NewReaderSize(in, 1<<16), sum: sha256.New(), room: math.MaxInt64}
 }
 
 func (r *frameReader) raw(n int) []byte {
 	if r.err != nil {
+		return nil
+	}
+	if r.room -= int64(n); r.room < 0 {
+		r.err = fmt.Errorf("a state of more than %d bytes", int64(maxLiveBytes))
 		return nil
 	}
 	// Grow as bytes arrive: a length alone must not make us allocate.

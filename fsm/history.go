@@ -31,8 +31,10 @@ type History interface {
 	Read(stream Stream, from uint64, limit int) ([]Record, error)
 	// Import makes the history that of a snapshot. In the same epoch records
 	// that are there must be equal and missing ones are added; another epoch
-	// replaces everything.
-	Import(epoch uint64, totals Totals, records iter.Seq2[Record, error]) error
+	// replaces everything. It calls take (nil: none) once, when nothing is left to
+	// do but place, which is quick: take holds readers off, who must not see one
+	// history beside the state of another.
+	Import(epoch uint64, totals Totals, records iter.Seq2[Record, error], take func(place func() error) error) error
 }
 
 // Totals is how many records each stream has; a stream without any is absent.
@@ -151,7 +153,7 @@ func (h *MemoryHistory) UpTo(totals Totals) iter.Seq2[Record, error] {
 }
 
 // Import implements History, in one step for its readers.
-func (h *MemoryHistory) Import(epoch uint64, totals Totals, records iter.Seq2[Record, error]) error {
+func (h *MemoryHistory) Import(epoch uint64, totals Totals, records iter.Seq2[Record, error], take func(place func() error) error) error {
 	fresh := NewMemoryHistory()
 	fresh.epoch, fresh.base = epoch, epoch
 	if have, _ := h.Totals(); have == epoch {
@@ -170,8 +172,14 @@ func (h *MemoryHistory) Import(epoch uint64, totals Totals, records iter.Seq2[Re
 	if _, have := fresh.Totals(); !have.Cover(totals) {
 		return fmt.Errorf("fsm: %v records imported, %v were announced", have, totals)
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.epoch, h.base, h.streams = fresh.epoch, fresh.base, fresh.streams
-	return nil
+	place := func() error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.epoch, h.base, h.streams = fresh.epoch, fresh.base, fresh.streams
+		return nil
+	}
+	if take == nil {
+		return place()
+	}
+	return take(place)
 }

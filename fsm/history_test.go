@@ -126,7 +126,7 @@ func TestHistoryImport(t *testing.T) {
 	} {
 		h := historyOf(t, c.have)
 		before := recordsOf(t, h, StreamAdmin)
-		err := h.Import(c.epoch, totals, yields(c.with...))
+		err := h.Import(c.epoch, totals, yields(c.with...), nil)
 		if (err == nil) != c.ok {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -139,7 +139,7 @@ func TestHistoryImport(t *testing.T) {
 		}
 	}
 	h := historyOf(t, all)
-	if err := h.Import(1, totals, func(yield func(Record, error) bool) { yield(Record{}, errSink) }); !errors.Is(err, errSink) {
+	if err := h.Import(1, totals, func(yield func(Record, error) bool) { yield(Record{}, errSink) }, nil); !errors.Is(err, errSink) {
 		t.Errorf("an import that broke off: %v", err)
 	}
 	if err := h.Append(2, nil); err != nil {

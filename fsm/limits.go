@@ -35,6 +35,9 @@ const (
 	MaxNonces = 4_000_000
 	// MaxWindowRuns bounds the sliding-window entries of all agents together.
 	MaxWindowRuns = 8_000_000
+	// maxWindows bounds the windows of a snapshot: only agents have one, and those
+	// of agents that restores took away last an hour.
+	maxWindows = 4 * MaxAgents
 	// MaxIdempotency bounds remembered mutations of the last 24 h, about 200
 	// bytes each; the reserve is for admins, who must be able to revoke whoever
 	// fills the rest.

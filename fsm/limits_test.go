@@ -139,7 +139,7 @@ func TestLargestWindowSurvivesASnapshot(t *testing.T) {
 	}
 	back := newRateWindows()
 	for row, err := range rw.freeze().rows() {
-		if err != nil || len(row) > maxFrameBytes {
+		if err != nil || len(row) > maxWindowBytes {
 			t.Fatalf("row of %d bytes: %v", len(row), err)
 		}
 		if err := back.load(row); err != nil {

@@ -21,6 +21,7 @@ type Machine struct {
 	fields  map[uint64]map[string]string // digests of the fields right after each mark that is kept; guarded by mu
 	history History
 	applied func(Result, Kind) // observer for metrics and hints, called in the apply loop
+	before  func(*State)       // called with the state of a snapshot before others can read it
 }
 
 // NewMachine returns a machine before genesis. The observer may be nil; it
@@ -29,8 +30,13 @@ func NewMachine(history History, observer func(Result, Kind)) *Machine {
 	if observer == nil {
 		observer = func(Result, Kind) {}
 	}
-	return &Machine{state: NewState(), changed: make(chan struct{}), fields: map[uint64]map[string]string{}, history: history, applied: observer}
+	return &Machine{state: NewState(), changed: make(chan struct{}), fields: map[uint64]map[string]string{}, history: history, applied: observer,
+		before: func(*State) {}}
 }
+
+// BeforeRestored has f called with the state of each snapshot before others can
+// read it or its history, even if it does not get that far. f must neither block nor ask the machine. To be set before any Restore.
+func (m *Machine) BeforeRestored(f func(*State)) { m.before = f }
 
 // Apply implements raft.FSM. A broken log is a panic: a replica that skipped
 // what others applied would answer wrongly for ever.
@@ -94,23 +100,14 @@ func (m *Machine) Restore(in io.ReadCloser) error {
 	return nil
 }
 
+// replace takes the history first and holds readers off only for the last step:
+// an import takes as long as the disk does. Nothing is applied meanwhile, raft
+// does both in one loop.
 func (m *Machine) replace(s *State, history *SnapshotHistory) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if err := m.restoreHistory(s, history); err != nil {
-		return err
-	}
-	m.state = s
-	close(m.changed)
-	m.changed = make(chan struct{})
-	return nil
-}
-
-func (m *Machine) restoreHistory(s *State, history *SnapshotHistory) error {
 	epoch, have := m.history.Totals()
 	covered := m.history.Base() <= s.meta.v.Epoch && s.meta.v.Epoch <= epoch && have.Cover(history.Totals()) && m.checkHead(s) == nil
 	if covered && !history.MustRead() {
-		return nil
+		return m.become(s, func() error { return nil })
 	}
 	present, err := history.Present()
 	if err != nil {
@@ -120,10 +117,24 @@ func (m *Machine) restoreHistory(s *State, history *SnapshotHistory) error {
 		return fmt.Errorf("fsm: the snapshot of index %d needs %v records of epoch %d, the history here has %v of epoch %d: the history is damaged",
 			s.Index(), history.Totals(), s.meta.v.Epoch, have, epoch)
 	}
-	if err := m.history.Import(s.meta.v.Epoch, history.Totals(), history.Records()); err != nil {
+	return m.history.Import(s.meta.v.Epoch, history.Totals(), history.Records(), func(place func() error) error { return m.become(s, place) })
+}
+
+// become makes a state the machine's, together with its history.
+func (m *Machine) become(s *State, place func() error) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.before(s)
+	if err := place(); err != nil {
 		return err
 	}
-	return m.checkHead(s)
+	if err := m.checkHead(s); err != nil {
+		return err
+	}
+	m.state = s
+	close(m.changed)
+	m.changed = make(chan struct{})
+	return nil
 }
 
 // checkHead holds the history against the state that it belongs to: the event

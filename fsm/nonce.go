@@ -141,15 +141,28 @@ func (w *nonceWindow) dropBefore(oldestMs int64) int64 {
 		if top >= oldestMs {
 			break
 		}
-		for _, row := range w.buckets[number].rows {
-			delete(w.byNonce, row.key)
-			delete(w.byClaim, row.claim)
-		}
-		delete(w.buckets, number)
+		w.drop(number)
 		w.order = w.order[1:]
 		floor = top
 	}
 	return floor
+}
+
+// dropAfter drops every bucket above one.
+func (w *nonceWindow) dropAfter(last int64) {
+	for n := len(w.order); n > 0 && w.order[n-1] > last; n-- {
+		w.drop(w.order[n-1])
+		w.order = w.order[:n-1]
+	}
+}
+
+// drop forgets the rows of a bucket; its number is for the caller to take away.
+func (w *nonceWindow) drop(number int64) {
+	for _, row := range w.buckets[number].rows {
+		delete(w.byNonce, row.key)
+		delete(w.byClaim, row.claim)
+	}
+	delete(w.buckets, number)
 }
 
 // top is the highest timestamp that a nonce here may have, 0 without any.

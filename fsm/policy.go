@@ -8,8 +8,10 @@ import (
 	"github.com/edgecoder/edgecoder/crypto"
 )
 
-// LevelProfiles is the feature level from which the log may carry claims with a
-// profile and an expiry, and a policy of profiles.
+// LevelProfiles is the feature level from which the log may carry manifests,
+// claims with a profile and an expiry, and a policy of profiles; and from which
+// Apply holds events, epochs and clock recoveries to rules that older logs may
+// not keep.
 const LevelProfiles = 3
 
 // Policy is what operators may tune; it is replicated and versioned.

@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,6 +14,7 @@ import (
 // every nonce up to now plus the skew counts as used, and all join and enrolment
 // tokens are void.
 type Recovery struct {
+	ID     string // of a recovery: random, lower-case hex of RecoveryIDBytes; a restore needs none, its epoch is reserved
 	AtMs   int64  // wall clock of whoever recovers, Unix milliseconds
 	Actor  Actor  // who asked
 	Action string // of the admin record: "restore" or "recover"
@@ -22,7 +22,25 @@ type Recovery struct {
 	// Forgetful: what came after this copy may be lost, a wider policy too, so
 	// admissions pause for the widest window that any policy can have.
 	Forgetful bool
+	// Admin, of a recovery, is the one token that stays: all others are revoked.
+	Admin *TokenCreate
 }
+
+// maxRecoveries bounds the ids of recoveries that are remembered: they tell a
+// copy of this cluster's past from one of another future, and pasts that old are
+// not started again.
+const maxRecoveries = 16
+
+// CheckRecoveryID refuses what is no id of a recovery.
+func CheckRecoveryID(id string) error {
+	if len(id) != 2*RecoveryIDBytes || strings.Trim(id, "0123456789abcdef") != "" {
+		return fmt.Errorf("fsm: %q is no id of a recovery: want %d lower-case hex digits", id, 2*RecoveryIDBytes)
+	}
+	return nil
+}
+
+// RecoveryIDBytes is the length of a recovery's random id, before hex.
+const RecoveryIDBytes = 8
 
 // LevelRecovery is the feature level from which the log may carry clock
 // recoveries and digest rounds.
@@ -39,20 +57,37 @@ func (s *State) Recover(r Recovery, survivor string) ([]Record, error) {
 	if s.removed.size()+s.coordinators.size()-1 > s.removed.cap {
 		return nil, fmt.Errorf("fsm: %d coordinators were removed, no room to remember %d more", s.removed.size(), s.coordinators.size()-1)
 	}
+	if err := errors.Join(CheckRecoveryID(r.ID), s.checkAdmin(r.Admin)); err != nil {
+		return nil, err
+	}
 	head, size, epoch := s.meta.v.ChainHead, s.meta.v.ChainSize, s.meta.v.Epoch
 	c := s.openEpoch(epoch, r)
+	known := s.meta.v.Recoveries
+	s.meta.v.Recoveries = append(slices.Clone(known[max(0, len(known)+1-maxRecoveries):]), r.ID)
 	for _, d := range s.divergent.values() {
 		s.divergent.remove(d.NodeID) // what the survivor holds is the truth from here on
+	}
+	for _, gone := range s.removed.values() {
+		if gone.LeftAt != "" { // by an earlier recovery
+			gone.LeftAt = ""
+			s.removed.put(gone.ID, gone)
+		}
 	}
 	for _, n := range s.coordinators.values() {
 		if n.ID == survivor {
 			continue
 		}
 		s.dropCoordinator(c, n.ID, false)
+		gone, _ := s.removed.get(n.ID)
+		gone.LeftAt = n.Gossip
+		s.removed.put(gone.ID, gone)
 		s.record(c, "coordinator_remove", n.ID, "by=recover")
 	}
+	if r.Admin != nil {
+		s.replaceTokens(c, r.Admin)
+	}
 	s.meta.v.Recovered = s.meta.v.Epoch
-	s.record(c, r.Action, s.meta.v.ClusterID, fmt.Sprintf("epoch=%d size=%d head=%s survivor=%s %s", epoch, size, head, survivor, r.Detail))
+	s.record(c, r.Action, s.meta.v.ClusterID, fmt.Sprintf("recovery=%s epoch=%d size=%d head=%s survivor=%s %s", r.ID, epoch, size, head, survivor, r.Detail))
 	return c.records, nil
 }
 
@@ -72,10 +107,15 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	}
 	s, was := NewState(), present.meta.v
 	old := backup.meta.v
+	if fault := present.epochFault(old.Epoch); fault != "" {
+		return nil, nil, fmt.Errorf("fsm: the backup: %s", fault)
+	}
+	// Another cluster, or another past, may have admitted claims since the backup, under a wider policy too.
+	r.Forgetful = r.Forgetful || was.ClusterID != old.ClusterID || !old.IsPastOf(was)
 	s.meta.v = Meta{Index: max(was.Index, old.Index), ClockMs: max(was.ClockMs, old.ClockMs), NonceFloorMs: max(was.NonceFloorMs, old.NonceFloorMs),
-		TickTerm: was.TickTerm, Recovered: was.Recovered, ClusterID: was.ClusterID, Level: was.Level, CACert: was.CACert,
+		TickTerm: was.TickTerm, Recovered: was.Recovered, Recoveries: was.Recoveries, ClusterID: was.ClusterID, Level: was.Level, CACert: was.CACert,
 		ChainHead: old.ChainHead, ChainSize: old.ChainSize, AdminSize: old.AdminSize}
-	if was.ClusterID != old.ClusterID || was.Epoch > old.Epoch {
+	if was.ClusterID != old.ClusterID || was.Epoch > old.Epoch || !old.IsPastOf(was) {
 		// The clock of another cluster, or of before a recovery, is none here: all agents sign by the same world's time.
 		s.meta.v.ClockMs, s.meta.v.NonceFloorMs = was.ClockMs, was.NonceFloorMs
 	}
@@ -86,7 +126,10 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	copyTable(s.keyOwners, backup.keyOwners, nil)
 	copyTable(s.tokens, present.tokens, nil)
 	copyTable(s.coordinators, present.coordinators, nil)
-	copyTable(s.removed, backup.removed, nil)
+	for id, gone := range backup.removed.m {
+		gone.LeftAt = "" // nobody looks where a file says
+		s.removed.put(id, gone)
+	}
 	copyTable(s.removed, present.removed, nil)
 	for id := range s.coordinators.m {
 		s.removed.remove(id) // the backup may be of a past that this cluster did not take
@@ -101,9 +144,15 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	c := s.openEpoch(max(was.Epoch, old.Epoch, max(was.Reserved, 1)-1), r) // the one that was reserved, if one was
 	s.keepClosed(present)
 	s.keepClosed(backup)
+	s.closeFar()
+	if more := s.closedAheadMs() - present.closedAheadMs(); more > maxClosedByBackupMs {
+		return nil, nil, fmt.Errorf("fsm: the backup closes %d ms to come in which nothing would be admitted, at most a year (%d ms): take a backup of before, into a new cluster",
+			more, int64(maxClosedByBackupMs))
+	}
 	if err := s.checkCaps(present); err != nil {
 		return nil, nil, err
 	}
+	s.keepOutcomes(present)
 	for _, row := range present.windows.freeze().(frozenRows) {
 		if err := s.windows.load(row); err != nil {
 			return nil, nil, err
@@ -112,7 +161,21 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	s.reindex()
 	s.record(c, r.Action, old.ClusterID, fmt.Sprintf("backup_epoch=%d backup_index=%d backup_size=%d; before: epoch=%d index=%d size=%d head=%s; %s",
 		old.Epoch, old.Index, old.ChainSize, was.Epoch, was.Index, was.ChainSize, was.ChainHead, r.Detail))
+	if err := s.meta.v.fault(0); err != nil { // else no backup of the cluster would be sound any more
+		return nil, nil, fmt.Errorf("fsm: with the backup the cluster would become what no cluster makes: %w", err)
+	}
 	return s, c.records, nil
+}
+
+// keepOutcomes remembers which changes were made to what a restore keeps, tokens
+// and members: the same call under the same key must not make a second token.
+func (s *State) keepOutcomes(present *State) {
+	copyTable(s.idempotent, present.idempotent, func(o Outcome) bool {
+		_, token := s.tokens.get(o.ID)
+		_, member := s.coordinators.get(o.ID)
+		_, removed := s.removed.get(o.ID)
+		return token || member || removed
+	})
 }
 
 // adoptKeys makes the signing keys of the present members good, and retires all
@@ -222,64 +285,6 @@ func (s *State) recoveringAt(nowMs int64) (untilMs int64) {
 	return until
 }
 
-// TimeRange is a closed range of signed timestamps, Unix milliseconds.
-type TimeRange struct {
-	_      struct{} `cbor:",toarray"`
-	FromMs int64
-	ToMs   int64
-}
-
-// without returns what is left of the range, in order.
-func (r TimeRange) without(gaps []TimeRange) []TimeRange {
-	left := []TimeRange{r}
-	for _, g := range gaps {
-		var next []TimeRange
-		for _, r := range left {
-			if g.ToMs < r.FromMs || g.FromMs > r.ToMs {
-				next = append(next, r)
-				continue
-			}
-			if r.FromMs < g.FromMs {
-				next = append(next, TimeRange{FromMs: r.FromMs, ToMs: g.FromMs - 1})
-			}
-			if g.ToMs < r.ToMs {
-				next = append(next, TimeRange{FromMs: g.ToMs + 1, ToMs: r.ToMs})
-			}
-		}
-		left = next
-	}
-	return left
-}
-
-// maxSkipped bounds the jumps of the clock that are remembered; of more than
-// that a clock recovery closes the time between, too.
-const maxSkipped = 4
-
-// rememberJump notes which timestamps no admitted claim has when the clock jumps
-// ahead: those after the last nonce kept, and before what could be admitted
-// after the jump under any policy. If the jump was wrong and is taken back, they
-// need not stay closed.
-func (s *State) rememberJump(toMs int64) {
-	if s.meta.v.Level < LevelRecovery {
-		return
-	}
-	var open []TimeRange
-	for _, g := range s.meta.v.Skipped {
-		if g.ToMs > s.meta.v.NonceFloorMs { // else time went on: it was no mistake
-			open = append(open, g)
-		}
-	}
-	s.meta.v.Skipped = open
-	r := TimeRange{FromMs: max(s.meta.v.NonceFloorMs, s.nonces.top()) + 1, ToMs: toMs - MaxSkewMs - 1}
-	if r.FromMs <= r.ToMs && len(open) < maxSkipped {
-		s.meta.v.Skipped = append(open, r)
-	}
-}
-
-// maxClosed bounds the ranges that clock recoveries closed; past it the last
-// two become one that covers both.
-const maxClosed = 16
-
 // ClockRecover sets a cluster clock back that ran ahead of the world. It opens
 // a new epoch. The clock becomes the time that the leader stamps, which a
 // majority of voters must support as for a term's first tick.
@@ -316,41 +321,13 @@ func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
 		}
 	}
 	s.meta.v.Skipped = nil
+	if s.meta.v.Level >= LevelProfiles { // older logs were applied without
+		s.closeFar()
+	}
 	s.windows.setBack(to)
 	c.atMs = next.atMs
 	s.record(c, "recover_clock", s.meta.v.ClusterID, fmt.Sprintf("epoch=%d clock_ms=%d to=%d size=%d head=%s %s", epoch, was, to, size, head, b.Reason))
 	return Result{Code: CodeOK, ID: s.meta.v.ClusterID}
-}
-
-// closeRange adds a range. The list stays in order and without overlaps. What
-// the floor covers needs no range: when the floor falls, that is closed.
-func (s *State) closeRange(r TimeRange) {
-	var closed []TimeRange
-	for _, have := range s.meta.v.Closed {
-		if have.FromMs <= r.ToMs+1 && r.FromMs <= have.ToMs+1 {
-			r.FromMs, r.ToMs = min(r.FromMs, have.FromMs), max(r.ToMs, have.ToMs)
-		} else if have.ToMs > s.meta.v.NonceFloorMs {
-			closed = append(closed, have)
-		}
-	}
-	if r.ToMs > s.meta.v.NonceFloorMs {
-		closed = append(closed, r)
-	}
-	slices.SortFunc(closed, func(a, b TimeRange) int { return cmp.Compare(a.FromMs, b.FromMs) })
-	if n := len(closed); n > maxClosed {
-		closed[n-2].ToMs = closed[n-1].ToMs
-		closed = closed[:n-1]
-	}
-	s.meta.v.Closed = closed
-}
-
-func (s *State) closedAt(timestampMs int64) bool {
-	for _, r := range s.meta.v.Closed {
-		if timestampMs >= r.FromMs && timestampMs <= r.ToMs {
-			return true
-		}
-	}
-	return false
 }
 
 // Undone is what a restore would take back.
@@ -361,6 +338,7 @@ type Undone struct {
 	AgentsAdded []Agent      // that only the backup has, as they are there
 	AgentsOther []Agent      // which differ in anything: as they are now
 	KeysAdded   []SigningKey // that only the backup has: coordinators unknown here
+	GoneAdded   []Removal    // removed nodes that only the backup has: refused for ever from then on
 	Events      uint64       // of the chain that only the present has, or 0 when the backup's chain is no prefix of it
 	Forked      bool         // the backup's chain is no prefix of the present one, as far as sizes tell
 
@@ -403,12 +381,20 @@ func Compare(backup, present *State) Undone {
 			u.KeysAdded = append(u.KeysAdded, k)
 		}
 	}
+	for _, gone := range backup.removed.values() {
+		_, known := present.removed.get(gone.ID)
+		_, member := present.coordinators.get(gone.ID) // it stays one
+		if !known && !member {
+			u.GoneAdded = append(u.GoneAdded, gone)
+		}
+	}
 	if p, b := present.meta.v.ChainSize, backup.meta.v.ChainSize; p >= b {
 		u.Events = p - b
 	} else {
 		u.Forked = true
 	}
-	if present.meta.v.ChainSize == backup.meta.v.ChainSize && present.meta.v.ChainHead != backup.meta.v.ChainHead {
+	if present.meta.v.ChainSize == backup.meta.v.ChainSize && present.meta.v.ChainHead != backup.meta.v.ChainHead ||
+		!backup.meta.v.IsPastOf(present.meta.v) {
 		u.Forked = true
 	}
 	u.compareManifests(backup, present)

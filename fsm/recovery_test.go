@@ -12,7 +12,7 @@ import (
 // forget. P1: it never does.
 
 func recoveryAt(atMs int64, action string) Recovery {
-	return Recovery{AtMs: atMs, Actor: Actor{NodeID: "n0"}, Action: action, Detail: "for a test"}
+	return Recovery{ID: "0123456789abcdef", AtMs: atMs, Actor: Actor{NodeID: "n0"}, Action: action, Detail: "for a test"}
 }
 
 // backupOf is what a backup holds: a state read back from a snapshot, and its history.

@@ -16,8 +16,22 @@ type RestoreBegin struct {
 	Backup      crypto.Hash `cbor:"2,keyasint"` // SHA-256 of the backup's file
 }
 
-// maxEpoch bounds the epoch of a backup: the numbers stay exact in JSON.
-const maxEpoch = 1 << 52
+const (
+	// maxEpoch bounds epochs: the numbers stay exact in JSON.
+	maxEpoch = 1 << 52
+	// maxEpochAhead is how far the epoch of a backup may be ahead of the cluster that
+	// takes it: more recoveries than anybody makes. An epoch never falls, so one
+	// backup must not use up those that are left.
+	maxEpochAhead = 1 << 20
+)
+
+// epochFault says what is wrong with the epoch of a backup for this cluster, or "".
+func (s *State) epochFault(backupEpoch uint64) string {
+	if most := s.NextEpoch(0) + maxEpochAhead; backupEpoch > most {
+		return fmt.Sprintf("its epoch is %d, the next one here is %d; at most %d", backupEpoch, s.NextEpoch(0), most)
+	}
+	return ""
+}
 
 func (s *State) applyRestoreBegin(c *change, b RestoreBegin) Result {
 	if res, ok := s.actorCan(c, CapAdmin); !ok {
@@ -25,6 +39,9 @@ func (s *State) applyRestoreBegin(c *change, b RestoreBegin) Result {
 	}
 	if b.BackupEpoch > maxEpoch {
 		return refuse(CodeInvalid, "backup_epoch", "%d, at most %d", b.BackupEpoch, uint64(maxEpoch))
+	}
+	if fault := s.epochFault(b.BackupEpoch); fault != "" && s.meta.v.Level >= LevelProfiles {
+		return refuse(CodeInvalid, "backup_epoch", "%s", fault)
 	}
 	s.meta.v.Reserved = s.NextEpoch(b.BackupEpoch)
 	s.record(c, "restore_begin", s.meta.v.ClusterID, fmt.Sprintf("backup_sha256=%s reserved_epoch=%d", b.Backup, s.meta.v.Reserved))

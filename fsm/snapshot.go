@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/edgecoder/edgecoder/crypto"
 )
@@ -127,6 +128,8 @@ func ReadSnapshot(in io.Reader) (*State, *SnapshotHistory, error) {
 }
 
 func readLive(r *frameReader) (*State, *SnapshotHistory, error) {
+	r.room = maxLiveBytes
+	defer func() { r.room = math.MaxInt64 }() // history is read record by record
 	h, err := readHeader(r)
 	if err != nil {
 		return nil, nil, err

@@ -297,10 +297,10 @@ func TestSnapshotMissingNewerFieldTolerated(t *testing.T) {
 func TestSnapshotFrameLengthsAreBounded(t *testing.T) {
 	head := []byte(snapshotMagic)
 	for name, length := range map[string][]byte{
-		"64 MiB and more": binary.AppendUvarint(nil, maxFrameBytes+1),
-		"all the memory":  binary.AppendUvarint(nil, 1<<63),
-		"endless number":  bytes.Repeat([]byte{0xff}, 20),
-		"64 MiB not sent": binary.AppendUvarint(nil, maxFrameBytes),
+		"8 MiB and more": binary.AppendUvarint(nil, maxWindowBytes+1),
+		"all the memory": binary.AppendUvarint(nil, 1<<63),
+		"endless number": bytes.Repeat([]byte{0xff}, 20),
+		"8 MiB not sent": binary.AppendUvarint(nil, maxWindowBytes),
 	} {
 		refuseSnapshot(t, name, slices.Concat(head, length, []byte("short")))
 	}

@@ -6,6 +6,7 @@ package fsm
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"github.com/edgecoder/edgecoder/crypto"
 )
@@ -60,6 +61,23 @@ type Meta struct {
 	// Recovered is the epoch that the last Recover opened, 0 without one. The logs
 	// of copies that differ in it are not two states of one log: one forked off.
 	Recovered uint64 `cbor:"14,keyasint,omitempty"`
+	// Recoveries are the random ids of the last recoveries, the newest last. Two
+	// copies that were recovered apart may count to the same epoch; these differ.
+	Recoveries []string `cbor:"16,keyasint,omitempty"`
+}
+
+// IsPastOf tells whether a state came from this one, as far as recoveries tell:
+// the other went through all recoveries that this one went through.
+func (m Meta) IsPastOf(other Meta) bool {
+	return m.Recovery() == "" || slices.Contains(other.Recoveries, m.Recovery())
+}
+
+// Recovery returns the id of the last recovery, "" without one.
+func (m Meta) Recovery() string {
+	if n := len(m.Recoveries); n > 0 {
+		return m.Recoveries[n-1]
+	}
+	return ""
 }
 
 // Mark is the digest of the state just before the marking tick took effect.

@@ -11,16 +11,11 @@ import (
 const (
 	// maxAheadOfWallMs is how far the clock of a backup may be ahead of whoever takes it.
 	maxAheadOfWallMs = 3_600_000
-	// maxBackupEpoch leaves room for as many recoveries as nobody ever makes.
-	maxBackupEpoch = maxEpoch - 1<<20
 	// lastTimeMs bounds what follows from a time: the floor and what is closed
 	// lie up to a window ahead of the clock.
 	lastTimeMs = MaxTimeMs + MaxSkewMs + NonceBucketMs
 	// lastTokenMs likewise: a token ends and is purged after it was made.
 	lastTokenMs = MaxTimeMs + MaxTokenTTLMs + tokenKeepMs
-	// maxFarNonces bounds the nonces that a clock which ran ahead left there: they
-	// are kept until the clock comes by, so they must not fill the window.
-	maxFarNonces = MaxNonces / 10
 	// ownerAgent begins the owner of an agent's key in keyOwners.
 	ownerAgent = "agent:"
 )
@@ -115,14 +110,21 @@ func (m *Meta) fault(wallMs int64) error {
 		return fmt.Errorf("the clock is at %d, %d ms ahead of the time here, at most %d", m.ClockMs, m.ClockMs-wallMs, maxAheadOfWallMs)
 	case m.NonceFloorMs < 0 || m.NonceFloorMs > m.ClockMs+MaxSkewMs+NonceBucketMs:
 		return fmt.Errorf("the nonce floor is at %d, the clock at %d", m.NonceFloorMs, m.ClockMs)
-	case m.Epoch < 1 || m.Epoch > maxBackupEpoch || m.Reserved > maxBackupEpoch || m.Recovered > m.Epoch:
-		return fmt.Errorf("epoch %d, %d reserved, %d recovered: outside 1..%d or out of order", m.Epoch, m.Reserved, m.Recovered, uint64(maxBackupEpoch))
+	case len(m.Recoveries) > maxRecoveries:
+		return fmt.Errorf("%d recoveries, at most %d", len(m.Recoveries), maxRecoveries)
+	case m.Epoch < 1 || m.Epoch >= maxEpoch || m.Reserved > maxEpoch || m.Recovered > m.Epoch:
+		return fmt.Errorf("epoch %d, %d reserved, %d recovered: outside 1..%d or out of order", m.Epoch, m.Reserved, m.Recovered, uint64(maxEpoch-1))
 	case len(m.CACert) > MaxCACertBytes:
 		return fmt.Errorf("a CA certificate of %d bytes, at most %d", len(m.CACert), MaxCACertBytes)
 	case (m.ChainSize == 0) != (m.ChainHead == crypto.BlacklistGenesis), m.ChainSize > 0 && headErr != nil:
 		return fmt.Errorf("a chain of %d events with the head %s", m.ChainSize, shown(m.ChainHead))
 	case len(m.Closed) > maxClosed || len(m.Skipped) > maxSkipped:
 		return fmt.Errorf("%d closed and %d skipped ranges, at most %d and %d", len(m.Closed), len(m.Skipped), maxClosed, maxSkipped)
+	}
+	for _, id := range m.Recoveries {
+		if err := CheckRecoveryID(id); err != nil {
+			return err
+		}
 	}
 	for _, r := range m.Skipped { // they may overlap: the clock jumps again before anybody is admitted
 		if r.FromMs < 0 || r.FromMs > r.ToMs || r.ToMs > lastTimeMs {
@@ -290,6 +292,9 @@ func removalFault(key string, r Removal) error {
 	if err := crypto.CheckID(r.Name); err != nil {
 		return err
 	}
+	if len(r.LeftAt) > MaxAddressBytes {
+		return fmt.Errorf("an address of %d bytes, at most %d", len(r.LeftAt), MaxAddressBytes)
+	}
 	return timeFault(MaxTimeMs, "the removal", r.RemovedMs)
 }
 
@@ -322,19 +327,16 @@ func outcomeFault(key string, o Outcome) error {
 }
 
 // noncesFault: what was admitted lies up to the widest window ahead of the
-// clock; further ahead only after a recovery, which may set the clock back.
+// clock; further ahead only after a recovery, which may set the clock back. A
+// restore closes the time of those and forgets them.
 func (s *State) noncesFault() error {
-	far, last := 0, bucketOf(s.meta.v.ClockMs+MaxSkewMs)
+	last := bucketOf(s.meta.v.ClockMs + MaxSkewMs)
 	for _, number := range s.nonces.order {
 		if number < 0 || number > bucketOf(lastTimeMs) {
 			return fmt.Errorf("bucket %d: no time", number)
 		}
-		if number <= last {
-			continue
-		}
-		far += len(s.nonces.buckets[number].rows)
-		if s.meta.v.Epoch < 2 || far > maxFarNonces {
-			return fmt.Errorf("bucket %d: %d nonces far ahead of the clock %d", number, far, s.meta.v.ClockMs)
+		if number > last && s.meta.v.Epoch < 2 {
+			return fmt.Errorf("bucket %d: nonces far ahead of the clock %d", number, s.meta.v.ClockMs)
 		}
 	}
 	return nil

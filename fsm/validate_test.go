@@ -297,7 +297,7 @@ func TestRowLimits(t *testing.T) {
 		t.Errorf("the largest policy has %d bytes", n)
 	}
 	restored(t, snapshotOf(t, w.s, w.history))
-	for field, limit := range map[string]uint64{"agents": maxRowBytes, "policy": maxPolicyBytes, "rate_windows": maxFrameBytes} {
+	for field, limit := range map[string]uint64{"agents": maxAgentBytes, "bans": maxSmallRowBytes, "policy": maxPolicyBytes, "rate_windows": maxWindowBytes} {
 		r := newFrameReader(bytes.NewReader(binary.AppendUvarint(nil, limit+1)))
 		if r.frame(frameLimit(field)); r.err == nil || !strings.Contains(r.err.Error(), "at most") {
 			t.Errorf("%s: %v", field, r.err)

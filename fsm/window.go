@@ -189,7 +189,10 @@ func (w *rateWindows) recompute() Digest {
 }
 
 func (w *rateWindows) load(row []byte) error {
-	agent, win, err := decodeWindow(row)
+	if len(w.agents) >= maxWindows {
+		return fmt.Errorf("more than %d windows", maxWindows)
+	}
+	agent, win, err := decodeWindow(row, MaxWindowRuns-w.runs)
 	if err != nil {
 		return err
 	}
@@ -205,7 +208,9 @@ func (w *rateWindows) load(row []byte) error {
 	return nil
 }
 
-func decodeWindow(row []byte) (agent string, win *rateWindow, err error) {
+// decodeWindow reads a row of at most so many runs. A run takes two bytes in a
+// file and eight times that here, so nothing is kept before they are counted.
+func decodeWindow(row []byte, most int) (agent string, win *rateWindow, err error) {
 	next := func() int64 {
 		v, n := binary.Uvarint(row)
 		if n <= 0 || v > MaxTimeMs {
@@ -220,9 +225,13 @@ func decodeWindow(row []byte) (agent string, win *rateWindow, err error) {
 		return "", nil, errors.New("rate window without its agent")
 	}
 	agent, row = string(row[:size]), row[size:]
-	win = &rateWindow{}
+	left := next()
+	if left > int64(len(row)/2) || left > int64(most) {
+		return "", nil, fmt.Errorf("window of %s: %d runs in %d bytes, at most %d of %d in all", shown(agent), left, len(row), most, MaxWindowRuns)
+	}
+	win = &rateWindow{runs: make([]rateRun, 0, left)}
 	last := int64(0)
-	for left := next(); left > 0 && err == nil; left-- {
+	for ; left > 0 && err == nil; left-- {
 		run := rateRun{AtMs: last + next(), N: next()}
 		if err == nil && (run.N < 1 || run.AtMs > MaxTimeMs || (len(win.runs) > 0 && run.AtMs == last)) {
 			err = fmt.Errorf("bad run at %d", run.AtMs)

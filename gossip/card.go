@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
@@ -14,8 +15,8 @@ import (
 
 // cardLabel is the domain of a card's signature; cardVersion the first element of its encoding.
 const (
-	cardLabel   = "member card v1"
-	cardVersion = 1
+	cardLabel   = "member card v2"
+	cardVersion = 2 // 2: with the recovery
 )
 
 // ErrCard is in the chain of every error about a card that is malformed, forged, too large or of another cluster.
@@ -29,7 +30,8 @@ type Card struct {
 	NodeID, Name, Role, API, Raft, Gossip string
 
 	Key       crypto.PublicKey
-	IssuedMs  int64 // grows with every card a node issues; an older one is a replay
+	IssuedMs  int64  // grows with every card a node issues; an older one is a replay
+	Recovery  string // id of the recovery that the node's state came through, "" without one
 	Signature []byte
 
 	// ClusterID is part of what is signed, never of what is sent: set it before Sign; ParseCard sets it. It makes
@@ -44,6 +46,7 @@ type cardWire struct {
 	NodeID, Name, Role, API, Raft, Gossip string
 	Key                                   []byte
 	IssuedMs                              int64
+	Recovery                              string
 	Signature                             []byte
 }
 
@@ -51,7 +54,7 @@ type cardWire struct {
 func (c *Card) signed() [][]byte {
 	return [][]byte{
 		[]byte(c.ClusterID), []byte(c.NodeID), []byte(c.Name), []byte(c.Role), []byte(c.API), []byte(c.Raft), []byte(c.Gossip),
-		c.Key[:], []byte(strconv.FormatInt(c.IssuedMs, 10)),
+		c.Key[:], []byte(strconv.FormatInt(c.IssuedMs, 10)), []byte(c.Recovery),
 	}
 }
 
@@ -83,7 +86,7 @@ func (c Card) Encode() ([]byte, error) {
 	}
 	b, err := encMode.Marshal(cardWire{
 		Version: cardVersion, NodeID: c.NodeID, Name: c.Name, Role: c.Role, API: c.API, Raft: c.Raft, Gossip: c.Gossip,
-		Key: c.Key[:], IssuedMs: c.IssuedMs, Signature: c.Signature,
+		Key: c.Key[:], IssuedMs: c.IssuedMs, Recovery: c.Recovery, Signature: c.Signature,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrCard, err)
@@ -108,7 +111,7 @@ func ParseCard(clusterID string, b []byte) (Card, error) {
 	}
 	c := Card{
 		NodeID: w.NodeID, Name: w.Name, Role: w.Role, API: w.API, Raft: w.Raft, Gossip: w.Gossip,
-		IssuedMs: w.IssuedMs, Signature: w.Signature, ClusterID: clusterID,
+		IssuedMs: w.IssuedMs, Recovery: w.Recovery, Signature: w.Signature, ClusterID: clusterID,
 	}
 	if len(w.Key) != len(c.Key) {
 		return Card{}, fmt.Errorf("%w: key of %d bytes", ErrCard, len(w.Key))
@@ -139,6 +142,8 @@ func (c *Card) check() error {
 		return bad("addresses must be at most 128 bytes of printable ASCII without space")
 	case c.IssuedMs < 0 || c.IssuedMs >= 1<<53:
 		return bad("issue time out of range")
+	case len(c.Recovery) > 16 || strings.Trim(c.Recovery, "0123456789abcdef") != "":
+		return bad("the id of a recovery must be at most 16 hex digits")
 	case len(c.Signature) != 64:
 		return bad("not signed")
 	}
@@ -151,7 +156,7 @@ func (c *Card) check() error {
 // equal compares everything a card says, the signature included.
 func (c *Card) equal(o *Card) bool {
 	return c.NodeID == o.NodeID && c.Name == o.Name && c.Role == o.Role && c.API == o.API && c.Raft == o.Raft && c.Gossip == o.Gossip &&
-		c.Key == o.Key && c.IssuedMs == o.IssuedMs && c.ClusterID == o.ClusterID && bytes.Equal(c.Signature, o.Signature)
+		c.Key == o.Key && c.IssuedMs == o.IssuedMs && c.Recovery == o.Recovery && c.ClusterID == o.ClusterID && bytes.Equal(c.Signature, o.Signature)
 }
 
 func plain(s string) bool {

@@ -236,9 +236,20 @@ func TestBackupHostileRows(t *testing.T) {
 		}
 	}
 	// What is closed for ever is bounded, and must be agreed to.
-	closed := c.hostile(path, meta(func(m *fsm.Meta) { m.Closed = []fsm.TimeRange{{FromMs: 1, ToMs: fsm.MaxTimeMs}} }))
-	if p, err := cl.RestorePlan(t.Context(), c.open(closed)); err != nil || p.AdmissionsPauseMs < 1<<50 || !p.Older || p.Forked {
-		t.Errorf("closed up to the end of time: %+v %v", p, err)
+	day := 24 * time.Hour
+	for from, good := range map[time.Duration]bool{-day: true, 10 * day: true, 400 * day: false} {
+		to := time.Now().Add(30 * day).UnixMilli()
+		if !good {
+			to = fsm.MaxTimeMs
+		}
+		closed := c.hostile(path, meta(func(m *fsm.Meta) { m.Closed = []fsm.TimeRange{{FromMs: time.Now().Add(from).UnixMilli(), ToMs: to}} }))
+		p, err := cl.RestorePlan(t.Context(), c.open(closed))
+		if good && (err != nil || p.ClosedMs < (19*day).Milliseconds() || !p.Older || p.Forked) {
+			t.Errorf("closed from %s on: %+v %v", from, p, err)
+		}
+		if !good && (code(err) != client.CodeConflict || !strings.Contains(err.Error(), "at most a year")) {
+			t.Errorf("closed up to the end of time: %v", err)
+		}
 	}
 	// A clock that runs ahead is the verifier's own business, not the leader's.
 	ahead := c.hostile(path, meta(func(m *fsm.Meta) { m.ClockMs += 2 * 3_600_000 }))
@@ -304,6 +315,30 @@ func TestPlanShowsWhatOnlyTheBackupHas(t *testing.T) {
 	plan, err = cl.RestorePlan(t.Context(), c.open(sealed))
 	if err != nil || plan.AgentsChanged != 1 || !plan.AgentsList[0].NewKeys || !plan.Older {
 		t.Errorf("another encryption key: %+v %v", plan, err)
+	}
+}
+
+// Removed nodes stay so for ever: a plan shows those that only the backup has.
+func TestPlanShowsNodesThatOnlyTheBackupRemoved(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1)
+	path := c.save(0)
+	cl := c.client(0, c.admin)
+	plan, err := cl.RestorePlan(t.Context(), c.open(path))
+	if err != nil || plan.GoneAdded != 0 || plan.Older {
+		t.Errorf("as it was: %+v %v", plan, err)
+	}
+	file := c.hostile(path, in("removed", func(rows [][]byte) [][]byte {
+		return append(rows, rowed(t, "planted", fsm.Removal{ID: "planted", Name: "planted"}))
+	}))
+	planted, err := cl.RestorePlan(t.Context(), c.open(file))
+	if err != nil || planted.GoneAdded != 1 || planted.GoneAddedIDs[0] != "planted" || !planted.Forked || !planted.Older || !strings.Contains(lossText(planted), "1 removed nodes") {
+		t.Errorf("%+v %v", planted, err)
+	}
+	for gone, older := range map[int]bool{0: false, maxGoneOfAnother: false, maxGoneOfAnother + 1: true} {
+		if olderThan(client.RestorePlan{OtherCluster: true, GoneAdded: gone}) != older {
+			t.Errorf("%d of another cluster", gone)
+		}
 	}
 }
 

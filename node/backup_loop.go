@@ -6,19 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/edgecoder/edgecoder/client"
-	"github.com/edgecoder/edgecoder/fsm"
 )
 
 // Scheduled backups. Each node that is told to writes its own, from what its
@@ -84,14 +78,16 @@ func (n *Node) backupDue() bool {
 
 func (n *Node) scheduledBackup() {
 	info, err := n.writeScheduled()
-	if err == nil {
-		err = n.dropOldBackups()
+	switch {
+	case err == nil:
+		err = n.dropOldBackups(n.cfg.BackupKeep)
+	case backupFault(err) == errBackupRoom.Error(): // it may have grown: the next try has the room of an old one
+		err = errors.Join(err, n.dropOldBackups(n.cfg.BackupKeep-1))
 	}
 	n.backups.mu.Lock()
 	defer n.backups.mu.Unlock()
-	n.backups.last.Error = ""
+	n.backups.last.Error = backupFault(err)
 	if err != nil {
-		n.backups.last.Error = err.Error()
 		n.log.Error("the scheduled backup failed", "dir", n.cfg.BackupDir, "error", err)
 	}
 	if info.Index > 0 {
@@ -102,11 +98,14 @@ func (n *Node) scheduledBackup() {
 
 // writeScheduled writes one backup and returns what it is; zero when there is none.
 func (n *Node) writeScheduled() (BackupInfo, error) {
-	b, err := n.Backup()
-	if err != nil {
+	if err := os.MkdirAll(n.cfg.BackupDir, 0o700); err != nil {
 		return BackupInfo{}, err
 	}
-	if err := os.MkdirAll(n.cfg.BackupDir, 0o700); err != nil {
+	if err := n.roomForBackup(); err != nil {
+		return BackupInfo{}, err
+	}
+	b, err := n.Backup()
+	if err != nil {
 		return BackupInfo{}, err
 	}
 	dir, err := n.backupRoot()
@@ -122,7 +121,7 @@ func (n *Node) writeScheduled() (BackupInfo, error) {
 		return BackupInfo{}, err
 	}
 	defer f.Close()
-	if err := errors.Join(b.Write(f), f.Sync()); err != nil {
+	if err := errors.Join(b.Write(&backupWriter{f: f, look: n.backupMayGoOn}), f.Sync()); err != nil {
 		return BackupInfo{}, fmt.Errorf("write %s: %w", filepath.Join(n.cfg.BackupDir, part), err)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -132,7 +131,7 @@ func (n *Node) writeScheduled() (BackupInfo, error) {
 	if err != nil {
 		return BackupInfo{}, fmt.Errorf("the backup of index %d does not verify: %w", b.Index, err)
 	}
-	if err := dir.Rename(part, b.Name); err != nil {
+	if err := dir.Rename(part, scheduledName(r.ClusterID, r.Epoch, r.Index, n.id.NodeID)); err != nil {
 		return BackupInfo{}, err
 	}
 	return r.BackupInfo, syncDir(n.cfg.BackupDir)
@@ -146,126 +145,4 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// backupRoot opens the directory of the backups, which only this user may
-// write: who puts a file or a link there chooses what the node writes over, and
-// what somebody restores one day.
-func (n *Node) backupRoot() (*os.Root, error) {
-	dir, err := os.OpenRoot(n.cfg.BackupDir)
-	if err != nil {
-		return nil, err
-	}
-	info, err := dir.Stat(".")
-	switch {
-	case err != nil:
-	case !ours(info):
-		err = fmt.Errorf("the backup directory %s belongs to another user than the server's", n.cfg.BackupDir)
-	case info.Mode().Perm()&0o022 != 0:
-		err = fmt.Errorf("others may write into the backup directory %s (mode %v): take that right away with `chmod go-w`", n.cfg.BackupDir, info.Mode().Perm())
-	}
-	if err != nil {
-		return nil, errors.Join(err, dir.Close())
-	}
-	return dir, nil
-}
-
-// backupFile is a file of a scheduled backup of this cluster.
-type backupFile struct {
-	name         string
-	epoch, index uint64
-	at           time.Time // when it was written
-}
-
-var backupPattern = regexp.MustCompile(`^edgecoder-(.+)-([1-9][0-9]*)-([1-9][0-9]*)\` + backupSuffix + `$`)
-
-// backupFiles lists them, the oldest state first. Whatever else lies in the
-// directory is nobody's business here.
-func (n *Node) backupFiles() ([]backupFile, error) {
-	dir, err := n.backupRoot()
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	return n.backupFilesIn(dir)
-}
-
-func (n *Node) backupFilesIn(dir *os.Root) ([]backupFile, error) {
-	entries, err := fs.ReadDir(dir.FS(), ".")
-	if err != nil {
-		return nil, err
-	}
-	var out []backupFile
-	for _, e := range entries {
-		m := backupPattern.FindStringSubmatch(e.Name())
-		if m == nil || m[1] != n.id.ClusterID || !e.Type().IsRegular() {
-			continue
-		}
-		epoch, bad1 := strconv.ParseUint(m[2], 10, 64)
-		index, bad2 := strconv.ParseUint(m[3], 10, 64)
-		at, ok := n.isBackup(dir, e.Name(), epoch, index)
-		if ok && errors.Join(bad1, bad2) == nil {
-			out = append(out, backupFile{e.Name(), epoch, index, at})
-		}
-	}
-	slices.SortFunc(out, func(a, b backupFile) int {
-		return cmpPair(a.epoch, a.index, b.epoch, b.index)
-	})
-	return out, nil
-}
-
-// isBackup tells whether a file is of this user and begins as its name says,
-// and when it was written.
-func (n *Node) isBackup(dir *os.Root, name string, epoch, index uint64) (at time.Time, ok bool) {
-	f, err := dir.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return at, false
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || !ours(info) {
-		return at, false
-	}
-	c, e, i, err := fsm.ReadSnapshotHeader(f)
-	return info.ModTime(), err == nil && c == n.id.ClusterID && e == epoch && i == index
-}
-
-func cmpPair(a1, a2, b1, b2 uint64) int {
-	switch {
-	case a1 != b1 && a1 < b1, a1 == b1 && a2 < b2:
-		return -1
-	case a1 == b1 && a2 == b2:
-		return 0
-	}
-	return 1
-}
-
-// dropOldBackups keeps the newest ones, and removes what this node began to
-// write and never finished.
-func (n *Node) dropOldBackups() error {
-	dir, err := n.backupRoot()
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	files, err := n.backupFilesIn(dir)
-	if err != nil {
-		return err
-	}
-	var faults []error
-	drop := func(name string) {
-		if err := dir.Remove(name); !errors.Is(err, fs.ErrNotExist) {
-			faults = append(faults, err)
-		}
-	}
-	for _, f := range files[:max(0, len(files)-n.cfg.BackupKeep)] {
-		drop(f.name)
-	}
-	entries, err := fs.ReadDir(dir.FS(), ".")
-	for _, e := range entries {
-		if e.Type().IsRegular() && strings.HasPrefix(e.Name(), ".edgecoder-"+n.id.ClusterID) && strings.HasSuffix(e.Name(), "."+n.id.NodeID+backupPart) {
-			drop(e.Name())
-		}
-	}
-	return errors.Join(append(faults, err)...)
 }

@@ -30,7 +30,7 @@ func TestScheduledBackupAmongPlantedFiles(t *testing.T) {
 	}
 	index, _ := n.machine.Index()
 	for i := range uint64(100) {
-		name := backupName(n.id.ClusterID, 1, index+i)
+		name := scheduledName(n.id.ClusterID, 1, index+i, n.id.NodeID)
 		part := filepath.Join(dir, "."+name+"."+n.id.NodeID+backupPart)
 		if i%2 == 0 {
 			planted(os.Symlink(victim, part))
@@ -40,8 +40,8 @@ func TestScheduledBackupAmongPlantedFiles(t *testing.T) {
 		planted(os.Symlink(victim, filepath.Join(dir, name)))
 	}
 	for i := range uint64(3) { // newer than all, empty, a pipe, or another state under its name
-		planted(os.WriteFile(filepath.Join(dir, backupName(n.id.ClusterID, 999, i+1)), nil, 0o600))
-		planted(syscall.Mkfifo(filepath.Join(dir, backupName(n.id.ClusterID, 998, i+1)), 0o600))
+		planted(os.WriteFile(filepath.Join(dir, scheduledName(n.id.ClusterID, 999, i+1, n.id.NodeID)), nil, 0o600))
+		planted(syscall.Mkfifo(filepath.Join(dir, scheduledName(n.id.ClusterID, 998, i+1, n.id.NodeID)), 0o600))
 	}
 	last := ""
 	for i := range 3 {
@@ -51,11 +51,11 @@ func TestScheduledBackupAmongPlantedFiles(t *testing.T) {
 		if b.Error != "" || b.LastIndex == 0 {
 			t.Fatalf("%+v", b)
 		}
-		last = backupName(n.id.ClusterID, 1, b.LastIndex)
+		last = scheduledName(n.id.ClusterID, 1, b.LastIndex, n.id.NodeID)
 		if i == 0 {
 			data, err := os.ReadFile(filepath.Join(dir, last))
 			planted(err)
-			planted(os.WriteFile(filepath.Join(dir, backupName(n.id.ClusterID, 997, 1)), data, 0o600))
+			planted(os.WriteFile(filepath.Join(dir, scheduledName(n.id.ClusterID, 997, 1, n.id.NodeID)), data, 0o600))
 		}
 	}
 	files, err := n.backupFiles()
@@ -72,7 +72,7 @@ func TestScheduledBackupAmongPlantedFiles(t *testing.T) {
 		t.Errorf("the file behind the links: %q %v", text, err)
 	}
 	for i := range uint64(3) {
-		if _, err := os.Lstat(filepath.Join(dir, backupName(n.id.ClusterID, 999, i+1))); err != nil {
+		if _, err := os.Lstat(filepath.Join(dir, scheduledName(n.id.ClusterID, 999, i+1, n.id.NodeID))); err != nil {
 			t.Error("a file of somebody else is gone:", err)
 		}
 	}

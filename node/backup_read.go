@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -37,7 +38,7 @@ func (b BackupInfo) FileName() string { return backupName(b.ClusterID, b.Epoch, 
 type BackupReport struct {
 	BackupInfo
 	Events   uint64             `json:"events_verified"` // good events, from the first on
-	Unproven int                `json:"unproven"`        // of them, whose reporter's signature was taken out
+	Unproven int                `json:"unproven"`        // of them, whose reporter's signature was taken out or is wrong
 	Keys     map[string]string  `json:"-"`               // PEM of the keys in the backup by coordinator id
 	Fault    *crypto.ChainError `json:"-"`               // of the chain, when that is the fault
 }
@@ -102,6 +103,9 @@ func loadBackup(in io.Reader, walk *chainWalk, keep func(fsm.Record) error) (rea
 		return readBackup{}, badBackup(err)
 	}
 	out := readBackup{BackupInfo: infoOf(state), state: state}
+	if !fileSafe(out.ClusterID) {
+		return out, badBackup(fmt.Errorf("%q is no cluster id: it may have only letters, digits, dots, dashes and underlines", out.ClusterID))
+	}
 	if history.MustRead() {
 		out.Format = 1
 	}
@@ -147,6 +151,12 @@ func loadBackup(in io.Reader, walk *chainWalk, keep func(fsm.Record) error) (rea
 	return out, nil
 }
 
+// fileSafe tells whether a cluster id can be part of a file's name wherever the
+// file is put. Those that clusters choose are 32 hex digits.
+func fileSafe(id string) bool {
+	return id != "" && len(id) <= crypto.MaxIDBytes && id[0] != '.' && strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-") == ""
+}
+
 func badBackup(err error) error { return fmt.Errorf("%w: %w", ErrBackup, err) }
 
 func infoOf(s *fsm.State) BackupInfo {
@@ -181,28 +191,31 @@ type chainWalk struct {
 	chain    *crypto.ChainVerifier
 	adminMs  int64             // of the last administrative record
 	latestMs int64             // the latest that the clock was at, as far as the records tell
-	bans     map[string]banned // the newest ban on each agent that was not lifted
+	bans     map[string]banned // the newest ban on each agent that was not lifted, but for those that settled says
+	state    *fsm.State
 }
 
 const actionRecoverClock = "recover_clock" // of the admin record
 
 // banned is a ban as the chain says it.
 type banned struct {
-	hash, event, reason string
-	seq                 uint64
-	since, until        int64 // until 0: for ever
+	hash          crypto.Hash
+	event, reason string
+	seq           uint64
+	since, until  int64 // until 0: for ever
 }
 
 func (b banned) is(have fsm.Ban) bool {
-	return b == banned{hash: have.EventHash.String(), event: have.EventID, reason: have.ReasonCode, seq: have.Seq, since: have.TimestampMs, until: have.ExpiresMs}
+	return b == banned{hash: have.EventHash, event: have.EventID, reason: have.ReasonCode, seq: have.Seq, since: have.TimestampMs, until: have.ExpiresMs}
 }
 
 func (w *chainWalk) begin(s *fsm.State) {
-	w.keys, w.bans = map[string]crypto.PublicKey{}, map[string]banned{}
+	w.keys, w.bans, w.state = map[string]crypto.PublicKey{}, map[string]banned{}, s
 	for _, k := range s.SigningKeys() {
 		w.keys[k.Public.CoordinatorID()] = k.Public
 	}
 	w.chain = crypto.NewChainVerifier(w.keys)
+	w.chain.CountWrongReporters()
 	_, w.of = s.Chain()
 }
 
@@ -220,7 +233,9 @@ func (w *chainWalk) next(r fsm.Record) error {
 	if err := w.chain.Add(e); err != nil {
 		return err
 	}
-	w.follow(r.Seq, &e)
+	if err := w.follow(r.Seq, &e); err != nil {
+		return fmt.Errorf("event %d of the chain: %w", r.Seq, err)
+	}
 	if w.progress != nil && r.Seq%progressEvery == 0 {
 		w.progress(r.Seq, w.of)
 	}
@@ -228,18 +243,38 @@ func (w *chainWalk) next(r fsm.Record) error {
 }
 
 // follow enforces an event as the state machine does. A lift names the ban that
-// it ends, and expired before it began.
-func (w *chainWalk) follow(seq uint64, e *crypto.BlacklistEvent) {
-	was, ok := w.bans[e.AgentID]
-	if ok && e.EvidenceHashSHA256 == was.hash && e.ExpiresAtMs != nil && *e.ExpiresAtMs < e.TimestampMs {
-		delete(w.bans, e.AgentID)
-		return
+// it ends, and expired before it began. What is kept is cut out of the event's
+// text, or that would stay in memory with it.
+func (w *chainWalk) follow(seq uint64, e *crypto.BlacklistEvent) error {
+	hash, err := crypto.ParseHash(e.EventHash)
+	if err != nil {
+		return err
 	}
-	ban := banned{hash: e.EventHash, event: e.EventID, reason: e.ReasonCode, seq: seq, since: e.TimestampMs}
+	was, ok := w.bans[e.AgentID]
+	if ok && e.EvidenceHashSHA256 == was.hash.String() && e.ExpiresAtMs != nil && *e.ExpiresAtMs < e.TimestampMs {
+		delete(w.bans, e.AgentID)
+		return nil
+	}
+	ban := banned{hash: hash, seq: seq, since: e.TimestampMs}
 	if e.ExpiresAtMs != nil {
 		ban.until = *e.ExpiresAtMs
 	}
-	w.bans[e.AgentID] = ban
+	if w.settled(e.AgentID, ban) {
+		delete(w.bans, e.AgentID)
+		return nil
+	}
+	ban.event, ban.reason = strings.Clone(e.EventID), strings.Clone(e.ReasonCode)
+	w.bans[strings.Clone(e.AgentID)] = ban
+	return nil
+}
+
+// settled tells whether a ban ended so long ago that nothing can come of it: the
+// state has none on that agent, and needs to have none. So a history of bans
+// that ended costs no memory. The margin is for the lift of one: it names a time
+// up to the widest window ahead of its clock, and must not look like a ban itself.
+func (w *chainWalk) settled(agent string, b banned) bool {
+	_, has := w.state.Ban(agent, 0)
+	return !has && b.until != 0 && b.until < w.state.ClockMs()-2*fsm.MaxSkewMs
 }
 
 // admin holds that a record is what the state machine writes. The clock runs

@@ -128,7 +128,7 @@ func TestBackupOfAReplacedHistory(t *testing.T) {
 				}
 			}
 		}
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +316,7 @@ func TestRecordsBehindAHistory(t *testing.T) {
 			if _, err := f.Seek(0, io.SeekStart); err != nil {
 				t.Fatal(err)
 			}
-			s := newSpool(f)
+			s := newSpool(f, f)
 			for _, r := range old {
 				if err := s.add(r); err != nil {
 					t.Fatal(err)

@@ -2,9 +2,13 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -35,6 +39,9 @@ func (n *Node) appendEvent(ctx context.Context, l *leadership, cmd fsm.Command) 
 	if err != nil {
 		return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 	}
+	if err := n.completeEvent(&body.Event); err != nil {
+		return fsm.Result{}, err
+	}
 	for range maxRelinks {
 		future, generation, err := n.linkAndEnqueue(ctx, l, cmd, body)
 		if err != nil {
@@ -49,6 +56,27 @@ func (n *Node) appendEvent(ctx context.Context, l *leadership, cmd fsm.Command) 
 		}
 	}
 	return fsm.Result{}, &client.Error{Code: client.CodeUnavailable, Detail: "the chain's head moved too often, nothing was done: ask again"}
+}
+
+// completeEvent holds an event that any coordinator may have forwarded to what
+// every verifier of the chain asks and Apply does not: an event that they refuse
+// would make the chain, and each backup of it, unsound for ever. The id is the
+// leader's own, so that none is used twice.
+func (n *Node) completeEvent(e *crypto.BlacklistEvent) error {
+	if e.EvidenceSignatureVerified {
+		err := e.VerifyReporter()
+		if err == nil && e.TimestampMs == 0 {
+			err = errors.New("the event carries no time of the reporter's")
+		}
+		if err != nil {
+			n.log.Warn("an event was refused: whoever sent it says that its reporter's signature was verified, and it does not verify",
+				"agent", e.AgentID, "reporter", e.ReporterID, "by", e.ReportedBy, "error", err)
+			return &client.Error{Code: client.CodeInvalid, Field: "reporter_signature", Detail: err.Error()}
+		}
+	}
+	var err error
+	e.EventID, err = crypto.NewUUID(rand.Reader)
+	return err
 }
 
 // linkAndEnqueue holds the turn while it enqueues, so that log order is link order.
@@ -70,6 +98,9 @@ func (n *Node) linkAndEnqueue(ctx context.Context, l *leadership, cmd fsm.Comman
 	if body.Lift {
 		ended := event.TimestampMs - 1
 		event.ExpiresAtMs = &ended
+	} else if event.EndsBeforeItBegins() { // it would lift a ban for whoever follows the chain
+		return proposal{}, 0, &client.Error{Code: client.CodeInvalid, Field: "expires_at_ms",
+			Detail: fmt.Sprintf("%d is not after the event's own time %d", *event.ExpiresAtMs, event.TimestampMs)}
 	}
 	key := n.id.signingKey()
 	defer clear(key)

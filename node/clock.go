@@ -42,6 +42,8 @@ type pingReply struct {
 	Epoch   uint64     `cbor:"9,keyasint,omitempty"` // recovery epoch of its state; 0: it does not tell
 	// Released is the leader's word that who asks has no vote.
 	Released bool `cbor:"10,keyasint,omitempty"`
+	Leaving  bool `cbor:"11,keyasint,omitempty"` // it is about to forget its log: no vote for it
+	Stuck    bool `cbor:"12,keyasint,omitempty"` // its disk takes no entries: it is full or hangs
 }
 
 // health is what the last good ping of a node told.
@@ -52,9 +54,12 @@ type health struct {
 	marks   []fsm.Mark
 	write   time.Duration // median of its last log writes; 0: none lately
 	full    bool          // its disk is
+	stuck   bool          // it takes no entries, though it answers
 	epoch   uint64
 
-	released bool // it leads and says that this node has no vote
+	term     uint64 // raft's current term there
+	released bool   // it leads and says that this node has no vote
+	leaving  bool   // it is about to forget its log
 }
 
 // offsetMs is its wall clock minus ours, now: a jump of ours shows at once.
@@ -65,8 +70,18 @@ func (h health) offsetMs(wallMs int64) int64 {
 // fresh tells whether a node answered within the last two rounds of pings.
 func (n *Node) fresh(id string) bool {
 	h, ok := n.health.get(id)
-	return ok && time.Since(h.at) < 2*n.cfg.Timing.Ping+maxPingRTT
+	return ok && time.Since(h.at) < n.freshTime()
 }
+
+// works tells whether a node answered lately and takes entries: pings are
+// answered beside a raft loop that hangs in a write, and such a node carries no
+// majority.
+func (n *Node) works(id string) bool {
+	h, ok := n.health.get(id)
+	return ok && n.fresh(id) && !h.stuck
+}
+
+func (n *Node) freshTime() time.Duration { return 2*n.cfg.Timing.Ping + maxPingRTT }
 
 // peersHealth is the last word of each coordinator.
 type peersHealth struct {
@@ -88,12 +103,12 @@ func (p *peersHealth) set(id string, h health) {
 }
 
 func (n *Node) servePing(_ context.Context, from string, _ pingRequest) (pingReply, error) {
-	r := pingReply{WallMs: n.wallMs(), Level: featureLevel, Version: n.cfg.Version, Term: n.raft.CurrentTerm(), Released: n.releases(from)}
+	r := pingReply{WallMs: n.wallMs(), Level: featureLevel, Version: n.cfg.Version, Term: n.raft.CurrentTerm(), Released: n.releases(from), Leaving: !n.leaving().IsZero()}
 	n.machine.Read(func(s *fsm.State) { r.Applied, r.Epoch, r.Marks = s.Index(), s.Meta().Epoch, s.Marks() })
 	if n.unconfirmed() != nil {
 		r.Marks = nil // judged by its epoch, not by its digests: the cluster may have gone on without it
 	}
-	r.WriteUs, r.Full = n.diskHealth()
+	r.WriteUs, r.Full, r.Stuck = n.diskHealth()
 	return r, nil
 }
 
@@ -132,7 +147,7 @@ func (n *Node) ping(ctx context.Context, id string) {
 	}
 	half := time.Since(start) / 2
 	n.health.set(id, health{at: time.Now(), applied: reply.Applied, marks: reply.Marks, wallMs: reply.WallMs + half.Milliseconds(),
-		write: time.Duration(reply.WriteUs) * time.Microsecond, full: reply.Full, epoch: reply.Epoch, released: reply.Released})
+		write: time.Duration(reply.WriteUs) * time.Microsecond, full: reply.Full, stuck: reply.Stuck, epoch: reply.Epoch, released: reply.Released, term: reply.Term, leaving: reply.Leaving})
 }
 
 // servers returns the servers of raft's newest configuration.

@@ -127,7 +127,9 @@ func (n *Node) noRoom(l *leadership, kind fsm.Kind) *client.Error {
 type vitalLog struct {
 	raft.LogStore
 	disk   *disk
-	settle func() error // before entries: what was installed and not restored must go
+	settle func() error      // before entries: what was installed and not restored must go
+	halt   func(error) error // ends the node: raft is wrong about where its log ends
+	cut    bool              // the end was deleted to make place for other entries; raft's loop owns it
 }
 
 // StoreLog implements raft.LogStore.
@@ -136,7 +138,7 @@ func (s *vitalLog) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{
 // StoreLogs implements raft.LogStore.
 func (s *vitalLog) StoreLogs(logs []*raft.Log) (err error) {
 	if s.disk.space.Room().Spent {
-		err = fmt.Errorf("what room is left in %s is kept for terms and votes: %w", s.disk.dir, syscall.ENOSPC)
+		err = s.disk.errSpent()
 	} else {
 		done := s.disk.Watch.Begin(store.WriteLoop)
 		if err = s.settle(); err == nil {
@@ -145,7 +147,41 @@ func (s *vitalLog) StoreLogs(logs []*raft.Log) (err error) {
 		done(err)
 	}
 	s.disk.starved.Store(store.NoSpace(err))
+	if err != nil && s.cut {
+		return s.halt(fmt.Errorf("the log was cut and the entries for that place cannot be stored: %w", err))
+	}
+	s.cut = false
 	return err
+}
+
+// DeleteRange implements raft.LogStore. raft cuts off the end when entries of a
+// new leader take its place, and counts on these to be stored: if they are not, it
+// goes on believing in the old end. So no end goes for which there is no
+// successor, and after one that went for nothing the log is read anew.
+func (s *vitalLog) DeleteRange(first, last uint64) error {
+	end, err := s.LogStore.LastIndex()
+	if err != nil {
+		return err
+	}
+	if last < end { // the beginning: compaction
+		return s.LogStore.DeleteRange(first, last)
+	}
+	if s.disk.space.Room().Spent {
+		s.disk.starved.Store(true)
+		return s.disk.errSpent()
+	}
+	if err := s.LogStore.DeleteRange(first, last); err != nil {
+		if now, failed := s.LogStore.LastIndex(); failed == nil && now == end {
+			return err // nothing went
+		}
+		return s.halt(fmt.Errorf("the log was cut half way: %w", err))
+	}
+	s.cut = true
+	return nil
+}
+
+func (d *disk) errSpent() error {
+	return fmt.Errorf("what room is left in %s is kept for terms and votes: %w", d.dir, syscall.ENOSPC)
 }
 
 // IsMonotonic implements raft.MonotonicLogStore as the store beneath does.

@@ -74,7 +74,7 @@ func (n *Node) bestVoter(ids []string, better func(a, b health) bool) (best stri
 	var of health
 	for _, id := range ids {
 		h, ok := n.health.get(id)
-		if id == n.id.NodeID || !ok || h.full || !n.fresh(id) {
+		if id == n.id.NodeID || !ok || h.full || !n.works(id) {
 			continue
 		}
 		if best == "" || better(h, of) {
@@ -90,12 +90,12 @@ func mostApplied(a, b health) bool { return a.applied > b.applied }
 func quickest(a, b health) bool { return a.write != 0 && (b.write == 0 || a.write < b.write) }
 
 // diskHealth is what pings tell of the disk.
-func (n *Node) diskHealth() (writeUs int64, full bool) {
+func (n *Node) diskHealth() (writeUs int64, full, stuck bool) {
 	pace, count := n.disk.Pace(paceWindow)
 	if count > 0 {
 		writeUs = max(pace.Microseconds(), 1)
 	}
-	return writeUs, n.disk.space.Room().Low
+	return writeUs, n.disk.space.Room().Low, n.disk.starved.Load() || n.disk.hangs(n.cfg.Timing.Stall)
 }
 
 // readyDisk returns why a node whose disk hangs is not ready, else nil: what it
@@ -105,5 +105,5 @@ func (n *Node) readyDisk() *client.Error {
 		return nil
 	}
 	return &client.Error{Code: client.CodeUnavailable, Reason: reasonDisk, RetryAfter: time.Second,
-		Detail: "a write to " + n.disk.dir + " hangs: look at the disk"}
+		Detail: "a write to the data directory of node " + n.cfg.Name + " hangs: look at its disk"}
 }

@@ -303,6 +303,10 @@ func fullMajority(t *testing.T, c *trio, disks []*badDisk, a agent, verifier str
 	for i := range c.nodes {
 		c.wantFull(i, verifier, a.request(t, fmt.Sprint("m", i)))
 	}
+	backup := c.open(c.save(lead)) // a read, and what comes back with it is none
+	if _, err := c.client(lead, c.admin).RestorePlan(t.Context(), backup); code(err) != client.CodeDiskFull || strings.Contains(err.Error(), c.cfgs[lead].DataDir) {
+		t.Errorf("an upload onto a full disk: %v", err)
+	}
 	for _, d := range disks {
 		d.free.Store(badDiskSize)
 	}

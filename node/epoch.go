@@ -54,21 +54,44 @@ type arrival struct {
 // epoch is certain, which every cluster begins with.
 func (n *Node) openEpochs() error {
 	n.epochs.confirmed = 1
-	path := filepath.Join(n.cfg.DataDir, fileEpoch)
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	epoch, err := notedEpoch(n.cfg.DataDir)
+	if errors.Is(err, strconv.ErrSyntax) || errors.Is(err, strconv.ErrRange) {
+		n.log.Warn("the note of the confirmed epoch cannot be read: the others are asked", "error", err)
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	epoch, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
-	if err != nil {
-		n.log.Warn("the note of the confirmed epoch cannot be read: the others are asked", "file", path, "error", err)
-		return nil
-	}
 	n.epochs.confirmed, n.epochs.noted = max(epoch, 1), epoch
 	return nil
+}
+
+// notedEpoch reads the note of the newest confirmed epoch, 0 if there is none.
+func notedEpoch(dir string) (uint64, error) {
+	path := filepath.Join(dir, fileEpoch)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	epoch, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w", path, err)
+	}
+	return epoch, nil
+}
+
+// arriveEpoch is called with the state of a snapshot before anybody can read it:
+// whoever reads it and then asks whether its epoch may be told hears no.
+func (n *Node) arriveEpoch(s *fsm.State) {
+	e := &n.epochs
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if epoch := s.Meta().Epoch; epoch > e.confirmed {
+		e.arrived = &arrival{epoch: epoch, from: s.Index()}
+	}
 }
 
 // observeEpoch is called in the apply loop; it must not block.
@@ -85,8 +108,7 @@ func (n *Node) observeEpoch(res fsm.Result, kind fsm.Kind) {
 	case epoch <= e.confirmed:
 		e.arrived = nil
 	case kind == fsm.KindRestored:
-		e.arrived = &arrival{epoch: epoch, from: res.Index}
-		ring(n.pingNow)
+		ring(n.pingNow) // arriveEpoch noted it
 	case e.arrived == nil:
 		e.confirmed = epoch // the log itself began it
 	case e.arrived.epoch != epoch:
@@ -151,7 +173,7 @@ func (n *Node) judgeEpoch(ctx context.Context) {
 		return
 	}
 	ids := voters(n.servers())
-	agree, released := 0, false
+	agree := 0
 	for _, id := range ids {
 		h, ok := n.health.get(id)
 		switch {
@@ -162,21 +184,21 @@ func (n *Node) judgeEpoch(ctx context.Context) {
 			agree++
 		case h.epoch < a.epoch && h.applied > a.from:
 			// What it applied is committed, beyond the place where our epoch begins.
-			a.refuted, released = true, released || h.released
+			a.refuted = true
 		}
 	}
 	switch {
 	case agree > len(ids)/2:
 		n.holdEpoch(a.epoch)
 	case a.refuted:
-		n.refuted(ctx, a, released)
+		n.refuted(ctx, a)
 	}
 }
 
 // refuted takes the restore back. If that cannot be done it begins afresh once
 // this node has no vote any more: while it votes it must not forget its log, which
 // others may count on.
-func (n *Node) refuted(ctx context.Context, a arrival, released bool) {
+func (n *Node) refuted(ctx context.Context, a arrival) {
 	n.epochs.mu.Lock()
 	first := n.epochs.arrived != nil && !n.epochs.arrived.refuted
 	if n.epochs.arrived != nil {
@@ -205,17 +227,9 @@ func (n *Node) refuted(ctx context.Context, a arrival, released bool) {
 	case first:
 		n.log.Error("the restore cannot be undone here: this node starts afresh once it has no vote", "error", impossible)
 	}
-	if !errors.Is(impossible, store.ErrNotUndone) {
-		return // it could not be told
+	if errors.Is(impossible, store.ErrNotUndone) { // else it could not be told
+		n.startAfresh() // the leader takes the vote as soon as the cluster can do without
 	}
-	if !released {
-		return // the leader takes the vote as soon as the cluster can do without
-	}
-	if err := n.rememberResync(); err != nil {
-		n.log.Error("cannot note that this node starts afresh", "error", err)
-		return
-	}
-	n.fail(ErrResync)
 }
 
 // noteEpoch makes the confirmed epoch durable, so that a restart without a
@@ -274,18 +288,10 @@ func (n *Node) grant(l *leadership, id string) error {
 	}
 	begin(id)
 	defer begin("")
-	return n.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(id), 0, n.cfg.Timing.Request).Error()
-}
-
-// isReleased tells whether a leader said lately that this node has no vote. Its
-// own configuration does not say: an entry that took the vote may be lost again.
-func (n *Node) isReleased() bool {
-	for _, s := range n.servers() {
-		if h, ok := n.health.get(string(s.ID)); ok && h.released && n.fresh(string(s.ID)) {
-			return true
-		}
+	if !n.stays(id) { // asked only now that no answer tells the node any more that it has no vote
+		return errLeaves
 	}
-	return false
+	return n.raft.AddVoter(raft.ServerID(id), raft.ServerAddress(id), 0, n.cfg.Timing.Request).Error()
 }
 
 // passedOver tells whether a node holds an epoch of a restore that did not take

@@ -78,6 +78,7 @@ func (n *Node) accede(ctx context.Context) {
 	l.over = ctx.Done()
 	n.lead.Store(l)
 	n.loops.Go(func() { n.duties(ctx, l) })
+	n.loops.Go(func() { n.membersLoop(ctx, l) })
 	n.loops.Go(func() { n.batchLoop(ctx, l) })
 }
 
@@ -87,7 +88,7 @@ func (n *Node) depose() {
 	}
 }
 
-// duties does the duties of one term: clock, first tick, ticks, marks, members.
+// duties does the duties of one term: clock, disk, first tick, ticks, marks.
 func (n *Node) duties(ctx context.Context, l *leadership) {
 	n.log.Info("leading", "term", l.term)
 	defer n.log.Info("leading ended", "term", l.term)
@@ -95,17 +96,37 @@ func (n *Node) duties(ctx context.Context, l *leadership) {
 	defer often.Stop()
 	n.askClocks()
 	var lastMark time.Time
+	common := false
 	for {
 		n.judgeClock(ctx, l)
 		n.judgeDisk(ctx, l)
 		if n.opened(ctx, l) {
 			if time.Since(lastMark) >= n.cfg.Timing.Mark {
-				n.tick(ctx, l, fsm.Tick{Term: l.term, Mark: true, Round: n.roundOf()})
-				lastMark = time.Now()
+				n.tick(ctx, l, fsm.Tick{Term: l.term, Mark: true, Round: n.roundOf(common)})
+				lastMark, common = time.Now(), !common
 			} else if n.idle(n.cfg.Timing.Tick) {
 				n.tick(ctx, l, fsm.Tick{Term: l.term})
 			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-often.C:
+		}
+	}
+}
+
+// membersLoop looks after raft's configuration for one term. It is a loop of its
+// own because a change that no majority takes keeps it waiting until the term
+// ends, and a leader that does not tick or look at its clock and disk is none.
+func (n *Node) membersLoop(ctx context.Context, l *leadership) {
+	often := time.NewTicker(dutyInterval)
+	defer often.Stop()
+	for {
+		select {
+		case <-l.ready:
 			n.alignMembers(ctx)
+		default:
 		}
 		select {
 		case <-ctx.Done():
@@ -142,7 +163,7 @@ func (n *Node) judgeClock(ctx context.Context, l *leadership) {
 		return // fine, or too few reports to judge anybody
 	}
 	for id, o := range offsets {
-		if id != n.id.NodeID && n.fresh(id) && supporters(offsets, o) > len(ids)/2 {
+		if id != n.id.NodeID && n.works(id) && supporters(offsets, o) > len(ids)/2 {
 			n.log.Warn("handing leadership to a voter whose clock agrees with a majority", "to", id, "ahead_ms", -medianOffset(offsets))
 			n.handOver(ctx, id)
 			return
@@ -209,7 +230,7 @@ func (n *Node) tick(ctx context.Context, l *leadership, t fsm.Tick) bool {
 // somebody must begin a new one. A sole voter can only start again.
 func (n *Node) giveUpTerm(ctx context.Context) {
 	for _, id := range voters(n.servers()) {
-		if id != n.id.NodeID && n.fresh(id) {
+		if id != n.id.NodeID && n.works(id) {
 			n.handOver(ctx, id)
 			return
 		}
@@ -261,7 +282,7 @@ func (n *Node) alignMembers(ctx context.Context) {
 		case !in:
 			n.logMember("adding as non-voter", c.ID, n.raft.AddNonvoter(id, addr, 0, n.cfg.Timing.Request).Error())
 			return
-		case vote == raft.Nonvoter && c.Role == fsm.RoleCoordinator && n.caughtUp(c.ID) && !n.isDiverged(c.ID) && n.sameEpoch(c.ID):
+		case vote == raft.Nonvoter && c.Role == fsm.RoleCoordinator && n.caughtUp(c.ID) && n.stays(c.ID) && !n.isDiverged(c.ID) && n.sameEpoch(c.ID):
 			n.logMember("promoting to voter", c.ID, n.grant(l, c.ID))
 			return
 		}
@@ -283,7 +304,7 @@ func (n *Node) removeLeftover(ctx context.Context, id string, servers []raft.Ser
 
 func (n *Node) handOverToAny(ctx context.Context, servers []raft.Server) bool {
 	for _, v := range voters(servers) {
-		if v != n.id.NodeID && n.fresh(v) {
+		if v != n.id.NodeID && n.works(v) {
 			n.handOver(ctx, v)
 			return true
 		}
@@ -315,8 +336,15 @@ func (n *Node) dropServer(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	if err := n.raft.RemoveServer(raft.ServerID(id), 0, n.cfg.Timing.Request).Error(); err != nil {
-		return raftError(err)
+	removed := make(chan error, 1)
+	go func() { removed <- n.raft.RemoveServer(raft.ServerID(id), 0, n.cfg.Timing.Request).Error() }()
+	select {
+	case err := <-removed:
+		if err != nil {
+			return raftError(err)
+		}
+	case <-ctx.Done(): // raft has no time limit for what no majority takes
+		return errUnknownOutcome("no majority has confirmed yet that the node is out of the configuration")
 	}
 	n.log.Info("membership: removed from the configuration", "node", id)
 	return nil
@@ -331,8 +359,8 @@ func (n *Node) logMember(what, id string, err error) {
 	n.askClocks()
 }
 
-// canLose tells whether the voters that are left without a node, and answered
-// lately, are a majority of those left.
+// canLose tells whether the voters that are left without a node, and can take
+// entries, are a majority of those left.
 func (n *Node) canLose(id string) error {
 	left, alive := 0, 0
 	for _, v := range voters(n.servers()) {
@@ -340,13 +368,13 @@ func (n *Node) canLose(id string) error {
 			continue
 		}
 		left++
-		if v == n.id.NodeID || n.fresh(v) {
+		if v == n.id.NodeID || n.works(v) {
 			alive++
 		}
 	}
 	if alive <= left/2 {
 		return &client.Error{Code: client.CodeConflict, Field: "id", Detail: fmt.Sprintf(
-			"without it only %d of %d voters answer, which is no majority: bring the others back first", alive, left)}
+			"without it only %d of %d voters answer and can write to their disks, which is no majority: bring the others back first", alive, left)}
 	}
 	return nil
 }
@@ -358,5 +386,5 @@ const maxLag = 256
 func (n *Node) caughtUp(id string) bool {
 	h, ok := n.health.get(id)
 	applied, _ := n.machine.Index()
-	return ok && n.fresh(id) && h.applied > 0 && h.applied+maxLag >= applied
+	return ok && n.works(id) && h.applied > 0 && h.applied+maxLag >= applied
 }

@@ -62,6 +62,7 @@ func (n *Node) startGossip() error {
 func (n *Node) card() (gossip.Card, error) {
 	card := gossip.Card{ClusterID: n.id.ClusterID, NodeID: n.id.NodeID, Name: n.cfg.Name, Role: string(n.id.Role),
 		API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, IssuedMs: time.Now().UnixMilli()}
+	n.machine.Read(func(s *fsm.State) { card.Recovery = s.Meta().Recovery() })
 	key := n.id.signingKey()
 	defer clear(key)
 	err := card.Sign(key)
@@ -69,11 +70,18 @@ func (n *Node) card() (gossip.Card, error) {
 }
 
 // seeds are the gossip addresses to try: of the records, and those the operator
-// gave, which help when every recorded address has changed.
+// gave, which help when every recorded address has changed. Where a recovery left
+// copies behind it also looks: if one of them runs, both sides must know.
 func (n *Node) seeds() []string {
 	out := n.book.gossipSeeds(n.id.NodeID)
-	for _, a := range n.cfg.Join {
-		if a != n.cfg.GossipAddr && !slices.Contains(out, a) {
+	more := slices.Clone(n.cfg.Join)
+	n.machine.Read(func(s *fsm.State) {
+		for _, gone := range s.Removed() {
+			more = append(more, gone.LeftAt)
+		}
+	})
+	for _, a := range more {
+		if a != "" && a != n.cfg.GossipAddr && !slices.Contains(out, a) {
 			out = append(out, a)
 		}
 	}
@@ -84,6 +92,9 @@ func (n *Node) seeds() []string {
 // this replica has applied anything, the member file stands in for the records.
 func (n *Node) trustCard(c gossip.Card) bool {
 	key, known := n.enrolledKey(c.NodeID)
+	if !known {
+		n.hearRival(c)
+	}
 	return known && key == c.Key
 }
 

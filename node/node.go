@@ -43,9 +43,12 @@ type Node struct {
 
 	leaderReads *readIndexer // of all questions to this node as the leader
 	epochs      epochs
+	departure   departure
 	gate        gate
-	restoring   sync.Mutex // held while a backup is taken or planned
-	backups     backupLog  // of scheduled backups
+	restoring   sync.Mutex  // held while a backup is taken or planned
+	snapping    sync.Mutex  // held while raft takes a snapshot here, and while another replaces the state
+	replacing   atomic.Bool // the restore of a backup holds snapping
+	backups     backupLog   // of scheduled backups
 	trust       trust
 	vouches     *rate.Limiter // questions about strangers
 	health      peersHealth
@@ -56,6 +59,8 @@ type Node struct {
 	lastApplied  atomic.Int64                   // wall nanoseconds of the last applied command
 	diverged     atomic.Pointer[fsm.Divergence] // why this node must not serve; nil when it may
 	accepted     atomic.Bool                    // Config.RequireManifest was found to hold
+	faded        atomic.Bool                    // the mark that diverged is about is not known here any more: no reason to forget the log
+	rivals       rivals                         // copies of this cluster that were recovered apart
 	newer        atomic.Pointer[newerEpoch]     // a recovery epoch that this replica has not reached; mostly nil
 	membersMoved atomic.Bool                    // coordinators changed since newsLoop last looked
 
@@ -83,6 +88,7 @@ type Node struct {
 	fatal      atomic.Pointer[error] // why the node stops by itself
 	stopErr    error                 // of the shutdown; set before done is closed
 	done       chan struct{}
+	ending     chan struct{} // closed once raft was told to stop
 }
 
 // Start brings a coordinator up: from its data directory if it has one, else
@@ -111,7 +117,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), proposals: make(chan struct{}, maxProposals),
 		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
-		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), unlock: unlock,
+		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
 	}
 	if err := n.start(ctx); err != nil {
 		_ = n.shutdown() // the start's own error is the one to report
@@ -157,6 +163,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.machine = fsm.NewMachine(n.store.History, n.observe)
+	n.machine.BeforeRestored(n.arriveEpoch)
 
 	run, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel

@@ -11,6 +11,7 @@ import (
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/store"
 )
 
 const (
@@ -327,12 +328,21 @@ func errUnknownOutcome(why string) *client.Error {
 		Detail: why + ": it may or may not have been done, ask again under the same id"}
 }
 
-// raftError sorts raft's errors into certainly not done and unknown.
+// raftError sorts raft's errors into certainly not done and unknown. What is not
+// raft's own comes from the disk and names files: raft logs it, callers do not
+// hear it.
 func raftError(err error) *client.Error {
 	switch {
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrEnqueueTimeout):
 		return &client.Error{Code: client.CodeUnavailable, Reason: reasonNotLeader, Detail: err.Error()}
 	}
-	return &client.Error{Code: client.CodeUnknownOutcome, RetryAfter: time.Second,
-		Detail: fmt.Sprintf("leadership ended before a majority confirmed (%v): it may or may not have been done, ask again under the same id", err)}
+	why := "leadership ended before a majority confirmed"
+	switch {
+	case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown), errors.Is(err, raft.ErrAbortedByRestore):
+	case store.NoSpace(err):
+		why = "the leader's disk is full"
+	default:
+		why = "the leader could not write its log"
+	}
+	return errUnknownOutcome(why)
 }

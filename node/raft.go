@@ -16,15 +16,8 @@ import (
 // of it. A node that finds damage must not run: its vote could lose what
 // others count on.
 func (n *Node) openStore() (err error) {
-	if n.id.Resync {
-		if err := n.resync(); err != nil {
-			return err
-		}
-	}
-	if n.id.Undo > 0 {
-		if err := n.undo(); err != nil {
-			return repairable(n.cfg.DataDir, err)
-		}
+	if err := n.heedNotes(); err != nil {
+		return repairable(n.cfg.DataDir, err)
 	}
 	n.store, err = store.Open(n.cfg.DataDir, store.Options{Log: n.log, HCLog: raftLogger(n.log), Keep: snapshotsKept, Guard: n.disk, Statfs: n.cfg.disk.statfs,
 		OnDamage: func(err error) { n.fail(repairable(n.cfg.DataDir, err)) }})
@@ -66,7 +59,7 @@ func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *pee
 	}
 	var err error
 	r := &replica{Machine: n.machine, n: n, starting: true}
-	n.raft, err = raft.NewRaft(conf, r, &vitalLog{LogStore: n.store.Logs, disk: n.disk, settle: n.settle}, n.store.Stable, startSnapshots{n.store.Snapshots, r}, transport)
+	n.raft, err = raft.NewRaft(conf, r, &vitalLog{LogStore: n.store.Logs, disk: n.disk, settle: n.settle, halt: n.halt}, n.store.Stable, startSnapshots{n.store.Snapshots, r}, transport)
 	if err != nil {
 		return r.explain(err)
 	}
@@ -88,7 +81,9 @@ func (n *Node) endRaft() error {
 		n.store.Ending() // raft's apply loop may be waiting for a full disk
 	}
 	if n.raft != nil {
-		errs = append(errs, n.raft.Shutdown().Error(), n.transport.Close())
+		over := n.raft.Shutdown()
+		close(n.ending) // raft was told: its loop may go on to where it looks
+		errs = append(errs, over.Error(), n.transport.Close())
 	}
 	n.endSockets()
 	if n.store != nil {

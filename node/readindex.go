@@ -80,7 +80,7 @@ func (r *readIndexer) run() {
 // readPoint asks whoever leads for a read point; nothing is logged.
 func (n *Node) readPoint(ctx context.Context) (readPoint, error) {
 	var p readPoint
-	if err := n.stateServes(); err != nil {
+	if err := n.stateServes(nil); err != nil {
 		return p, err
 	}
 	err := n.onLeader(ctx, func(ctx context.Context, _ *leadership) (err error) {
@@ -209,14 +209,24 @@ func (n *Node) Read(ctx context.Context, opts api.ReadOptions, f func(*fsm.State
 		return 0, err
 	}
 	var index uint64
+	var diverged *fsm.Divergence
 	n.machine.Read(func(s *fsm.State) {
-		index = s.Index()
+		index, diverged = s.Index(), n.divergedIn(s)
 		f(s)
 	})
+	if !opts.Always {
+		if err := n.stateServes(diverged); err != nil { // the very entry that was waited for may have said so
+			return 0, err
+		}
+	}
 	return index, nil
 }
 
 // Records implements api.Log.
 func (n *Node) Records(stream fsm.Stream, from uint64, limit int) ([]fsm.Record, error) {
-	return n.machine.History().Read(stream, from, limit)
+	out, err := n.machine.History().Read(stream, from, limit)
+	if e := n.unconfirmed(); err == nil && e != nil {
+		return nil, e // a snapshot replaces the history before the state
+	}
+	return out, err
 }

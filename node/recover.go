@@ -33,7 +33,9 @@ type RecoveryOptions struct {
 	Dirs             []RecoveryDir
 	Choose           string   // name, id or directory of the copy to go on from; empty: the newest
 	LoseAcknowledged bool     // acknowledged records may be lost
+	KeepRestore      bool     // go on from a restore that may not have taken effect
 	IgnoreReachable  []string // names or ids of coordinators whose answer does not count
+	RevokeTokens     bool     // all tokens end, but for a new one of an admin that the next start shows
 	Reason           string   // for the record, at most fsm.MaxReasonBytes
 	Now              func() time.Time
 	Log              *slog.Logger
@@ -50,6 +52,7 @@ type RecoveryPlan struct {
 	ChosenDir  string           `json:"chosen_dir"`
 	Why        []string         `json:"why"`
 	MayLose    bool             `json:"may_lose_acknowledged"`
+	Risk       *RecoveryRisk    `json:"risk,omitempty"` // when it may lose
 	Reachable  []ReachablePeer  `json:"reachable"`
 	Refusals   []Refusal        `json:"refusals"` // none: it may go ahead
 	WallMs     int64            `json:"wall_ms"`  // of this machine: the cluster clock becomes that, unless it is ahead
@@ -147,6 +150,7 @@ func (r *Recovery) read() error {
 // decide fills the plan.
 func (r *Recovery) decide(ctx context.Context) {
 	ch := choose(r.copies, r.o.Choose, r.o.LoseAcknowledged)
+	ch.restored(r.copies, r.o.KeepRestore)
 	r.chosen = ch.chosen
 	p := &r.plan
 	*p = RecoveryPlan{ClusterID: r.copies[0].ClusterID, Why: append([]string{}, ch.why...), MayLose: ch.mayLose, Reachable: []ReachablePeer{}, WallMs: r.o.Now().UnixMilli()}
@@ -158,6 +162,9 @@ func (r *Recovery) decide(ctx context.Context) {
 		if !c.Recovered { // else it is too late to ask
 			p.Reachable = append(p.Reachable, reachable(ctx, r.copies)...)
 			ch.heed(p.Reachable, r.o.IgnoreReachable)
+		}
+		if ch.mayLose && c.state != nil {
+			p.Risk = riskOf(c, r.copies)
 		}
 	}
 	p.Refusals = append([]Refusal{}, ch.refusals...)

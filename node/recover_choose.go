@@ -13,6 +13,7 @@ const (
 	leaveLose   = "--lose-acknowledged"
 	leaveChoose = "--choose NAME"
 	leaveReach  = "--ignore-reachable NAME"
+	leaveKeep   = "--keep-restore"
 )
 
 // Refusal is why a recovery does not go ahead, and the flag that overrules it;
@@ -129,6 +130,30 @@ func (ch *choice) forks(all []*candidate, named string, loseAcknowledged bool) {
 			ch.refuse(leaveLose, "what the cluster of %s acknowledged since it went on separately would be lost", c.label())
 		}
 	}
+}
+
+// restored looks at a restore that the chosen copy holds: its leader may have
+// died with it, and the others gone on from the state of before.
+func (ch *choice) restored(all []*candidate, keep bool) {
+	c := ch.chosen
+	if c == nil || c.Recovered || c.Restore == "" || c.Restore == restoreUnconfirmed && c.restoreStood(all) {
+		return
+	}
+	ch.mayLose = true
+	what := fmt.Sprintf("%s holds a restore (epoch %d)", c.label(), c.newest.Epoch)
+	switch {
+	case keep:
+		ch.because("%s: what was acknowledged without it is lost", what)
+	case c.Restore == restorePassedOver:
+		ch.refuse(leaveKeep, "%s that the cluster went on without, and is about to take it back: start its server once, which does that first, then stop it and ask again. Going on from the restore loses what was acknowledged without it", what)
+	default:
+		ch.refuse(leaveKeep, "%s, and no copy here tells that a majority ever took it: if the cluster went on without, going on from the restore loses what was acknowledged since. Look for a copy of another coordinator", what)
+	}
+}
+
+// restoreStood tells whether a copy noted that the restore is the cluster's.
+func (c *candidate) restoreStood(all []*candidate) bool {
+	return slices.ContainsFunc(all, func(o *candidate) bool { return o.state != nil && o.noted == c.newest.Epoch && !c.forked(o) })
 }
 
 // compare looks for copies that hold what the chosen one lacks.

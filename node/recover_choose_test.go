@@ -125,3 +125,44 @@ func TestRecoverHeedsWhoAnswers(t *testing.T) {
 		}
 	}
 }
+
+// TestRecoverHeedsARestore: the newest copy may hold one that the cluster went on
+// without.
+func TestRecoverHeedsARestore(t *testing.T) {
+	holds := func(what string) func(*candidate) {
+		return func(c *candidate) { c.Restore, c.newest.Epoch, c.state = what, 2, fsm.NewState() }
+	}
+	notes := func(epoch uint64) func(*candidate) {
+		return func(c *candidate) { c.noted, c.state = epoch, fsm.NewState() }
+	}
+	for _, tt := range []struct {
+		what  string
+		first *candidate
+		other *candidate
+		flags []string
+		loses bool
+	}{
+		{"none", someCopy("a", 3, 9, abc...), someCopy("b", 3, 8, abc...), nil, false},
+		{"unconfirmed", someCopy("a", 3, 9, abc...).with(holds(restoreUnconfirmed)), someCopy("b", 3, 8, abc...), []string{leaveKeep}, true},
+		{"another copy knows better", someCopy("a", 3, 9, abc...).with(holds(restoreUnconfirmed)), someCopy("b", 3, 8, abc...).with(notes(2)), nil, false},
+		{"another copy knows of a later one", someCopy("a", 3, 9, abc...).with(holds(restoreUnconfirmed)), someCopy("b", 3, 8, abc...).with(notes(3)), []string{leaveKeep}, true},
+		{"passed over", someCopy("a", 3, 9, abc...).with(holds(restorePassedOver)), someCopy("b", 3, 8, abc...).with(notes(2)), []string{leaveKeep}, true},
+		{"on a copy that is left aside", someCopy("a", 3, 9, abc...), someCopy("b", 3, 8, abc...).with(holds(restorePassedOver)), nil, false},
+		{"a recovery of it was decided", someCopy("a", 3, 9, "a").with(holds(restorePassedOver)).with(func(c *candidate) { c.Recovered = true }), someCopy("b", 3, 8, abc...), nil, false},
+	} {
+		all := []*candidate{tt.first, tt.other}
+		ch := choose(all, "", false)
+		ch.restored(all, false)
+		if got := flagsOf(ch); !slices.Equal(got, tt.flags) || ch.mayLose != tt.loses {
+			t.Errorf("%s: refused for %q, loses %t", tt.what, got, ch.mayLose)
+		}
+		over := choose(all, "", false)
+		if over.restored(all, true); len(over.refusals) != 0 || over.mayLose != tt.loses {
+			t.Errorf("%s: refused against the flag: %+v, loses %t", tt.what, over.refusals, over.mayLose)
+		}
+	}
+	none := choice{}
+	if none.restored(nil, false); len(none.refusals) != 0 {
+		t.Errorf("without a choice: %+v", none.refusals)
+	}
+}

@@ -37,6 +37,7 @@ type SurvivingCopy struct {
 	Voters        []string    `json:"voters"`    // node ids of the newest configuration
 	Recovered     bool        `json:"recovered"` // by a recovery, and nothing was written since
 	Diverged      bool        `json:"diverged"`  // the cluster found that its state differs from the others'
+	Restore       string      `json:"restore"`   // what is wrong with a restore that it holds: "", "unconfirmed" or "passed over"
 	Retired       *Retirement `json:"retired,omitempty"`
 	Damage        []string    `json:"damage"`
 }
@@ -63,7 +64,17 @@ type candidate struct {
 	committed  uint64 // an index that is certainly committed
 	tail       *tail  // records that the entries behind the snapshot make
 	fresh      bool   // the newest snapshot looks like a recovery's
+
+	noted  uint64   // the newest epoch that the node knew to be the cluster's
+	undo   uint64   // the epoch whose restore the node was about to take back
+	newest fsm.Meta // of the newest snapshot's state
 }
+
+// What may be wrong with a restore.
+const (
+	restoreUnconfirmed = "unconfirmed"
+	restorePassedOver  = "passed over"
+)
 
 // configuration is who voted from a log index on.
 type configuration struct {
@@ -113,6 +124,10 @@ func readCopy(dir string, passphrase []byte) (*candidate, error) {
 	}
 	if id.Resync {
 		c.Diverged = true
+	}
+	c.undo = id.Undo
+	if c.noted, err = notedEpoch(dir); err != nil {
+		c.noted = 0 // then nothing is certain, as for a start
 	}
 	if err := c.replay(); err != nil {
 		c.damaged(err)
@@ -167,7 +182,7 @@ func (c *candidate) replay() (err error) {
 		c.state, _, err = fsm.ReadSnapshot(in)
 		c.configs = []configuration{newConfiguration(meta.ConfigurationIndex, meta.Configuration)}
 		if err == nil {
-			c.committed, c.tail = meta.Index, newTail(c.state.Totals())
+			c.committed, c.tail, c.newest = meta.Index, newTail(c.state.Totals()), c.state.Meta()
 		}
 		return err
 	}, c.apply)
@@ -210,6 +225,7 @@ func (c *candidate) describe() {
 	c.Epoch, c.ChainSize, c.ChainHead, c.ClockMs = meta.Epoch, meta.ChainSize, meta.ChainHead, meta.ClockMs
 	c.Lineage = meta.Recovered
 	c.Recovered = c.fresh && meta.Recovered == meta.Epoch // a restore leaves a snapshot of the same shape for a moment
+	c.Restore = c.restoreHeld()
 	c.Digest = c.state.Digest().String()
 	if self, ok := c.state.Coordinator(c.NodeID); ok {
 		c.Name = self.Name
@@ -223,6 +239,19 @@ func (c *candidate) describe() {
 	case meta.ClusterID != c.ClusterID:
 		c.damaged(fmt.Errorf("its state is of cluster %s, its keys are of %s", meta.ClusterID, c.ClusterID))
 	}
+}
+
+// restoreHeld tells what is wrong with the restore that the newest snapshot is of,
+// if it is of one. A recovery and a sole voter's restore need nobody else.
+func (c *candidate) restoreHeld() string {
+	epoch := c.newest.Epoch
+	switch {
+	case c.undo > 0 && c.undo == epoch:
+		return restorePassedOver
+	case epoch <= max(c.noted, 1), c.newest.Recovered == epoch, slices.Equal(c.configs[0].voters, []string{c.NodeID}):
+		return ""
+	}
+	return restoreUnconfirmed
 }
 
 // disagree returns an index at which two replicas of the same log have another
@@ -248,5 +277,9 @@ func (c *candidate) disagree(other *candidate) uint64 {
 // forked tells whether each of two copies went on without the other: both were
 // recovered, separately.
 func (c *candidate) forked(other *candidate) bool {
-	return c.state != nil && other.state != nil && c.state.IsRemoved(other.NodeID) && other.state.IsRemoved(c.NodeID)
+	if c.state == nil || other.state == nil {
+		return false
+	}
+	mine, its := c.state.Meta(), other.state.Meta()
+	return c.state.IsRemoved(other.NodeID) && other.state.IsRemoved(c.NodeID) || !mine.IsPastOf(its) && !its.IsPastOf(mine)
 }

@@ -2,6 +2,8 @@ package node
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"iter"
@@ -21,11 +23,12 @@ import (
 //     of one voter. It lies one index and one term behind the newest entry, so
 //     it is newer than all that is there, whatever the clock. It takes its name in
 //     one rename: before that nothing has happened, after it all is decided
-//  4. the history of the new epoch replaces the old one, from that snapshot
-//  5. older snapshots and the log go; the other directories are retired
+//  4. what the last run noted for the next start, to give its state up, is void
+//  5. the history of the new epoch replaces the old one, from that snapshot
+//  6. older snapshots and the log go; the other directories are retired
 //
 // After 3 raft starts from that snapshot and reads nothing older. What is left
-// of 4 and 5 is done by the next recovery or the next start, whichever comes
+// of 4 to 6 is done by the next recovery or the next start, whichever comes
 // first: they know the snapshot by its shape (madeByRecovery).
 //
 // raft.RecoverCluster does the same with one difference that matters here: its
@@ -57,6 +60,8 @@ type RecoveryDone struct {
 	Removed          []RemovedMember  `json:"removed"`
 	Retired          []string         `json:"retired"` // directories that were given and are not to run again
 	LeftAside        []*SurvivingCopy `json:"left_aside"`
+	Risk             *RecoveryRisk    `json:"risk,omitempty"`           // what may have come back, as the plan said
+	AdminToken       string           `json:"admin_token_id,omitempty"` // of the one token that stays; the next start shows it
 }
 
 // RemovedMember is a coordinator that the recovered cluster does not know any
@@ -112,6 +117,9 @@ func (r *Recovery) recoverHere(c *candidate) (done RecoveryDone, err error) {
 			return done, err
 		}
 	}
+	if err := errors.Join(c.dropNotes(), r.o.step("notes dropped")); err != nil {
+		return done, err
+	}
 	machine := fsm.NewMachine(st.History, nil)
 	if err := restoreNewest(st, machine); err != nil {
 		return done, err
@@ -122,8 +130,21 @@ func (r *Recovery) recoverHere(c *candidate) (done RecoveryDone, err error) {
 	if err := st.KeepNewest(); err != nil {
 		return done, err
 	}
-	machine.Read(func(s *fsm.State) { done = doneOf(s, c) })
-	return done, r.o.step("log dropped")
+	machine.Read(func(s *fsm.State) {
+		done = doneOf(s, c)
+		done.AdminToken, err = c.waitingAdmin(s)
+	})
+	done.Risk = r.plan.Risk
+	return done, errors.Join(err, r.o.step("log dropped"))
+}
+
+// dropNotes forgets what the last run noted for the next start.
+func (c *candidate) dropNotes() error {
+	id, err := loadIdentity(c.DataDir, c.passphrase)
+	if err != nil || id == nil {
+		return errors.Join(err, fmt.Errorf("%s cannot be read any more", fileKeys))
+	}
+	return id.dropNotes(c.DataDir, c.passphrase)
 }
 
 func doneOf(s *fsm.State, c *candidate) RecoveryDone {
@@ -161,9 +182,18 @@ func (r *Recovery) commit(st *store.Store, c *candidate) error {
 	if err := c.tail.check(st.History, c.state.Totals()); err != nil {
 		return err
 	}
+	id := make([]byte, fsm.RecoveryIDBytes)
+	if _, err := rand.Read(id); err != nil {
+		return err
+	}
 	detail := fmt.Sprintf("last_index=%d last_term=%d copies=%d voters=%d may_lose=%t %s",
 		c.LastIndex, c.LastTerm, len(r.copies), len(c.Voters), r.plan.MayLose, r.o.Reason)
-	recovered, err := c.state.Recover(fsm.Recovery{AtMs: r.plan.WallMs, Actor: fsm.Actor{NodeID: c.NodeID}, Action: "recover", Detail: detail, Forgetful: r.plan.MayLose}, c.NodeID)
+	admin, err := r.newAdmin(c)
+	if err != nil {
+		return err
+	}
+	recovered, err := c.state.Recover(fsm.Recovery{ID: hex.EncodeToString(id), AtMs: r.plan.WallMs, Actor: fsm.Actor{NodeID: c.NodeID},
+		Action: "recover", Detail: detail, Forgetful: r.plan.MayLose, Admin: admin}, c.NodeID)
 	if err != nil {
 		return err
 	}

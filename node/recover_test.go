@@ -33,7 +33,10 @@ func TestP3Recover(t *testing.T) {
 		{"never beside a majority", (*lostTrio).refusesAMajority},
 		{"old nodes stop serving", (*lostTrio).supersededNodesStopServing},
 		{"a fork is seen", (*lostTrio).seesAFork},
+		{"a rival is seen", (*lostTrio).seesARival},
 		{"killed", (*lostTrio).killedAnywhere},
+		{"tokens revoked", (*lostTrio).recoverRevokesTokens},
+		{"older notes are void", (*lostTrio).recoveryOutranksNotes},
 	} {
 		t.Run(part.name, func(t *testing.T) { part.run(whole.again(t), t) })
 	}
@@ -264,7 +267,7 @@ func (c *lostTrio) killedAnywhere(t *testing.T) {
 		name           string
 		decided, start bool
 	}{{"begin", false, false}, {"term raised", false, true}, {"state written", false, false}, {"history written", false, true},
-		{"snapshot stands", true, true}, {"history replaced", true, true}, {"log dropped", true, false}} {
+		{"snapshot stands", true, true}, {"notes dropped", true, false}, {"history replaced", true, true}, {"log dropped", true, false}} {
 		t.Run(step.name, func(t *testing.T) {
 			one := c.again(t)
 			o := one.options(0)
@@ -366,4 +369,32 @@ func (c *lostTrio) seesAFork(t *testing.T) {
 	if !refusedFor(p, leaveChoose) || !refusedFor(p, leaveLose) || !p.MayLose {
 		t.Fatalf("plan: %+v", p)
 	}
+}
+
+// seesARival: two copies were recovered without each other, and both run. They
+// count to the same epoch; each finds the other where the recovery left it.
+func (c *lostTrio) seesARival(t *testing.T) {
+	ids := map[int]string{}
+	for _, i := range []int{1, 2} {
+		o := c.options(i)
+		o.LoseAcknowledged = true
+		execute(t, o)
+		c.cfgs[i].Join, c.cfgs[i].JoinToken = nil, ""
+	}
+	for _, i := range []int{1, 2} {
+		c.start(i)
+		ids[i] = c.nodes[i].Status().Recovery
+	}
+	if ids[1] == "" || ids[1] == ids[2] || c.nodes[1].epoch() != c.nodes[2].epoch() {
+		t.Fatalf("recoveries %v in epochs %d and %d", ids, c.nodes[1].epoch(), c.nodes[2].epoch())
+	}
+	for _, i := range []int{1, 2} {
+		other := 3 - i
+		c.eventually("it names the other copy", func() bool {
+			found := c.nodes[i].Status().Rivals
+			return len(found) == 1 && found[0].ID == c.nodes[other].id.NodeID && found[0].Recovery == ids[other]
+		})
+	}
+	// Nobody is stopped by the word of a node that was removed.
+	c.eventually("both lead", func() bool { return c.nodes[1].Ready() == nil && c.nodes[2].Ready() == nil })
 }

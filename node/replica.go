@@ -27,18 +27,49 @@ type replica struct {
 // errSettling: raft takes no snapshot of a state that may have to be undone.
 var errSettling = errors.New("a restored state is not known to be the cluster's yet")
 
+// errPassedOver: who took the snapshot would have the entries behind it, and
+// neither the one in its place nor the state that they are made for.
+var errPassedOver = errors.New("the cluster went on without this restore: it is not sent to anybody, and this node takes it back")
+
+// errSnapping: raft notes the snapshot that ended last as its newest. One taken
+// here that ends after another was installed would be noted over it, and then
+// raft finds nothing of its own at the place of that one: a leader sends it to
+// the others again and again.
+var errSnapping = errors.New("a snapshot is being written or installed here already: not both at once")
+
 // Snapshot implements raft.FSM.
 func (r *replica) Snapshot() (raft.FSMSnapshot, error) {
 	if _, waits := r.n.arrivedEpoch(); waits {
 		return nil, errSettling
 	}
-	return r.Machine.Snapshot()
+	if !r.n.snapping.TryLock() {
+		return nil, errSnapping
+	}
+	taken, err := r.Machine.Snapshot()
+	if err != nil {
+		r.n.snapping.Unlock()
+		return nil, err
+	}
+	return &exclusive{taken, r.n}, nil
+}
+
+// exclusive is a snapshot beside which none is installed. raft releases it, once,
+// after it has noted it as its newest.
+type exclusive struct {
+	raft.FSMSnapshot
+	n *Node
+}
+
+// Release implements raft.FSMSnapshot.
+func (x *exclusive) Release() {
+	x.FSMSnapshot.Release()
+	x.n.snapping.Unlock()
 }
 
 // Restore implements raft.FSM.
 func (r *replica) Restore(in io.ReadCloser) error {
 	before, _ := r.History().Totals()
-	err := r.Machine.Restore(in)
+	err := r.restore(in)
 	if r.starting {
 		r.starting, r.failed = false, err
 		return err
@@ -50,6 +81,18 @@ func (r *replica) Restore(in io.ReadCloser) error {
 		r.n.fail(fmt.Errorf("the history of epoch %d was taken, but not the state that it belongs to: %w", history, err))
 	}
 	return err
+}
+
+// restore takes a snapshot, unless one that was begun here before would be noted
+// over it: the leader sends it again. The restore of a backup has seen to that.
+func (r *replica) restore(in io.ReadCloser) error {
+	if !r.starting && !r.n.replacing.Load() {
+		if !r.n.snapping.TryLock() {
+			return errors.Join(errSnapping, in.Close())
+		}
+		defer r.n.snapping.Unlock()
+	}
+	return r.Machine.Restore(in)
 }
 
 func (n *Node) removeByHand(err error) error {
@@ -66,7 +109,8 @@ func (n *Node) settle() error {
 	return err
 }
 
-// startSnapshots shows raft the newest snapshot alone while it starts.
+// startSnapshots shows raft the newest snapshot alone while it starts, and later
+// gives it none to send that the cluster went on without.
 type startSnapshots struct {
 	raft.SnapshotStore
 	r *replica
@@ -83,13 +127,31 @@ func (s startSnapshots) List() ([]*raft.SnapshotMeta, error) {
 	return all, err
 }
 
+// Create implements raft.SnapshotStore.
+func (s startSnapshots) Create(version raft.SnapshotVersion, index, term uint64, conf raft.Configuration, confIndex uint64, trans raft.Transport) (raft.SnapshotSink, error) {
+	if err := s.r.n.outrank(index, term); err != nil {
+		return nil, err
+	}
+	return s.SnapshotStore.Create(version, index, term, conf, confIndex, trans)
+}
+
 // Open implements raft.SnapshotStore.
 func (s startSnapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	meta, in, err := s.SnapshotStore.Open(id)
 	if s.r.starting && err != nil {
 		s.r.starting, s.r.failed = false, err
 	}
-	return meta, in, err
+	if err != nil || s.r.starting {
+		return meta, in, err
+	}
+	over, err := s.r.n.store.PassedOver(meta)
+	if err == nil && over {
+		err = fmt.Errorf("snapshot %s: %w", id, errPassedOver)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, in.Close())
+	}
+	return meta, in, nil
 }
 
 // explain says why raft did not start, if it was for its newest snapshot.

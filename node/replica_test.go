@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/store"
 )
 
 // put leaves a snapshot in a store as raft does when it installs one.
@@ -100,5 +102,38 @@ func TestStartRefusesAnOlderSnapshot(t *testing.T) {
 	}
 	if r.starting || countSnapshots(t, startSnapshots{files, r}) != 2 {
 		t.Error("a running raft does not see all snapshots")
+	}
+}
+
+// TestPassedOverSnapshotIsNotSent: a leader that went on without a restore, and
+// still has its snapshot, gives it to nobody.
+func TestPassedOverSnapshotIsNotSent(t *testing.T) {
+	st, err := store.Open(t.TempDir(), store.Options{Keep: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer st.Close()
+	var snapshot bytes.Buffer
+	f := fsm.NewMachine(st.History, nil).Freeze()
+	if err := errors.Join(f.Write(&snapshot), fsm.WriteHistory(&snapshot, f.Totals(), st.History.UpTo(f.Totals()))); err != nil {
+		t.Fatal(err)
+	}
+	id := put(t, st.Snapshots, 5, 1, snapshot.Bytes())
+	shown := startSnapshots{st.Snapshots, &replica{n: &Node{store: st}}}
+	send := func() error {
+		_, in, err := shown.Open(id)
+		if err == nil {
+			err = in.Close()
+		}
+		return err
+	}
+	if err := errors.Join(st.Settle(true), send()); err != nil {
+		t.Errorf("it is the end of the log: %v", err)
+	}
+	if err := st.Logs.StoreLog(&raft.Log{Index: 5, Term: 2, Type: raft.LogNoop}); err != nil {
+		t.Fatal(err)
+	}
+	if err := send(); !errors.Is(err, errPassedOver) {
+		t.Errorf("sent: %v", err)
 	}
 }

@@ -34,8 +34,6 @@ const actionRestore = "restore" // of the admin record
 const (
 	// barrierTime is how long the entries in flight may take to be applied.
 	barrierTime = 10 * time.Second
-	// enqueueTime bounds what raft waits before it begins.
-	enqueueTime = 10 * time.Second
 	// openTime is how long the first entry of the new epoch may take.
 	openTime = 10 * time.Second
 )
@@ -88,7 +86,7 @@ func (n *Node) PlanRestore(ctx context.Context, backup io.Reader) (client.Restor
 	defer done()
 	t, err := n.take(backup)
 	if err != nil {
-		return client.RestorePlan{}, restoreError(err)
+		return client.RestorePlan{}, n.restoreError(err)
 	}
 	defer t.close()
 	present, err := n.copyOf()
@@ -108,7 +106,7 @@ func (n *Node) Restore(ctx context.Context, backup io.Reader, order api.RestoreO
 	defer done()
 	t, err := n.take(backup)
 	if err != nil {
-		return client.Restored{}, restoreError(err)
+		return client.Restored{}, n.restoreError(err)
 	}
 	defer t.close()
 	present, err := n.copyOf()
@@ -166,20 +164,6 @@ func (n *Node) errLeaderOnly() *client.Error {
 	return e
 }
 
-// agreed holds an order against the plan of this moment.
-func agreed(p client.RestorePlan, o client.RestoreOrder) error {
-	switch {
-	case o.Confirm != p.Confirm:
-		return &client.Error{Code: client.CodeConflict, Field: "confirm",
-			Detail: "this is not what was planned: the backup is another, or what the restore would undo has changed since; nothing was done, plan again"}
-	case p.Older && !o.LoseAcknowledged:
-		return &client.Error{Code: client.CodeConflict, Field: "lose_acknowledged",
-			Detail: fmt.Sprintf("the backup lacks what this cluster has acknowledged since: %d bans, %d agents, %d events of the chain, %d administrative actions; nothing was done, say that they may be lost (--lose-acknowledged)",
-				p.BansLost, p.AgentsLost+p.AgentsChanged, p.EventsLost, p.RecordsLost)}
-	}
-	return nil
-}
-
 // reserveEpoch writes into the log that a restore begins, and by whom.
 func (n *Node) reserveEpoch(ctx context.Context, l *leadership, t *taken, actor fsm.Actor) error {
 	sum, err := crypto.ParseHash(t.SHA256)
@@ -213,15 +197,22 @@ func (n *Node) reserveEpoch(ctx context.Context, l *leadership, t *taken, actor 
 
 // replaceState does the restore behind a shut gate.
 func (n *Node) replaceState(ctx context.Context, l *leadership, t *taken, order api.RestoreOrder) (client.Restored, error) {
-	unlock, err := n.holdMembers(ctx)
+	unlock, err := hold(ctx, &n.members) // raft's configuration stays as it is
 	if err != nil {
 		return client.Restored{}, err
 	}
 	defer unlock()
+	unlock, err = hold(ctx, &n.snapping)
+	if err != nil {
+		return client.Restored{}, err
+	}
+	defer unlock()
+	n.replacing.Store(true)
+	defer n.replacing.Store(false)
 	open := n.gate.close()
 	defer open()
 	if err := n.raft.Barrier(barrierTime).Error(); err != nil {
-		return client.Restored{}, notDone(err)
+		return client.Restored{}, n.notDone(err)
 	}
 	next, file, err := n.prepare(l, t, order)
 	if err != nil {
@@ -244,14 +235,14 @@ func (n *Node) replaceState(ctx context.Context, l *leadership, t *taken, order 
 	return n.firstEntry(l, next)
 }
 
-// holdMembers keeps the configuration of raft as it is.
-func (n *Node) holdMembers(ctx context.Context) (unlock func(), err error) {
-	for !n.members.TryLock() {
+// hold locks what must not happen beside a restore, as long as somebody waits for it.
+func hold(ctx context.Context, mu *sync.Mutex) (unlock func(), err error) {
+	for !mu.TryLock() {
 		if !pause(ctx, retryPause) {
 			return nil, ctx.Err()
 		}
 	}
-	return n.members.Unlock, nil
+	return mu.Unlock, nil
 }
 
 // prepare makes the new state from the backup and the present, and the file that
@@ -279,23 +270,27 @@ func (n *Node) prepare(l *leadership, t *taken, order api.RestoreOrder) (next *f
 	if err != nil {
 		return nil, nil, err
 	}
-	if file, err = n.tempFile("snapshot"); err != nil {
-		return nil, nil, restoreError(err)
+	if err = next.Validate(0); err != nil { // what no cluster makes could never be backed up again
+		return nil, nil, &client.Error{Code: client.CodeConflict, Detail: "nothing was done: what the restore would make is not sound: " + err.Error()}
 	}
-	if err = writeRestored(file, next, t, records); err != nil {
+	if file, err = n.tempFile("snapshot"); err != nil {
+		return nil, nil, n.restoreError(err)
+	}
+	if err = n.writeRestored(file, next, t, records); err != nil {
 		_ = file.Close() // the error above is the one to report
-		return nil, nil, restoreError(err)
+		return nil, nil, n.restoreError(err)
 	}
 	return next, file, nil
 }
 
 // writeRestored writes a whole snapshot and reads it back: raft ends the process
 // when it cannot take one.
-func writeRestored(file *os.File, next *fsm.State, t *taken, records []fsm.Record) error {
-	if err := next.Freeze().Write(file); err != nil {
+func (n *Node) writeRestored(file *os.File, next *fsm.State, t *taken, records []fsm.Record) error {
+	out := n.guard(file)
+	if err := next.Freeze().Write(out); err != nil {
 		return err
 	}
-	if err := fsm.WriteHistory(file, next.Totals(), thenRecords(t.records.records(next.Index()), records)); err != nil {
+	if err := fsm.WriteHistory(out, next.Totals(), thenRecords(t.records.records(next.Index()), records)); err != nil {
 		return err
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
@@ -321,10 +316,16 @@ func (n *Node) install(file *os.File, next *fsm.State) error {
 		return err
 	}
 	meta := &raft.SnapshotMeta{Version: raft.SnapshotVersionMax, Index: next.Index(), Size: info.Size()}
+	if err := n.store.History.FlushNow(); err != nil { // raft ends the process over a snapshot that cannot be taken
+		return n.notDone(err)
+	}
 	if n.cfg.step != nil {
 		n.cfg.step("install")
 	}
-	err = n.raft.Restore(meta, file, enqueueTime)
+	// No time limit: raft would hold it against the last step too, and call what
+	// took long unknown. Its loop takes this at once, or hangs in a write, and then
+	// the watchdog ends the process; who does not lead any more is told so.
+	err = n.raft.Restore(meta, file, 0)
 	if err == nil {
 		return nil
 	}
@@ -332,15 +333,15 @@ func (n *Node) install(file *os.File, next *fsm.State) error {
 	var have uint64
 	n.machine.Read(func(s *fsm.State) { have = s.Meta().Epoch })
 	if have != epoch {
-		return notDone(err)
+		return n.notDone(err)
 	}
 	n.log.Error("the restore reached this node, whether a majority took it is not known", "epoch", epoch, "error", err)
 	return &client.Error{Code: client.CodeUnknownOutcome, Detail: fmt.Sprintf(
 		"leadership ended before a majority had the restored state (%v): it took effect if `edgecoder status` of a serving node shows epoch %d", err, epoch)}
 }
 
-func notDone(err error) error {
-	if e := restoreError(err); asAPIError(e).Code != client.CodeInternal {
+func (n *Node) notDone(err error) error {
+	if e := n.restoreError(err); asAPIError(e).Code != client.CodeInternal {
 		return e
 	}
 	return &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second, Detail: fmt.Sprintf("the restore did not begin, nothing was done: %v", err)}
@@ -373,7 +374,7 @@ func (n *Node) firstEntry(l *leadership, next *fsm.State) (client.Restored, erro
 }
 
 // restoreError sorts what can be wrong with taking a backup.
-func restoreError(err error) error {
+func (n *Node) restoreError(err error) error {
 	if e := (*client.Error)(nil); errors.As(err, &e) {
 		return e // of the body on its way
 	}
@@ -381,7 +382,8 @@ func restoreError(err error) error {
 	case errors.Is(err, ErrBackup):
 		return &client.Error{Code: client.CodeInvalid, Field: "body", Detail: err.Error()}
 	case errors.Is(err, syscall.EDQUOT), store.NoSpace(err): // raft hides the cause in a text
-		return &client.Error{Code: client.CodeDiskFull, Detail: "the disk of the leader has no room for the backup: " + err.Error()}
+		n.log.Error("no room for a backup that was sent here", "error", err)
+		return &client.Error{Code: client.CodeDiskFull, RetryAfter: diskFullRetry, Detail: "the disk of the leader, " + n.cfg.Name + ", has no room for the backup: make room there, its log says where"}
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown):
 		return &client.Error{Code: client.CodeUnavailable, Reason: reasonNotLeader, RetryAfter: time.Second, Detail: err.Error()}
 	}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/edgecoder/edgecoder/client"
@@ -14,6 +17,7 @@ import (
 // taken is a backup that was read and verified, ready to become the state.
 type taken struct {
 	readBackup
+	file    *os.File
 	records *spool
 	common  map[fsm.Stream]uint64 // records that begin this cluster's streams as well
 }
@@ -25,7 +29,7 @@ func (n *Node) take(in io.Reader) (*taken, error) {
 	if err != nil {
 		return nil, fmt.Errorf("room for the history of the backup: %w", err)
 	}
-	t := &taken{records: newSpool(f)}
+	t := &taken{file: f, records: newSpool(n.guard(f), f)}
 	same := map[fsm.Stream]*prefix{}
 	t.common = map[fsm.Stream]uint64{}
 	for _, stream := range fsm.Streams() {
@@ -52,7 +56,7 @@ func (n *Node) take(in io.Reader) (*taken, error) {
 	return t, nil
 }
 
-func (t *taken) close() { _ = t.records.f.Close() } // likewise
+func (t *taken) close() { _ = t.file.Close() } // likewise
 
 // prefix counts the records of a stream that are those of this cluster's too, up
 // to the first that differs: what comes after that is another past.
@@ -115,15 +119,17 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 	p.AgentsAdded, p.AgentsAddedIDs = len(u.AgentsAdded), rowsOf(u.AgentsAdded, func(a fsm.Agent) string { return a.ID })
 	p.KeysAdded, p.KeysAddedList = len(u.KeysAdded), rowsOf(u.KeysAdded, keyRow)
 	planManifests(&p, u, t.state, present)
+	p.GoneAdded, p.GoneAddedIDs = len(u.GoneAdded), rowsOf(u.GoneAdded, func(r fsm.Removal) string { return r.ID })
 	was := next.Meta()
 	closed := max(m.NonceFloorMs, m.ClockMs-present.Policy().MaxSkewMs) // what is older is refused already
 	p.ClockJumpMs, p.FloorJumpMs = max(0, was.ClockMs-m.ClockMs), max(0, was.NonceFloorMs-closed)
+	p.Closed, p.ClosedMs = newlyClosed(next.Meta(), m)
 	events, records := t.common[fsm.StreamBlacklist], t.common[fsm.StreamAdmin]
 	p.EventsLost = m.ChainSize - min(m.ChainSize, events)
 	if !p.OtherCluster {
 		p.RecordsLost = m.AdminSize - min(m.AdminSize, records)
 		// A past of this cluster has nothing that the present never had.
-		p.Forked = t.ChainSize > events || t.AdminRecords > records || p.AgentsAdded > 0 || p.KeysAdded > 0 || p.ManifestsAdded > 0 || u.ManifestsForked
+		p.Forked = t.ChainSize > events || t.AdminRecords > records || p.AgentsAdded > 0 || p.KeysAdded > 0 || p.GoneAdded > 0 || p.ManifestsAdded > 0 || u.ManifestsForked
 	}
 	same, err := samePolicy(t.state.Policy(), present.Policy())
 	if err != nil {
@@ -151,17 +157,82 @@ func planManifests(p *client.RestorePlan, u fsm.Undone, backup, present *fsm.Sta
 	p.TrustLost, p.TrustBackList, p.TrustGoneList = changed, append([]string{}, back...), append([]string{}, gone...)
 }
 
+// newlyClosed lists the ranges that a restore closes, and how much of them is
+// still to come: time in which nothing will be admitted.
+func newlyClosed(next, present fsm.Meta) (out []client.Closed, aheadMs int64) {
+	out = []client.Closed{}
+	for _, r := range next.Closed {
+		if !slices.Contains(present.Closed, r) {
+			out = append(out, client.Closed{FromMs: r.FromMs, ToMs: r.ToMs})
+			aheadMs += max(0, r.ToMs-max(r.FromMs, next.ClockMs))
+		}
+	}
+	return out, aheadMs
+}
+
+// agreed holds an order against the plan of this moment.
+func agreed(p client.RestorePlan, o client.RestoreOrder) error {
+	switch {
+	case o.Confirm != p.Confirm:
+		return &client.Error{Code: client.CodeConflict, Field: "confirm",
+			Detail: "this is not what was planned: the backup is another, or what the restore would undo has changed since; nothing was done, plan again"}
+	case p.Older && !o.LoseAcknowledged:
+		return &client.Error{Code: client.CodeConflict, Field: "lose_acknowledged",
+			Detail: "nothing was done: " + lossText(p) + "; say that this may be (--lose-acknowledged)"}
+	}
+	return nil
+}
+
+// lossText names what makes a plan Older, for people.
+func lossText(p client.RestorePlan) string {
+	var all []string
+	count := func(n uint64, what string) {
+		if n > 0 {
+			all = append(all, fmt.Sprintf("%d %s", n, what))
+		}
+	}
+	count(uint64(p.BansLost), "bans in force now that the backup lacks")
+	count(uint64(p.BansBack), "lifted bans that come back")
+	count(uint64(p.AgentsLost), "agents that the backup lacks")
+	count(uint64(p.AgentsChanged), "agents that were otherwise then")
+	count(uint64(p.AgentsAdded), "agents that only the backup has")
+	count(uint64(p.KeysAdded), "signing keys that only the backup has")
+	count(uint64(p.GoneAdded), "removed nodes that only the backup knows, refused for ever")
+	count(p.EventsLost, "events of the chain that end")
+	count(p.RecordsLost, "administrative records that end")
+	if p.PolicyLost {
+		all = append(all, "another policy")
+	}
+	if p.TrustLost {
+		all = append(all, "other signers or sources of manifests")
+	}
+	if p.Forked {
+		all = append(all, "a past that this cluster did not have")
+	}
+	if p.AdmissionsPauseMs > maxPauseMs {
+		all = append(all, fmt.Sprintf("no admission for %s", time.Duration(p.AdmissionsPauseMs)*time.Millisecond))
+	}
+	if p.ClosedMs > maxPauseMs {
+		all = append(all, fmt.Sprintf("%s to come in which nothing is admitted", time.Duration(p.ClosedMs)*time.Millisecond))
+	}
+	return "the backup means " + strings.Join(all, ", ")
+}
+
 // maxPauseMs is the longest pause that an honest backup makes by itself: its
 // clock an hour ahead, and the widest window. It may close far more, for ever even.
 const maxPauseMs = 3 * fsm.MaxSkewMs
+
+// maxGoneOfAnother is how many removed nodes of another cluster need no word: few
+// remove more, and what is remembered of them leaves all the others their room.
+const maxGoneOfAnother = fsm.MaxRemoved / 100
 
 // olderThan tells whether the present holds what was acknowledged and the backup
 // lacks, or whether admissions would be gone for long. A new cluster's own
 // beginnings are no loss.
 func olderThan(p client.RestorePlan) bool {
-	lost := p.BansLost > 0 || p.AgentsLost > 0 || p.AgentsChanged > 0 || p.EventsLost > 0 || p.AdmissionsPauseMs > maxPauseMs
+	lost := p.BansLost > 0 || p.AgentsLost > 0 || p.AgentsChanged > 0 || p.EventsLost > 0 || p.AdmissionsPauseMs > maxPauseMs || p.ClosedMs > maxPauseMs
 	if p.OtherCluster {
-		return lost
+		return lost || p.GoneAdded > maxGoneOfAnother
 	}
 	return lost || p.BansBack > 0 || p.RecordsLost > 0 || p.PolicyLost || p.TrustLost || p.Forked
 }
@@ -174,7 +245,7 @@ func confirmOf(t *taken, present *fsm.State, u fsm.Undone, void []string) (strin
 	m := present.Meta()
 	text := []byte("edgecoder restore confirm v1\n")
 	for _, part := range []any{t.SHA256, m.ClusterID, m.Epoch, m.ChainHead, m.ChainSize, u.BansLost, u.BansBack, u.AgentsLost, u.AgentsOther,
-		u.AgentsAdded, u.KeysAdded, present.Policy(), void, u.ManifestsKept, u.ManifestsAdded, u.Trust} {
+		u.AgentsAdded, u.KeysAdded, u.GoneAdded, present.Policy(), void, u.ManifestsKept, u.ManifestsAdded, u.Trust} {
 		data, err := fsm.Encode(part)
 		if err != nil {
 			return "", err

@@ -7,6 +7,50 @@ import (
 	"github.com/edgecoder/edgecoder/store"
 )
 
+// heedNotes does what an earlier run noted for this start. A recovery that was
+// decided since outranks that: the state that was to go is the cluster's now.
+func (n *Node) heedNotes() error {
+	if !n.id.Resync && n.id.Undo == 0 {
+		return nil
+	}
+	recovered, err := n.wasRecovered()
+	if err != nil {
+		return err
+	}
+	if recovered {
+		n.log.Warn("this node was recovered: what it noted before, to give its state up, is void", "resync", n.id.Resync, "undo", n.id.Undo)
+		return n.id.dropNotes(n.cfg.DataDir, n.cfg.Passphrase)
+	}
+	if n.id.Resync {
+		if err := n.resync(); err != nil {
+			return err
+		}
+	}
+	if n.id.Undo > 0 {
+		return n.undo()
+	}
+	return nil
+}
+
+// wasRecovered tells whether a recovery was decided here and nothing was
+// written since.
+func (n *Node) wasRecovered() (bool, error) {
+	snapshot, last, err := store.Newest(n.cfg.DataDir)
+	if err != nil || snapshot == nil {
+		return false, err
+	}
+	return madeByRecovery(snapshot.Configuration, snapshot.Index, last, n.id.NodeID), nil
+}
+
+// dropNotes forgets what an earlier run noted for the next start.
+func (id *identity) dropNotes(dir string, passphrase []byte) error {
+	if !id.Resync && id.Undo == 0 {
+		return nil
+	}
+	id.Resync, id.Undo = false, 0
+	return id.save(dir, passphrase)
+}
+
 // resync throws away the state of a node that was found to differ from the
 // others', keeping term and vote, so that raft fetches theirs. The note of it
 // goes last: a crash in between begins again.

@@ -19,12 +19,12 @@ func (n *Node) Status() client.Status {
 		Node: client.NodeRef{ID: n.id.NodeID, Name: n.cfg.Name}, ClusterID: n.id.ClusterID,
 		State: strings.ToLower(n.raft.State().String()), Term: n.raft.CurrentTerm(), CommitIndex: n.raft.CommitIndex(),
 		ClockSkewMs: -medianOffset(offsets), Version: n.cfg.Version, Voters: []client.Server{}, NonVoters: []client.Server{},
-		Disk: n.disk.status(), Backup: n.backupStatus(),
+		Disk: n.disk.status(), Backup: n.backupStatus(), Rivals: n.rivals.list(),
 	}
 	names := map[string]fsm.Coordinator{}
 	n.machine.Read(func(s *fsm.State) {
 		meta := s.Meta()
-		st.AppliedIndex, st.Epoch, st.ClockMs, st.FeatureLevel = meta.Index, meta.Epoch, meta.ClockMs, meta.Level
+		st.AppliedIndex, st.Epoch, st.Recovery, st.ClockMs, st.FeatureLevel = meta.Index, meta.Epoch, meta.Recovery(), meta.ClockMs, meta.Level
 		st.Digests = []client.Mark{}
 		for _, m := range s.Marks() {
 			st.Digests = append(st.Digests, client.Mark{Index: m.Index, Digest: m.Digest.String()})
@@ -91,8 +91,10 @@ func (n *Node) Suffrages() map[string]string {
 // call itself ready.
 const maxSilence = 5 * time.Second
 
+const reasonCatchingUp = "catching_up"
+
 // Ready implements api.Membership: leader known, genesis applied, caught up, and
-// a disk that writes. A full disk is no reason: reads go on (disk.go).
+// a disk that writes. Strangers hear the reason alone, so each case has one. A full disk is no reason: reads go on (disk.go).
 func (n *Node) Ready() error {
 	if err := n.Serving(); err != nil {
 		return err
@@ -109,7 +111,7 @@ func (n *Node) Ready() error {
 	case leader == "":
 		e.Reason, e.Detail = reasonNoLeader, "no leader is known"
 	case cluster == "":
-		e.Detail = "this replica has not caught up: it knows no cluster yet"
+		e.Reason, e.Detail = reasonCatchingUp, "this replica has not caught up: it knows no cluster yet"
 	case string(leader) == n.id.NodeID:
 		if l != nil {
 			select {
@@ -118,11 +120,11 @@ func (n *Node) Ready() error {
 			default:
 			}
 		}
-		e.Detail = "the new leader is not ready yet"
+		e.Reason, e.Detail = "leader_starting", "the new leader is not ready yet"
 	case time.Since(n.raft.LastContact()) > maxSilence:
-		e.Detail = "the leader has been silent for too long"
+		e.Reason, e.Detail = "leader_silent", "the leader has been silent for too long"
 	case n.raft.CommitIndex() > have+maxLag:
-		e.Detail = "this replica is catching up"
+		e.Reason, e.Detail = reasonCatchingUp, "this replica is catching up"
 	default:
 		return nil
 	}

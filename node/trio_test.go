@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -46,17 +47,24 @@ func testLog(t *testing.T) *slog.Logger {
 
 // nextPort walks below the ephemeral range, so that no outgoing connection
 // takes a port between its choice and its use.
-var nextPort = func() *atomic.Int64 {
-	var p atomic.Int64
-	p.Store(int64(10_000 + os.Getpid()%20_000))
-	return &p
+var nextPort atomic.Int64
+
+// ownHost is a loopback address of this process alone where there are many: on
+// Linux all of 127.0.0.0/8 is the machine itself, and other tests run beside us.
+var ownHost = func() string {
+	if runtime.GOOS != "linux" {
+		nextPort.Store(int64(os.Getpid() % 20_000))
+		return "127.0.0.1"
+	}
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d", 1+pid>>16&0x7f, pid>>8&0xff, pid&0xff)
 }()
 
 // freeAddr returns a loopback address that nobody listens on, TCP and UDP.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	for range 500 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 10_000+nextPort.Add(1)%20_000)
+		addr := fmt.Sprintf("%s:%d", ownHost, 10_000+nextPort.Add(1)%20_000)
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue

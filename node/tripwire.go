@@ -25,56 +25,46 @@ const reasonDiverged = "diverged"
 // had: Start then throws away log, snapshots and history and fetches them anew.
 var ErrResync = errors.New("the state of this node differs from the others'; it starts afresh from their snapshot")
 
-// roundOf returns what is known of the newest mark that this node has itself.
-func (n *Node) roundOf() *fsm.Round {
-	var marks []fsm.Mark
-	var level uint32
-	n.machine.Read(func(s *fsm.State) { marks, level = s.Marks(), s.Meta().Level })
-	if len(marks) == 0 || level < fsm.LevelRecovery {
-		return nil
-	}
-	newest := marks[len(marks)-1]
-	servers := n.servers()
-	r := &fsm.Round{Mark: newest.Index, Voters: len(voters(servers))}
-	for _, s := range servers {
-		id := string(s.ID)
-		digest, ok := newest.Digest, id == n.id.NodeID
-		if h, known := n.health.get(id); !ok && known && time.Since(h.at) < pingFresh {
-			if at := slices.IndexFunc(h.marks, func(m fsm.Mark) bool { return m.Index == newest.Index }); at >= 0 {
-				digest, ok = h.marks[at].Digest, true
-			}
-		}
-		if ok {
-			r.Reports = append(r.Reports, fsm.Report{NodeID: id, Votes: s.Suffrage == raft.Voter, Digest: digest})
-		}
-	}
-	return r
-}
-
 // lookForDivergence is called in the apply loop after ticks and restores.
 func (n *Node) lookForDivergence() {
-	var d fsm.Divergence
-	var found bool
+	var d *fsm.Divergence
 	n.machine.Read(func(s *fsm.State) {
-		if d, found = s.Diverged(n.id.NodeID); found && d.NodeID != "" {
-			found = standsFor(s.Marks(), d)
-		}
+		d = n.divergedIn(s)
+		n.faded.Store(d != nil && d.NodeID != "" && markOf(s.Marks(), d.Mark) == nil)
 	})
-	if !found || plantNoTripwire {
+	if d == nil {
 		n.diverged.Store(nil)
 		return
 	}
-	if n.diverged.Swap(&d) == nil {
+	if n.diverged.Swap(d) == nil {
 		ring(n.tripped)
 	}
 }
 
-// standsFor tells whether marks are those of the state that was found to differ.
-// A node that started afresh comes by the old finding while it catches up; its
-// own mark tells that it is about a state that it does not have any more.
-func standsFor(marks []fsm.Mark, d fsm.Divergence) bool {
-	at := slices.IndexFunc(marks, func(m fsm.Mark) bool { return m.Index == d.Mark })
-	return at >= 0 && marks[at].Digest != d.Majority
+// divergedIn returns what a state that the caller reads says of this node, nil
+// when it may answer from it.
+func (n *Node) divergedIn(s *fsm.State) *fsm.Divergence {
+	d, found := s.Diverged(n.id.NodeID)
+	if !found || d.NodeID != "" && healed(s.Marks(), d) || plantNoTripwire {
+		return nil
+	}
+	return &d
+}
+
+// healed tells whether marks are those of the majority that a finding names. A
+// node that started afresh comes by the old finding while it catches up; its own
+// mark tells that it is about a state that it does not have any more. Without that
+// mark the finding stands until the leader has judged a newer one.
+func healed(marks []fsm.Mark, d fsm.Divergence) bool {
+	m := markOf(marks, d.Mark)
+	return m != nil && m.Digest == d.Majority
+}
+
+func markOf(marks []fsm.Mark, index uint64) *fsm.Mark {
+	if at := slices.IndexFunc(marks, func(m fsm.Mark) bool { return m.Index == index }); at >= 0 {
+		return &marks[at]
+	}
+	return nil
 }
 
 // Serving implements api.Cluster: an error while this node must not answer.
@@ -82,16 +72,19 @@ func (n *Node) Serving() error {
 	if err := n.mayServeBinary(); err != nil {
 		return err
 	}
-	return n.stateServes()
+	return n.stateServes(nil)
 }
 
 // stateServes is Serving of the state alone: this node may ask whether its own
-// binary was accepted.
-func (n *Node) stateServes() error {
+// binary was accepted. What a caller read of itself, d, counts as well: others can
+// read a state before the apply loop has looked at it.
+func (n *Node) stateServes(d *fsm.Divergence) error {
 	if e := n.unconfirmed(); e != nil {
 		return e
 	}
-	d := n.diverged.Load()
+	if d == nil {
+		d = n.diverged.Load()
+	}
 	switch {
 	case d == nil:
 		return n.superseded()
@@ -135,15 +128,7 @@ func (n *Node) leaveDiverged(ctx context.Context) bool {
 		}
 		return false
 	}
-	if !n.isReleased() {
-		return false
-	}
-	if err := n.rememberResync(); err != nil {
-		n.log.Error("cannot note that this node starts afresh", "error", err)
-		return false
-	}
-	n.fail(ErrResync)
-	return true
+	return n.startAfresh()
 }
 
 func (n *Node) rememberResync() error {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -38,13 +39,40 @@ func (n *Node) tempFile(what string) (*os.File, error) {
 	return f, nil
 }
 
+// guarded is a file of a size that a caller decides: it must not fill the disk
+// that the log is on.
+type guarded struct {
+	out  io.Writer
+	full func() *client.Error
+	left int // bytes until the next look
+}
+
+// guardStep is how much is written between two looks at the free space: little
+// against the marks, much against the cost of a look.
+const guardStep = 1 << 20
+
+func (n *Node) guard(f *os.File) io.Writer { return &guarded{out: f, full: n.disk.full} }
+
+// Write implements io.Writer.
+func (g *guarded) Write(p []byte) (int, error) {
+	if g.left -= len(p); g.left <= 0 {
+		g.left = guardStep
+		if e := g.full(); e != nil {
+			return 0, e
+		}
+	}
+	return g.out.Write(p)
+}
+
 // spool keeps the records of a history on disk, in the order they came.
 type spool struct {
-	f   *os.File
+	in  io.ReadSeeker
 	out *bufio.Writer
 }
 
-func newSpool(f *os.File) *spool { return &spool{f: f, out: bufio.NewWriterSize(f, 1<<16)} }
+func newSpool(out io.Writer, in io.ReadSeeker) *spool {
+	return &spool{in: in, out: bufio.NewWriterSize(out, 1<<16)}
+}
 
 func (s *spool) add(r fsm.Record) error {
 	data, err := fsm.Encode(r)
@@ -64,11 +92,11 @@ func (s *spool) done() error { return s.out.Flush() }
 // records yields what was added, rebased to a log at index.
 func (s *spool) records(index uint64) iter.Seq2[fsm.Record, error] {
 	return func(yield func(fsm.Record, error) bool) {
-		if _, err := s.f.Seek(0, io.SeekStart); err != nil {
+		if _, err := s.in.Seek(0, io.SeekStart); err != nil {
 			yield(fsm.Record{}, err)
 			return
 		}
-		in := bufio.NewReaderSize(s.f, 1<<16)
+		in := bufio.NewReaderSize(s.in, 1<<16)
 		for {
 			r, err := nextRecord(in)
 			if errors.Is(err, io.EOF) {

@@ -202,19 +202,20 @@ func (n *Node) confirm(ctx context.Context, items []*admission) {
 		err = n.waitIndex(ctx, point.Index)
 	}
 	if err != nil {
-		for _, a := range items {
-			a.fail(asAPIError(readOnly(err)))
-		}
+		failAll(items, err)
 		return
 	}
-	var ready, again []*admission
+	var diverged *fsm.Divergence
+	var skew int64
+	var ready, again, denied []*admission
+	var denials []fsm.ClaimResult
 	n.machine.Read(func(s *fsm.State) {
-		skew := s.Policy().MaxSkewMs
+		diverged, skew = n.divergedIn(s), s.Policy().MaxSkewMs
 		for _, a := range items {
 			res, decided := n.recheck(s, a, point.ClockMs)
 			switch {
 			case decided:
-				a.answer(api.AdmitOutcome{Result: res, MaxSkewMs: skew})
+				denied, denials = append(denied, a), append(denials, res)
 			case a.denial != "":
 				again = append(again, a)
 			default:
@@ -222,8 +223,21 @@ func (n *Node) confirm(ctx context.Context, items []*admission) {
 			}
 		}
 	})
+	if err := n.stateServes(diverged); err != nil {
+		failAll(items, err)
+		return
+	}
+	for i, a := range denied {
+		a.answer(api.AdmitOutcome{Result: denials[i], MaxSkewMs: skew})
+	}
 	n.admit.ready.put(ready...)
 	n.admit.fresh.put(again...)
+}
+
+func failAll(items []*admission, err error) {
+	for _, a := range items {
+		a.fail(asAPIError(readOnly(err)))
+	}
 }
 
 // recheck decides on a confirmed replica. Undecided means that Apply must

@@ -89,7 +89,7 @@ func TestComposeNeedsHistory(t *testing.T) {
 	r := newRig(t, rigOptions())
 	r.tokens(5)
 	id := r.snapshot()
-	if err := r.s.History.Import(9, fsm.Totals{fsm.StreamAdmin: 1}, yields(recordOf(fsm.StreamAdmin, 1, 1, 1))); err != nil {
+	if err := r.s.History.Import(9, fsm.Totals{fsm.StreamAdmin: 1}, yields(recordOf(fsm.StreamAdmin, 1, 1, 1)), nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := r.s.Snapshots.Open(id); err == nil || !strings.Contains(err.Error(), "it needs") {
@@ -113,7 +113,7 @@ func TestComposeReplacedMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer in.Close()
-	if err := r.s.History.Import(9, fsm.Totals{fsm.StreamAdmin: 1}, yields(recordOf(fsm.StreamAdmin, 1, 1, 1))); err != nil {
+	if err := r.s.History.Import(9, fsm.Totals{fsm.StreamAdmin: 1}, yields(recordOf(fsm.StreamAdmin, 1, 1, 1)), nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.Copy(io.Discard, in); err == nil {

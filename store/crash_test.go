@@ -203,7 +203,7 @@ func TestCrashWhileReplacing(t *testing.T) {
 	}
 	fresh := []fsm.Record{recordOf(fsm.StreamAdmin, 1, 1, 60), recordOf(fsm.StreamAdmin, 2, 4, 60)}
 	c.dir = dir
-	if err := h.Import(2, fsm.Totals{fsm.StreamAdmin: 2}, yields(fresh...)); err != nil {
+	if err := h.Import(2, fsm.Totals{fsm.StreamAdmin: 2}, yields(fresh...), nil); err != nil {
 		t.Fatal(err)
 	}
 	c.dir = ""

@@ -53,16 +53,12 @@ func filesOf(t testing.TB, dir string) (files []string) {
 // usedPages tells which pages of a bbolt file are reachable.
 func usedPages(t testing.TB, path string) (used func(at int) bool) {
 	t.Helper()
+	meta := currentMeta(t, path)
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	info, _ := f.Stat()
-	meta, err := readMetas(f, info.Size())
-	if err != nil {
-		t.Fatal(err)
-	}
 	c := &pageCheck{file: f, meta: meta, used: map[uint64]uint64{}}
 	if _, err := c.root(); err != nil {
 		t.Fatal(err)

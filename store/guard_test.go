@@ -126,6 +126,31 @@ func TestFullDisk(t *testing.T) {
 
 func (r *rig) epoch() uint64 { e, _ := r.s.History.Totals(); return e }
 
+// overfill appends more records than may wait while the disk is full, and
+// returns when no more are taken.
+func overfill(t *testing.T, h *History, stream fsm.Stream, extra uint64) (done chan error) {
+	t.Helper()
+	done = make(chan error, 1)
+	go func() {
+		for i := range maxPending + extra {
+			if err := h.Append(1, []fsm.Record{recordOf(stream, i+1, i+1, 3)}); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for h.count < maxPending || h.full == nil {
+		h.changed.Wait()
+	}
+	if h.count > maxPending {
+		t.Errorf("%d records wait, at most %d may", h.count, maxPending)
+	}
+	return done
+}
+
 // TestHistoryWaitsForSpace: memory stays bounded while the disk is full, nothing
 // is lost when it has space again, and a node that goes down does not hang.
 func TestHistoryWaitsForSpace(t *testing.T) {
@@ -134,26 +159,7 @@ func TestHistoryWaitsForSpace(t *testing.T) {
 	dir := t.TempDir()
 	h := openTestHistory(t, dir, &writer{fault: disk.fault}, func(err error) { t.Errorf("a full disk is no damage: %v", err) })
 	const extra = 10
-	var given atomic.Int64
-	done := make(chan error)
-	go func() {
-		for i := range uint64(maxPending + extra) {
-			if err := h.Append(1, []fsm.Record{recordOf(fsm.StreamAdmin, i+1, i+1, 3)}); err != nil {
-				done <- err
-				return
-			}
-			given.Add(1)
-		}
-		done <- nil
-	}()
-	h.mu.Lock()
-	for h.count < maxPending || h.full == nil {
-		h.changed.Wait()
-	}
-	if h.count > maxPending {
-		t.Errorf("%d records wait", h.count)
-	}
-	h.mu.Unlock()
+	done := overfill(t, h, fsm.StreamAdmin, extra)
 	if got, err := h.Read(fsm.StreamAdmin, maxPending, 1); err != nil || len(got) != 1 {
 		t.Errorf("reading what waits: %v, %v", got, err)
 	}
@@ -165,20 +171,7 @@ func TestHistoryWaitsForSpace(t *testing.T) {
 		t.Fatal(err)
 	}
 	disk.full.Store(true)
-	go func() { // hangs until the node says that it is ending
-		for i := range uint64(maxPending + extra) {
-			if err := h.Append(1, []fsm.Record{recordOf(fsm.StreamBlacklist, i+1, i+1, 3)}); err != nil {
-				done <- err
-				return
-			}
-		}
-		done <- nil
-	}()
-	h.mu.Lock()
-	for h.count < maxPending || h.full == nil {
-		h.changed.Wait()
-	}
-	h.mu.Unlock()
+	done = overfill(t, h, fsm.StreamBlacklist, extra) // hangs until the node says that it is ending
 	h.Ending()
 	if err := <-done; err != nil {
 		t.Errorf("append while going down: %v", err)
@@ -209,7 +202,7 @@ func TestHistoryWriteErrorSticks(t *testing.T) {
 	if err := h.Append(1, []fsm.Record{r}); !errors.Is(err, broken) {
 		t.Error("append:", err)
 	}
-	if err := h.Import(1, nil, yields()); !errors.Is(err, broken) {
+	if err := h.Import(1, nil, yields(), nil); !errors.Is(err, broken) {
 		t.Error("import:", err)
 	}
 	if err := <-told; !errors.Is(err, broken) {

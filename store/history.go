@@ -64,6 +64,8 @@ type History struct {
 	ending  bool  // nobody waits for the disk any more
 	closed  bool
 
+	syncEvery int64 // importSync but in tests
+
 	damage sync.Once
 	stop   chan struct{}
 	loops  sync.WaitGroup
@@ -72,7 +74,7 @@ type History struct {
 // newHistory serves an open file whose head is known, and starts the flusher.
 func newHistory(path string, db *bbolt.DB, disk head, w *writer, log *slog.Logger, onDamage func(error)) *History {
 	h := &History{path: path, db: db, w: w, log: log, onDamage: onDamage, disk: disk, epoch: disk.epoch,
-		waiting: map[fsm.Stream][]row{}, stop: make(chan struct{})}
+		waiting: map[fsm.Stream][]row{}, syncEvery: importSync, stop: make(chan struct{})}
 	h.changed = sync.NewCond(&h.mu)
 	h.loops.Go(h.flushLoop)
 	return h
@@ -233,7 +235,12 @@ func (h *History) compare(r fsm.Record) error {
 }
 
 // Flush implements fsm.History. On a full disk it waits like Append.
-func (h *History) Flush() error {
+func (h *History) Flush() error { return h.flush(true) }
+
+// FlushNow is Flush, but a full disk is an error.
+func (h *History) FlushNow() error { return h.flush(false) }
+
+func (h *History) flush(patient bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for ticket := h.given; h.durable < ticket; h.changed.Wait() {
@@ -242,7 +249,7 @@ func (h *History) Flush() error {
 			return h.failed
 		case h.closed:
 			return ErrClosed
-		case h.ending && h.full != nil:
+		case (h.ending || !patient) && h.full != nil:
 			return h.full
 		}
 	}

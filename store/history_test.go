@@ -161,10 +161,10 @@ func (m *modelOf) importAll(t *rapid.T) {
 	for _, r := range records {
 		totals[r.Stream] = r.Seq
 	}
-	if err := m.model.Import(epoch, totals, yields(records...)); err != nil {
+	if err := m.model.Import(epoch, totals, yields(records...), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.real.Import(epoch, totals, yields(records...)); err != nil {
+	if err := m.real.Import(epoch, totals, yields(records...), nil); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -242,16 +242,16 @@ func TestHistoryRefuses(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := h.Import(3, fsm.Totals{fsm.StreamAdmin: 2}, yields(forged, two)); err == nil {
+	if err := h.Import(3, fsm.Totals{fsm.StreamAdmin: 2}, yields(forged, two), nil); err == nil {
 		t.Error("an import that differs was taken")
 	}
-	if err := h.Import(3, fsm.Totals{fsm.StreamAdmin: 3}, yields(one, two)); err == nil {
+	if err := h.Import(3, fsm.Totals{fsm.StreamAdmin: 3}, yields(one, two), nil); err == nil {
 		t.Error("an import of too few was taken")
 	}
-	if err := h.Import(4, fsm.Totals{fsm.StreamAdmin: 2}, yields(one)); err == nil {
+	if err := h.Import(4, fsm.Totals{fsm.StreamAdmin: 2}, yields(one), nil); err == nil {
 		t.Error("a replacement by too few was taken")
 	}
-	if err := h.Import(4, fsm.Totals{fsm.StreamAdmin: 2}, yields(two)); err == nil {
+	if err := h.Import(4, fsm.Totals{fsm.StreamAdmin: 2}, yields(two), nil); err == nil {
 		t.Error("a replacement with a gap was taken")
 	}
 	if epoch, totals := h.Totals(); epoch != 3 || totals[fsm.StreamAdmin] != 2 {
@@ -289,7 +289,7 @@ func TestHistoryKeepsEvidence(t *testing.T) {
 	defer h.Close()
 	for epoch := uint64(1); epoch <= 4; epoch++ {
 		r := recordOf(fsm.StreamAdmin, 1, epoch, int(epoch))
-		if err := h.Import(epoch, fsm.Totals{fsm.StreamAdmin: 1}, yields(r)); err != nil {
+		if err := h.Import(epoch, fsm.Totals{fsm.StreamAdmin: 1}, yields(r), nil); err != nil {
 			t.Fatal(err)
 		}
 		got, err := h.Read(fsm.StreamAdmin, 1, 9)

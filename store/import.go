@@ -17,25 +17,36 @@ import (
 const (
 	importRecords = 4096
 	importBytes   = 4 << 20
+	// importSync bytes are synced together while a history is built: all at the end
+	// would be one write of gigabytes, which a watchdog takes for a hung disk. At a
+	// slow disk's 4 MiB/s they take 16 s, and the watchdog waits for 60.
+	importSync = 64 << 20
 )
 
 // Import implements fsm.History. Records of the same epoch are added in batches,
 // each in one transaction; after a crash the same import goes on where it was.
 // Another epoch's history is built beside the file and takes its name at the
-// end; the file before it stays as history-epoch-N.db.
-func (h *History) Import(epoch uint64, totals fsm.Totals, records iter.Seq2[fsm.Record, error]) error {
+// end; the file before it stays as history-epoch-N.db. A full disk is an error:
+// raft's loop waits for an import, and whoever sends a snapshot sends it again.
+func (h *History) Import(epoch uint64, totals fsm.Totals, records iter.Seq2[fsm.Record, error], take func(place func() error) error) error {
 	h.writer.Lock()
 	defer h.writer.Unlock()
-	if err := h.Flush(); err != nil { // nothing waits while we are the writer
-		return err
+	if err := h.FlushNow(); err != nil { // nothing waits while we are the writer
+		return fmt.Errorf("%s: it is not taken while entries before it wait for the disk: %w", fileHistory, err)
+	}
+	if take == nil {
+		take = func(place func() error) error { return place() }
 	}
 	h.mu.Lock()
 	have := h.epoch
 	h.mu.Unlock()
 	if have != epoch {
-		return h.replace(epoch, totals, records)
+		return h.replace(epoch, totals, records, take)
 	}
-	return h.extend(totals, records)
+	if err := h.extend(totals, records); err != nil {
+		return err
+	}
+	return take(func() error { return nil })
 }
 
 // importer writes the records of an import to a file, in batches.
@@ -132,23 +143,29 @@ func (h *History) extend(totals fsm.Totals, records iter.Seq2[fsm.Record, error]
 
 // replace builds the history of another epoch and puts it in the old one's
 // place. The records may come from the old one, so that stays open meanwhile.
-func (h *History) replace(epoch uint64, totals fsm.Totals, records iter.Seq2[fsm.Record, error]) error {
+func (h *History) replace(epoch uint64, totals fsm.Totals, records iter.Seq2[fsm.Record, error], take func(place func() error) error) error {
 	fresh := h.path + suffixNew
 	defer os.Remove(fresh) // gone already if all went well
 	next, err := h.build(fresh, epoch, totals, records)
 	if err != nil {
 		return fmt.Errorf("%s: %w", filepath.Base(fresh), err)
 	}
+	h.w.at("import/built")
+	return take(func() error { return h.place(fresh, epoch, next) })
+}
+
+// place puts a history that was built in the place of the one that is open.
+func (h *History) place(fresh string, epoch uint64, next head) error {
 	h.file.Lock()
 	defer h.file.Unlock()
-	h.w.at("import/built")
-	if err := h.db.Close(); err != nil {
-		return h.broken(err)
+	err := h.db.Close()
+	if err == nil {
+		err = h.swap(fresh)
 	}
-	if err := h.swap(fresh); err != nil {
-		return h.broken(err)
+	if err == nil {
+		h.db, err = bbolt.Open(h.path, 0o600, historyOptions())
 	}
-	if h.db, err = bbolt.Open(h.path, 0o600, historyOptions()); err != nil {
+	if err != nil {
 		return h.broken(err)
 	}
 	h.tell(func() { h.disk, h.epoch, h.swaps = next, epoch, h.swaps+1 })
@@ -173,15 +190,26 @@ func (h *History) build(path string, epoch uint64, totals fsm.Totals, records it
 	if err != nil {
 		return head{}, err
 	}
-	db.NoSync = true // it has no name yet: one sync at the end
+	db.NoSync = true // it has no name yet: a sync now and then is enough
 	im := importer{h: newHead()}
 	im.h.epoch, im.h.base = epoch, epoch
 	im.known = func(r fsm.Record) error {
 		return fmt.Errorf("store: history stream %d: record %d came twice", r.Stream, r.Seq)
 	}
+	unsynced := int64(0)
 	im.store = func(rows []row, next head) error {
 		h.w.at("import/build")
-		return h.w.must(WriteHistory, func() error { return writeRows(db, rows, next) })
+		if err := h.w.must(WriteHistory, func() error { return writeRows(db, rows, next) }); err != nil {
+			return err
+		}
+		for _, r := range rows {
+			unsynced += fsm.FrameSize(r.Record)
+		}
+		if unsynced < h.syncEvery {
+			return nil
+		}
+		unsynced = 0
+		return h.w.must(SyncHistory, db.Sync)
 	}
 	err = im.run(totals, records)
 	if err == nil {

@@ -72,6 +72,30 @@ func replaySnapshot(dir string, snapshot func(raft.SnapshotMeta, io.Reader) erro
 	return meta.Index, snapshot(meta.SnapshotMeta, in)
 }
 
+// Newest tells of the directory of a stopped node which snapshot is the newest,
+// nil if it has none, and where the log ends.
+func Newest(dir string) (snapshot *raft.SnapshotMeta, last uint64, err error) {
+	path := filepath.Join(dir, fileRaft)
+	err = locked(path, func() error {
+		found, err := checkRaft(path)
+		last = found.last()
+		return damaged(fileRaft, err)
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	s := &snapshotStore{dir: filepath.Join(dir, dirSnapshots), infos: map[string]fsm.SnapshotInfo{}}
+	ids, _, err := s.names()
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(ids) == 0 {
+		return nil, last, nil
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	meta, err := s.readMeta(ids[0].id)
+	return &meta.SnapshotMeta, last, err
+}
+
 // KeepNewest drops what lies before the newest snapshot: older snapshots, which
 // raft would fall back to, and the log up to it. It may be interrupted anywhere
 // and called again.

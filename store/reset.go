@@ -48,7 +48,7 @@ func Reset(dir string) error {
 func replaceLog(dir, evidence string) error {
 	path := filepath.Join(dir, fileRaft)
 	fresh, kept := path+suffixNew, filepath.Join(evidence, fileRaft)
-	old, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: raftOptions()})
+	old, _, err := openRaft(dir) // a node that differs may well have a bad disk
 	if err != nil {
 		return err
 	}
@@ -70,21 +70,24 @@ func replaceLog(dir, evidence string) error {
 	return os.Rename(fresh, path)
 }
 
+// copyStable reads each value against its seal: a term or a vote that is not
+// what it was could be given twice.
 func copyStable(old *raftboltdb.BoltStore, path string) error {
-	fresh, err := raftboltdb.New(raftboltdb.Options{Path: path, MsgpackUseNewTimeFormat: true, BoltOptions: raftOptions()})
+	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, MsgpackUseNewTimeFormat: true, BoltOptions: raftOptions()})
 	if err != nil {
 		return err
 	}
+	from, to := &stableStore{bolt: old, w: &writer{}}, &stableStore{bolt: bolt, w: &writer{}}
 	for _, key := range stableKeys {
-		value, err := old.Get([]byte(key)) // with its seal
+		value, err := from.Get([]byte(key))
 		if err == nil {
-			err = fresh.Set([]byte(key), value)
+			err = to.Set([]byte(key), value)
 		}
 		if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
-			return errors.Join(err, fresh.Close())
+			return errors.Join(err, bolt.Close())
 		}
 	}
-	return fresh.Close()
+	return bolt.Close()
 }
 
 func exists(path string) bool {

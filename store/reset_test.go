@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -48,5 +50,35 @@ func TestResetKeepsTermAndVote(t *testing.T) {
 	}
 	if last, err := s.Logs.LastIndex(); err != nil || last != 0 {
 		t.Errorf("the log ends at %d, %v", last, err)
+	}
+}
+
+// A node that differs may have a bad disk: what a reset would keep is checked
+// before it is taken over, and the damage names the file.
+func TestResetRefusesDamage(t *testing.T) {
+	for _, tt := range []struct {
+		what  string
+		spoil func([]byte) []byte
+	}{
+		{"a torn meta page", func(b []byte) []byte {
+			copy(b[pageHeader+40:], make([]byte, 8))
+			return b
+		}},
+		{"another vote", func(b []byte) []byte {
+			return bytes.ReplaceAll(b, []byte("LastVoteCand0123"), []byte("LastVoteCand0124"))
+		}},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			dir := sampleDir(t, 3, 3)
+			name := under(dir, fileRaft)
+			writeAll(t, name, tt.spoil(slurp(t, name)))
+			var d *Damage
+			if err := Reset(dir); !errors.As(err, &d) || d.File != fileRaft {
+				t.Errorf("%v", err)
+			}
+			if exists(under(dir, EvidenceDir, fileRaft)) || !exists(under(dir, fileHistory)) {
+				t.Error("files were moved")
+			}
+		})
 	}
 }

@@ -88,12 +88,31 @@ func (s *snapshotStore) reap() error {
 	if err != nil {
 		return err
 	}
-	for _, id := range ids[min(len(ids), s.keep):] {
+	for _, id := range spare(ids, s.keep) {
 		if err := s.drop(id.id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// spare returns which of the snapshots, the newest first, are beyond those to
+// keep. One that was sent again counts once, or a leader that repeats itself
+// would push out the older ones that Undo goes back to. Of those that are the
+// same two stay: the newest may not be restored yet, and goes if it cannot be.
+func spare(ids []snapshotID, keep int) (out []snapshotID) {
+	distinct, same := 0, 0
+	for i, id := range ids {
+		if i > 0 && id.term == ids[i-1].term && id.index == ids[i-1].index {
+			same++
+		} else {
+			distinct, same = distinct+1, 1
+		}
+		if distinct > keep || same > 2 {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // roomFor tells whether the disk takes the history that an installed snapshot

@@ -65,7 +65,7 @@ func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", dirSnapshots, err)
 	}
-	return all[:min(len(all), s.keep)], nil
+	return all[:min(len(all), 2*s.keep)], nil // two of each at most, see spare
 }
 
 // Create implements raft.SnapshotStore.
@@ -259,7 +259,7 @@ func (s *snapshotStore) clean() error {
 			return err
 		}
 	}
-	for _, id := range ids[min(len(ids), s.keep):] {
+	for _, id := range spare(ids, s.keep) {
 		if err := s.drop(id.id); err != nil {
 			return err
 		}

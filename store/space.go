@@ -170,6 +170,15 @@ func (s *Space) Room() Room {
 	return s.latest
 }
 
+// Free returns the bytes that are free to this process where another directory is.
+func (s *Space) Free(dir string) (int64, error) {
+	free, _, err := s.o.Statfs(dir)
+	if err != nil {
+		return 0, fmt.Errorf("room in %s: %w", dir, err)
+	}
+	return free, nil
+}
+
 // NoSpace tells whether a write failed because the disk or the quota is full.
 func NoSpace(err error) bool { return noSpace(err) }
 

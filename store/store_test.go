@@ -227,7 +227,7 @@ func TestLargeHistoryPages(t *testing.T) {
 	}
 }
 
-func currentMeta(t *testing.T, path string) boltMeta {
+func currentMeta(t testing.TB, path string) boltMeta {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {

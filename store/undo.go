@@ -48,13 +48,14 @@ func (s *Store) CanUndo(epoch uint64) error {
 // epoch that the cluster went on without. Term, vote and all that raft logged
 // before stay, so the node may go on voting. It may be interrupted anywhere and
 // called again.
-func Undo(dir string, epoch uint64) error {
+func Undo(dir string, epoch uint64) error { return undoWith(&writer{}, dir, epoch) }
+
+func undoWith(w *writer, dir string, epoch uint64) error {
 	bolt, _, err := openRaft(dir)
 	if err != nil {
 		return err
 	}
 	defer bolt.Close()
-	w := &writer{}
 	snapshots, err := openSnapshots(dir, math.MaxInt, w, nil, hclog.NewNullLogger())
 	if err != nil {
 		return err
@@ -67,6 +68,15 @@ func Undo(dir string, epoch uint64) error {
 	if err != nil {
 		return err
 	}
+	if u.history != "" { // before the log: a history beyond the end of its log looks like damage
+		if err := os.Rename(u.history, filepath.Join(dir, fileHistory)); err != nil {
+			return err
+		}
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+		w.at("undo/history back")
+	}
 	if u.cut > 0 {
 		if err := os.RemoveAll(filepath.Join(dir, fileMark)); err != nil { // it speaks of the end that goes
 			return err
@@ -74,17 +84,11 @@ func Undo(dir string, epoch uint64) error {
 		if err := syncDir(dir); err != nil {
 			return err
 		}
+		w.at("undo/mark gone")
 		if err := bolt.DeleteRange(u.cut+1, u.last); err != nil {
 			return inRaftDB(err)
 		}
-	}
-	if u.history != "" {
-		if err := os.Rename(u.history, filepath.Join(dir, fileHistory)); err != nil {
-			return err
-		}
-		if err := syncDir(dir); err != nil {
-			return err
-		}
+		w.at("undo/log cut")
 	}
 	for _, id := range u.drop { // last, and the oldest of them at the end: it tells where to cut
 		if err := snapshots.drop(id); err != nil {
@@ -100,7 +104,8 @@ func planUndo(s *snapshotStore, log raft.LogStore, base, epoch uint64) (u undo, 
 	if err != nil {
 		return u, err
 	}
-	var burned, kept uint64 // indexes of the oldest that goes, and the newest that stays
+	var burned snapshotID // the oldest that goes
+	var kept uint64       // index of the newest that stays
 	var state fsm.SnapshotInfo
 	for _, id := range ids {
 		info, err := s.info(id.id)
@@ -111,7 +116,7 @@ func planUndo(s *snapshotStore, log raft.LogStore, base, epoch uint64) (u undo, 
 			kept, state = id.index, info
 			break
 		}
-		u.drop, burned = append(u.drop, id.id), id.index
+		u.drop, burned = append(u.drop, id.id), id
 	}
 	if len(u.drop) == 0 {
 		return u, nil
@@ -139,8 +144,11 @@ func planUndo(s *snapshotStore, log raft.LogStore, base, epoch uint64) (u undo, 
 
 // planLog decides which entries go. If there is one where the restore was, all
 // behind it came from a leader that went on without the restore, and may count:
-// they stay. Else those behind it were made upon the restored state.
-func (u *undo) planLog(log raft.LogStore, burned, kept uint64) error {
+// they stay. Else those behind it go that the restore's own leader made in the
+// same term: had one of them counted, no later leader could have gone on without.
+// An entry of another term may count: a leader that has the snapshot too, and an
+// entry in its place, gives the snapshot as what comes before the next entry.
+func (u *undo) planLog(log raft.LogStore, burned snapshotID, kept uint64) error {
 	first, err := log.FirstIndex()
 	if err != nil {
 		return err
@@ -148,20 +156,60 @@ func (u *undo) planLog(log raft.LogStore, burned, kept uint64) error {
 	if u.last, err = log.LastIndex(); err != nil {
 		return err
 	}
-	if u.last > burned {
+	if u.last > burned.index {
 		var l raft.Log
-		switch err := log.GetLog(burned, &l); {
+		switch err := log.GetLog(burned.index, &l); {
 		case errors.Is(err, raft.ErrLogNotFound):
-			u.cut = burned
+			u.cut = burned.index
 		case err != nil:
 			return err
 		}
 	}
+	if u.cut > 0 {
+		if err := u.ofTerm(log, burned.term); err != nil {
+			return err
+		}
+	}
 	stays := first > 0 && (u.cut == 0 || first <= u.cut)
-	if kept >= burned || !stays && kept == 0 || stays && first > kept+1 {
+	if kept >= burned.index || !stays && kept == 0 || stays && first > kept+1 {
 		return fmt.Errorf("%w: the log begins at entry %d, the newest snapshot before is of index %d", ErrNotUndone, first, kept)
 	}
 	return nil
+}
+
+// ofTerm refuses to cut entries of another term.
+func (u *undo) ofTerm(log raft.LogStore, term uint64) error {
+	for i := u.cut + 1; i <= u.last; i++ {
+		var l raft.Log
+		if err := log.GetLog(i, &l); err != nil {
+			return err
+		}
+		if l.Term != term {
+			return fmt.Errorf("%w: entry %d is of term %d, the restore of term %d: others may count on it", ErrNotUndone, i, l.Term, term)
+		}
+	}
+	return nil
+}
+
+// PassedOver tells whether the log has another entry where a snapshot is: then
+// the cluster went on without the snapshot, and nobody may be sent it. One that
+// was just installed is none: the log is still that of before.
+func (s *Store) PassedOver(meta *raft.SnapshotMeta) (bool, error) {
+	snapshots := s.Snapshots.(*snapshotStore) // Open made it
+	snapshots.mu.Lock()
+	installing := snapshots.unsettled == meta.ID
+	snapshots.mu.Unlock()
+	if installing {
+		return false, nil
+	}
+	var l raft.Log
+	switch err := s.Logs.GetLog(meta.Index, &l); {
+	case errors.Is(err, raft.ErrLogNotFound):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return l.Term != meta.Term, nil
 }
 
 // headOf reads the head of a history that may be open.

@@ -194,28 +194,48 @@ func TestUndo(t *testing.T) {
 				t.Errorf("an epoch that is not here: %v", err)
 			}
 			r.close()
-			for range 2 { // as if the first had broken off before its caller noted it
-				if err := Undo(r.dir, epoch); err != nil {
-					t.Fatal(err)
+			killed := &camera{t: t, dir: r.dir, out: t.TempDir()}
+			killed.step("not begun")
+			if err := undoWith(&writer{step: killed.step}, r.dir, epoch); err != nil {
+				t.Fatal(err)
+			}
+			killed.step("not noted by its caller")
+			if want := 4; len(killed.shots) < want {
+				t.Fatalf("%d steps, want %d and more", len(killed.shots), want)
+			}
+			for _, s := range killed.shots {
+				r.dir, r.index = s.dir, index
+				if found, err := Survey(s.dir); err != nil || len(found.Damage) > 0 { // a recovery would leave it aside
+					t.Errorf("after a crash at %q: %v, %v", s.step, found.Damage, err)
 				}
+				if err := Undo(r.dir, epoch); err != nil {
+					t.Fatalf("after a crash at %q: %v", s.step, err)
+				}
+				r.open(rigOptions())
+				r.checkUndone(s.step, before, epoch, behind != "entries of another leader")
+				r.close()
 			}
-			r.index = index
 			r.open(rigOptions())
-			r.replay()
-			if got := r.state(); behind != "entries of another leader" && got != before {
-				t.Errorf("state %s, before the restore %s", got, before)
-			}
-			if epochOf(r) >= epoch {
-				t.Errorf("epoch %d", epochOf(r))
-			}
-			if term, err := r.s.Stable.GetUint64([]byte("CurrentTerm")); err != nil || term != 7 {
-				t.Errorf("term %d, %v", term, err)
-			}
-			r.tokens(2) // and on
-			r.flush()
-			r.restart(rigOptions())
 		})
 	}
+}
+
+// checkUndone: all is as it was before the restore, and goes on.
+func (r *rig) checkUndone(step string, before crypto.Hash, epoch uint64, same bool) {
+	r.t.Helper()
+	r.replay()
+	if got := r.state(); same && got != before {
+		r.t.Errorf("after a crash at %q: state %s, before the restore %s", step, got, before)
+	}
+	if epochOf(r) >= epoch {
+		r.t.Errorf("after a crash at %q: epoch %d", step, epochOf(r))
+	}
+	if term, err := r.s.Stable.GetUint64([]byte("CurrentTerm")); err != nil || term != 7 {
+		r.t.Errorf("after a crash at %q: term %d, %v", step, term, err)
+	}
+	r.tokens(2)
+	r.flush()
+	r.restart(rigOptions())
 }
 
 // Without the history of before nothing is touched.
@@ -245,6 +265,75 @@ func TestUndoNeedsTheOldHistory(t *testing.T) {
 	r.open(rigOptions())
 	if r.restore(); epochOf(r) != epoch {
 		t.Errorf("epoch %d", epochOf(r))
+	}
+}
+
+// A leader that holds the restore and an entry in its place gives the restore as
+// what comes before the next entry, so entries that count may lie behind it here.
+func TestUndoCutsNoEntriesOfAnotherTerm(t *testing.T) {
+	r := newRig(t, rigOptions())
+	r.tokens(3)
+	backup := backupOf(t, r)
+	r.snapshot()
+	r.tokens(5)
+	r.flush()
+	if err := installed(t, r, restoreOf(t, r, backup)); err != nil {
+		t.Fatal(err)
+	}
+	epoch, burned := epochOf(r), r.index+1
+	for i, term := range []uint64{r.term, r.term + 1} { // the first was made by the restore's own leader
+		if err := r.s.Logs.StoreLog(&raft.Log{Index: burned + 1 + uint64(i), Term: term, Type: raft.LogNoop}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.s.CanUndo(epoch); !errors.Is(err, ErrNotUndone) {
+		t.Errorf("%v", err)
+	}
+	r.close()
+	if err := Undo(r.dir, epoch); !errors.Is(err, ErrNotUndone) {
+		t.Errorf("%v", err)
+	}
+	r.open(rigOptions())
+	if last, err := r.s.Logs.LastIndex(); err != nil || last != burned+2 {
+		t.Errorf("the log ends at %d, %v: want %d", last, err, burned+2)
+	}
+}
+
+// A snapshot is passed over once the log has another entry in its place, but not
+// while it is being installed over an old end of the log.
+func TestPassedOver(t *testing.T) {
+	r := newRig(t, rigOptions())
+	r.tokens(3)
+	backup := backupOf(t, r)
+	own := r.snapshot()
+	r.tokens(5)
+	r.flush()
+	if err := installed(t, r, restoreOf(t, r, backup)); err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string, want ...bool) {
+		t.Helper()
+		metas, err := r.s.Snapshots.List()
+		if err != nil || len(metas) != len(want) {
+			t.Fatalf("%s: %d snapshots, %v", when, len(metas), err)
+		}
+		for i, meta := range metas {
+			if got, err := r.s.PassedOver(meta); err != nil || got != want[i] {
+				t.Errorf("%s: snapshot %s: %t, %v", when, meta.ID, got, err)
+			}
+		}
+	}
+	check("its index is a hole", false, false)
+	if err := r.s.Logs.StoreLog(&raft.Log{Index: r.index + 1, Term: r.term + 1, Type: raft.LogNoop}); err != nil {
+		t.Fatal(err)
+	}
+	check("another entry is there, and raft is still about to restore it", false, false)
+	if err := r.s.Settle(true); err != nil {
+		t.Fatal(err)
+	}
+	check("it was restored", true, false)
+	if metas, _ := r.s.Snapshots.List(); metas[1].ID != own {
+		t.Errorf("%s is not %s", metas[1].ID, own)
 	}
 }
 
