@@ -59,10 +59,12 @@ func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *pee
 	}
 	var err error
 	r := &replica{Machine: n.machine, n: n, starting: true}
-	n.raft, err = raft.NewRaft(conf, r, &vitalLog{LogStore: n.store.Logs, disk: n.disk, settle: n.settle, halt: n.halt}, n.store.Stable, startSnapshots{n.store.Snapshots, r}, transport)
+	log := &holeLog{LogStore: &vitalLog{LogStore: n.store.Logs, disk: n.disk, settle: n.settle, halt: n.halt}, newest: n.newestSnapshot, halt: n.halt}
+	n.raft, err = raft.NewRaft(conf, r, log, n.store.Stable, startSnapshots{n.store.Snapshots, r}, transport)
 	if err != nil {
 		return r.explain(err)
 	}
+	log.follow(n.raft)
 	leaders := make(chan raft.Observation, 64)
 	n.raft.RegisterObserver(raft.NewObserver(leaders, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)
