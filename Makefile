@@ -51,7 +51,7 @@ sim: ## gossip in virtual time; the state machine against its model, SIMCHECKS (
 	go test -count=1 -timeout 30m ./fsm -run 'P[0-9]|Monotone' -rapid.checks=$(SIMCHECKS)
 
 bench: ## micro benchmarks, then signed admissions through a real three-node cluster
-	go test -run '^$$' -bench . -benchmem ./crypto ./fsm ./api
+	go test -run '^$$' -bench . -benchmem ./crypto/... ./fsm ./api
 	go test -run '^$$' -bench . -benchtime 5s ./e2e
 
 chaos: build ## every chaos scenario, a hundred leader kills, then explore-all for DURATION (10m); as root with all faults
