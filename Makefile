@@ -3,12 +3,14 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -euc
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help build install run demo test race lint fuzz sim bench chaos chaos-short chaos-planted clean
+.PHONY: help build install run demo test race lint openapi fuzz fuzz-short sim bench overload chaos chaos-short chaos-planted clean
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/edgecoder/edgecoder/cmd.Version=$(VERSION)
 FUZZTIME ?= 20s
+FUZZSHORT ?= 300x
 SIMCHECKS ?= 1000
+OVERLOAD ?= 1m
 DURATION ?= 10m
 CHAOS_DIR ?= $(CURDIR)/chaos-runs
 RUN_DIR ?= $(CURDIR)/run
@@ -41,10 +43,21 @@ lint: ## gofmt, go vet, staticcheck
 	go vet ./...
 	go run $(STATICCHECK) ./...
 
+openapi: ## write docs/openapi.json from the route table; a test fails when it differs
+	go test ./api -run TestOpenAPIIsStoredAndServed -openapi
+
 fuzz: ## every fuzz target for FUZZTIME (default 20s) each; minimising what was found would take all of it
 	@for pkg in $$(go list ./...); do \
 	  for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 	    echo "== $$pkg $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1x $$pkg; done; done
+
+fuzz-short: ## FUZZSHORT (default 300x) mutants of the seeds of every fuzz target, blind: without building all packages anew to follow their paths
+	@bin=$$(mktemp -d); trap 'rm -rf "$$bin"' EXIT; \
+	for dir in $$(grep -rl --include=*_test.go '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	  go test -c -o "$$bin/t" "./$$dir"; \
+	  for f in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' "$$dir"/*_test.go | cut -c6-); do \
+	    (cd "$$dir" && "$$bin/t" -test.run '^$$' -test.fuzz "^$$f\$$" -test.fuzztime $(FUZZSHORT) -test.fuzzminimizetime 1x -test.fuzzcachedir "$$bin/cache" >"$$bin/log" 2>&1) || { echo "$$dir $$f"; cat "$$bin/log"; exit 1; }; \
+	  done; done
 
 sim: ## gossip in virtual time; the state machine against its model, SIMCHECKS (1000) histories a property
 	go test -count=1 ./gossip -run Sim
@@ -53,6 +66,9 @@ sim: ## gossip in virtual time; the state machine against its model, SIMCHECKS (
 bench: ## micro benchmarks, then signed admissions through a real three-node cluster
 	go test -run '^$$' -bench . -benchmem ./crypto/... ./fsm ./api
 	go test -run '^$$' -bench . -benchtime 5s ./e2e
+
+overload: ## a flood from loopback for OVERLOAD (1m) against a real cluster while honest agents are admitted
+	EDGECODER_OVERLOAD=$(OVERLOAD) go test -count=1 -timeout 10m -v -run '^TestOverload$$' ./e2e
 
 chaos: build ## every chaos scenario, a hundred leader kills, then explore-all for DURATION (10m); as root with all faults
 	@mkdir -p '$(CHAOS_DIR)'; failed=; at=$$(date -u +%Y%m%d-%H%M%S); \

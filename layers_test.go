@@ -29,12 +29,13 @@ var rooms = map[string][]string{
 	"fsm":               {"crypto", "crypto/manifest"},
 	"gossip":            {"crypto"},
 	"gossip/gossiptest": {"gossip", "crypto"},
+	"audit":             {"crypto"},
 	"client":            {"crypto", "crypto/httpsig"},
 	"api":               {"client", "crypto", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm"},
 	"store":             {"crypto", "fsm"},
-	"node":              {"api", "client", "crypto", "crypto/keyfile", "fsm", "gossip", "store"},
+	"node":              {"api", "audit", "client", "crypto", "crypto/keyfile", "fsm", "gossip", "store"},
 	"cluster":           {"client"},
-	"cmd":               {"chaos", "client", "cluster", "crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "node", "terminal"},
+	"cmd":               {"audit", "chaos", "client", "cluster", "crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "node", "terminal"},
 	"cmd/edgecoder":     {"cmd"},
 	"chaos":             {"chaos/judge", "client", "cluster", "crypto", "terminal"},
 	"chaos/judge":       {"client", "crypto"},
@@ -47,6 +48,7 @@ var barred = map[string][]string{
 	"github.com/cloudflare/circl":     {}, // tests only
 	"filippo.io/age":                  {}, // tests only
 	"github.com/urfave/cli/v2":        {"cmd"},
+	"github.com/prometheus":           {"api", "node"},
 	"net/http":                        {"api", "client", "cluster", "cmd", "node", "chaos"},
 }
 

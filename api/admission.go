@@ -68,10 +68,12 @@ func (s *Server) admit(c *call) error {
 		return fmt.Errorf("the node answered one admission with %d outcomes", len(outcomes))
 	}
 	out, failure := admission(&req, &outcomes[0])
+	c.s.meter.decided(&out, failure)
 	if failure != nil {
 		failure.ClaimID = req.ClaimID
 		return failure
 	}
+	c.keepVerdict(&out)
 	c.index = out.Index
 	c.replyText(http.StatusOK, append(appendAdmission(make([]byte, 0, 256), &out), '\n'))
 	return nil
@@ -96,6 +98,8 @@ func (c *call) claim(body *admissionBody) (req AdmitRequest, out client.Admissio
 
 // deny answers with a denial that needed no decision of the cluster.
 func (c *call) deny(out client.Admission) error {
+	c.s.meter.decided(&out, nil)
+	c.keepVerdict(&out)
 	if err := c.readAt(ReadOptions{}, func(s *fsm.State) { out.ClockMs = s.ClockMs() }); err != nil {
 		return err
 	}
@@ -183,6 +187,9 @@ func (s *Server) admitBatch(c *call) error {
 		results[i] = out
 		if out.Code == "" {
 			requests, places = append(requests, req), append(places, i)
+		} else {
+			s.meter.decided(&out, nil)
+			c.keepVerdict(&out)
 		}
 	}
 	if err := c.decideBatch(requests, places, results); err != nil {
@@ -206,6 +213,7 @@ func (c *call) decideBatch(requests []AdmitRequest, places []int, results []clie
 	undone := 0
 	for i := range outcomes {
 		out, failure := admission(&requests[i], &outcomes[i])
+		c.s.meter.decided(&out, failure)
 		if failure != nil {
 			out = client.Admission{Code: failure.Code, Detail: failure.Detail, AgentID: requests[i].Signed.AgentID,
 				ClaimID: requests[i].ClaimID, RetryAfterMs: failure.RetryAfter.Milliseconds()}
@@ -214,6 +222,9 @@ func (c *call) decideBatch(requests []AdmitRequest, places []int, results []clie
 			} else if failure.Code != client.CodeUnknownOutcome {
 				last, undone = failure, undone+1
 			}
+		}
+		if failure == nil {
+			c.keepVerdict(&out)
 		}
 		results[places[i]] = out
 	}

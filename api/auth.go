@@ -22,6 +22,9 @@ func (s *Server) authenticate(c *call) error {
 			return nil
 		}
 		return s.guard.charge(c.address())
+	case byAgent:
+		// The handler does as well; honest agents pay nothing for being asked.
+		return s.guard.spent(c.address())
 	case byBody:
 		// The handler does, after it has read the body; until then this is a
 		// stranger, who pays before it holds anything.
@@ -43,10 +46,10 @@ func (s *Server) authenticate(c *call) error {
 		return unauthorized("the token is unknown, expired, used up or revoked")
 	}
 	c.vouch()
+	c.token = tok
 	if !tok.Role.Can(c.route.need) {
 		return forbidden(tok.Role)
 	}
-	c.token = tok
 	return nil
 }
 
@@ -115,6 +118,7 @@ const (
 // if it is not in force here: what was acknowledged at one node works at the
 // next. If that cannot be decided the error is unavailable.
 func (s *Server) findToken(c *call, t crypto.TokenText, text string) (fsm.Token, standing, error) {
+	c.claimed = t.ID
 	hash := crypto.Sum([]byte(text))
 	// Whether this node may serve is asked once it is known who asks.
 	tok, found, err := s.lookUp(c.ctx, ReadOptions{Always: true}, t.ID, hash)

@@ -189,8 +189,8 @@ func TestNotServingAnswersOnlyHealth(t *testing.T) {
 			always++
 		}
 	}
-	if always != 5 {
-		t.Errorf("%d routes answer always, want healthz, readyz, status, peers and the removal of one", always)
+	if always != 8 {
+		t.Errorf("%d routes answer always, want healthz, readyz, metrics, status, peers, the removal of one, audit events and heads", always)
 	}
 	if rec := f.do(ask{method: "GET", path: "/v1/status", token: f.tokens[fsm.RoleAdmin]}); rec.Code != 200 {
 		t.Errorf("status: %d", rec.Code)

@@ -49,6 +49,7 @@ func (c *call) replyChange(status int, res fsm.Result) error {
 // the time are the leader's.
 func (c *call) appendBan(event crypto.BlacklistEvent) (fsm.Result, error) {
 	var err error
+	c.subject = event.AgentID
 	if event.EventID, err = crypto.NewUUID(c.s.cfg.Rand); err != nil {
 		return fsm.Result{}, err
 	}

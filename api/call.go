@@ -33,6 +33,15 @@ type call struct {
 	key       string // idempotency key of a mutation, the caller's or ours
 	index     uint64 // log index that the answer reflects; 0: not known yet
 	wrote     bool
+
+	// What the audit log is told (audit.go).
+	code, field, reason string // of the refusal; empty: answered
+	claimed             string // token id that was named without its secret
+	subject             string // who or what the call is about, where the path does not say
+	result              string // id that a change led to
+	proposed            bool   // a change took effect
+	kept                bool   // the event was recorded
+	crowded             bool   // refused for want of a slot
 }
 
 // readBody reads a body up to the route's cap. It is kept as a string so that
@@ -47,7 +56,7 @@ func (c *call) readBody() error {
 		return bodyTooLarge(limit)
 	}
 	calm := func() {}
-	if c.route.access == byBody {
+	if c.route.stranger() {
 		calm = c.hurry()
 	}
 	text, err := readAtMost(c.r.Body, length, limit)
@@ -186,7 +195,12 @@ func (c *call) setIndexHeader() {
 }
 
 func (c *call) write(status int, text []byte) {
+	if err := c.keep(); err != nil {
+		c.fail(err)
+		return
+	}
 	c.wrote = true
+	c.s.meter.answered(status)
 	c.w.Header()["Content-Length"] = []string{strconv.Itoa(len(text))}
 	c.w.WriteHeader(status)
 	_, _ = c.w.Write(text) // the caller went away: nobody is left to tell

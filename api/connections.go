@@ -12,7 +12,8 @@ import (
 
 // Bounds on open connections of one server. A connection costs some 30 KiB
 // with TLS, so all of them are 256 MiB. This machine itself may have them all:
-// proxies and tools live there, and who is on it has other means.
+// proxies and tools live there, and who is on it has other means; so may proxies
+// that an operator named, which speak for many.
 const (
 	maxConnections  = 8192
 	connectionShare = 1024 // of one address, or /64
@@ -22,6 +23,8 @@ const (
 // closes what is too many or idle for too long.
 type connections struct {
 	most, share int
+	proxies     []netip.Prefix
+	refused     atomic.Uint64 // that were one too many
 
 	mu     sync.Mutex
 	byConn map[net.Conn]*connection
@@ -35,8 +38,8 @@ type connection struct {
 	idle    *time.Timer // closes it; nil while a request is under way
 }
 
-func newConnections(most, share int) *connections {
-	return &connections{most: most, share: share, byConn: map[net.Conn]*connection{}, byAddr: map[netip.Addr]int{}}
+func newConnections(most, share int, proxies []netip.Prefix) *connections {
+	return &connections{most: most, share: share, proxies: proxies, byConn: map[net.Conn]*connection{}, byAddr: map[netip.Addr]int{}}
 }
 
 type connectionKey struct{}
@@ -46,6 +49,7 @@ type connectionKey struct{}
 func (s *connections) open(ctx context.Context, c net.Conn) context.Context {
 	one := &connection{addr: addressOf(c)}
 	if !s.add(c, one) {
+		s.refused.Add(1)
 		closeQuietly(c)
 	}
 	return context.WithValue(ctx, connectionKey{}, one)
@@ -54,7 +58,7 @@ func (s *connections) open(ctx context.Context, c net.Conn) context.Context {
 func (s *connections) add(c net.Conn, one *connection) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.byConn) >= s.most || (!one.addr.IsLoopback() && s.byAddr[one.addr] >= s.share) {
+	if len(s.byConn) >= s.most || (s.byAddr[one.addr] >= s.share && !one.addr.IsLoopback() && !within(s.proxies, one.addr)) {
 		return false
 	}
 	s.byConn[c] = one
@@ -109,6 +113,13 @@ func closeQuietly(c net.Conn) {
 		c = t.NetConn()
 	}
 	_ = c.Close() // it is gone either way
+}
+
+// count returns how many there are.
+func (s *connections) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byConn)
 }
 
 func addressOf(c net.Conn) netip.Addr {

@@ -86,7 +86,7 @@ func (w *wire) open() bool {
 func TestIdleConnectionsOfStrangersEndSoon(t *testing.T) {
 	f := newFixture(t)
 	synctest.Test(t, func(t *testing.T) {
-		dial := serveInMemory(t, HTTPServer(f.server.Handler(), slog.New(slog.DiscardHandler)))
+		dial := serveInMemory(t, f.server.HTTPServer())
 		stranger, busy, known := dial("192.0.2.1:1"), dial("192.0.2.1:2"), dial("192.0.2.1:3")
 		if stranger.get("/healthz", "x") != 200 || stranger.get("/v1/status", "x") != 401 || busy.get("/healthz", "") != 200 ||
 			known.get("/v1/status", f.tokens[fsm.RoleViewer]) != 200 {
@@ -114,7 +114,7 @@ func TestIdleConnectionsOfStrangersEndSoon(t *testing.T) {
 func TestSlowBodiesOfStrangersEndSoon(t *testing.T) {
 	f := newFixture(t)
 	synctest.Test(t, func(t *testing.T) {
-		dial := serveInMemory(t, HTTPServer(f.server.Handler(), slog.New(slog.DiscardHandler)))
+		dial := serveInMemory(t, f.server.HTTPServer())
 		slow := dial("192.0.2.1:1")
 		_, _ = io.WriteString(slow.conn, "POST /v1/agents HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
 		synctest.Wait()
@@ -140,9 +140,8 @@ func TestSlowBodiesOfStrangersEndSoon(t *testing.T) {
 
 func TestConnectionsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		srv := HTTPServer(http.NotFoundHandler(), slog.New(slog.DiscardHandler))
-		all := newConnections(5, 2)
-		srv.ConnContext, srv.ConnState = all.open, all.moved
+		all := newConnections(5, 2, nil)
+		srv := httpServer(http.NotFoundHandler(), all, slog.New(slog.DiscardHandler))
 		dial := serveInMemory(t, srv)
 		first := dial("192.0.2.1:1")
 		for _, c := range []struct {
@@ -169,7 +168,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 }
 
 func TestThisMachineMayHaveAllConnections(t *testing.T) {
-	all := newConnections(5, 2)
+	all := newConnections(5, 2, nil)
 	for range 5 {
 		here, there := net.Pipe()
 		defer here.Close()

@@ -1,11 +1,9 @@
 package api
 
 import (
+	"errors"
 	"net/netip"
-	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 
 	"github.com/edgecoder/edgecoder/client"
 )
@@ -19,48 +17,61 @@ const (
 	guardEntries   = 65_536 // in both generations together
 )
 
-// guard is a token bucket per remote address. Two generations bound it: when
-// the young one is full it becomes the old one, whose unused half is forgotten.
-type guard struct {
-	now func() time.Time
+// Whoever is over a budget is told so after a pause: a flood waits for its
+// answers, and on a connection that it keeps it then costs next to nothing. What
+// finds no place to wait, 16 KiB each, is refused at once.
+const (
+	refusalPause = 250 * time.Millisecond
+	maxHeld      = 1024
+)
 
-	mu         sync.Mutex
-	young, old map[netip.Addr]*rate.Limiter
+// holdBack waits before a refusal for too many requests goes out. No slot of
+// any class is held meanwhile.
+func (s *Server) holdBack(c *call, err error) {
+	e := (*client.Error)(nil)
+	if s.pause == 0 || !errors.As(err, &e) || e.Code != client.CodeRateLimited {
+		return
+	}
+	free, err := s.held.take()
+	if err != nil {
+		return
+	}
+	defer free()
+	t := time.NewTimer(s.pause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.r.Context().Done():
+	case <-s.closing:
+	}
 }
 
+// guard is a token bucket per remote address.
+type guard struct{ budgets[netip.Addr] }
+
 func newGuard(now func() time.Time) *guard {
-	return &guard{now: now, young: map[netip.Addr]*rate.Limiter{}}
+	return &guard{newBudgets[netip.Addr](now, guardPerSecond, guardBurst, guardEntries)}
 }
 
 // charge takes one request from the budget of an address.
-func (g *guard) charge(addr netip.Addr) error {
-	now := g.now()
-	r := g.limiter(addr).ReserveN(now, 1)
-	wait := r.DelayFrom(now)
+func (g *guard) charge(addr netip.Addr) error { return tooMany(g.take(guardKey(addr))) }
+
+// spent refuses an address that has used up its budget, and takes nothing from it.
+func (g *guard) spent(addr netip.Addr) error { return tooMany(g.missing(guardKey(addr))) }
+
+func tooMany(wait time.Duration) error {
 	if wait == 0 {
 		return nil
 	}
-	r.CancelAt(now)
 	return &client.Error{Code: client.CodeRateLimited, RetryAfter: wait,
 		Detail: "too many requests without a valid credential from this address"}
 }
 
-func (g *guard) limiter(addr netip.Addr) *rate.Limiter {
-	key := guardKey(addr)
+// size returns how many addresses are remembered; one may count twice.
+func (g *guard) size() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if l, ok := g.young[key]; ok {
-		return l
-	}
-	l, ok := g.old[key]
-	if !ok {
-		l = rate.NewLimiter(guardPerSecond, guardBurst)
-	}
-	if len(g.young) >= guardEntries/2 {
-		g.young, g.old = make(map[netip.Addr]*rate.Limiter), g.young
-	}
-	g.young[key] = l
-	return l
+	return len(g.young) + len(g.old)
 }
 
 // guardKey is the address, or the /64 of an IPv6 address: one host has a whole

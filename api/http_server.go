@@ -17,10 +17,16 @@ const (
 	maxHeaderBytes    = 16 << 10
 )
 
-// HTTPServer returns a server for h with every timeout and bound set. Its
-// hooks ConnContext and ConnState are taken: they bound the connections.
-func HTTPServer(h http.Handler, log *slog.Logger) *http.Server {
-	all := newConnections(maxConnections, connectionShare)
+// HTTPServer returns a server of the API with every timeout and bound set. Its
+// hooks ConnContext and ConnState are taken: they bound the connections. As it
+// shuts down it ends the streams of events first.
+func (s *Server) HTTPServer() *http.Server {
+	srv := httpServer(s.Handler(), s.conns, s.cfg.Log)
+	srv.RegisterOnShutdown(s.EndStreams)
+	return srv
+}
+
+func httpServer(h http.Handler, all *connections, log *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: readHeaderTimeout,

@@ -39,8 +39,12 @@ func (c *call) decideOnce(body any) (fsm.Result, error) {
 // decide proposes a command and takes an unclear failure for what it is: an
 // unknown outcome.
 func (c *call) decide(cmd fsm.Command) (fsm.Result, error) {
+	if err := c.s.mayChange(); err != nil {
+		return fsm.Result{}, err
+	}
 	res, err := c.s.node.Propose(c.ctx, cmd)
 	if err == nil {
+		c.proposed, c.result = res.OK(), res.ID
 		c.index = max(c.index, res.Index)
 		return res, nil
 	}

@@ -7,6 +7,8 @@ import (
 	"context"
 	"io"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -23,6 +25,9 @@ type Log interface {
 	Read(ctx context.Context, opts ReadOptions, f func(*fsm.State)) (uint64, error)
 	// Records returns up to limit history records of a stream from seq on.
 	Records(stream fsm.Stream, from uint64, limit int) ([]fsm.Record, error)
+	// Applied returns the log index that this replica reflects, and a channel
+	// that is closed once it has moved on.
+	Applied() (uint64, <-chan struct{})
 }
 
 // ReadOptions says how fresh a read must be.
@@ -104,11 +109,19 @@ type RestoreOrder struct {
 	Actor fsm.Actor
 }
 
+// Observed tells about itself to whoever watches the cluster.
+type Observed interface {
+	// Collectors returns what the node itself measures, for GET /metrics.
+	Collectors() []prometheus.Collector
+}
+
 // Node is everything that the API needs of a node.
 type Node interface {
+	Observed
 	Log
 	Admitter
 	Cluster
 	Membership
 	Backups
+	Auditor
 }

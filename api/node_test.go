@@ -6,8 +6,11 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
@@ -38,15 +41,20 @@ type fakeNode struct {
 	strongErr  error
 	readyErr   error
 	servingErr error
-	admitErr   *client.Error
-	backupErr  error // in the middle of a backup
-	restoreErr error // before anything of a backup is read
-	received   int64 // bytes of backups
-	orders     []RestoreOrder
-	strong     int // strong reads so far
-	proposals  []fsm.Command
-	transfers  []string
-	leads      *client.Leader // as Status tells it; a transfer changes it
+
+	auditErr, auditNowErr error
+	audited               []AuditEvent
+	auditQuery            client.AuditQuery
+	admitErr              *client.Error
+	backupErr             error // in the middle of a backup
+	restoreErr            error // before anything of a backup is read
+	received              int64 // bytes of backups
+	orders                []RestoreOrder
+	strong                int // strong reads so far
+	proposals             []fsm.Command
+	transfers             []string
+	leads                 *client.Leader // as Status tells it; a transfer changes it
+	moved                 chan struct{}  // closed when the replica next moves
 }
 
 type logged struct {
@@ -65,7 +73,7 @@ func newFakeNode(clusterID string, admin crypto.TokenText) *fakeNode {
 	n := &fakeNode{leader: fsm.NewState(), replica: fsm.NewState(), nowMs: testClock,
 		history: fsm.NewMemoryHistory(), key: must(crypto.GenerateKey(rand.Reader))}
 	n.mustApply(fsm.Actor{}, fsm.Genesis{
-		ClusterID: clusterID, CACert: []byte("ca"), Level: 1,
+		ClusterID: clusterID, CACert: []byte("ca"), Level: fsm.LevelClients,
 		AdminToken:  fsm.TokenCreate{ID: admin.ID, Hash: admin.Hash(), Role: fsm.RoleAdmin, Uses: -1},
 		Coordinator: n.coordinator("node-1", "n1", crypto.PublicOf(n.key)),
 	})
@@ -109,6 +117,10 @@ func (n *fakeNode) catchUp() {
 		}
 	}
 	n.backlog = nil
+	if n.moved != nil {
+		close(n.moved)
+		n.moved = nil
+	}
 }
 
 func (n *fakeNode) Propose(_ context.Context, cmd fsm.Command) (fsm.Result, error) {
@@ -173,6 +185,8 @@ func (n *fakeNode) Read(ctx context.Context, opts ReadOptions, f func(*fsm.State
 }
 
 func (n *fakeNode) Records(stream fsm.Stream, from uint64, limit int) ([]fsm.Record, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	return n.history.Read(stream, from, limit)
 }
 
@@ -197,11 +211,14 @@ func (n *fakeNode) admitOne(r AdmitRequest) AdmitOutcome {
 	if !ok {
 		return denied(fsm.CodeUnknownAgent)
 	}
-	if !r.Signed.MayBeOf(keys[0]) || !crypto.Verify(keys[0], r.Signed.Canonical(), r.Signed.Signature[:]) {
+	signer := slices.IndexFunc(keys, func(k crypto.PublicKey) bool {
+		return r.Signed.MayBeOf(k) && crypto.Verify(k, r.Signed.Canonical(), r.Signed.Signature[:])
+	})
+	if signer < 0 {
 		return denied(fsm.CodeInvalidSignature)
 	}
-	claim := fsm.Claim{AgentID: r.Signed.AgentID, Key: keys[0].Fingerprint(), TimestampMs: r.Signed.TimestampMs, Nonce: r.Signed.Nonce,
-		Tag:     tagOf(r.TokenID, r.ClaimID, r.Signed.Method, r.Signed.Path, r.Signed.BodySHA256.String()),
+	claim := fsm.Claim{AgentID: r.Signed.AgentID, Key: keys[signer].Fingerprint(), TimestampMs: r.Signed.TimestampMs, Nonce: r.Signed.Nonce,
+		Tag:     fsm.NewClaimTag(r.TokenID, r.ClaimID, r.Signed.Method, r.Signed.Path, r.Signed.BodySHA256, r.Signed.TimestampMs),
 		Profile: r.Signed.Profile(), ExpiresMs: r.Signed.ExpiresMs()}
 	if r.ClaimChosen {
 		claim.ClaimID = tagOf(r.TokenID, r.ClaimID)
@@ -281,7 +298,50 @@ func (n *fakeNode) receive(backup io.Reader) (string, error) {
 	return string(text), err
 }
 
-func (n *fakeNode) Serving() error { return n.servingErr }
+func (n *fakeNode) Serving() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.servingErr
+}
+
+func (n *fakeNode) AuditErr() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.auditErr
+}
+
+func (n *fakeNode) Audit(e AuditEvent) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.audited = append(n.audited, e)
+}
+
+func (n *fakeNode) AuditNow(_ context.Context, e AuditEvent) error {
+	n.Audit(e)
+	return n.auditNowErr
+}
+
+func (n *fakeNode) AuditEvents(_ context.Context, q client.AuditQuery) (client.AuditEvents, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.auditQuery = q
+	return client.AuditEvents{Events: []client.AuditEvent{}, Unreachable: []client.AuditMissing{}}, nil
+}
+
+func (n *fakeNode) AuditHeads(context.Context) client.AuditHeads {
+	return client.AuditHeads{Heads: []client.AuditHead{{Node: "node-1", Seq: 7}}, Unreachable: []client.AuditMissing{}}
+}
+
+func (n *fakeNode) Collectors() []prometheus.Collector { return nil }
+
+func (n *fakeNode) Applied() (uint64, <-chan struct{}) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.moved == nil { // made by who waits: a test may fake its time
+		n.moved = make(chan struct{})
+	}
+	return n.replica.Index(), n.moved
+}
 
 func TestFakeNodeReplicasAgree(t *testing.T) {
 	f := newFixture(t)

@@ -26,7 +26,9 @@ func (c *call) replyPolicy(p fsm.Policy, repeated bool) error {
 		Version: p.Version, RateLimit: wireLimit(p.RateLimit), MaxSkewMs: p.MaxSkewMs,
 		AutoApprove: p.AutoApprove, Overrides: map[string]client.RateLimit{}, Repeated: repeated,
 		SignatureProfiles: p.Profiles.String(), AgentProfiles: map[string]string{},
+		UnsignedAgents: map[string]string{}, LegacyMeshToken: p.LegacyMeshID(),
 	}
+	maps.Copy(out.UnsignedAgents, p.UnsignedAgents)
 	for id, rule := range p.AgentProfiles {
 		out.AgentProfiles[id] = rule.String()
 	}
@@ -122,6 +124,12 @@ func updated(p fsm.Policy, u client.PolicyUpdate) (fsm.Policy, error) {
 		for id, l := range u.Overrides {
 			p.Overrides[id] = fsm.RateLimit{Requests: l.Requests, WindowMs: l.WindowMs}
 		}
+	}
+	if u.UnsignedAgents != nil {
+		p.UnsignedAgents = u.UnsignedAgents
+	}
+	if u.LegacyMeshToken != nil {
+		p.LegacyMesh = *u.LegacyMeshToken
 	}
 	return withProfiles(p, u)
 }

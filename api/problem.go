@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -81,13 +82,20 @@ func (c *call) fail(err error) {
 	} else {
 		e = c.asError(err)
 		status = client.StatusOf(e.Code)
+		c.s.meter.refused(e.Code, c.crowded)
 	}
+	c.code, c.field, c.reason = e.Code, e.Field, e.Reason
 	e.RequestID = c.requestID
 	if e.Code == client.CodeUnauthorized {
 		c.w.Header().Set("WWW-Authenticate", `Bearer realm="edgecoder"`)
 	}
 	c.setRetryAfter(&e)
 	c.setIndexHeader()
+	if f := (*wireFault)(nil); errors.As(err, &f) {
+		c.w.Header()["Content-Type"] = jsonType
+		c.write(cmp.Or(f.status, status), encodeJSON(f.body))
+		return
+	}
 	if c.route != nil && c.route.wire() {
 		c.writeWireError(status, e)
 		return

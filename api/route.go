@@ -17,6 +17,7 @@ const (
 	byToken  access = iota // Authorization: Bearer, with the capability of the route
 	byMesh                 // x-mesh-token, with the capability of the route (WIRE.md section 6)
 	byBody                 // a credential in the body, which the handler checks
+	byAgent                // the agent's signature over this request, or the token that stands for it; the handler checks
 	byNobody               // open to all
 )
 
@@ -30,14 +31,18 @@ type route struct {
 	body    int64          // cap of the request body in bytes; 0: none is read
 	upload  int64          // the same of a body that the handler reads as a stream
 	query   []string       // query parameters that it knows; others are refused
+	doc     doc            // what the OpenAPI document says of it
 	handle  func(*call) error
 	always  bool // also while this node must not serve
 }
 
 // wire tells whether the route speaks the protocol of WIRE.md, errors too.
 func (rt *route) wire() bool {
-	return !strings.HasPrefix(rt.pattern, "/v1/") && rt.class != classHealth
+	return !strings.HasPrefix(rt.pattern, "/v1/") && rt.class != classHealth && rt.pattern != "/metrics"
 }
+
+// stranger tells whether who asks is unknown until the handler has the body.
+func (rt *route) stranger() bool { return rt.access == byBody || rt.access == byAgent }
 
 // router finds the route of a request. Paths are compared segment by segment
 // before unescaping, so that an id may hold a slash.

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -27,11 +28,14 @@ const headerRequestID = "X-Request-Id"
 // Config is what a server needs besides its node.
 type Config struct {
 	ClusterID string
+	Node      string // name of the node, beside each of its metrics
 	CAPin     string // SHA-256 of the cluster CA certificate, hex; join and enrolment tokens carry it
 	Version   string // of the binary
-	Log       *slog.Logger
-	Now       func() time.Time // nil: time.Now
-	Rand      io.Reader        // nil: crypto/rand; must be safe for concurrent use
+	// TrustedProxies are the networks whose forwarded-address headers count.
+	TrustedProxies []netip.Prefix
+	Log            *slog.Logger
+	Now            func() time.Time // nil: time.Now
+	Rand           io.Reader        // nil: crypto/rand; must be safe for concurrent use
 }
 
 // Server is the HTTP API of one coordinator.
@@ -41,10 +45,21 @@ type Server struct {
 	router *router
 	guard  *guard
 	slots  [numClasses]slots
+	held   slots // refusals that wait, see holdBack
+	pause  time.Duration
 	strong slots // strong reads for credentials that this replica does not know
 
-	waiters   *shares[string]     // of classWait, by token id
-	strangers *shares[netip.Addr] // of classOpen, by guardKey
+	waiters   *shares[string]             // of classWait, by token id
+	callers   [numClasses]*shares[string] // of the other classes that tokens fill, by token id
+	strangers *shares[netip.Addr]         // of classOpen, by guardKey
+	document  func() []byte               // OpenAPI, made when it is first asked for
+	selves    budgets[string]             // of agents that ask for themselves, by agent id
+	relayed   *meshSeen                   // messages of the mesh that came before
+	conns     *connections
+	meter     *meter
+
+	closing    chan struct{} // closed when streams of events must end
+	endStreams sync.Once
 
 	requestPrefix string // with a counter: unique names, cheaper than a random one each
 	requests      atomic.Uint64
@@ -61,12 +76,17 @@ func New(n Node, cfg Config) *Server {
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Reader
 	}
-	s := &Server{node: n, cfg: cfg, guard: newGuard(cfg.Now), strong: newSlots(maxStrongLookups),
-		waiters: newShares[string](), strangers: newShares[netip.Addr]()}
+	s := &Server{node: n, cfg: cfg, guard: newGuard(cfg.Now), strong: newSlots(maxStrongLookups), held: newSlots(maxHeld), pause: refusalPause,
+		waiters: newShares[string](), strangers: newShares[netip.Addr](),
+		selves: newBudgets[string](cfg.Now, selfPerSecond, selfBurst, selfEntries), relayed: newMeshSeen()}
+	s.conns, s.closing = newConnections(maxConnections, connectionShare, cfg.TrustedProxies), make(chan struct{})
 	for class, size := range classSizes {
 		s.slots[class] = newSlots(size)
+		s.callers[class] = newShares[string]()
 	}
+	s.meter = newMeter(s)
 	s.router = newRouter(s.table())
+	s.document = sync.OnceValue(s.openAPI)
 	var seed [4]byte
 	if _, err := io.ReadFull(cfg.Rand, seed[:]); err != nil {
 		cfg.Log.Error("request ids begin without randomness", "error", err) // names only; nothing rests on them
@@ -83,6 +103,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	setHeaders(w.Header(), c.requestID)
 	defer c.recoverPanic()
 	if err := s.serve(c); err != nil {
+		s.holdBack(c, err)
 		c.fail(err)
 	}
 }
@@ -113,13 +134,19 @@ func (s *Server) serve(c *call) error {
 	if err := s.node.Serving(); err != nil && !rt.always {
 		return err
 	}
+	if rt.governs() {
+		if err := s.mayChange(); err != nil {
+			return err
+		}
+	}
 	free, err := s.takeSlot(c)
 	if err != nil {
+		c.crowded = true
 		return err
 	}
 	defer free()
 	if err := c.readBody(); err != nil {
-		if rt.access == byBody {
+		if rt.stranger() {
 			return s.refuse(c, err) // what it held a slot for was nothing
 		}
 		return err
@@ -169,9 +196,8 @@ func (c *call) recoverPanic() {
 	c.fail(&client.Error{Code: client.CodeInternal, Detail: "this node failed on the request; its log names the request id"})
 }
 
-// address is the peer of the socket. Forwarded headers are the caller's own
-// words and never count.
-func (c *call) address() netip.Addr { return parseAddress(c.r.RemoteAddr) }
+// address is who asks: the peer of the socket, or whom a trusted proxy names.
+func (c *call) address() netip.Addr { return c.s.callerOf(c.r) }
 
 func parseAddress(text string) netip.Addr {
 	ap, err := netip.ParseAddrPort(text)

@@ -12,15 +12,15 @@ type shares[K comparable] struct {
 
 func newShares[K comparable]() *shares[K] { return &shares[K]{held: map[K]int{}} }
 
-// enter takes one place of a holder that may have up to most.
-func (s *shares[K]) enter(holder K, most int) (leave func(), ok bool) {
+// hold takes one place of a holder that may have up to most; leave gives it back.
+func (s *shares[K]) hold(holder K, most int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held[holder] >= most {
-		return nil, false
+		return false
 	}
 	s.held[holder]++
-	return func() { s.leave(holder) }, true
+	return true
 }
 
 func (s *shares[K]) leave(holder K) {

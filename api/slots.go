@@ -18,6 +18,7 @@ const (
 	classOpen                // bodies of strangers: enrolment
 	classStream              // answers of any length
 	classBackup              // copies of everything, out or in
+	classEvents              // streams of events, which last
 	classHealth              // never refused
 	numClasses
 )
@@ -25,7 +26,8 @@ const (
 // classSizes bound what is in flight. 2048 waiting admissions are some 40 MiB
 // and what a stalled log piles up in well under a second; 32 batches of 4 MiB
 // are 128 MiB. A backup that is sent holds one frozen copy of the state, one that
-// is taken builds a second state. A read that waits is a goroutine for seconds: in a class of its
+// is taken builds a second state. A stream
+// of events holds a page of 2 MiB at most and looks twenty times a second. A read that waits is a goroutine for seconds: in a class of its
 // own it keeps nobody from admissions and bans.
 var classSizes = [numClasses]int{
 	classPlain:  2048,
@@ -34,6 +36,7 @@ var classSizes = [numClasses]int{
 	classOpen:   256,
 	classStream: 16,
 	classBackup: 2,
+	classEvents: 64,
 	classHealth: 0,
 }
 
@@ -43,6 +46,16 @@ const (
 	waitShare = 64
 	openShare = 32
 )
+
+// callerShares bound what one token has in flight of a class, so that whoever
+// sends or reads slowly under one token leaves room for the others. 0: no bound,
+// for backups have two places in all, and health none.
+var callerShares = [numClasses]int{
+	classPlain:  1024,
+	classBatch:  16,
+	classStream: 8,
+	classEvents: 16,
+}
 
 // maxStrongLookups bounds the strong reads that unknown credentials cause.
 const maxStrongLookups = 64
@@ -94,21 +107,22 @@ func (s *Server) takeSlot(c *call) (free func(), err error) {
 	case classOpen:
 		return take(s.slots[class], s.strangers, guardKey(c.address()), openShareOf(c.address()))
 	}
+	if share := callerShares[class]; share > 0 && c.token.ID != "" {
+		return take(s.slots[class], s.callers[class], c.token.ID, share)
+	}
 	return s.slots[class].take()
 }
 
 // take takes a slot within the share of its holder.
 func take[K comparable](of slots, in *shares[K], holder K, share int) (func(), error) {
-	leave, ok := in.enter(holder, share)
-	if !ok {
+	if !in.hold(holder, share) {
 		return nil, overloaded("this caller has too many such requests in flight here: wait for their answers, or try another node")
 	}
-	free, err := of.take()
-	if err != nil {
-		leave()
+	if _, err := of.take(); err != nil {
+		in.leave(holder)
 		return nil, err
 	}
-	return func() { free(); leave() }, nil
+	return func() { of.free(); in.leave(holder) }, nil
 }
 
 // openShareOf lets this machine have the whole class: proxies and tools live there.

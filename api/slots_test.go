@@ -97,6 +97,11 @@ func TestMinIndexAheadOfTheLog(t *testing.T) {
 	wantProblem(t, f.admin("GET", fmt.Sprintf("/v1/agents?min_index=%d", f.node.index+maxAhead), nil), client.CodeUnavailable, "")
 }
 
+// enter is hold for tests that look at what happens while a place is taken.
+func (s *shares[K]) enter(holder K, most int) (leave func(), ok bool) {
+	return func() { s.leave(holder) }, s.hold(holder, most)
+}
+
 func TestSharesAreGivenBack(t *testing.T) {
 	s := newShares[string]()
 	leave, _ := s.enter("a", 1)

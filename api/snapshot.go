@@ -63,6 +63,7 @@ func (s *Server) restore(c *call) error {
 		return err
 	}
 	if plan {
+		c.subject = "plan" // nothing changes
 		out, err := s.node.PlanRestore(c.r.Context(), body)
 		if err != nil {
 			return c.brokenUpload(err)

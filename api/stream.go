@@ -37,9 +37,13 @@ func (c *call) stream(opening string) (*stream, error) {
 // Write sends a full buffer to the caller.
 func (st *stream) Write(p []byte) (int, error) {
 	if !st.c.wrote {
+		if err := st.c.keep(); err != nil {
+			return 0, err
+		}
 		st.c.setIndexHeader()
 		st.c.w.Header()["Content-Type"] = st.kind
 		st.c.wrote = true
+		st.c.s.meter.answered(http.StatusOK)
 		st.c.w.WriteHeader(http.StatusOK)
 	}
 	err := st.control.SetWriteDeadline(time.Now().Add(writeTimeout))

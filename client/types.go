@@ -217,6 +217,9 @@ type Policy struct {
 	SignatureProfiles string            `json:"signature_profiles"` // "any" or "rfc9421": which signatures are taken
 	AgentProfiles     map[string]string `json:"agent_profiles"`     // per-agent rules by agent id
 
+	UnsignedAgents  map[string]string `json:"unsigned_agents"`             // agents that need not sign, each with the id of its token
+	LegacyMeshToken string            `json:"legacy_mesh_token,omitempty"` // id of the token that registered agents are told; absent: none
+
 	Repeated bool `json:"repeated,omitempty"`
 }
 
@@ -230,6 +233,9 @@ type PolicyUpdate struct {
 
 	SignatureProfiles *string           `json:"signature_profiles,omitempty"`
 	AgentProfiles     map[string]string `json:"agent_profiles,omitzero"` // likewise
+
+	UnsignedAgents  map[string]string `json:"unsigned_agents,omitzero"`    // likewise; values are ids of tokens of role mesh
+	LegacyMeshToken *string           `json:"legacy_mesh_token,omitempty"` // the text of a token of role mesh; empty: none
 }
 
 // TokenRequest is the body of POST /v1/tokens.

@@ -128,6 +128,8 @@ func hint(v client.Admission) string {
 		return fmt.Sprintf(": the signed time is more than %d ms off the cluster's clock", v.MaxSkewMs)
 	case v.Code == client.VerdictAgentNotActive:
 		return ": an operator approves it with `edgecoder agent approve`"
+	case v.Code == client.VerdictBlacklisted:
+		return ": `edgecoder blacklist show` tells why"
 	}
 	return ""
 }

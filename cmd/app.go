@@ -61,6 +61,9 @@ func (p *program) run(ctx context.Context, args []string) int {
 
 func (p *program) execute(ctx context.Context, args []string) error {
 	app := p.app()
+	if len(args) > 0 && args[0] == completeCommand {
+		return p.complete(p.out, app, args[1:])
+	}
 	sorted, err := sortArgs(app, args)
 	if err != nil {
 		return err
@@ -79,24 +82,23 @@ func (p *program) execute(ctx context.Context, args []string) error {
 // app declares every command; each file of a command group adds its own.
 func (p *program) app() *cli.App {
 	app := &cli.App{
-		Name:                 programName,
-		Usage:                "the trust plane of a mesh of machines: who may act, who is banned, what was already used",
-		UsageText:            "edgecoder [global flags] COMMAND [flags] [arguments]",
-		Description:          appDescription,
-		HideVersion:          true,
-		HideHelpCommand:      true,
-		EnableBashCompletion: true,
-		Reader:               p.in,
-		Writer:               p.out,
-		ErrWriter:            p.err,
-		Flags:                globalFlags(),
-		OnUsageError:         onUsageError,
-		ExitErrHandler:       func(*cli.Context, error) {}, // run decides
+		Name:            programName,
+		Usage:           "the trust plane of a mesh of machines: who may act, who is banned, what was already used",
+		UsageText:       "edgecoder [global flags] COMMAND [flags] [arguments]",
+		Description:     appDescription,
+		HideVersion:     true,
+		HideHelpCommand: true,
+		Reader:          p.in,
+		Writer:          p.out,
+		ErrWriter:       p.err,
+		Flags:           globalFlags(),
+		OnUsageError:    onUsageError,
+		ExitErrHandler:  func(*cli.Context, error) {}, // run decides
 		Commands: []*cli.Command{
 			p.serverCommand(), p.clusterCommand(), p.demoCommand(),
 			p.statusCommand(), p.membersCommand(), p.peersCommand(), p.leaderCommand(),
 			p.policyCommand(), p.tokenCommand(), p.agentCommand(), p.keysCommand(),
-			p.signCommand(), p.admitCommand(), p.blacklistCommand(), p.envelopeCommand(), p.manifestCommand(), p.snapshotCommand(), p.recoverCommand(), p.chaosCommand(),
+			p.signCommand(), p.admitCommand(), p.blacklistCommand(), p.envelopeCommand(), p.manifestCommand(), p.eventsCommand(), p.auditCommand(), p.snapshotCommand(), p.recoverCommand(), p.chaosCommand(),
 			p.versionCommand(), p.completionCommand(),
 		},
 	}

@@ -19,15 +19,9 @@ type line struct {
 	bare  bool            // the words end at a group that does nothing by itself
 }
 
-// completionFlag ends the command line when a shell asks for completions.
-const completionFlag = "--generate-bash-completion"
-
 // sortArgs resolves the command that args name and puts args in order. It
 // refuses unknown commands and flags with a suggestion.
 func sortArgs(app *cli.App, args []string) (line, error) {
-	if len(args) > 0 && args[len(args)-1] == completionFlag {
-		return line{args: args}, nil
-	}
 	s := sorter{global: flagTable(app.Flags), commands: app.Commands, given: map[string]bool{}}
 	for len(args) > 0 {
 		if args[0] == "--" {

@@ -59,6 +59,9 @@ func (p *program) chaosRun(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if _, err := formatOf(c); err != nil {
+		return err // before minutes of traffic
+	}
 	s, err := chaos.Lookup(args[0])
 	if err != nil {
 		return usagef("%w", err)
@@ -139,6 +142,9 @@ func (p *program) chaosClean(c *cli.Context) error {
 func (p *program) chaosReport(c *cli.Context) error {
 	args, err := operands(c, "DIR")
 	if err != nil {
+		return err
+	}
+	if _, err := formatOf(c); err != nil {
 		return err
 	}
 	if _, err := os.Stat(args[0]); err != nil {

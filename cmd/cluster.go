@@ -72,6 +72,9 @@ func (p *program) clusterUp(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err
 	}
+	if _, err := formatOf(c); err != nil {
+		return err // before servers run
+	}
 	o := cluster.Options{Dir: c.String("data"), BasePort: c.Int("base-port"), Detach: c.Bool("detach"), Progress: p.say}
 	if p.given["nodes"] {
 		if o.Nodes = c.Int("nodes"); o.Nodes < 1 || o.Nodes > cluster.MaxNodes {
@@ -199,15 +202,25 @@ func (p *program) clusterDown(c *cli.Context) error {
 	if err := loaded.Down(c.Context); err != nil {
 		return err
 	}
-	if c.Bool("purge") {
+	view := downView{Dir: loaded.Dir(), Purged: c.Bool("purge")}
+	if view.Purged {
 		if err := loaded.Purge(c.Context); err != nil {
 			return err
 		}
 		p.say("stopped and removed")
-		return nil
+	} else {
+		p.say("stopped; the data stays in %s", view.Dir)
 	}
-	p.say("stopped; the data stays in %s", loaded.Dir())
+	if c.String("format") == formatJSON {
+		return writeJSON(p.out, view)
+	}
 	return nil
+}
+
+// downView is the JSON of `cluster down`; people have read it already.
+type downView struct {
+	Dir    string `json:"dir"`
+	Purged bool   `json:"purged"` // its data is gone
 }
 
 func (p *program) clusterStart(c *cli.Context) error {

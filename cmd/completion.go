@@ -6,36 +6,59 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// The scripts ask the binary itself, with the flag that urfave/cli answers.
+// Shells that have a completion script.
 const (
-	bashCompletion = `# edgecoder completion for bash. Load it with: source <(edgecoder completion bash)
+	shellBash = "bash"
+	shellZsh  = "zsh"
+	shellFish = "fish"
+)
+
+// The scripts ask the binary itself, so they need not change when it does
+// (complete.go has the form of the answers).
+var completionScripts = map[string]string{
+	shellBash: `# edgecoder completion for bash. Load it with: source <(edgecoder completion bash)
 _edgecoder() {
-  local cur="${COMP_WORDS[COMP_CWORD]}" words
-  words=("${COMP_WORDS[@]:1:COMP_CWORD-1}")
-  if [[ "$cur" == -- ]]; then words+=(-); elif [[ "$cur" == -* ]]; then words+=("$cur"); fi # a bare -- would end the flags
-  COMPREPLY=($(compgen -W "$(edgecoder "${words[@]}" --generate-bash-completion 2>/dev/null | cut -d: -f1)" -- "$cur"))
-  [[ ${#COMPREPLY[@]} -eq 0 ]] && COMPREPLY=($(compgen -f -- "$cur"))
+  local IFS=$'\n'
+  COMPREPLY=($("${COMP_WORDS[0]/#\~/$HOME}" __complete bash "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null | cut -f1))
 }
-complete -F _edgecoder edgecoder
-`
-	zshCompletion = `#compdef edgecoder
+complete -o bashdefault -o default -F _edgecoder edgecoder
+`,
+	shellZsh: `#compdef edgecoder
 # edgecoder completion for zsh. Load it with: source <(edgecoder completion zsh)
 _edgecoder() {
-  local -a replies asked
-  asked=("${(@)words[2,CURRENT-1]}")
-  if [[ "${words[CURRENT]}" == -- ]]; then asked+=(-); elif [[ "${words[CURRENT]}" == -* ]]; then asked+=("${words[CURRENT]}"); fi # a bare -- would end the flags
-  replies=("${(@f)$(_CLI_ZSH_AUTOCOMPLETE_HACK=1 edgecoder "${asked[@]}" --generate-bash-completion 2>/dev/null)}")
-  if [[ -n "${replies[1]}" ]]; then _describe 'edgecoder' replies; else _files; fi
+  local line
+  local -a values
+  for line in "${(@f)$("${(Q)words[1]}" __complete zsh "${(@Q)words[2,CURRENT-1]}" "$PREFIX" 2>/dev/null)}"; do
+    [[ -n $line ]] && values+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
+  done
+  if (( $#values )); then _describe edgecoder values; else _files; fi
 }
 compdef _edgecoder edgecoder
-`
-)
+[[ ${funcstack[1]} == _edgecoder ]] && _edgecoder "$@" # loaded from fpath, by the first completion
+true
+`,
+	shellFish: `# edgecoder completion for fish. Keep it in ~/.config/fish/completions/edgecoder.fish
+function __edgecoder_complete
+  set -l words (commandline -opc)
+  set -l current (commandline -ct)
+  set -l binary $words[1]
+  set -e words[1]
+  set -l found ($binary __complete fish $words "$current" 2>/dev/null)
+  if test (count $found) -gt 0
+    printf '%s\n' $found
+  else
+    __fish_complete_path "$current"
+  end
+end
+complete -c edgecoder -f -a '(__edgecoder_complete)'
+`,
+}
 
 func (p *program) completionCommand() *cli.Command {
 	return &cli.Command{
 		Name: "completion", Usage: "print the completion script of a shell",
 		UsageText: "edgecoder completion bash|zsh|fish",
-		Description: "Examples:\n  source <(edgecoder completion bash)\n  source <(edgecoder completion zsh)\n" +
+		Description: "Completes commands, flags and the values that flags have.\n\nExamples:\n  source <(edgecoder completion bash)\n  source <(edgecoder completion zsh)\n" +
 			"  edgecoder completion fish > ~/.config/fish/completions/edgecoder.fish",
 		Action: p.completion,
 	}
@@ -46,19 +69,10 @@ func (p *program) completion(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var script string
-	switch args[0] {
-	case "bash":
-		script = bashCompletion
-	case "zsh":
-		script = zshCompletion
-	case "fish":
-		if script, err = c.App.ToFishCompletion(); err != nil {
-			return err
-		}
-	default:
+	script, ok := completionScripts[args[0]]
+	if !ok {
 		return usagef("%q: want bash, zsh or fish", args[0])
 	}
-	_, err = fmt.Fprintln(p.out, script)
+	_, err = fmt.Fprint(p.out, script)
 	return err
 }

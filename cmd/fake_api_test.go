@@ -71,6 +71,13 @@ func (f *fakeAPI) asked(route string) []call {
 	return out
 }
 
+// count is how many calls there were so far.
+func (f *fakeAPI) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.calls)
+}
+
 func always(v any) reply { return func(call) any { return v } }
 
 const (

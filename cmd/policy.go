@@ -31,7 +31,9 @@ func (p *program) policyCommand() *cli.Command {
 					"  max_skew_ms=N              how far a signed timestamp may be off\n  auto_approve=true|false    enrolled agents become active at once\n" +
 					"  overrides.AGENT=REQ/MS     a limit of its own for one agent; off removes it\n" +
 					"  signature_profiles=RULE    any, or rfc9421: HTTP message signatures alone, not the five headers\n" +
-					"  agent_profiles.AGENT=RULE  a rule of its own for one agent; off removes it\n\n" +
+					"  agent_profiles.AGENT=RULE  a rule of its own for one agent; off removes it\n" +
+					"  unsigned_agents.AGENT=ID   an agent that need not sign what it asks for itself, under the token of role mesh with this id; off removes it\n" +
+					"  legacy_mesh_token=@FILE    the token of role mesh in FILE is told to every agent that registers; off stops it\n\n" +
 					"Examples:\n  edgecoder policy set rate_limit.requests=100 rate_limit.window_ms=60000\n  edgecoder policy set overrides.builder-7=500/60000\n  edgecoder policy set overrides.builder-7=off auto_approve=false\n" +
 					"  edgecoder policy set signature_profiles=rfc9421 agent_profiles.old-builder=any",
 				Action: p.policySet,
@@ -70,6 +72,10 @@ func drawPolicy(t *table, policy client.Policy) {
 	for _, id := range slices.Sorted(maps.Keys(policy.AgentProfiles)) {
 		t.row("agent_profiles."+id, policy.AgentProfiles[id])
 	}
+	for _, id := range slices.Sorted(maps.Keys(policy.UnsignedAgents)) {
+		t.row("unsigned_agents."+id, policy.UnsignedAgents[id])
+	}
+	t.row("legacy_mesh_token", cmp.Or(policy.LegacyMeshToken, "off"))
 }
 
 func (p *program) policySet(c *cli.Context) error {
@@ -79,6 +85,9 @@ func (p *program) policySet(c *cli.Context) error {
 	}
 	change, err := parsePolicy(words)
 	if err != nil {
+		return err
+	}
+	if err := p.legacyToken(&change); err != nil {
 		return err
 	}
 	api, err := p.connect(c, withToken)
@@ -117,10 +126,20 @@ type policyChange struct {
 	overrides                     map[string]*client.RateLimit
 	profiles                      *string
 	agentProfiles                 map[string]string
+	unsignedAgents                map[string]string
+	legacyMesh                    *string // "@" and a file until legacyToken has read it
 }
 
+// policyKeys are the keys that `policy set` knows, but for those of single
+// agents; policyWords are whole examples, with the values of a new cluster.
+var (
+	policyKeys  = []string{"rate_limit.requests", "rate_limit.window_ms", "max_skew_ms", "auto_approve", "signature_profiles", "legacy_mesh_token", "overrides.AGENT", "agent_profiles.AGENT", "unsigned_agents.AGENT"}
+	policyWords = []string{"rate_limit.requests=30", "rate_limit.window_ms=60000", "max_skew_ms=120000",
+		"auto_approve=true", "auto_approve=false", "signature_profiles=any", "signature_profiles=rfc9421", "legacy_mesh_token=off"}
+)
+
 func parsePolicy(words []string) (policyChange, error) {
-	change := policyChange{overrides: map[string]*client.RateLimit{}, agentProfiles: map[string]string{}}
+	change := policyChange{overrides: map[string]*client.RateLimit{}, agentProfiles: map[string]string{}, unsignedAgents: map[string]string{}}
 	seen := map[string]bool{}
 	for _, word := range words {
 		// Agent ids may hold "=", values never do.
@@ -154,6 +173,11 @@ func (ch *policyChange) set(key, value string) (err error) {
 			return usagef("%s=%q: want true or false", key, value)
 		}
 		ch.autoApprove = &yes
+	case "legacy_mesh_token":
+		if value != "off" && !strings.HasPrefix(value, "@") {
+			return usagef("%s: a token does not belong into a command line: give @FILE, or off", key)
+		}
+		ch.legacyMesh = &value
 	case "signature_profiles":
 		ch.profiles, err = profileRule(key, value)
 	default:
@@ -163,7 +187,10 @@ func (ch *policyChange) set(key, value string) (err error) {
 		if id, ok := strings.CutPrefix(key, "agent_profiles."); ok {
 			return ch.setAgentProfile(id, value)
 		}
-		return usagef("unknown key %q; `edgecoder policy set --help` lists the keys", key)
+		if id, ok := strings.CutPrefix(key, "unsigned_agents."); ok {
+			return ch.setUnsigned(id, value)
+		}
+		return usagef("unknown key %q%s; `edgecoder policy set --help` lists the keys", key, didYouMean("", nearest(key, policyKeys)))
 	}
 	return err
 }
@@ -181,6 +208,38 @@ func (ch *policyChange) setAgentProfile(id, value string) error {
 		return err
 	}
 	ch.agentProfiles[id] = *rule
+	return nil
+}
+
+func (ch *policyChange) setUnsigned(id, value string) error {
+	if err := crypto.CheckID(id); err != nil {
+		return usagef("unsigned_agents: %w", err)
+	}
+	if value == "off" {
+		value = ""
+	} else if err := crypto.CheckID(value); err != nil {
+		return usagef("unsigned_agents.%s: want the id of a token, or off: %w", id, err)
+	}
+	ch.unsignedAgents[id] = value
+	return nil
+}
+
+// legacyToken reads the file that legacy_mesh_token names.
+func (p *program) legacyToken(ch *policyChange) error {
+	if ch.legacyMesh == nil {
+		return nil
+	}
+	text := ""
+	if path, ok := strings.CutPrefix(*ch.legacyMesh, "@"); ok {
+		whole, err := p.secretFile("mesh token", path)
+		if err != nil {
+			return err
+		}
+		if text, err = checkSecret("mesh token", path, whole); err != nil {
+			return err
+		}
+	}
+	ch.legacyMesh = &text
 	return nil
 }
 
@@ -225,7 +284,7 @@ func positive(key, value string) (*int64, error) {
 
 // update returns the request that makes the change to the policy now.
 func (ch *policyChange) update(now client.Policy) client.PolicyUpdate {
-	u := client.PolicyUpdate{MaxSkewMs: ch.maxSkewMs, AutoApprove: ch.autoApprove, SignatureProfiles: ch.profiles}
+	u := client.PolicyUpdate{MaxSkewMs: ch.maxSkewMs, AutoApprove: ch.autoApprove, SignatureProfiles: ch.profiles, LegacyMeshToken: ch.legacyMesh}
 	if ch.requests != nil || ch.windowMs != nil {
 		limit := now.RateLimit
 		if ch.requests != nil {
@@ -240,7 +299,10 @@ func (ch *policyChange) update(now client.Policy) client.PolicyUpdate {
 		u.Overrides = ch.newOverrides(now.Overrides)
 	}
 	if len(ch.agentProfiles) > 0 {
-		u.AgentProfiles = ch.newAgentProfiles(now.AgentProfiles)
+		u.AgentProfiles = withWords(now.AgentProfiles, ch.agentProfiles)
+	}
+	if len(ch.unsignedAgents) > 0 {
+		u.UnsignedAgents = withWords(now.UnsignedAgents, ch.unsignedAgents)
 	}
 	return u
 }
@@ -260,17 +322,18 @@ func (ch *policyChange) newOverrides(now map[string]client.RateLimit) map[string
 	return next
 }
 
-func (ch *policyChange) newAgentProfiles(now map[string]string) map[string]string {
+// withWords returns the map with words changed; the empty word removes one.
+func withWords(now, words map[string]string) map[string]string {
 	next := maps.Clone(now)
 	if next == nil {
 		next = map[string]string{}
 	}
-	for id, rule := range ch.agentProfiles {
-		if rule == "" {
+	for id, word := range words {
+		if word == "" {
 			delete(next, id)
 			continue
 		}
-		next[id] = rule
+		next[id] = word
 	}
 	return next
 }

@@ -26,6 +26,8 @@ func TestPolicyUpdate(t *testing.T) {
 		{"signature_profiles=rfc9421", `{"signature_profiles":"rfc9421"}`},
 		{"agent_profiles.b=c=rfc9421", `{"agent_profiles":{"a":"any","b=c":"rfc9421"}}`},
 		{"agent_profiles.a=off signature_profiles=any", `{"signature_profiles":"any","agent_profiles":{}}`},
+		{"unsigned_agents.phone=0011", `{"unsigned_agents":{"phone":"0011"}}`},
+		{"unsigned_agents.phone=off", `{"unsigned_agents":{}}`},
 		{"overrides.b=c=off", `{"overrides":{"a":{"requests":1,"window_ms":1000}}}`},
 	} {
 		change, err := parsePolicy(strings.Fields(tt.words))
@@ -51,7 +53,7 @@ func TestPolicyWordsRefused(t *testing.T) {
 	for _, words := range []string{
 		"x", "=1", "max_skew_ms=", "max_skew_ms=-1", "max_skew_ms=1.5", "max_skew_ms=0", "auto_approve=maybe", "rate_limit=1",
 		"overrides.=1/1", "overrides.a=1", "overrides.a=1/0", "overrides.a=x/1", "max_skew_ms=1 max_skew_ms=2",
-		"signature_profiles=", "signature_profiles=five-header", "signature_profiles=off", "agent_profiles.=any", "agent_profiles.a=yes", "agent_profiles=any",
+		"signature_profiles=", "signature_profiles=five-header", "signature_profiles=off", "agent_profiles.=any", "unsigned_agents.=x", "unsigned_agents.a=", "legacy_mesh_token=edgc_secret", "agent_profiles.a=yes", "agent_profiles=any",
 	} {
 		if _, err := parsePolicy(strings.Fields(words)); exitStatus(err) != exitUsage {
 			t.Errorf("%q: %v", words, err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -70,7 +71,7 @@ func (p *program) secretFile(what, path string) (string, error) {
 		return "", usagef("read %s: %w", what, err)
 	}
 	defer f.Close()
-	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 && !isCredential(path) {
 		p.say("warning: others may read %s (mode %04o): chmod 600 %s", path, info.Mode().Perm(), path)
 	}
 	text, err := readBounded(f, maxSecretBytes)
@@ -79,6 +80,13 @@ func (p *program) secretFile(what, path string) (string, error) {
 	}
 	defer clear(text)
 	return string(text), nil
+}
+
+// isCredential tells whether systemd made the file for this process alone: an
+// access list of its shows as rights of the group.
+func isCredential(path string) bool {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	return dir != "" && filepath.Dir(path) == filepath.Clean(dir)
 }
 
 // checkSecret refuses what is certainly no token, so that the wrong file is not sent anywhere.

@@ -4,8 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
+	"os/signal"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -39,9 +44,12 @@ func serverFlags() []cli.Flag {
 		&cli.StringFlag{Name: "api-addr", Usage: "`HOST:PORT` of the HTTPS API (default: 127.0.0.1:4301)"},
 		&cli.StringFlag{Name: "gossip-addr", Usage: "`HOST:PORT` of gossip and of joins, TCP and UDP (default: 127.0.0.1:4401)"},
 		&cli.StringFlag{Name: "raft-addr", Usage: "`HOST:PORT` of raft (default: shares the API's)"},
+		&cli.StringFlag{Name: "api-cert", Usage: "PEM `FILE` with a certificate chain of your own, shown to API clients that name a host of it; others get the cluster's"},
+		&cli.StringFlag{Name: "api-key", Usage: "PEM `FILE` with its private key, readable by this user alone; SIGHUP reads both again"},
+		&cli.StringFlag{Name: "trusted-proxies", Aliases: []string{"trusted-proxy"}, Usage: "addresses and networks, `CIDR,…`, whose forwarded-address headers count (default: none)"},
 		&cli.BoolFlag{Name: "bootstrap", Usage: "make a new cluster if DIR is empty"},
 		&cli.StringFlag{Name: "join", Usage: "gossip addresses of live members, `SEED,…`, asked if DIR is empty"},
-		&cli.StringFlag{Name: "join-token-file", Usage: "`FILE` with the join token, - for standard input; or EDGECODER_JOIN_TOKEN"},
+		&cli.StringFlag{Name: "join-token-file", Usage: "`FILE` with the join token, - for standard input; or EDGECODER_JOIN_TOKEN, the systemd credential \"join-token\""},
 		&cli.StringFlag{Name: "config", Usage: "`FILE` with settings in YAML"},
 		&cli.StringFlag{Name: "passphrase-file", Usage: "`FILE` with the passphrase of the server's keys; or EDGECODER_PASSPHRASE, the systemd credential \"passphrase\", a prompt"},
 		&cli.StringFlag{Name: "disk-reserve", Usage: "`SIZE` kept in DIR for what must be written when the disk is full, at most a twentieth of the disk; 0: none (default: 64MiB)"},
@@ -51,7 +59,7 @@ func serverFlags() []cli.Flag {
 		&cli.StringFlag{Name: "require-manifest", Usage: "`NAME` under which the cluster must have accepted this very binary, before it joins and whenever it starts (default: none)"},
 		&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error (default: info)"},
 		&cli.StringFlag{Name: "log-format", Usage: "text or json (default: text)"},
-		&cli.BoolFlag{Name: "check-config", Usage: "say whether the settings are good, and end"},
+		&cli.BoolFlag{Name: "check-config", Usage: "say whether the settings are good, show them, and end; changes nothing"},
 		&cli.StringFlag{Name: "admin-token-out", Usage: "write the first admin token to `FILE` instead of printing it", Hidden: true},
 		&cli.StringFlag{Name: "clock-offset-file", Usage: "shift the wall clock by the milliseconds in `FILE`: fault injection", Hidden: true},
 	}
@@ -78,7 +86,8 @@ func (p *program) server(c *cli.Context) error {
 		return err
 	}
 	check := c.Bool("check-config")
-	cfg, err := p.nodeConfig(c, s, !check)
+	level := new(slog.LevelVar)
+	cfg, err := p.nodeConfig(s, level, !check)
 	defer clear(cfg.Passphrase) // a node keeps its own copy as long as it runs
 	if err != nil {
 		return err
@@ -94,8 +103,12 @@ func (p *program) server(c *cli.Context) error {
 			return usagef("%w", err)
 		}
 	}
+	hangups := make(chan os.Signal, 1) // one that waits stands for all
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+	changes := &reloader{read: func() (serverSettings, error) { return p.settingsAgain(c) }, level: level, log: cfg.Log, running: s}
 	for {
-		err := p.runServer(c, cfg)
+		err := p.runServer(c, cfg, hangups, changes)
 		if !errors.Is(err, node.ErrResync) {
 			return err
 		}
@@ -103,24 +116,28 @@ func (p *program) server(c *cli.Context) error {
 	}
 }
 
-// nodeConfig turns the settings and the two secrets into a valid configuration.
-func (p *program) nodeConfig(c *cli.Context, s serverSettings, mayPrompt bool) (node.Config, error) {
-	log, logErr := s.logger(p.err)
+// nodeConfig turns the settings and the two secrets into a valid configuration,
+// or tells all that is wrong with them.
+func (p *program) nodeConfig(s serverSettings, level *slog.LevelVar, mayPrompt bool) (node.Config, error) {
+	log, logErr := s.logger(p.err, level)
 	cfg := s.config(log)
-	var err, sizeErr error
+	var sizeErr, proxyErr, joinErr, passErr error
 	if cfg.DiskReserve, sizeErr = parseSize(s.DiskReserve); sizeErr != nil {
-		sizeErr = fmt.Errorf("--disk-reserve: %w", sizeErr)
+		sizeErr = fmt.Errorf("%s: %w", node.Setting("disk-reserve"), sizeErr)
 	}
+	cfg.TrustedProxies, proxyErr = s.TrustedProxies.networks()
 	backupErr := s.backups(&cfg)
-	if cfg.JoinToken, err = p.joinToken(s); err != nil {
-		return cfg, err
-	}
+	cfg.JoinToken, joinErr = p.joinToken(s)
 	source := p.passphraseSource(s.PassphraseFile, "passphrase of "+s.DataDir, isNew(s.DataDir))
 	source.Prompt = mayPrompt
-	if cfg.Passphrase, err = source.Get(); err != nil && !errors.Is(err, keyfile.ErrNoPassphrase) {
-		return cfg, usagef("%w", err)
+	checked := cfg
+	if cfg.Passphrase, passErr = source.Get(); errors.Is(passErr, keyfile.ErrNoPassphrase) {
+		passErr = nil // Validate says it better
 	}
-	if err := errors.Join(cfg.Validate(), sizeErr, backupErr, logErr); err != nil {
+	if checked.Passphrase = cfg.Passphrase; passErr != nil {
+		checked.Passphrase = []byte("could not be read") // one fault, told once
+	}
+	if err := errors.Join(checked.Validate(), sizeErr, proxyErr, backupErr, joinErr, passErr, logErr); err != nil {
 		return cfg, usagef("the settings of this server are not complete:\n%w", err)
 	}
 	return cfg, nil
@@ -142,13 +159,30 @@ func (p *program) joinToken(s serverSettings) (string, error) {
 	case env != "" && !p.given["join-token-file"]:
 		return checkSecret(what, "EDGECODER_JOIN_TOKEN", env)
 	case s.JoinTokenFile == "":
-		return "", nil
+		return p.joinCredential(what)
 	}
 	text, err := p.secretFile(what, s.JoinTokenFile)
 	if err != nil {
 		return "", err
 	}
 	return checkSecret(what, s.JoinTokenFile, text)
+}
+
+// joinCredential reads the token that systemd hands to a service, if it does.
+func (p *program) joinCredential(what string) (string, error) {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY") // systemd.exec(5)
+	if dir == "" {
+		return "", nil
+	}
+	path := filepath.Join(dir, "join-token")
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	text, err := p.secretFile(what, path)
+	if err != nil {
+		return "", err
+	}
+	return checkSecret(what, path, text)
 }
 
 func (p *program) printSettings(c *cli.Context, s serverSettings) error {
@@ -164,6 +198,9 @@ func (p *program) printSettings(c *cli.Context, s serverSettings) error {
 		t.row("api_addr", s.APIAddr)
 		t.row("gossip_addr", s.GossipAddr)
 		t.row("raft_addr", orDash(s.RaftAddr))
+		t.row("api_cert", orDash(s.APICert))
+		t.row("api_key", orDash(s.APIKey))
+		t.row("trusted_proxies", orDash(strings.Join(s.TrustedProxies, ",")))
 		t.row("bootstrap", fmt.Sprint(s.Bootstrap))
 		t.row("join", orDash(strings.Join(s.Join, ",")))
 		t.row("join_token_file", orDash(s.JoinTokenFile))
@@ -182,7 +219,7 @@ func (p *program) printSettings(c *cli.Context, s serverSettings) error {
 }
 
 // runServer runs a node until a signal stops it, or it stops by itself.
-func (p *program) runServer(c *cli.Context, cfg node.Config) error {
+func (p *program) runServer(c *cli.Context, cfg node.Config, hangups <-chan os.Signal, changes *reloader) error {
 	n, err := node.Start(c.Context, cfg)
 	if err != nil {
 		if c.Context.Err() != nil {
@@ -197,15 +234,23 @@ func (p *program) runServer(c *cli.Context, cfg node.Config) error {
 		return errors.Join(fmt.Errorf("erase the admin token from the key file: %w", err), stopNode(n))
 	}
 	p.say("%s: %s ready: api https://%s, gossip %s, data %s", programName, cfg.Name, cfg.APIAddr, cfg.GossipAddr, cfg.DataDir)
-	select {
-	case <-c.Context.Done():
-		p.say("%s: %s stops", programName, cfg.Name)
-		return stopNode(n)
-	case <-n.Done():
-		if errors.Is(n.Err(), node.ErrManifest) {
-			return refusedf("server %s stopped: %w", cfg.Name, n.Err())
+	p.tellSystemd("READY=1\nSTATUS=" + cfg.Name + " serves https://" + cfg.APIAddr)
+	for {
+		select {
+		case <-hangups:
+			p.tellSystemd("RELOADING=1")
+			changes.reload(n)
+			p.tellSystemd("READY=1")
+		case <-c.Context.Done():
+			p.tellSystemd("STOPPING=1")
+			p.say("%s: %s stops", programName, cfg.Name)
+			return stopNode(n)
+		case <-n.Done():
+			if errors.Is(n.Err(), node.ErrManifest) {
+				return refusedf("server %s stopped: %w", cfg.Name, n.Err())
+			}
+			return unknownf("server %s stopped by itself: %w", cfg.Name, n.Err())
 		}
-		return unknownf("server %s stopped by itself: %w", cfg.Name, n.Err())
 	}
 }
 

@@ -14,10 +14,12 @@ func (s *serverSettings) backups(cfg *node.Config) error {
 	var everyErr, keepErr error
 	cfg.BackupDir = s.BackupDir
 	if s.BackupEvery != "" && s.BackupEvery != "0" {
-		cfg.BackupEvery, everyErr = parseDuration("backup-every", s.BackupEvery)
+		if cfg.BackupEvery, everyErr = parseDuration("backup-every", s.BackupEvery); everyErr != nil {
+			everyErr = fmt.Errorf("%s %q: want a duration such as 24h or 30d, or 0 for none", node.Setting("backup-every"), s.BackupEvery)
+		}
 	}
 	if cfg.BackupKeep, keepErr = strconv.Atoi(s.BackupKeep); keepErr != nil {
-		keepErr = fmt.Errorf("--backup-keep %q: want a number", s.BackupKeep)
+		keepErr = fmt.Errorf("%s %q: want a number", node.Setting("backup-keep"), s.BackupKeep)
 	}
 	return errors.Join(everyErr, keepErr)
 }

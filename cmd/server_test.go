@@ -26,21 +26,23 @@ func TestSettingsPrecedence(t *testing.T) {
 	cleanEnv(t)
 	t.Setenv("EDGECODER_PASSPHRASE", "long enough")
 	dir := t.TempDir()
-	file := writeTemp(t, "c.yaml", "name: from-file\ngossip_addr: 127.0.0.1:1111\napi_addr: 127.0.0.1:2222\nbootstrap: true\njoin: [a:1, b:2]\nlog_level: warn\n")
+	file := writeTemp(t, "c.yaml", "name: from-file\ngossip_addr: 127.0.0.1:1111\napi_addr: 127.0.0.1:2222\nbootstrap: true\njoin: [a:1, b:2]\ntrusted_proxies: [10.0.0.0/8, 192.0.2.7]\nlog_level: warn\n")
 	s, r := checkConfig(t, "--data-dir", dir, "--config", file)
 	wantStatus(t, r, exitDone)
-	want := serverSettings{DataDir: dir, Name: "from-file", APIAddr: "127.0.0.1:2222", GossipAddr: "127.0.0.1:1111", Bootstrap: true, Join: seedList{"a:1", "b:2"}, DiskReserve: "64MiB", BackupEvery: "0", BackupKeep: "7", LogLevel: "warn", LogFormat: "text"}
+	want := serverSettings{DataDir: dir, Name: "from-file", APIAddr: "127.0.0.1:2222", GossipAddr: "127.0.0.1:1111", Bootstrap: true, Join: seedList{"a:1", "b:2"}, TrustedProxies: proxyList{"10.0.0.0/8", "192.0.2.7"}, DiskReserve: "64MiB", BackupEvery: "0", BackupKeep: "7", LogLevel: "warn", LogFormat: "text"}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("file: got %+v, want %+v", s, want)
 	}
 	t.Setenv("EDGECODER_NAME", "from-env")
 	t.Setenv("EDGECODER_JOIN", "c:3")
+	t.Setenv("EDGECODER_TRUSTED_PROXIES", "::1/128")
 	t.Setenv("EDGECODER_BOOTSTRAP", "false")
 	t.Setenv("EDGECODER_JOIN_TOKEN", testToken(t, "coordinator"))
 	t.Setenv("EDGECODER_API_ADDR", "") // left out, not emptied
 	t.Setenv("EDGECODER_DISK_RESERVE", "0")
 	t.Setenv("EDGECODER_BACKUP_KEEP", "3")
 	want.DiskReserve, want.BackupKeep = "0", "3"
+	want.TrustedProxies = proxyList{"::1/128"}
 	want.Name, want.Join, want.Bootstrap = "from-env", seedList{"c:3"}, false
 	if s, r = checkConfig(t, "--data-dir", dir, "--config", file); !reflect.DeepEqual(s, want) {
 		t.Errorf("env: got %+v, want %+v: %s", s, want, r.err)
@@ -73,6 +75,11 @@ func TestSettingsRefused(t *testing.T) {
 		{"nmae: x", nil, "nmae"},
 		{"name: [a]", nil, "line 1"},
 		{"join: {a: b}", nil, "join"},
+		{"trusted_proxies: {a: b}", nil, "trusted_proxies"},
+		{"trusted_proxies: nearby", []string{"--name", "n"}, `EDGECODER_TRUSTED_PROXIES) "nearby"`},
+		{"", []string{"--name", "n", "--trusted-proxy", "10.0.0.1/8"}, "10.0.0.0/8"},
+		{"", []string{"--name", "n", "--api-cert", "c.pem"}, "belong together"},
+		{"", []string{"--name", "n", "--api-cert", "/nowhere.crt", "--api-key", "/nowhere.key"}, "/nowhere.key"},
 		{"name: x\n---\nname: y", nil, "more than one document"},
 		{"", []string{"--name", "a\x01b"}, "--name"},
 		{"", []string{"--name", "n", "--api-addr", "nowhere"}, "--api-addr"},
@@ -117,22 +124,5 @@ func TestFirstTokenGoesToItsFileOrStdout(t *testing.T) {
 	}
 	if err := p.showFirstToken("", file); err != nil || out.String() != "secret\n" {
 		t.Errorf("%v, %q", err, out.String())
-	}
-}
-
-func TestCompletionScripts(t *testing.T) {
-	for shell, want := range map[string]string{"bash": "complete -F", "zsh": "#compdef", "fish": "complete -c edgecoder"} {
-		if r := runArgs(t, "", "completion", shell); r.status != 0 || !strings.Contains(r.out, want) {
-			t.Errorf("%s: %+v", shell, r)
-		}
-	}
-	defer func(args []string) { os.Args = args }(os.Args)
-	for line, want := range map[string]string{"": "blacklist", "cluster": "up", "cluster up -": "--nodes", "cluster up --no": "--nodes"} {
-		args := append(strings.Fields(line), completionFlag)
-		os.Args = append([]string{programName}, args...) // urfave/cli looks there for the word before the flag
-		r := runArgs(t, "", args...)
-		if !strings.Contains(r.out, want) {
-			t.Errorf("%q: %+v", line, r)
-		}
 	}
 }

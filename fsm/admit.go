@@ -14,12 +14,17 @@ func (s *State) applyAdmitBatch(c *change, b AdmitBatch) Result {
 	}
 	out := make([]ClaimResult, len(b.Claims))
 	for i := range b.Claims {
-		out[i] = s.admit(c, callers, &b.Claims[i])
+		claim := &b.Claims[i]
+		claim.Self = int(claim.Caller) < len(b.Callers) && b.Callers[claim.Caller] == SelfCaller
+		out[i] = s.admit(c, callers, claim)
 	}
 	return Result{Code: CodeOK, Claims: out}
 }
 
 func (s *State) callerCode(tokenID string, nowMs int64) Code {
+	if tokenID == SelfCaller && s.meta.v.Level >= LevelClients {
+		return CodeOK // whether the agent may act is asked of each claim
+	}
 	t, ok := s.tokens.get(tokenID)
 	switch {
 	case !ok || !t.inForce(nowMs):
@@ -56,7 +61,9 @@ func (s *State) admit(c *change, callers []Code, claim *Claim) ClaimResult {
 		keptFrom = c.atMs // planted: forgotten while its timestamp is still good
 	}
 	s.nonces.insert(keptFrom, nonceRow{key: d.key, tag: claim.Tag, claim: claim.ClaimID, index: c.index, clockMs: c.atMs})
-	s.windows.take(claim.AgentID, c.atMs, s.policy.v.limitOf(claim.AgentID))
+	if !claim.Self {
+		s.windows.take(claim.AgentID, c.atMs, s.policy.v.limitOf(claim.AgentID))
+	}
 	return ClaimResult{Code: CodeOK, Index: c.index, ClockMs: c.atMs}
 }
 
@@ -93,6 +100,9 @@ func (s *State) decide(claim *Claim, nowMs int64) decision {
 	}
 	if s.nonces.claimTaken(claim.ClaimID, key) {
 		return decision{code: CodeConflict, key: key}
+	}
+	if claim.Self {
+		return decision{code: CodeOK, key: key}
 	}
 	if ok, retry := s.windows.check(claim.AgentID, nowMs, s.policy.v.limitOf(claim.AgentID)); !ok {
 		return decision{code: CodeRateLimited, key: key, retryAfterMs: retry}

@@ -36,6 +36,7 @@ const (
 	KindRestoreBegin      Kind = 14 // from LevelRecovery on
 	KindManifestTrustSet  Kind = 15 // from LevelProfiles on
 	KindManifestAccept    Kind = 16 // from LevelProfiles on
+	KindAgentRekey        Kind = 17 // from LevelClients on
 )
 
 // commandVersion is the version of the envelope; a body changes by new
@@ -114,7 +115,16 @@ type Claim struct {
 	// that logs are full of.
 	Profile   crypto.Profile `cbor:"-"`
 	ExpiresMs int64          `cbor:"-"` // end of the signature, Unix milliseconds; 0: it names none
+	// Self says that the agent asks for itself: the caller of the claim is
+	// SelfCaller. Apply takes it from there; whoever asks Check says it.
+	Self bool `cbor:"-"`
 }
+
+// SelfCaller stands among the callers of a batch for agents that ask for
+// themselves (from LevelClients on): no token has the empty id. Such a claim uses
+// up its nonce as any other, and no place in the agent's rate window, which is
+// for what services ask.
+const SelfCaller = ""
 
 // ClaimTag is 16 bytes of a SHA-256: long enough that nobody finds a second
 // preimage, short because the window holds millions.

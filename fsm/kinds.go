@@ -25,6 +25,7 @@ var tenants = map[Kind]tenant{
 	KindRestoreBegin:      tenantOf((*State).applyRestoreBegin),
 	KindManifestTrustSet:  tenantOf((*State).applyManifestTrustSet),
 	KindManifestAccept:    tenantOf((*State).applyManifestAccept),
+	KindAgentRekey:        tenantOf((*State).applyAgentRekey),
 }
 
 // Level returns the feature level from which a cluster's log may carry a kind:
@@ -35,6 +36,8 @@ func (k Kind) Level() uint32 {
 		return LevelRecovery
 	case KindManifestTrustSet, KindManifestAccept:
 		return LevelProfiles
+	case KindAgentRekey:
+		return LevelClients
 	}
 	return 0
 }

@@ -46,6 +46,11 @@ const (
 	MaxIdempotencyPerToken = 20_000
 	// MaxOverrides bounds per-agent policy overrides; the policy is one value.
 	MaxOverrides = 1_000
+	// MaxUnsignedAgents bounds the agents that policy lets act without a signature:
+	// each is a hole, and history names all of them in one record.
+	MaxUnsignedAgents = 100
+	// MaxTokenBytes bounds the text of a token that policy carries.
+	MaxTokenBytes = 512
 	// MaxManifests bounds the names of accepted manifests: kept for ever, since the
 	// newest version of each is a floor. A row is 1 KiB, 30 KiB at the worst.
 	MaxManifests = 1_000

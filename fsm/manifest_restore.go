@@ -25,10 +25,11 @@ func (s *State) keepManifests(backup, present *State) {
 // may be that of a backup of another cluster: below it a server may not know its
 // fields.
 func (s *State) NeedsLevel() uint32 {
-	if s.manifests.size()+s.manifestTrust.size() > 0 || s.policy.v.ruled() {
-		return LevelProfiles
+	need := s.policy.v.level()
+	if s.manifests.size()+s.manifestTrust.size() > 0 {
+		need = max(need, LevelProfiles)
 	}
-	return 0
+	return need
 }
 
 // compareManifests lists what a restore does to manifests.

@@ -25,6 +25,12 @@ type Policy struct {
 	// of their own in AgentProfiles, by agent id. Both from LevelProfiles on.
 	Profiles      ProfileRule            `cbor:"6,keyasint,omitempty"`
 	AgentProfiles map[string]ProfileRule `cbor:"7,keyasint,omitempty"`
+	// UnsignedAgents names the agents that speak for themselves without a
+	// signature, each with the id of the token that it shows instead. LegacyMesh is
+	// the text of a token that every agent is told, for use among agents; "": none.
+	// Both from LevelClients on.
+	UnsignedAgents map[string]string `cbor:"8,keyasint,omitempty"`
+	LegacyMesh     string            `cbor:"9,keyasint,omitempty"`
 }
 
 // ProfileRule says which signature profiles are taken. Numbers are part of the
@@ -95,6 +101,17 @@ func (p *Policy) accepts(agentID string, profile crypto.Profile) bool {
 // ruled tells whether the policy says anything of profiles.
 func (p *Policy) ruled() bool { return p.Profiles != ProfilesAny || len(p.AgentProfiles) > 0 }
 
+// level returns the feature level that the members of the policy need.
+func (p *Policy) level() uint32 {
+	switch {
+	case p.lenient():
+		return LevelClients
+	case p.ruled():
+		return LevelProfiles
+	}
+	return 0
+}
+
 // LevelOf returns the feature level from which a cluster's log may carry a
 // command: that of its kind, or of what its body has come to hold since.
 func LevelOf(cmd Command) uint32 {
@@ -102,8 +119,8 @@ func LevelOf(cmd Command) uint32 {
 	if cmd.Kind != KindPolicySet {
 		return level
 	}
-	if b, err := BodyOf[PolicySet](cmd); err == nil && b.Policy.ruled() { // what does not decode is never logged
-		level = max(level, LevelProfiles)
+	if b, err := BodyOf[PolicySet](cmd); err == nil { // what does not decode is never logged
+		level = max(level, b.Policy.level())
 	}
 	return level
 }
@@ -146,7 +163,7 @@ func (p *Policy) profilesFault() (field, fault string) {
 			return "agent_profiles." + id, fmt.Sprintf("unknown rule %d", rule)
 		}
 	}
-	return "", ""
+	return p.clientsFault()
 }
 
 func (r RateLimit) fault() string {
@@ -169,6 +186,9 @@ func (s *State) applyPolicySet(c *change, b PolicySet) Result {
 	if field, fault := b.Policy.Validate(); fault != "" {
 		return refuse(CodeInvalid, field, "%s", fault)
 	}
+	if field, fault := s.clientTokensFault(&b.Policy, c.atMs); fault != "" {
+		return refuse(CodeInvalid, field, "%s", fault)
+	}
 	next := b.Policy
 	next.Version = s.policy.v.Version + 1
 	s.policy.v = next
@@ -184,6 +204,10 @@ const maxRecorded = 32
 // it always had. Agents that may sign in another way than the rest are named: a
 // downgrade must be seen.
 func (p *Policy) summary() string {
+	return p.ruleSummary() + p.clientSummary()
+}
+
+func (p *Policy) ruleSummary() string {
 	text := fmt.Sprintf("rate_limit=%d/%dms max_skew_ms=%d auto_approve=%t overrides=%d",
 		p.RateLimit.Requests, p.RateLimit.WindowMs, p.MaxSkewMs, p.AutoApprove, len(p.Overrides))
 	if !p.ruled() {

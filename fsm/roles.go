@@ -1,5 +1,10 @@
 package fsm
 
+import (
+	"maps"
+	"slices"
+)
+
 // Role names a set of capabilities; roles are not a ladder (CONTRACT.md).
 type Role string
 
@@ -45,6 +50,9 @@ var capabilities = map[Role]Capability{
 	RoleOperator:    CapAdmit | CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps | CapOperate,
 	RoleAdmin:       CapAdmit | CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps | CapOperate | CapAdmin,
 }
+
+// Roles returns all roles in the order of their names.
+func Roles() []Role { return slices.Sorted(maps.Keys(capabilities)) }
 
 // Known tells whether r is a role.
 func (r Role) Known() bool { _, ok := capabilities[r]; return ok }

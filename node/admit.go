@@ -236,7 +236,7 @@ func (a *admission) newClaim(key crypto.PublicKey) {
 	s := &a.Signed
 	a.claim = fsm.Claim{AgentID: s.AgentID, Key: key.Fingerprint(), TimestampMs: s.TimestampMs, Nonce: s.Nonce,
 		Tag:     fsm.NewClaimTag(a.TokenID, a.ClaimID, s.Method, s.Path, s.BodySHA256, s.TimestampMs),
-		Profile: s.Profile(), ExpiresMs: s.ExpiresMs()}
+		Profile: s.Profile(), ExpiresMs: s.ExpiresMs(), Self: a.TokenID == fsm.SelfCaller}
 	if a.ClaimChosen {
 		a.claim.ClaimID = fsm.NewClaimID(a.TokenID, a.ClaimID)
 	}

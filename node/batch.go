@@ -206,6 +206,7 @@ func (n *Node) commitUnits(l *leadership, units []*unit) (admitReply, error) {
 	if err != nil {
 		return admitReply{}, &client.Error{Code: client.CodeInternal, Detail: err.Error()}
 	}
+	n.meter.batch.Observe(float64(len(all.Claims)))
 	future, err := n.enqueue(l, cmd)
 	if err != nil {
 		return admitReply{}, err

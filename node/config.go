@@ -8,6 +8,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/edgecoder/edgecoder/crypto"
@@ -21,6 +23,12 @@ type Config struct {
 	APIAddr    string // host:port of the HTTPS API
 	GossipAddr string // host:port, TCP and UDP
 	RaftAddr   string // host:port of raft and forwarding; empty: shares APIAddr by ALPN
+
+	// APICert and APIKey are PEM files of a certificate that the API shows to
+	// clients who name one of its hosts; empty: the cluster's own for everybody.
+	APICert, APIKey string
+	// TrustedProxies may say on whose behalf they ask (X-Forwarded-For).
+	TrustedProxies []netip.Prefix
 
 	Bootstrap bool     // start a new cluster if DataDir is empty
 	Join      []string // gossip addresses of live members: asked if DataDir is empty, seeds of gossip ever after
@@ -82,6 +90,9 @@ func DefaultConfig() Config {
 // minPassphrase is a floor against typing mistakes, not a measure of strength.
 const minPassphrase = 8
 
+// maxTrustedProxies bounds what every request is held against.
+const maxTrustedProxies = 256
+
 const (
 	// maxDiskReserve is far more than anybody needs: a slip of the unit.
 	maxDiskReserve = 1 << 40
@@ -89,38 +100,58 @@ const (
 	minStall = 500 * time.Millisecond
 )
 
+// Setting spells the three names under which an operator gives a setting: its
+// flag, its member in the file, its variable.
+func Setting(flag string) string {
+	name := strings.ReplaceAll(flag, "-", "_")
+	return "--" + flag + " (" + name + ", EDGECODER_" + strings.ToUpper(name) + ")"
+}
+
 // Validate reports all faults of the configuration together.
 func (c Config) Validate() error {
 	var faults []error
 	bad := func(format string, args ...any) { faults = append(faults, fmt.Errorf(format, args...)) }
 	if c.DataDir == "" {
-		bad("--data-dir is empty: name a directory for this node's state")
+		bad("%s is empty: name a directory for this node's state", Setting("data-dir"))
 	}
 	if err := crypto.CheckID(c.Name); err != nil {
-		bad("--name %q: %w", c.Name, err)
+		bad("%s %q: %w", Setting("name"), c.Name, err)
 	}
-	for _, a := range []struct{ flag, addr string }{{"--api-addr", c.APIAddr}, {"--gossip-addr", c.GossipAddr}, {"--raft-addr", c.RaftAddr}} {
-		if a.addr == "" && a.flag == "--raft-addr" {
+	for _, a := range []struct{ flag, addr string }{{"api-addr", c.APIAddr}, {"gossip-addr", c.GossipAddr}, {"raft-addr", c.RaftAddr}} {
+		if a.addr == "" && a.flag == "raft-addr" {
 			continue
 		}
 		if host, port, err := net.SplitHostPort(a.addr); err != nil || host == "" || port == "" {
-			bad("%s %q: want host:port, such as 127.0.0.1:4301", a.flag, a.addr)
+			bad("%s %q: want host:port, such as 127.0.0.1:4301", Setting(a.flag), a.addr)
+		}
+	}
+	if c.APICert != "" || c.APIKey != "" {
+		if _, err := loadAPICertificate(c.APICert, c.APIKey, c.now()); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	if len(c.TrustedProxies) > maxTrustedProxies {
+		bad("%s: %d networks, at most %d", Setting("trusted-proxies"), len(c.TrustedProxies), maxTrustedProxies)
+	}
+	for _, p := range c.TrustedProxies {
+		if !p.IsValid() || p != p.Masked() {
+			bad("%s %s: want the network itself, such as %s", Setting("trusted-proxies"), p, p.Masked())
 		}
 	}
 	if len(c.Passphrase) < minPassphrase {
-		bad("the passphrase of the key file has %d bytes, at least %d: give --passphrase-file or EDGECODER_PASSPHRASE", len(c.Passphrase), minPassphrase)
+		bad("the passphrase of the key file has %d bytes, at least %d: give %s, EDGECODER_PASSPHRASE or the systemd credential \"passphrase\"", len(c.Passphrase), minPassphrase, Setting("passphrase-file"))
 	}
 	if c.DiskReserve < 0 || c.DiskReserve > maxDiskReserve {
-		bad("--disk-reserve of %d bytes: want 0 (none) to %d", c.DiskReserve, maxDiskReserve)
+		bad("%s of %d bytes: want 0 (none) to %d", Setting("disk-reserve"), c.DiskReserve, maxDiskReserve)
 	}
 	if c.BackupEvery < 0 || c.BackupEvery > 0 && c.BackupDir == "" {
-		bad("--backup-every %s: name a directory with --backup-dir, and a time above nothing", c.BackupEvery)
+		bad("%s %s: name a directory with %s, and a time above nothing", Setting("backup-every"), c.BackupEvery, Setting("backup-dir"))
 	}
 	if c.BackupDir != "" && c.BackupEvery > 0 && c.BackupKeep < 1 {
-		bad("--backup-keep %d: want 1 or more", c.BackupKeep)
+		bad("%s %d: want 1 or more", Setting("backup-keep"), c.BackupKeep)
 	}
 	if err := crypto.CheckID(c.RequireManifest); c.RequireManifest != "" && err != nil {
-		bad("--require-manifest: %w", err)
+		bad("%s %q: %w", Setting("require-manifest"), c.RequireManifest, err)
 	}
 	if c.Timing.Stall < minStall {
 		bad("stall limit %s: below %s a sound disk would be taken for a hung one", c.Timing.Stall, minStall)
@@ -129,6 +160,14 @@ func (c Config) Validate() error {
 		bad("leader lease %s exceeds heartbeat %s: a deposed leader could think it leads", c.Timing.LeaderLease, c.Timing.Heartbeat)
 	}
 	return errors.Join(faults...)
+}
+
+// now returns the wall clock's time.
+func (c Config) now() time.Time {
+	if c.Now == nil {
+		return time.Now()
+	}
+	return c.Now()
 }
 
 // raftAddr is where raft and forwarding are reached.

@@ -214,8 +214,10 @@ func (n *Node) watchSpace(ctx context.Context) {
 		switch {
 		case room.Low && !low:
 			n.log.Error("disk full: refusing writes, reads go on", "dir", n.disk.dir, "room", room.String())
+			n.noteDisk(true, room.String())
 		case !room.Low && low:
 			n.log.Info("disk has room again: taking writes", "dir", n.disk.dir, "room", room.String())
+			n.noteDisk(false, room.String())
 		}
 		low = room.Low
 		n.keepBack(low && n.raft.State() != raft.Leader)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto/keyfile"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -91,6 +92,7 @@ func (n *Node) arriveEpoch(s *fsm.State) {
 	defer e.mu.Unlock()
 	if epoch := s.Meta().Epoch; epoch > e.confirmed {
 		e.arrived = &arrival{epoch: epoch, from: s.Index()}
+		n.note("recovery_epoch", audit.LevelHigh, "ok", map[string]string{"epoch": strconv.FormatUint(epoch, 10), "index": strconv.FormatUint(s.Index(), 10)})
 	}
 }
 

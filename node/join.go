@@ -70,6 +70,7 @@ func answerJoiner[T any](n *Node, serve func(*http.Request) (T, error)) http.Han
 		reply, err := serve(r)
 		if err != nil {
 			e := asAPIError(err)
+			n.noteJoin(r, "", e.Code, nil)
 			if n.joinLog.Allow() { // strangers must not fill the log
 				n.log.Warn("joiner refused", "remote", r.RemoteAddr, "path", r.URL.Path, "code", e.Code, "detail", e.Detail)
 			}
@@ -116,6 +117,7 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 	if !res.OK() {
 		return joinReply{}, &client.Error{Code: string(res.Code), Field: res.Field, Detail: res.Detail}
 	}
+	n.noteJoin(r, token.ID, "ok", map[string]string{"node": req.Coordinator.ID, "name": req.Coordinator.Name, "role": string(req.Coordinator.Role)})
 	return n.welcome(r.Context(), req, res.Index)
 }
 

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 )
@@ -77,6 +79,7 @@ func (n *Node) accede(ctx context.Context) {
 	ctx, l.end = context.WithCancel(ctx)
 	l.over = ctx.Done()
 	n.lead.Store(l)
+	n.note("leader_elected", audit.LevelInfo, "ok", map[string]string{"term": strconv.FormatUint(l.term, 10)})
 	n.loops.Go(func() { n.duties(ctx, l) })
 	n.loops.Go(func() { n.membersLoop(ctx, l) })
 	n.loops.Go(func() { n.batchLoop(ctx, l) })

@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/raft"
 	"golang.org/x/time/rate"
 
+	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
@@ -22,7 +23,7 @@ import (
 )
 
 // featureLevel is the highest feature level that this binary supports.
-const featureLevel = fsm.LevelProfiles
+const featureLevel = fsm.LevelClients
 
 // Node is a running coordinator.
 type Node struct {
@@ -38,7 +39,9 @@ type Node struct {
 	dialer  *peerDialer
 	rpc     *http.Client
 	disk    *disk
+	audit   *audit.Log // of security events; nil before it is open
 	admit   *admitter
+	meter   *meter
 	reads   *readIndexer // of this node's own questions, wherever the leader is
 
 	leaderReads *readIndexer // of all questions to this node as the leader
@@ -65,6 +68,7 @@ type Node struct {
 	membersMoved atomic.Bool                    // coordinators changed since newsLoop last looked
 
 	proposals      chan struct{} // slots of proposals in flight
+	auditReads     chan struct{} // slots of readers of the audit log
 	members        sync.Mutex    // held while a member joins or leaves; the leader's
 	pingNow        chan struct{}
 	tripped        chan struct{} // diverged was set
@@ -113,8 +117,8 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	cfg.Passphrase = bytes.Clone(cfg.Passphrase) // the caller wipes its own
 	n := &Node{
-		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(),
-		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), proposals: make(chan struct{}, maxProposals),
+		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(), meter: newMeter(),
+		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
 		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
 		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
@@ -140,6 +144,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if n.creds, err = newCredentials(n.id, n.checkPeer); err != nil {
 		return err
 	}
+	if err := n.ReloadAPICertificate(n.cfg.APICert, n.cfg.APIKey); err != nil {
+		return err
+	}
 	if err := n.id.writeCA(n.cfg.DataDir); err != nil {
 		return err
 	}
@@ -147,6 +154,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 		n.log.Warn("certificate not renewed at start", "error", err)
 	}
 	if n.disk, err = openDisk(n.cfg); err != nil {
+		return err
+	}
+	if err := n.openAudit(); err != nil {
 		return err
 	}
 	n.dialer = &peerDialer{book: n.book, creds: n.creds}
@@ -267,7 +277,7 @@ func (n *Node) shutdown() error {
 		if n.cancel != nil {
 			n.cancel()
 		}
-		n.stopErr = errors.Join(n.endRaft(), n.unlock())
+		n.stopErr = errors.Join(n.endRaft(), n.closeAudit(), n.unlock())
 		if why := n.fatal.Load(); why != nil {
 			n.stopErr = *why
 		}

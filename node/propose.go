@@ -35,6 +35,7 @@ func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
 	if err := n.mayDecide(cmd.Kind); err != nil {
 		return res, err
 	}
+	defer since(time.Now(), n.meter.propose)
 	err := n.onLeader(ctx, func(ctx context.Context, l *leadership) (err error) {
 		if err := n.mayDecide(cmd.Kind); err != nil {
 			return err
@@ -149,7 +150,10 @@ func (n *Node) watchLeader(ctx context.Context, notices <-chan raft.Observation)
 		select {
 		case <-ctx.Done():
 			return
-		case <-notices:
+		case o := <-notices:
+			if led, ok := o.Data.(raft.LeaderObservation); ok {
+				n.meter.sawLeader(led.LeaderID)
+			}
 			n.movedMu.Lock()
 			close(n.moved)
 			n.moved = make(chan struct{})
@@ -290,7 +294,11 @@ func (n *Node) enqueue(l *leadership, cmd fsm.Command) (proposal, error) {
 		return proposal{}, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second,
 			Detail: fmt.Sprintf("%d proposals are in flight", maxProposals)}
 	}
-	return proposal{n.raft.Apply(data, n.cfg.Timing.Request), func() { <-n.proposals }}, nil
+	begun := time.Now()
+	return proposal{n.raft.Apply(data, n.cfg.Timing.Request), func() {
+		<-n.proposals
+		since(begun, n.meter.commit)
+	}}, nil
 }
 
 // clockStands tells whether our wall clock was judged good and has not jumped since.

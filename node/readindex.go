@@ -222,6 +222,9 @@ func (n *Node) Read(ctx context.Context, opts api.ReadOptions, f func(*fsm.State
 	return index, nil
 }
 
+// Applied implements api.Log.
+func (n *Node) Applied() (uint64, <-chan struct{}) { return n.machine.Index() }
+
 // Records implements api.Log.
 func (n *Node) Records(stream fsm.Stream, from uint64, limit int) ([]fsm.Record, error) {
 	out, err := n.machine.History().Read(stream, from, limit)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -37,6 +38,12 @@ var errPassedOver = errors.New("the cluster went on without this restore: it is 
 // the others again and again.
 var errSnapping = errors.New("a snapshot is being written or installed here already: not both at once")
 
+// Apply implements raft.FSM.
+func (r *replica) Apply(l *raft.Log) any {
+	defer since(time.Now(), r.n.meter.apply)
+	return r.Machine.Apply(l)
+}
+
 // Snapshot implements raft.FSM.
 func (r *replica) Snapshot() (raft.FSMSnapshot, error) {
 	if _, waits := r.n.arrivedEpoch(); waits {
@@ -60,6 +67,15 @@ type exclusive struct {
 	n *Node
 }
 
+// Persist implements raft.FSMSnapshot.
+func (x *exclusive) Persist(sink raft.SnapshotSink) error {
+	err := x.FSMSnapshot.Persist(sink)
+	if err == nil {
+		x.n.meter.sawSnapshot("")
+	}
+	return err
+}
+
 // Release implements raft.FSMSnapshot.
 func (x *exclusive) Release() {
 	x.FSMSnapshot.Release()
@@ -72,7 +88,11 @@ func (r *replica) Restore(in io.ReadCloser) error {
 	err := r.restore(in)
 	if r.starting {
 		r.starting, r.failed = false, err
+		r.n.meter.sawSnapshot(r.newest)
 		return err
+	}
+	if err == nil {
+		r.n.meter.sawSnapshot("")
 	}
 	if dropped := r.n.store.Settle(err == nil); dropped != nil {
 		r.n.fail(errors.Join(err, r.n.removeByHand(dropped)))

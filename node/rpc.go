@@ -27,6 +27,7 @@ const (
 	rpcCertify   = "/certify"
 	rpcTransfer  = "/transfer"
 	rpcMember    = "/member"
+	rpcAudit     = "/audit"
 	rpcFields    = "/fields"
 
 	// maxRPCBytes bounds a call: the largest is a command at its own bound.
@@ -121,6 +122,7 @@ func (n *Node) rpcServer() *http.Server {
 	routes.HandleFunc("POST "+rpcCertify, serveRPC(n, anyNode, n.serveCertify))
 	routes.HandleFunc("POST "+rpcTransfer, serveRPC(n, coordinatorsOnly, n.serveTransfer))
 	routes.HandleFunc("POST "+rpcFields, serveRPC(n, anyNode, n.serveFields))
+	routes.HandleFunc("POST "+rpcAudit, serveRPC(n, anyNode, n.serveAudit))
 	routes.HandleFunc("POST "+rpcMember, serveRPC(n, anyNode, n.serveMember))
 	return &http.Server{
 		Handler: routes, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute,

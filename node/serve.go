@@ -49,8 +49,8 @@ func (n *Node) listen() (sockets, error) {
 
 // serve starts the services; raft's listener is read by raft itself.
 func (n *Node) serve(s sockets) {
-	top := api.New(n, api.Config{ClusterID: n.id.ClusterID, CAPin: crypto.Sum(n.id.CACert).String(), Log: n.log, Version: n.cfg.Version, Now: n.cfg.Now, Rand: rand.Reader})
-	apiServer := api.HTTPServer(top.Handler(), n.log)
+	top := api.New(n, api.Config{ClusterID: n.id.ClusterID, Node: n.cfg.Name, CAPin: crypto.Sum(n.id.CACert).String(), Log: n.log, Version: n.cfg.Version, Now: n.cfg.Now, TrustedProxies: n.cfg.TrustedProxies, Rand: rand.Reader})
+	apiServer := top.HTTPServer()
 	apiServer.TLSConfig = n.creds.server(true, false) // tells net/http to speak HTTP/2 where it was negotiated
 	rpcServer, joinServer := n.rpcServer(), n.joinServer()
 	for _, srv := range []struct {

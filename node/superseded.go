@@ -2,8 +2,10 @@ package node
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 
+	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 )
@@ -38,6 +40,7 @@ func (n *Node) hearEpoch(from string, epoch uint64) {
 			continue
 		}
 		if own := n.epoch(); own > 0 { // else this replica knows nothing yet, and will catch up
+			n.note("superseded", audit.LevelHigh, "newer_epoch", map[string]string{"coordinator": from, "epoch": strconv.FormatUint(epoch, 10)})
 			n.log.Warn("a coordinator is in a newer recovery epoch: not serving before this node is too", "coordinator", from, "epoch", epoch, "own", own)
 		}
 		return

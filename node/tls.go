@@ -28,7 +28,8 @@ type credentials struct {
 	caCert    []byte
 	roots     *x509.CertPool
 	cert      atomic.Pointer[tls.Certificate]
-	check     func(peerName) error // asked of the replicated records at each handshake
+	apiCert   atomic.Pointer[tls.Certificate] // the operator's, for the API; mostly nil
+	check     func(peerName) error            // asked of the replicated records at each handshake
 	now       func() time.Time
 }
 
@@ -79,7 +80,7 @@ func (c *credentials) verify(state tls.ConnectionState, want string) error {
 // server returns the TLS configuration of a listener that serves the given
 // protocols: peers show certificates, API clients none.
 func (c *credentials) server(api, peer bool) *tls.Config {
-	apiConfig := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.getCertificate, NextProtos: []string{"h2", "http/1.1"}}
+	apiConfig := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.getAPICertificate, NextProtos: []string{"h2", "http/1.1"}}
 	peerConfig := &tls.Config{
 		MinVersion: tls.VersionTLS13, GetCertificate: c.getCertificate, NextProtos: []string{protoRaft, protoRPC},
 		ClientAuth:             tls.RequireAnyClientCert, // verify checks the chain, with better words

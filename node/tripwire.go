@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 )
@@ -144,6 +146,7 @@ func (n *Node) alarm(ctx context.Context) {
 	if d == nil {
 		return
 	}
+	n.note("divergence", audit.LevelCritical, "diverged", map[string]string{"mark": strconv.FormatUint(d.Mark, 10), "digest": d.Digest.String(), "majority": d.Majority.String()})
 	if d.NodeID == "" {
 		n.log.Error("CRITICAL: the replicas differ and no digest has a majority: nobody serves", "mark", d.Mark)
 		return

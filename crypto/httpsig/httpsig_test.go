@@ -471,6 +471,7 @@ func TestHasOurs(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	g := good(f)
 	f.Add(g.method, g.target, g.headers[HeaderHost], g.headers[HeaderContentDigest], g.headers[HeaderSignatureInput], g.headers[HeaderSignature])
+	f.Add(g.method, g.target+"?", g.headers[HeaderHost], g.headers[HeaderContentDigest], g.headers[HeaderSignatureInput], g.headers[HeaderSignature])
 	f.Add("GET", "/", "[::1]:1", "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:, x=1", `a=(), b=("@method");tag="edgecoder"`, "b=:AA==:")
 	f.Add("GET", "/?", "h", `a="\"";b=%"x"`, `a=@1, b=?0;c=-0.0, d=(1 2.5);e=*t`, `a=:a:`)
 	f.Fuzz(func(t *testing.T, method, target, host, digest, input, signature string) {

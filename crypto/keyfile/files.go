@@ -66,8 +66,8 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// ReadPrivate reads a file of secrets. It refuses one that group or others may read, with the command that mends
-// it, one that is not a regular file, and one larger than 1 MiB. Links are followed; the mode of the target counts.
+// ReadPrivate reads a file of secrets. It refuses one that group or others may read (but for systemd's credentials,
+// whose access list shows as rights of the group), with the command that mends it, one that is not a regular file, and one larger than 1 MiB. Links are followed; the mode of the target counts.
 func ReadPrivate(path string) ([]byte, error) {
 	// Asked before opening, because opening a pipe would wait for its other end.
 	info, err := os.Stat(path)
@@ -96,7 +96,7 @@ func checkPrivate(path string, info fs.FileInfo) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("keyfile: read %s: not a regular file", path)
 	}
-	if isShared(info) {
+	if isShared(info) && !isCredential(path, surroundings{lookup: os.LookupEnv}) {
 		return fmt.Errorf("%w: %s (mode %04o); mend it with: chmod 600 %s", ErrShared, path, info.Mode().Perm(), path)
 	}
 	return nil

@@ -123,3 +123,23 @@ func TestReadPrivateRefused(t *testing.T) {
 		t.Errorf("at the limit: %v", err)
 	}
 }
+
+// TestReadPrivateTakesCredentials: systemd's access list shows as rights of the group.
+func TestReadPrivateTakesCredentials(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no such modes")
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "api.key")
+	if err := os.WriteFile(path, []byte("secret"), 0o440); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(credentialsDir, filepath.Dir(dir))
+	if _, err := ReadPrivate(path); !errors.Is(err, ErrShared) {
+		t.Errorf("beside the directory of credentials: %v", err)
+	}
+	t.Setenv(credentialsDir, dir)
+	if text, err := ReadPrivate(path); err != nil || string(text) != "secret" {
+		t.Errorf("a credential: %q, %v", text, err)
+	}
+}

@@ -1,0 +1,307 @@
+package api
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// POST /register (WIRE.md 7.1). Existing workers call it every 1.2 s with one
+// body; what changes nothing costs a look at this replica and no log entry.
+
+// workerPolicy is what agents are told of their machines: the protocol's own
+// defaults, for this cluster has no opinion.
+var workerPolicy = client.WorkerPolicy{CPUCapPercent: 50, MemoryLimitMB: 2048, IdleOnly: true, MaxConcurrentTasks: 1,
+	AllowedHours: client.AllowedHours{StartHourUTC: 22, EndHourUTC: 6}}
+
+// register answers POST /register.
+func (s *Server) register(c *call) error {
+	var req client.RegisterRequest
+	if err := decodeLenient(c.body, &req); err != nil {
+		return err
+	}
+	if err := checkRegistration(&req); err != nil {
+		return err
+	}
+	get, isSigned := c.selfHeaders()
+	if !isSigned {
+		return c.registerUnsigned(&req)
+	}
+	signed, err := c.signedSelf(get, req.AgentID)
+	if err != nil {
+		return err
+	}
+	k, err := c.sureOfSelf(&signed)
+	switch {
+	case err != nil:
+		return err
+	case !k.enrolled:
+		return c.registerNew(&req, &signed, &k)
+	case k.key.IsZero():
+		return k.otherKey(&req, &signed)
+	}
+	return c.registerKnown(&req, &signed, &k)
+}
+
+// checkRegistration holds the body to the rules of WIRE.md 7.1.
+func checkRegistration(req *client.RegisterRequest) error {
+	oneOf := func(value string, allowed ...string) bool { return value == "" || slices.Contains(allowed, value) }
+	between := func(value string, least, most int) bool {
+		return value == "" || len(value) >= least && len(value) <= most
+	}
+	if err := crypto.CheckID(req.AgentID); err != nil {
+		return invalid("agentId", err.Error())
+	}
+	for _, rule := range []struct {
+		field string
+		ok    bool
+		want  string
+	}{
+		{"os", len(req.OS) >= 2 && len(req.OS) <= 64, "2 to 64 bytes"},
+		{"version", req.Version != "" && len(req.Version) <= 64, "1 to 64 bytes"},
+		{"mode", req.Mode != "" && oneOf(req.Mode, "swarm-only", "ide-enabled"), "swarm-only or ide-enabled"},
+		{"deviceId", between(req.DeviceID, 3, 128), "3 to 128 bytes"},
+		{"clientType", between(req.ClientType, 1, 64), "1 to 64 bytes"},
+		{"localModelProvider", oneOf(req.LocalModelProvider, "edgecoder-local", "ollama-local"), "edgecoder-local or ollama-local"},
+		{"sandboxMode", oneOf(req.SandboxMode, "none", "docker", "vm"), "none, docker or vm"},
+		{"maxConcurrentTasks", req.MaxConcurrentTasks == nil || *req.MaxConcurrentTasks >= 1 && *req.MaxConcurrentTasks <= 64, "1 to 64"},
+	} {
+		if !rule.ok {
+			return invalid(rule.field, "want "+rule.want)
+		}
+	}
+	return nil
+}
+
+// registerNew binds an id to a key for the first time: the request is signed by
+// that key, which proves that the agent has it, and names an enrolment token.
+func (c *call) registerNew(req *client.RegisterRequest, signed *crypto.SignedRequest, k *knownSelf) error {
+	body := fsm.AgentEnroll{AgentID: req.AgentID}
+	var err error
+	if body.PublicKey, body.EncryptionKey, err = registeredKeys(req); err != nil {
+		return err
+	}
+	if !crypto.Verify(body.PublicKey, signed.Canonical(), signed.Signature[:]) {
+		return badSignature(client.VerdictInvalidSignature, "the request is not signed by its publicKeyPem")
+	}
+	if d := signed.TimestampMs - k.clockMs; d > k.policy.MaxSkewMs || d < -k.policy.MaxSkewMs {
+		return k.refusal(fsm.CodeTimestampSkew, signed)
+	}
+	if req.RegistrationToken == "" {
+		return notActivated("registration_token_required", "this id is not enrolled here: give an enrolment token as registrationToken")
+	}
+	t, err := c.s.parseToken(req.RegistrationToken)
+	if err != nil {
+		return badRegistrationToken(err.Error())
+	}
+	tok, found, err := c.s.findToken(c, t, req.RegistrationToken)
+	switch {
+	case err != nil:
+		return err
+	case found != tokenInForce || !tok.Role.Can(fsm.CapEnroll):
+		return badRegistrationToken("the enrolment token is unknown, expired, used up, revoked or of another role")
+	}
+	if err := c.spend(req.AgentID); err != nil {
+		return err
+	}
+	return c.bind(req, tok, body)
+}
+
+func badRegistrationToken(detail string) error {
+	return notActivated("registration_token_invalid", detail)
+}
+
+func (c *call) bind(req *client.RegisterRequest, tok fsm.Token, body fsm.AgentEnroll) error {
+	cmd, err := fsm.New(fsm.Actor{TokenID: tok.ID}, body)
+	if err != nil {
+		return err
+	}
+	c.token = tok
+	res, err := c.decide(cmd) // no idempotency key: Apply knows the very same enrolment again
+	switch {
+	case err != nil:
+		return err
+	case res.Code == fsm.CodeConflict:
+		return notActivated("binding_conflict", res.Detail)
+	case res.Code == fsm.CodeUnauthorized:
+		return badRegistrationToken(res.Detail)
+	case !res.OK():
+		return refusal(res)
+	}
+	var a fsm.Agent
+	var p fsm.Policy
+	code := fsm.CodeOK
+	err = c.readAt(ReadOptions{MinIndex: res.Index}, func(state *fsm.State) {
+		a, _ = state.Agent(req.AgentID)
+		p, code = state.Policy(), state.Stands(req.AgentID, state.ClockMs())
+	})
+	switch {
+	case err != nil:
+		return err
+	case code == fsm.CodeAgentNotActive:
+		return inactive(a.State)
+	case code == fsm.CodeBlacklisted:
+		return c.registerBanned(req.AgentID)
+	}
+	return c.accepted(req, p.LegacyMesh)
+}
+
+// otherKey refuses a request of an enrolled id by a key that is not its own. Who
+// asks for another key is told what it takes; nobody is told by whose word.
+func (k *knownSelf) otherKey(req *client.RegisterRequest, signed *crypto.SignedRequest) error {
+	pub, err := crypto.ParsePublicKeyPEM(req.PublicKeyPEM)
+	if err == nil && pub != k.agent.Key() && crypto.Verify(pub, signed.Canonical(), signed.Signature[:]) {
+		return notActivated("key_change_needs_current_key", "this id is bound to another key: a request that changes it is signed by the current one; "+
+			"an agent that lost its key enrols under a new id")
+	}
+	return badSignature(client.VerdictInvalidSignature, denials[fsm.CodeInvalidSignature])
+}
+
+// registerKnown answers an enrolled agent that signed with a key of its own.
+func (c *call) registerKnown(req *client.RegisterRequest, signed *crypto.SignedRequest, k *knownSelf) error {
+	if err := c.spend(req.AgentID); err != nil {
+		return err
+	}
+	switch k.code {
+	case fsm.CodeOK:
+	case fsm.CodeBlacklisted:
+		return c.registerBanned(req.AgentID)
+	default:
+		return k.refusal(k.code, signed)
+	}
+	change, changed, err := k.change(req)
+	if err != nil {
+		return err
+	}
+	if changed {
+		if err := c.rekey(change); err != nil {
+			return err
+		}
+	}
+	return c.accepted(req, k.policy.LegacyMesh)
+}
+
+// change returns what a registration changes of the agent's keys.
+func (k *knownSelf) change(req *client.RegisterRequest) (b fsm.AgentRekey, changed bool, err error) {
+	b = fsm.AgentRekey{AgentID: req.AgentID, By: k.key.Fingerprint(), PublicKey: k.agent.Key(), EncryptionKey: k.agent.EncryptionKey}
+	if req.PublicKeyPEM == "" {
+		return b, false, nil
+	}
+	pub, encryption, err := registeredKeys(req)
+	if err != nil {
+		return b, false, err
+	}
+	b.PublicKey = pub
+	if encryption != nil {
+		b.EncryptionKey = encryption
+	}
+	if pub == k.agent.Key() && bytes.Equal(b.EncryptionKey, k.agent.EncryptionKey) {
+		return b, false, nil
+	}
+	if k.key != k.agent.Key() {
+		// An old key's registration, asked again after the change it made: that
+		// key asks for itself what was replaced, or for what is there already.
+		return b, false, badSignature("key_not_current", "the keys of an agent are changed by its newest key alone")
+	}
+	return b, true, nil
+}
+
+func (c *call) rekey(body fsm.AgentRekey) error {
+	cmd, err := fsm.New(fsm.Actor{}, body)
+	if err != nil {
+		return err
+	}
+	res, err := c.decide(cmd)
+	switch {
+	case err != nil:
+		return err
+	case res.Code == fsm.CodeConflict:
+		return notActivated("binding_conflict", res.Detail)
+	case !res.OK():
+		return refusal(res)
+	}
+	return nil
+}
+
+// registeredKeys reads the keys of a registration.
+func registeredKeys(req *client.RegisterRequest) (pub crypto.PublicKey, encryption []byte, err error) {
+	if pub, err = crypto.ParsePublicKeyPEM(req.PublicKeyPEM); err != nil {
+		return pub, nil, invalid("publicKeyPem", err.Error())
+	}
+	if req.X25519PublicKey != "" {
+		if encryption, err = parseX25519(req.X25519PublicKey); err != nil {
+			return pub, nil, invalid("x25519PublicKey", err.Error())
+		}
+	}
+	return pub, encryption, nil
+}
+
+// registerUnsigned lets in an agent that policy excuses from signing, and no key
+// of anybody: its answer repeats the token that it showed, for its heartbeats.
+func (c *call) registerUnsigned(req *client.RegisterRequest) error {
+	text := req.RegistrationToken
+	if text == "" {
+		text, _ = header(c.r.Header, client.HeaderMeshToken)
+	}
+	if text == "" {
+		return notActivated("registration_token_required", "give an enrolment token as registrationToken and sign the request with the agent's key")
+	}
+	if err := c.knownAsExcused(req.AgentID); err != nil {
+		return err
+	}
+	code, err := c.unsignedSelf(req.AgentID, text)
+	switch {
+	case err != nil:
+		return err
+	case req.PublicKeyPEM != "":
+		return badSignature(client.VerdictMissingHeaders, "a request that brings a key is signed by it")
+	}
+	if err := c.spend(req.AgentID); err != nil {
+		return err
+	}
+	switch code {
+	case fsm.CodeBlacklisted:
+		return c.registerBanned(req.AgentID)
+	case fsm.CodeAgentNotActive:
+		return notActivated("node_inactive", "the agent is enrolled and not active")
+	}
+	return c.accepted(req, text)
+}
+
+// knownAsExcused refuses early whom this replica's policy does not excuse, and
+// asks no leader for it unless it may lag: then unsignedSelf has the last word.
+func (c *call) knownAsExcused(agentID string) error {
+	for _, opts := range []ReadOptions{{}, {Strong: true}} {
+		excused := false
+		if err := c.readAt(opts, func(state *fsm.State) { excused = state.Policy().UnsignedAgents[agentID] != "" }); err != nil {
+			return err
+		}
+		if excused {
+			return nil
+		}
+		if !opts.Strong {
+			if err := c.s.guard.charge(c.address()); err != nil {
+				return err
+			}
+		}
+	}
+	return badSignature(client.VerdictMissingHeaders, fmt.Sprintf("agent %s signs its requests: policy does not excuse it", quote(agentID)))
+}
+
+func (c *call) registerBanned(agentID string) error {
+	reason, _, err := c.banReason(agentID)
+	if err != nil {
+		return err
+	}
+	return fault(client.CodeForbidden, "agent_blacklisted", reason, "")
+}
+
+func (c *call) accepted(req *client.RegisterRequest, meshToken string) error {
+	c.vouch()
+	return c.reply(http.StatusOK, client.Registered{Accepted: true, Policy: workerPolicy, Mode: req.Mode, MeshToken: meshToken})
+}

@@ -1,0 +1,161 @@
+package fsm
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+func clientsWorld(t *testing.T, ids ...string) *world {
+	w := genesisWorld(t)
+	w.s.meta.v.Level = LevelClients
+	w.enroll(ids...)
+	return w
+}
+
+// TestP1AgentsAskForThemselves: what an agent asks for itself is admitted once,
+// its very repetition gets the first answer, and the rate window of what services
+// ask is left alone.
+func TestP1AgentsAskForThemselves(t *testing.T) {
+	w := clientsWorld(t, "a")
+	w.setPolicy(func(p *Policy) { p.RateLimit = RateLimit{Requests: 2, WindowMs: 60_000} })
+	ask := func(c Claim) ClaimResult {
+		c.Caller = 0
+		return w.must(w.do(Actor{NodeID: "n0"}, AdmitBatch{Callers: []string{SelfCaller}, Claims: []Claim{c}})).Claims[0]
+	}
+	for _, nonce := range []string{"1", "2", "3", "4"} {
+		c := claimOf("a", nonce, w.wallMs, "")
+		if got := ask(c); got.Code != CodeOK || got.Repeated {
+			t.Fatalf("%s: %+v", nonce, got)
+		}
+		if got := ask(c); got.Code != CodeOK || !got.Repeated {
+			t.Fatalf("%s again: %+v", nonce, got)
+		}
+		c.Tag[0]++
+		if got := ask(c); got.Code != CodeReplay {
+			t.Fatalf("%s for something else: %+v", nonce, got)
+		}
+	}
+	w.wantVerdict(claimOf("a", "1", w.wallMs, "service"), CodeReplay) // one space of nonces
+	w.wantVerdict(claimOf("a", "5", w.wallMs, "s5"), CodeOK)
+	w.wantVerdict(claimOf("a", "6", w.wallMs, "s6"), CodeOK)
+	w.wantVerdict(claimOf("a", "7", w.wallMs, "s7"), CodeRateLimited)
+	w.must(w.do(operator, w.banOf("a", "e1", "n0", nil)))
+	if got := ask(claimOf("a", "8", w.wallMs, "")); got.Code != CodeBlacklisted {
+		t.Errorf("banned: %+v", got)
+	}
+	w.s.meta.v.Level = LevelProfiles // older binaries know no such caller
+	if got := ask(claimOf("a", "9", w.wallMs, "")); got.Code != CodeUnauthorized || w.s.CheckCaller(SelfCaller, w.wallMs) != CodeUnauthorized {
+		t.Errorf("below the level: %+v", got)
+	}
+}
+
+// TestW2KeyIsChangedByTheCurrentKeyAlone is WEAKNESSES C2 in Apply.
+func TestW2KeyIsChangedByTheCurrentKeyAlone(t *testing.T) {
+	w := clientsWorld(t, "a", "b")
+	to := func(by, key string) AgentRekey {
+		return AgentRekey{AgentID: "a", By: keyRef(by), PublicKey: publicKey(key), EncryptionKey: bytes.Repeat([]byte{1}, 32)}
+	}
+	w.want(w.do(Actor{}, to("thief", "thief")), CodeConflict)
+	w.want(w.do(Actor{}, to("b", "thief")), CodeConflict)
+	w.want(w.do(Actor{}, to("a", "b")), CodeConflict) // another's key
+	w.want(w.do(Actor{}, AgentRekey{AgentID: "nobody", By: keyRef("a"), PublicKey: publicKey("a2")}), CodeNotFound)
+	w.must(w.do(Actor{}, to("a", "a2")))
+	if again := w.must(w.do(Actor{}, to("a", "a2"))); !again.Repeated {
+		t.Error("the same change took effect twice")
+	}
+	w.want(w.do(Actor{}, to("a", "a3")), CodeConflict)    // the old key is no longer the newest
+	w.want(w.do(Actor{}, to("a2", "a")), CodeConflict)    // and never comes back
+	w.want(w.do(Actor{}, to("a2", "a3")), CodeOverloaded) // not at will
+	signedBy := func(key, nonce string) Claim {
+		c := claimOf("a", nonce, w.wallMs, nonce)
+		c.Key = keyRef(key)
+		return c
+	}
+	w.wantVerdict(signedBy("a", "under way"), CodeOK) // P5: both verify in the overlap
+	w.wantVerdict(signedBy("a2", "new"), CodeOK)
+	w.pass(DefaultSkewMs + 1)
+	w.wantVerdict(signedBy("a", "late"), CodeKeyExpired)
+	w.pass(RekeyPauseMs)
+	w.must(w.do(Actor{}, to("a2", "a3")))
+	if a, _ := w.s.Agent("a"); len(a.Keys) != 2 || a.Key() != publicKey("a3") {
+		t.Errorf("keys %+v", a.Keys)
+	}
+	if err := w.s.Validate(w.wallMs); err != nil {
+		t.Errorf("a state that changed keys is no sound backup: %v", err)
+	}
+	w.want(w.do(enroller, AgentEnroll{AgentID: "c", PublicKey: publicKey("a")}), CodeConflict) // replaced long ago, still a's
+	w.must(w.do(operator, w.banOf("a", "e1", "n0", nil)))
+	w.want(w.do(Actor{}, to("a3", "a4")), CodeForbidden)
+	w.must(w.do(admin, AgentSetState{AgentID: "b", State: AgentSuspended}))
+	w.want(w.do(Actor{}, AgentRekey{AgentID: "b", By: keyRef("b"), PublicKey: publicKey("b2")}), CodeConflict)
+}
+
+func TestEncryptionKeyIsChangedNotTooOften(t *testing.T) {
+	w := clientsWorld(t, "a")
+	w.pass(EncryptionPauseMs)
+	change := func(b byte) AgentRekey {
+		return AgentRekey{AgentID: "a", By: keyRef("a"), PublicKey: publicKey("a"), EncryptionKey: bytes.Repeat([]byte{b}, 32)}
+	}
+	w.must(w.do(Actor{}, change(1)))
+	w.want(w.do(Actor{}, change(2)), CodeOverloaded)
+	w.want(w.do(Actor{}, AgentRekey{AgentID: "a", By: keyRef("a"), PublicKey: publicKey("a"), EncryptionKey: []byte{1}}), CodeInvalid)
+	if a, _ := w.s.Agent("a"); len(a.Keys) != 1 || a.EncryptionKey[0] != 1 {
+		t.Errorf("%+v", a)
+	}
+}
+
+// TestW4DowngradeIsForOneAgentAndInHistory: policy may name agents that need not
+// sign, each with a reading token of its own.
+func TestW4DowngradeIsForOneAgentAndInHistory(t *testing.T) {
+	w := clientsWorld(t)
+	text := crypto.TokenText{ClusterID: "00112233445566778899aabbccddeeff", Role: "mesh", ID: "0011223344556677", Secret: strings.Repeat("ab", 32)}
+	w.must(w.do(admin, TokenCreate{ID: text.ID, Hash: text.Hash(), Role: RoleMesh, Uses: -1}))
+	set := func(change func(*Policy)) Result {
+		p := w.s.Policy()
+		change(&p)
+		return w.do(admin, PolicySet{IfVersion: p.Version, Policy: p})
+	}
+	other := text
+	other.Secret = strings.Repeat("cd", 32)
+	for name, change := range map[string]func(*Policy){
+		"no token":          func(p *Policy) { p.UnsignedAgents = map[string]string{"phone": "nothing"} },
+		"a token that acts": func(p *Policy) { p.UnsignedAgents = map[string]string{"phone": "operator"} },
+		"one for two":       func(p *Policy) { p.UnsignedAgents = map[string]string{"phone": "mesh", "other": "mesh"} },
+		"no id":             func(p *Policy) { p.UnsignedAgents = map[string]string{"": "mesh"} },
+		"legacy garbage":    func(p *Policy) { p.LegacyMesh = "secret" },
+		"legacy forged":     func(p *Policy) { p.LegacyMesh = other.String() },
+		"legacy too long":   func(p *Policy) { p.LegacyMesh = strings.Repeat("x", MaxTokenBytes+1) },
+		"legacy and one's": func(p *Policy) {
+			p.UnsignedAgents, p.LegacyMesh = map[string]string{"phone": text.ID}, text.String()
+		},
+		"too many": func(p *Policy) {
+			p.UnsignedAgents = map[string]string{}
+			for i := range MaxUnsignedAgents + 1 {
+				p.UnsignedAgents[string(rune('a'+i/26))+string(rune('a'+i%26))] = string(rune('a' + i))
+			}
+		},
+	} {
+		if res := set(change); res.Code != CodeInvalid {
+			t.Errorf("%s: %+v", name, res)
+		}
+	}
+	good := func(p *Policy) { p.UnsignedAgents, p.LegacyMesh = map[string]string{"phone": "mesh"}, text.String() }
+	w.must(set(good))
+	records := recordsOf(t, w.history, StreamAdmin)
+	last := string(records[len(records)-1].Data)
+	if !strings.Contains(last, `"phone"=token:mesh`) || !strings.Contains(last, "legacy_mesh_token="+text.ID) || strings.Contains(last, text.Secret) {
+		t.Errorf("history has %q", last)
+	}
+	p := w.s.Policy()
+	if cmd, err := New(admin, PolicySet{Policy: p}); err != nil || LevelOf(cmd) != LevelClients || w.s.NeedsLevel() != LevelClients {
+		t.Errorf("level %d of the state, %v", w.s.NeedsLevel(), err)
+	}
+	w.must(w.do(admin, TokenRevoke{ID: "mesh"}))
+	w.must(set(func(p *Policy) { p.AutoApprove = false })) // a token that ended stops no other change
+	if code := w.s.Stands("phone", w.wallMs); code != CodeOK {
+		t.Errorf("nobody: %s", code)
+	}
+}

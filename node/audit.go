@@ -1,0 +1,146 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/edgecoder/edgecoder/api"
+	"github.com/edgecoder/edgecoder/audit"
+	"github.com/edgecoder/edgecoder/client"
+)
+
+// openAudit opens this node's own log of security events.
+func (n *Node) openAudit() (err error) {
+	n.audit, err = audit.Open(audit.Options{Dir: audit.Dir(n.cfg.DataDir), Node: n.id.NodeID, Now: n.cfg.Now, Log: n.log})
+	if err != nil {
+		return err
+	}
+	n.note("node_start", audit.LevelInfo, "ok", map[string]string{"name": n.cfg.Name, "version": n.cfg.Version})
+	return nil
+}
+
+// closeAudit writes what is left. A start that failed early has no log yet.
+func (n *Node) closeAudit() error {
+	if n.audit == nil {
+		return nil
+	}
+	why := map[string]string(nil)
+	if fatal := n.fatal.Load(); fatal != nil {
+		why = map[string]string{"error": (*fatal).Error()}
+	}
+	n.note("node_stop", audit.LevelInfo, "ok", why)
+	return n.audit.Close()
+}
+
+// note records an event that this node is itself the source of.
+func (n *Node) note(typ, level, code string, details map[string]string) {
+	if n.audit != nil {
+		n.audit.Append(audit.Event{Type: typ, Level: level, Code: code, Details: details,
+			Actor: audit.Actor{Kind: "node", ID: n.id.NodeID, Proved: true}, Action: typ})
+	}
+}
+
+// noteJoin records the request of a joiner: its token is the actor once it was
+// found to be good, else the address is.
+func (n *Node) noteJoin(r *http.Request, token, code string, details map[string]string) {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	e := audit.Event{Type: "member_join", Level: audit.LevelHigh, Code: code, Action: "POST " + r.URL.Path, Details: details,
+		Actor: audit.Actor{Kind: "address", ID: host}}
+	if token != "" {
+		e.Actor = audit.Actor{Kind: "token", ID: token, Proved: true}
+	}
+	switch code {
+	case "ok":
+	case client.CodeUnauthorized:
+		e.Type, e.Level = "failed_auth", audit.LevelWarn
+	case client.CodeForbidden:
+		e.Type, e.Level = "access_denied", audit.LevelWarn
+	default:
+		e.Level = audit.LevelWarn
+	}
+	n.audit.Append(e)
+}
+
+// AuditErr implements api.Auditor.
+func (n *Node) AuditErr() error { return n.audit.Err() }
+
+// Audit implements api.Auditor.
+func (n *Node) Audit(e api.AuditEvent) { n.audit.Append(auditEvent(e)) }
+
+// AuditNow implements api.Auditor.
+func (n *Node) AuditNow(ctx context.Context, e api.AuditEvent) error {
+	return n.audit.Commit(ctx, auditEvent(e))
+}
+
+func auditEvent(e api.AuditEvent) audit.Event {
+	return audit.Event{Type: e.Type, Level: e.Level, Actor: audit.Actor(e.Actor), Action: e.Action,
+		RequestID: e.RequestID, Code: e.Code, Index: e.Index, Details: e.Details}
+}
+
+// auditRequest asks a node for lines of its log, or for its end alone.
+type auditRequest struct {
+	HeadOnly bool   `cbor:"1,keyasint,omitempty"`
+	Type     string `cbor:"2,keyasint,omitempty"`
+	Level    string `cbor:"3,keyasint,omitempty"`
+	Actor    string `cbor:"4,keyasint,omitempty"`
+	SinceMs  int64  `cbor:"5,keyasint,omitempty"`
+	After    uint64 `cbor:"6,keyasint,omitempty"`
+	Newest   bool   `cbor:"7,keyasint,omitempty"`
+	Limit    int    `cbor:"8,keyasint,omitempty"`
+}
+
+// auditReply is a page of a node's log and where the log ends.
+type auditReply struct {
+	Lines   [][]byte `cbor:"1,keyasint"`
+	Through uint64   `cbor:"2,keyasint"`
+	Seq     uint64   `cbor:"3,keyasint"`
+	Hash    string   `cbor:"4,keyasint"`
+	File    string   `cbor:"5,keyasint"`
+}
+
+// Bounds of one node's answer. All answers of a cluster of nine stay below 10 MiB.
+const (
+	maxAuditLines = 1000
+	maxAuditBytes = 1 << 20
+	// maxAuditReads bounds the reads of this node's log at a time, whoever asks:
+	// each may go through all of it.
+	maxAuditReads = 4
+)
+
+// serveAudit answers another coordinator, whose caller may read audits.
+func (n *Node) serveAudit(ctx context.Context, _ string, req auditRequest) (auditReply, error) {
+	head := n.audit.Head()
+	out := auditReply{Seq: head.Seq, Hash: head.Hash, File: head.File}
+	if req.HeadOnly {
+		return out, nil
+	}
+	select {
+	case n.auditReads <- struct{}{}:
+		defer func() { <-n.auditReads }()
+	case <-ctx.Done():
+		return out, errors.New("too many readers of the audit log")
+	}
+	page, err := n.audit.Read(ctx, audit.Query{Type: req.Type, Level: req.Level, Actor: req.Actor, SinceMs: req.SinceMs,
+		After: req.After, Newest: req.Newest, Limit: min(max(req.Limit, 1), maxAuditLines), Bytes: maxAuditBytes})
+	if err != nil {
+		n.log.Warn("the audit log could not be read", "error", err)
+		return out, errors.New("its audit log could not be read: its own log says why")
+	}
+	out.Lines, out.Through = page.Lines, page.Through
+	return out, nil
+}
+
+// noteDisk records that the disk became full, or has room again.
+func (n *Node) noteDisk(low bool, room string) {
+	typ, level := "disk_room", audit.LevelInfo
+	if low {
+		typ, level = "disk_full", audit.LevelHigh
+	}
+	n.note(typ, level, strings.TrimPrefix(typ, "disk_"), map[string]string{"room": room})
+}
