@@ -64,6 +64,7 @@ func (s *Server) table() []route {
 		{method: post, pattern: "/v1/manifests", need: fsm.CapOperate, body: bodyBytes, handle: s.acceptManifest},
 		{method: get, pattern: "/v1/manifests", need: fsm.CapReadTrust, query: pageQuery, handle: s.manifests},
 		{method: get, pattern: "/v1/manifests/accepted/{name}", need: fsm.CapReadTrust, query: readQuery, handle: s.manifest},
+		{method: post, pattern: "/v1/manifests/accepted/{name}/revoke", need: fsm.CapAdmin, body: bodyBytes, handle: s.revokeManifest},
 		{method: get, pattern: "/v1/manifests/trust", need: fsm.CapReadTrust, query: readQuery, handle: s.manifestTrust},
 		{method: put, pattern: "/v1/manifests/trust", need: fsm.CapAdmin, body: bodyBytes, handle: s.setManifestTrust},
 

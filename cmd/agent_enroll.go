@@ -58,7 +58,9 @@ func (p *program) agentEnroll(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	req.EncryptionKey = c.String("encryption-key")
+	if err := proveEncryptionKey(&req, key, c.String("encryption-key")); err != nil {
+		return err
+	}
 	api, err := p.dialPinned(c, token)
 	if err != nil {
 		return err
@@ -69,6 +71,12 @@ func (p *program) agentEnroll(c *cli.Context) error {
 	}
 	if err := p.emit(c, agent, func(t *table) { drawAgent(t, agent) }); err != nil {
 		return err
+	}
+	switch {
+	case agent.EncryptionKey != req.EncryptionKey:
+		return refusedf("agent %s is enrolled with the encryption key %s, not with the one that was given: somebody changed the enrolment on its way; revoke the agent and enrol a new id with a new key", id, orDash(agent.EncryptionKey))
+	case agent.EncryptionProof != req.EncryptionProof:
+		p.say("warning: the cluster did not keep the proof of the encryption key, so `edgecoder envelope seal --agent` will refuse the key: upgrade its servers before agents enrol with one")
 	}
 	if agent.State == "pending" {
 		p.say("it may act once an operator approves it: edgecoder agent approve %s", shellWord(id))
@@ -153,6 +161,25 @@ func enrollRequest(id, token string, key crypto.PrivateKey) (client.EnrollReques
 	return client.EnrollRequest{
 		AgentID: id, PublicKey: crypto.PublicOf(key).PEM(), Token: token, Proof: base64.StdEncoding.EncodeToString(proof),
 	}, nil
+}
+
+// proveEncryptionKey adds the encryption key, and the agent's signature on it,
+// so that nobody on the way or in the cluster can put another in its place.
+func proveEncryptionKey(req *client.EnrollRequest, key crypto.PrivateKey, text string) error {
+	if text == "" {
+		return nil
+	}
+	pub, err := crypto.ParseEncryptionPublicKey(text)
+	if err != nil {
+		return usagef("--encryption-key: %w", err)
+	}
+	token, err := crypto.ParseTokenText(req.Token)
+	if err != nil {
+		return usagef("enrolment token: %w", err)
+	}
+	req.EncryptionKey = text
+	req.EncryptionProof = base64.StdEncoding.EncodeToString(crypto.SignEncryptionKey(key, token.ClusterID, req.AgentID, pub.Bytes()))
+	return nil
 }
 
 // dialPinned connects without an API token. A machine that has no CA file

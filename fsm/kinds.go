@@ -25,6 +25,7 @@ var tenants = map[Kind]tenant{
 	KindRestoreBegin:      tenantOf((*State).applyRestoreBegin),
 	KindManifestTrustSet:  tenantOf((*State).applyManifestTrustSet),
 	KindManifestAccept:    tenantOf((*State).applyManifestAccept),
+	KindManifestRevoke:    tenantOf((*State).applyManifestRevoke),
 }
 
 // Level returns the feature level from which a cluster's log may carry a kind:
@@ -33,7 +34,7 @@ func (k Kind) Level() uint32 {
 	switch k {
 	case KindClockRecover, KindRestoreBegin:
 		return LevelRecovery
-	case KindManifestTrustSet, KindManifestAccept:
+	case KindManifestTrustSet, KindManifestAccept, KindManifestRevoke:
 		return LevelProfiles
 	}
 	return 0

@@ -140,6 +140,8 @@ func (m *model) believe(l logged, body any) {
 		m.policy = b.Policy
 	case ManifestTrustSet:
 		m.trusts(b.Trust)
+	case ManifestRevoke:
+		m.manifests.revoke(b)
 	case CoordinatorJoin:
 		m.own(b.Coordinator.SigningKey.String())
 		m.use(l.cmd.Actor.TokenID)

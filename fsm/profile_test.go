@@ -160,12 +160,136 @@ func TestProfilesInHistoryAndEncoding(t *testing.T) {
 		}
 	})
 	got := last()
-	if !strings.Contains(got, `signature_profiles=rfc9421 agent_profiles=41 "old 00"=any`) || strings.Contains(got, "strict") || strings.Count(got, "=any") != maxRecorded {
+	if !strings.Contains(got, `signature_profiles=rfc9421 agent_profiles=41 signature_profiles=any->rfc9421 "old 00"=unset->any "old 01"`) ||
+		!strings.HasSuffix(got, ` "old 39"=unset->any "strict"=unset->rfc9421`) {
 		t.Errorf("history says %q", got)
 	}
 	back, _ := restored(t, snapshotOf(t, w.s, w.history))
 	if p := back.Policy(); p.Profiles != ProfilesRFC9421 || p.AgentProfiles["old 03"] != ProfilesAny || len(p.AgentProfiles) != 41 || back.NeedsLevel() != LevelProfiles {
 		t.Errorf("a snapshot keeps %+v", p)
+	}
+}
+
+// Whoever loosens a rule is on record with it, however many others stand beside.
+func TestNoLooserRuleIsHidden(t *testing.T) {
+	rules := func(changed string, rule ProfileRule) map[string]ProfileRule {
+		out := map[string]ProfileRule{}
+		for i := range MaxOverrides - 1 {
+			out[fmt.Sprintf("aaa-%03d", i)] = ProfilesAny
+		}
+		out[changed] = rule
+		return out
+	}
+	for name, tt := range map[string]struct {
+		was, is Policy
+		want    string // what the changes begin with
+	}{
+		"among exempt ones": {Policy{Profiles: ProfilesRFC9421, AgentProfiles: rules("victim", ProfilesRFC9421)}, Policy{Profiles: ProfilesRFC9421, AgentProfiles: rules("victim", ProfilesAny)},
+			`"victim"=rfc9421->any`},
+		"a new exemption": {Policy{Profiles: ProfilesRFC9421, AgentProfiles: rules("aaa-1000", ProfilesAny)}, Policy{Profiles: ProfilesRFC9421, AgentProfiles: rules("victim", ProfilesAny)},
+			`"victim"=unset->any "aaa-1000"=any->unset`},
+		"under any":         {Policy{AgentProfiles: map[string]ProfileRule{"victim": ProfilesRFC9421}}, Policy{AgentProfiles: map[string]ProfileRule{"victim": ProfilesAny}}, `"victim"=rfc9421->any`},
+		"its rule removed":  {Policy{AgentProfiles: map[string]ProfileRule{"victim": ProfilesRFC9421}}, Policy{}, `"victim"=rfc9421->unset`},
+		"behind tightening": {Policy{AgentProfiles: map[string]ProfileRule{"z": ProfilesRFC9421}}, Policy{AgentProfiles: map[string]ProfileRule{"a": ProfilesRFC9421}}, `"z"=rfc9421->unset "a"=unset->rfc9421`},
+		"for all":           {Policy{Profiles: ProfilesRFC9421}, Policy{}, `signature_profiles=rfc9421->any`},
+		"exempt by the rest": {Policy{AgentProfiles: map[string]ProfileRule{"victim": ProfilesAny}}, Policy{Profiles: ProfilesRFC9421, AgentProfiles: map[string]ProfileRule{"victim": ProfilesAny}},
+			`signature_profiles=any->rfc9421 "victim"=any->any`},
+	} {
+		if got := strings.Join(ruleChanges(tt.was, tt.is), " "); got != tt.want {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
+		if text := tt.is.summary(tt.was); !strings.HasSuffix(text, tt.want) {
+			t.Errorf("%s: history says %q", name, text)
+		}
+	}
+	worst := func(rule ProfileRule, sign string) Policy { // \u0378 is not assigned: quoted it has six bytes for two
+		p := DefaultPolicy()
+		p.AgentProfiles = map[string]ProfileRule{}
+		for i := range MaxOverrides {
+			p.AgentProfiles[fmt.Sprintf("%s%04d", strings.Repeat("\u0378", 61), i)+sign] = rule
+		}
+		if field, fault := p.Validate(); fault != "" {
+			t.Fatal(field, fault)
+		}
+		return p
+	}
+	w := genesisWorld(t)
+	w.setPolicy(func(p *Policy) { *p = worst(ProfilesRFC9421, "a") })
+	w.setPolicy(func(p *Policy) { *p = worst(ProfilesAny, "b") })
+	if _, records := restored(t, snapshotOf(t, w.s, w.history)); len(records) != len(recordsOf(t, w.history, StreamAdmin)) {
+		t.Errorf("%d records came back", len(records))
+	}
+}
+
+// A restore makes nobody's rule looser than it is, nor than it was in the backup.
+func TestPropertyRestoreKeepsTheStricterRules(t *testing.T) {
+	ids := []string{"a", "b", "c"}
+	draw := func(t *rapid.T, name string) Policy {
+		p := DefaultPolicy()
+		p.Profiles = ProfileRule(rapid.IntRange(0, 1).Draw(t, name))
+		for _, id := range ids {
+			if rule := rapid.IntRange(-1, 1).Draw(t, name+" "+id); rule >= 0 {
+				if p.AgentProfiles == nil {
+					p.AgentProfiles = map[string]ProfileRule{}
+				}
+				p.AgentProfiles[id] = ProfileRule(rule)
+			}
+		}
+		return p
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		backup, present := draw(t, "backup"), draw(t, "present")
+		next := backup.stricterRules(present)
+		for _, id := range append(ids, "without a rule") {
+			if want := max(backup.profilesOf(id), present.profilesOf(id)); next.profilesOf(id) != want {
+				t.Fatalf("%s: %s, want %s", id, next.profilesOf(id), want)
+			}
+			own := func(p Policy) bool { rule, ok := p.AgentProfiles[id]; return ok && rule == ProfilesRFC9421 }
+			if (own(backup) || own(present)) && !own(next) {
+				t.Fatalf("%s loses the strict rule of its own", id)
+			}
+		}
+		if !sameEncoding(backup.stricterRules(backup), backup) {
+			t.Fatal("with itself it becomes another")
+		}
+	})
+}
+
+func TestRestoreKeepsTheStricterRules(t *testing.T) {
+	w := genesisWorld(t)
+	w.enroll("a", "b")
+	w.setPolicy(func(p *Policy) { p.MaxSkewMs, p.AgentProfiles = 90_000, map[string]ProfileRule{"b": ProfilesRFC9421} })
+	backup, h := backupOf(t, w)
+	w.setPolicy(func(p *Policy) {
+		p.MaxSkewMs, p.Profiles, p.AgentProfiles = 60_000, ProfilesRFC9421, map[string]ProfileRule{"b": ProfilesAny}
+	})
+	u := Compare(backup, w.s)
+	if fmt.Sprint(u.RulesKept) != "[signature_profiles=any->rfc9421]" || fmt.Sprint(u.RulesNew) != `["b"=any->rfc9421]` {
+		t.Errorf("the plan says kept %q, new %q", u.RulesKept, u.RulesNew)
+	}
+	r := restoreWorld(t, w, backup, h, w.wallMs)
+	if p := r.s.Policy(); p.Profiles != ProfilesRFC9421 || p.AgentProfiles["b"] != ProfilesRFC9421 || p.MaxSkewMs != 90_000 {
+		t.Errorf("the policy is %+v", p)
+	}
+	records := recordsOf(t, r.history, StreamAdmin)
+	if last := string(records[len(records)-1].Data); !strings.Contains(last, `; "b"=any->rfc9421`) {
+		t.Errorf("the record is %q", last)
+	}
+	r.jump(r.s.Recovering())
+	r.wantVerdict(claimOf("a", "n1", r.wallMs, ""), CodeProfileRefused)
+
+	both := func(prefix string) map[string]ProfileRule {
+		out := map[string]ProfileRule{}
+		for i := range MaxOverrides {
+			out[fmt.Sprint(prefix, i)] = ProfilesRFC9421
+		}
+		return out
+	}
+	w.setPolicy(func(p *Policy) { p.Profiles, p.AgentProfiles = ProfilesAny, both("x") })
+	full, _ := backupOf(t, w)
+	w.setPolicy(func(p *Policy) { p.AgentProfiles = both("y") })
+	if _, _, err := Restored(full, w.s, recoveryAt(w.wallMs, "restore")); err == nil || !strings.Contains(err.Error(), "agent_profiles: rules for 2000 agents") {
+		t.Errorf("more rules than there is room for: %v", err)
 	}
 }
 
