@@ -295,7 +295,8 @@ func (n *Node) grant(l *leadership, id string) error {
 }
 
 // passedOver tells whether a node holds an epoch of a restore that did not take
-// effect: it is in a higher one than this leader, who has applied more.
+// effect: it is in a higher one than this leader, who has applied more, or it says
+// itself that it leaves, having caught up with entries that do not fit its state.
 func (n *Node) passedOver(id string) bool {
 	h, ok := n.health.get(id)
 	if !ok || !n.fresh(id) || h.epoch == 0 {
@@ -303,7 +304,7 @@ func (n *Node) passedOver(id string) bool {
 	}
 	var epoch, applied uint64
 	n.machine.Read(func(s *fsm.State) { epoch, applied = s.Meta().Epoch, s.Index() })
-	return h.epoch > epoch && applied > h.applied
+	return h.epoch > epoch && (applied > h.applied || h.leaving)
 }
 
 // undoTime is how long such a node has to undo the restore by itself. One that

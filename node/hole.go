@@ -3,7 +3,9 @@ package node
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -26,7 +28,15 @@ type holeLog struct {
 
 	state atomic.Pointer[func() raft.RaftState] // nil until raft runs
 	led   atomic.Bool                           // this process was a leader: some of its replication may still ask
+
+	now         func() time.Time
+	mu          sync.Mutex
+	first, last time.Time // of questions that followed each other
 }
+
+// holePatience is longer than a majority needs to tell that the restore was passed
+// over (a ping), and than raft waits between two tries.
+const holePatience = 5 * time.Second
 
 // GetLog implements raft.LogStore.
 func (s *holeLog) GetLog(index uint64, l *raft.Log) error {
@@ -51,10 +61,26 @@ func (s *holeLog) GetLog(index uint64, l *raft.Log) error {
 		return err
 	}
 	if s.led.Load() { // what led sends entries on for a moment, and must not send one that is none
+		if !s.stuck() {
+			return err
+		}
 		return s.halt(fmt.Errorf("a leader without the restore at index %d wants another entry there", index))
 	}
 	*l = raft.Log{Index: index, Term: term, Type: raft.LogNoop}
 	return nil
+}
+
+// stuck tells whether raft has asked in vain for so long that no majority of
+// others will tell this node what became of its restore.
+func (s *holeLog) stuck() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	if s.first.IsZero() || now.Sub(s.last) > holePatience {
+		s.first = now
+	}
+	s.last = now
+	return now.Sub(s.first) > holePatience
 }
 
 // follow is called once raft runs. It learns of each leadership before raft sends
