@@ -55,4 +55,12 @@ func TestHoleHasTheSnapshotsTerm(t *testing.T) {
 	want("one that led, asked in vain", 18, halted)
 	now = now.Add(time.Minute)
 	want("one that led, asked much later", 18, raft.ErrLogNotFound)
+	index = 20 // raft takes the restore for the end, the log ends before it
+	want("one that led, at the end", 20, raft.ErrLogNotFound)
+	for range 5 {
+		now = now.Add(time.Second)
+		want("one that led, at the end, asked again", 20, raft.ErrLogNotFound)
+	}
+	now = now.Add(time.Second)
+	want("one that led, at the end, asked in vain", 20, halted)
 }
