@@ -169,16 +169,22 @@ func (p *program) recipientKey(c *cli.Context) (*ecdh.PublicKey, error) {
 	case agent != "":
 		return p.agentEncryptionKey(c, agent)
 	}
-	pub, err := crypto.ParseEncryptionPublicKey(to)
+	return p.encryptionPublicKey("to", to)
+}
+
+// encryptionPublicKey reads an X25519 public key that a flag gives: base64 of the
+// raw key, or a file with that or with PEM.
+func (p *program) encryptionPublicKey(flag, value string) (*ecdh.PublicKey, error) {
+	pub, err := crypto.ParseEncryptionPublicKey(value)
 	if err == nil || errors.Is(err, crypto.ErrWeakKey) {
-		return pub, asUsage("--to", err)
+		return pub, asUsage("--"+flag, err)
 	}
-	text, err := p.readInput("to", to, maxPublicKeyText)
+	text, err := p.readInput(flag, value, maxPublicKeyText)
 	if err != nil {
-		return nil, err
+		return nil, usagef("%w (want the base64 of a raw X25519 public key, which `edgecoder keys generate --type x25519` prints, or a file with it)", err)
 	}
 	pub, err = crypto.ParseEncryptionPublicKey(strings.TrimSpace(string(text)))
-	return pub, asUsage("--to "+to, err)
+	return pub, asUsage("--"+flag+" "+value, err)
 }
 
 func asUsage(where string, err error) error {
