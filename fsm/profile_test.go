@@ -50,20 +50,33 @@ func TestProfilesPolicy(t *testing.T) {
 	}
 }
 
-// A first answer is not given again to who may not sign like that any more, and
-// the nonce stays used.
-func TestProfilesPolicyAppliesToRepeats(t *testing.T) {
+// wantFirstAnswer asks again for an admitted claim, at the log and at a replica.
+func (w *world) wantFirstAnswer(c Claim, first ClaimResult) {
+	w.t.Helper()
+	first.Repeated = true
+	if got := w.admit(c)[0]; got != first {
+		w.t.Errorf("the retry got %+v, first %+v", got, first)
+	}
+	if got := w.s.Check(&c, w.wallMs); got.Code != CodeOK || !got.Repeated {
+		w.t.Errorf("a replica's own check says %+v", got)
+	}
+}
+
+// A policy of profiles is about admissions: who asks again gets the first answer,
+// and no other claim gets anything by it.
+func TestP1OnceFirstAnswerAcrossThePolicyOfProfiles(t *testing.T) {
 	w := genesisWorld(t)
 	w.enroll("a")
 	c := claimOf("a", "n", w.wallMs, "c1")
-	w.wantVerdict(c, CodeOK)
+	first := w.admit(c)[0]
 	w.setPolicy(func(p *Policy) { p.Profiles = ProfilesRFC9421 })
-	w.wantVerdict(c, CodeProfileRefused)
+	w.wantFirstAnswer(c, first)
+	w.wantVerdict(claimOf("a", "n", w.wallMs, "c2"), CodeReplay)
 	w.wantVerdict(messageOf(claimOf("a", "n", w.wallMs, "c2"), 0), CodeReplay)
+	w.wantVerdict(claimOf("a", "fresh", w.wallMs, "c3"), CodeProfileRefused)
+	w.wantVerdict(claimOf("a", "fresh", w.wallMs, "c1"), CodeProfileRefused)
 	w.setPolicy(func(p *Policy) { p.Profiles = ProfilesAny })
-	if got := w.admit(c)[0]; got.Code != CodeOK || !got.Repeated {
-		t.Errorf("%+v", got)
-	}
+	w.wantFirstAnswer(c, first)
 }
 
 // The signature's own end is judged at the state's clock, equality accepted, on
@@ -74,7 +87,7 @@ func TestExpiryOfAClaim(t *testing.T) {
 	signed := w.wallMs
 	c := messageOf(claimOf("a", "n", signed, "c1"), signed+5_000)
 	late := messageOf(claimOf("a", "late", signed, "c2"), signed+5_000)
-	w.wantVerdict(c, CodeOK)
+	first := w.admit(c)[0]
 	w.wallMs += 5_000
 	w.wantVerdict(messageOf(claimOf("a", "just", signed, ""), signed+5_000), CodeOK)
 	if got := w.s.Check(&late, w.wallMs); got.Code != CodeOK {
@@ -85,10 +98,14 @@ func TestExpiryOfAClaim(t *testing.T) {
 	if got := w.s.Check(&late, w.wallMs); got.Code != CodeTimestampSkew {
 		t.Errorf("a replica, past the end: %s", got.Code)
 	}
-	w.wantVerdict(c, CodeTimestampSkew) // asking again late gets no yes
+	w.wantFirstAnswer(c, first) // P1: the timestamp is in the window
 	other := claimOf("a", "n", signed, "c9")
 	w.wantVerdict(other, CodeReplay)
 	w.wantVerdict(messageOf(claimOf("a", "far", signed-DefaultSkewMs-10_000, ""), w.wallMs+60_000), CodeTimestampSkew)
+	w.pass(signed + DefaultSkewMs - w.wallMs)
+	w.wantFirstAnswer(c, first)
+	w.wallMs++
+	w.wantVerdict(c, CodeTimestampSkew)
 	w.pass(DefaultSkewMs)
 	w.mark()
 	if n := w.s.Sizes()["nonces"]; n != 0 {
@@ -114,7 +131,7 @@ func TestPropertyPolicyNeverAdmitsADowngrade(t *testing.T) {
 				t.Fatal(err)
 			}
 			for j, c := range b.Claims {
-				if res.Claims[j].Code != CodeOK {
+				if res.Claims[j].Code != CodeOK || res.Claims[j].Repeated { // a first answer was judged when it was made
 					continue
 				}
 				admitted++
