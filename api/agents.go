@@ -16,6 +16,9 @@ func wireAgent(a fsm.Agent) client.Agent {
 	if len(a.EncryptionKey) > 0 {
 		out.EncryptionKey = base64.StdEncoding.EncodeToString(a.EncryptionKey)
 	}
+	if len(a.EncryptionProof) > 0 {
+		out.EncryptionProof = base64.StdEncoding.EncodeToString(a.EncryptionProof)
+	}
 	return out
 }
 

@@ -27,6 +27,16 @@ func (s *Server) enroll(c *call) error {
 		return s.refuse(c, err)
 	}
 	c.token = tok
+	if len(body.EncryptionProof) > 0 { // a cluster that is still to be upgraded has no place for it
+		err := c.readAt(ReadOptions{}, func(state *fsm.State) {
+			if state.Meta().Level < fsm.LevelProfiles {
+				body.EncryptionProof = nil
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
 	if found == tokenEnded {
 		return c.repeatEnrolment(body)
 	}
@@ -89,7 +99,28 @@ func (s *Server) checkEnrolment(req client.EnrollRequest) (fsm.AgentEnroll, erro
 	if !crypto.Verify(pub, crypto.EnrollProofText(s.cfg.ClusterID, req.AgentID, req.Token), proof) {
 		return body, invalid("proof", "it is no signature by public_key over the enrolment text of this cluster, agent_id and token")
 	}
-	return body, nil
+	return body, s.checkEncryptionProof(req, &body)
+}
+
+// checkEncryptionProof checks that the agent itself named the encryption key:
+// the proof of possession does not cover it. Agents that know no such proof go
+// without, and whoever seals to them by name is told so.
+func (s *Server) checkEncryptionProof(req client.EnrollRequest, body *fsm.AgentEnroll) error {
+	if req.EncryptionProof == "" {
+		return nil
+	}
+	if req.EncryptionKey == "" {
+		return invalid("encryption_proof", "there is no encryption_key that it could prove")
+	}
+	proof, err := decodeBase64(req.EncryptionProof, crypto.SignatureSize)
+	if err != nil {
+		return invalid("encryption_proof", err.Error())
+	}
+	if !crypto.VerifyEncryptionKey(body.PublicKey, proof, s.cfg.ClusterID, req.AgentID, body.EncryptionKey) {
+		return invalid("encryption_proof", "it is no signature by public_key on encryption_key for this cluster and agent_id")
+	}
+	body.EncryptionProof = proof
+	return nil
 }
 
 // repeatEnrolment answers an enrolment whose token has ended: only the one
@@ -102,6 +133,9 @@ func (c *call) repeatEnrolment(body fsm.AgentEnroll) error {
 			return err
 		}
 		if found && a.TokenID == c.token.ID && a.Key() == body.PublicKey {
+			if !a.EncryptsAs(body) {
+				return &client.Error{Code: client.CodeConflict, Field: "encryption_key", Detail: fsm.OtherEncryptionKey(a.ID)}
+			}
 			out := wireAgent(a)
 			out.Index, out.Repeated = c.index, true
 			return c.reply(http.StatusCreated, out)

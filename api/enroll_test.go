@@ -39,6 +39,56 @@ func TestEnrolmentAndItsRepetition(t *testing.T) {
 	wantProblem(t, f.do(f.enroll(enrolment("worker-1", token, must(crypto.GenerateKey(rand.Reader))))), client.CodeUnauthorized, "")
 }
 
+// proven adds the agent's signature on its encryption key.
+func proven(req client.EnrollRequest, key crypto.PrivateKey) client.EnrollRequest {
+	raw := must(decodeBase64(req.EncryptionKey, 32))
+	req.EncryptionProof = b64(crypto.SignEncryptionKey(key, clusterID, req.AgentID, raw))
+	return req
+}
+
+// TestEnrolmentOfAForeignEncryptionKey: who saw an enrolment cannot put in
+// another encryption key with a proof, and without one the agent is told.
+func TestEnrolmentOfAForeignEncryptionKey(t *testing.T) {
+	for name, uses := range map[string]int64{"token used up": 1, "token in force": 5} {
+		f := newFixture(t)
+		key := must(crypto.GenerateKey(rand.Reader))
+		own := proven(enrolment("worker-1", f.makeToken(fsm.RoleAgent, uses), key), key)
+		stolen := own
+		stolen.EncryptionKey = b64(must(crypto.GenerateEncryptionKey(rand.Reader)).PublicKey().Bytes())
+		wantProblem(t, f.do(f.enroll(stolen)), client.CodeInvalid, "encryption_proof")
+		stolen.EncryptionProof = ""
+		if a := decodeReply[client.Agent](t, f.do(f.enroll(stolen)), 201); a.EncryptionProof != "" {
+			t.Errorf("%s: a proof of nothing: %+v", name, a)
+		}
+		wantProblem(t, f.do(f.enroll(own)), client.CodeConflict, "encryption_key")
+	}
+}
+
+func TestEnrolmentWithAProof(t *testing.T) {
+	key := must(crypto.GenerateKey(rand.Reader))
+	f := newFixture(t)
+	req := proven(enrolment("worker-1", f.makeToken(fsm.RoleAgent, 1), key), key)
+	decodeReply[client.Agent](t, f.do(f.enroll(req)), 201)
+	got := decodeReply[client.Agent](t, f.do(ask{method: "GET", path: "/v1/agents/worker-1", token: f.tokens[fsm.RoleViewer]}), 200)
+	if got.EncryptionProof != req.EncryptionProof || got.EncryptionKey != req.EncryptionKey {
+		t.Errorf("%+v", got)
+	}
+	if again := decodeReply[client.Agent](t, f.do(f.enroll(req)), 201); !again.Repeated {
+		t.Errorf("%+v", again)
+	}
+	alone := req
+	alone.AgentID, alone.EncryptionKey = "worker-2", ""
+	alone.Token = f.makeToken(fsm.RoleAgent, 1)
+	alone.Proof = enrolment("worker-2", alone.Token, key).Proof
+	wantProblem(t, f.do(f.enroll(alone)), client.CodeInvalid, "encryption_proof")
+
+	old := newFixtureAt(t, fsm.LevelRecovery) // its servers could not read a proof in the log
+	req = proven(enrolment("worker-1", old.makeToken(fsm.RoleAgent, 1), key), key)
+	if a := decodeReply[client.Agent](t, old.do(old.enroll(req)), 201); a.EncryptionProof != "" || a.EncryptionKey != req.EncryptionKey {
+		t.Errorf("%+v", a)
+	}
+}
+
 func TestEnrolmentConflicts(t *testing.T) {
 	f := newFixture(t)
 	key := must(crypto.GenerateKey(rand.Reader))

@@ -36,10 +36,13 @@ type fixture struct {
 	tokens map[fsm.Role]string
 }
 
-func newFixture(t testing.TB) *fixture {
+func newFixture(t testing.TB) *fixture { return newFixtureAt(t, fsm.LevelClients) }
+
+// newFixtureAt is of a cluster at a feature level.
+func newFixtureAt(t testing.TB, level uint32) *fixture {
 	f := &fixture{t: t, now: time.UnixMilli(testClock), log: &bytes.Buffer{}, tokens: map[fsm.Role]string{}}
 	admin := must(crypto.NewTokenText(rand.Reader, clusterID, "admin", ""))
-	f.node = newFakeNode(clusterID, admin)
+	f.node = newFakeNode(clusterID, admin, level)
 	f.tokens[fsm.RoleAdmin] = admin.String()
 	for _, role := range allRoles[:len(allRoles)-1] {
 		f.tokens[role] = f.makeToken(role, 100)

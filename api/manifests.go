@@ -88,15 +88,18 @@ func (s *Server) manifests(c *call) error {
 	}
 	after := c.r.URL.Query().Get("after")
 	var page []fsm.Manifest
+	var trust fsm.ManifestTrust
 	var now int64
-	err = c.read(func(state *fsm.State) { page, now = state.Manifests(after, limit+1), state.ClockMs() })
+	err = c.read(func(state *fsm.State) {
+		page, trust, now = state.Manifests(after, limit+1), state.ManifestTrust(), state.ClockMs()
+	})
 	if err != nil {
 		return err
 	}
 	out := client.Manifests{Manifests: make([]client.Manifest, 0, len(page))}
 	size := 0
 	for i, m := range page {
-		row := wireManifest(m, now)
+		row := wireManifest(m, trust, now)
 		// A row may have 30 KiB: a page ends early rather than grow with them.
 		if size += len(encodeJSON(row)); i == limit || size > maxPageBytes && i > 0 {
 			out.Next = page[i-1].Name
@@ -107,15 +110,12 @@ func (s *Server) manifests(c *call) error {
 	return c.reply(http.StatusOK, out)
 }
 
-func wireManifest(m fsm.Manifest, nowMs int64) client.Manifest {
+func wireManifest(m fsm.Manifest, trust fsm.ManifestTrust, nowMs int64) client.Manifest {
 	out := client.Manifest{Name: m.Name, Versions: make([]client.ManifestVersion, 0, len(m.Versions))}
 	for _, v := range slices.Backward(m.Versions) {
 		st := v.Statement
 		row := client.ManifestVersion{Version: st.Version, SHA256: st.SHA256.String(), Size: st.Size, Source: st.Source, IssuedMs: st.IssuedMs,
-			ExpiresMs: st.ExpiresMs, AcceptedMs: v.AcceptedMs, Index: v.Index, Signers: keyIDs(v.Signers), State: "active"}
-		if st.Expired(nowMs) {
-			row.State = "expired"
-		}
+			ExpiresMs: st.ExpiresMs, AcceptedMs: v.AcceptedMs, Index: v.Index, Signers: keyIDs(v.Signers), State: string(m.StateOf(v, trust, nowMs)), RevokedMs: v.RevokedMs}
 		out.Versions = append(out.Versions, row)
 	}
 	return out
@@ -125,10 +125,11 @@ func wireManifest(m fsm.Manifest, nowMs int64) client.Manifest {
 func (s *Server) manifest(c *call) error {
 	var m fsm.Manifest
 	var found bool
+	var trust fsm.ManifestTrust
 	var now int64
 	err := c.read(func(state *fsm.State) {
 		m, found = state.Manifest(c.args[0])
-		now = state.ClockMs()
+		trust, now = state.ManifestTrust(), state.ClockMs()
 	})
 	if err != nil {
 		return err
@@ -136,7 +137,20 @@ func (s *Server) manifest(c *call) error {
 	if !found {
 		return &client.Error{Code: client.CodeNotFound, Detail: "no manifest was accepted under the name " + quote(c.args[0])}
 	}
-	return c.reply(http.StatusOK, wireManifest(m, now))
+	return c.reply(http.StatusOK, wireManifest(m, trust, now))
+}
+
+// revokeManifest answers POST /v1/manifests/accepted/{name}/revoke.
+func (s *Server) revokeManifest(c *call) error {
+	var req client.ManifestRevokeRequest
+	if err := c.decode(&req); err != nil {
+		return err
+	}
+	res, err := c.propose(fsm.ManifestRevoke{Name: c.args[0], Version: req.Version, Forget: req.Forget})
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, client.ManifestRevoked{Name: c.args[0], Version: req.Version, Forgotten: req.Forget, Index: res.Index, Repeated: res.Repeated})
 }
 
 // manifestTrust answers GET /v1/manifests/trust.

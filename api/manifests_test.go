@@ -80,6 +80,30 @@ func TestManifestAcceptedAndListed(t *testing.T) {
 	wantProblem(t, f.admin("GET", "/v1/manifests/accepted/other", nil), client.CodeNotFound, "")
 }
 
+func TestManifestRevoked(t *testing.T) {
+	f := newFixture(t)
+	f.trustSigners(1, "a")
+	for _, version := range []string{"1", "2"} {
+		decodeReply[client.ManifestAccepted](t, f.admin("POST", "/v1/manifests", manifestBody(envelopeOf(f.statement(version, "artifact "+version), "a"))), 201)
+	}
+	const path = "/v1/manifests/accepted/bin%2F%C3%BC"
+	state := func(i int) string {
+		return decodeReply[client.Manifest](t, f.admin("GET", path+"?level=strong", nil), 200).Versions[i].State
+	}
+	wantProblem(t, f.do(ask{method: "POST", path: path + "/revoke", token: f.tokens[fsm.RoleOperator], body: client.ManifestRevokeRequest{Version: "1"}}), client.CodeForbidden, "")
+	wantProblem(t, f.admin("POST", path+"/revoke", client.ManifestRevokeRequest{Version: "7"}), client.CodeNotFound, "version")
+	if got := decodeReply[client.ManifestRevoked](t, f.admin("POST", path+"/revoke", client.ManifestRevokeRequest{Version: "1"}), 200); got.Version != "1" || got.Index == 0 || state(0) != "active" || state(1) != "revoked" {
+		t.Errorf("%+v, now %s and %s", got, state(0), state(1))
+	}
+	f.trustSigners(1, "b")
+	if state(0) != "untrusted" || state(1) != "revoked" {
+		t.Errorf("of a signer trusted no more it is %s and %s", state(0), state(1))
+	}
+	if got := decodeReply[client.ManifestRevoked](t, f.admin("POST", path+"/revoke", client.ManifestRevokeRequest{Version: "2", Forget: true}), 200); !got.Forgotten || state(0) != "revoked" {
+		t.Errorf("%+v, then %s", got, state(0))
+	}
+}
+
 func TestManifestPages(t *testing.T) {
 	f := newFixture(t)
 	f.trustSigners(1, "a")
@@ -245,6 +269,9 @@ func manifestRoutes(t *testing.T, f *fixture, c *client.Client) {
 	}
 	if page, err := c.Manifests(t.Context(), client.Page("", 5)); err != nil || len(page.Manifests) != 1 {
 		t.Errorf("manifests: %+v, %v", page, err)
+	}
+	if done, err := c.RevokeManifest(t.Context(), st.Name, client.ManifestRevokeRequest{Version: "1"}); err != nil || done.Index == 0 {
+		t.Errorf("revoke: %+v, %v", done, err)
 	}
 }
 

@@ -26,6 +26,7 @@ type service struct {
 
 func newService(t *testing.T, cfg client.MiddlewareConfig) *service {
 	s := &service{fixture: newFixture(t)}
+	cfg.AnyHost = len(cfg.Authorities) == 0 // its address is known only once it listens
 	cluster := httptest.NewServer(s.fixture.server.Handler())
 	c := must(client.New(client.Config{Addrs: []string{cluster.URL}, Token: s.tokens[fsm.RoleVerifier], Attempts: 1}))
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

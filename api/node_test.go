@@ -69,11 +69,11 @@ func must[T any](v T, err error) T {
 	return v
 }
 
-func newFakeNode(clusterID string, admin crypto.TokenText) *fakeNode {
+func newFakeNode(clusterID string, admin crypto.TokenText, level uint32) *fakeNode {
 	n := &fakeNode{leader: fsm.NewState(), replica: fsm.NewState(), nowMs: testClock,
 		history: fsm.NewMemoryHistory(), key: must(crypto.GenerateKey(rand.Reader))}
 	n.mustApply(fsm.Actor{}, fsm.Genesis{
-		ClusterID: clusterID, CACert: []byte("ca"), Level: fsm.LevelClients,
+		ClusterID: clusterID, CACert: []byte("ca"), Level: level,
 		AdminToken:  fsm.TokenCreate{ID: admin.ID, Hash: admin.Hash(), Role: fsm.RoleAdmin, Uses: -1},
 		Coordinator: n.coordinator("node-1", "n1", crypto.PublicOf(n.key)),
 	})

@@ -108,6 +108,8 @@ func (s *Server) table() []route {
 			doc: doc{says: "accepted manifests", out: client.Manifests{}}, handle: s.manifests},
 		{method: get, pattern: "/v1/manifests/accepted/{name}", need: fsm.CapReadTrust, query: readQuery,
 			doc: doc{says: "the accepted versions of one name", out: client.Manifest{}}, handle: s.manifest},
+		{method: post, pattern: "/v1/manifests/accepted/{name}/revoke", need: fsm.CapAdmin, body: bodyBytes,
+			doc: doc{says: "take an accepted version back", in: client.ManifestRevokeRequest{}, out: client.ManifestRevoked{}}, handle: s.revokeManifest},
 		{method: get, pattern: "/v1/manifests/trust", need: fsm.CapReadTrust, query: readQuery,
 			doc: doc{says: "whose signatures manifests need", out: client.ManifestTrust{}, ifTag: true}, handle: s.manifestTrust},
 		{method: put, pattern: "/v1/manifests/trust", need: fsm.CapAdmin, body: bodyBytes,

@@ -35,7 +35,25 @@ type ManifestVersion struct {
 	AcceptedMs int64    `json:"accepted_ms"`
 	Index      uint64   `json:"index"`
 	Signers    []string `json:"signers"` // key ids
-	State      string   `json:"state"`   // active or expired, by the cluster clock
+	State      string   `json:"state"`   // active; expired by the cluster clock; revoked; untrusted: too few of its signers are trusted still
+	RevokedMs  int64    `json:"revoked_ms,omitempty"`
+}
+
+// ManifestRevokeRequest is the body of POST /v1/manifests/accepted/{name}/revoke.
+// With Forget the newest version is taken out of the list, and the one before it
+// is the floor again.
+type ManifestRevokeRequest struct {
+	Version string `json:"version"`
+	Forget  bool   `json:"forget,omitempty"`
+}
+
+// ManifestRevoked is its answer.
+type ManifestRevoked struct {
+	Name      string `json:"name"`
+	Version   string `json:"version"`
+	Forgotten bool   `json:"forgotten"`
+	Index     uint64 `json:"index"`
+	Repeated  bool   `json:"repeated,omitempty"` // it was revoked already
 }
 
 // Manifest is what was accepted under a name, the newest version first.
@@ -81,6 +99,12 @@ type ManifestTrustUpdate struct {
 // AcceptManifest has the cluster accept the artifact that a DSSE envelope names.
 func (c *Client) AcceptManifest(ctx context.Context, envelope []byte, opts ...Option) (out ManifestAccepted, err error) {
 	err = c.change(ctx, http.MethodPost, "/v1/manifests", ManifestRequest{Envelope: envelope}, &out, opts)
+	return out, err
+}
+
+// RevokeManifest takes back an accepted version of a name.
+func (c *Client) RevokeManifest(ctx context.Context, name string, req ManifestRevokeRequest, opts ...Option) (out ManifestRevoked, err error) {
+	err = c.change(ctx, http.MethodPost, "/v1/manifests/accepted/"+url.PathEscape(name)+"/revoke", req, &out, opts)
 	return out, err
 }
 

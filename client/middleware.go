@@ -19,27 +19,42 @@ import (
 
 // MiddlewareConfig says what a service expects of signed requests.
 type MiddlewareConfig struct {
-	// Authorities are the hosts, with ports unless 80 or 443, that HTTP message
-	// signatures must be for: what clients see, whatever a proxy makes of it.
-	// With several, the request's Host says which; empty: the request's Host,
-	// which is safe only if nobody else can choose it.
+	// Authorities are the hosts, with ports unless 80 or 443, that this service
+	// answers for: what clients see, whatever a proxy makes of it. HTTP message
+	// signatures must be for one of them, and the handler sees that one as the
+	// request's Host. With several, the Host that arrived says which.
 	Authorities []string
+	// AnyHost, in place of Authorities, takes signatures for whatever Host the
+	// request names. Whoever can choose that can bring here what was signed for
+	// another service: only for where a Host that is not ours never arrives.
+	AnyHost bool
 	// MaxBodyBytes bounds the body, which is read before the cluster is asked;
 	// 0: DefaultBodyBytes.
 	MaxBodyBytes int64
+	// BodyTime is how long the body may take to arrive, unless the http.Server has a
+	// ReadTimeout; 0: DefaultBodyTime, negative: for ever.
+	BodyTime time.Duration
 	// Undecided is told of requests that got 503 because the cluster could not
 	// decide, or refused to decide for this service; nil: nobody is.
 	Undecided func(*http.Request, error)
 }
 
+// DefaultBodyTime lets DefaultBodyBytes arrive over a slow line, and no more.
+const DefaultBodyTime = 30 * time.Second
+
 // Middleware passes on to next the requests that the cluster admits, in either
 // signature profile, and answers all others itself: 401, 403 or 429 with the
 // verdict as a problem document, 503 with Retry-After when there is none. It
-// fails closed. The signed body hash is compared with the body that arrived.
-// [AgentID] tells next who asks.
+// fails closed. The signed body hash is compared with the body that arrived,
+// which is not read before the headers are in order. [AgentID] tells next who
+// asks.
 func (c *Client) Middleware(next http.Handler, cfg MiddlewareConfig) (http.Handler, error) {
+	if (len(cfg.Authorities) == 0) != cfg.AnyHost {
+		return nil, errors.New("middleware: set Authorities to the hosts that this service answers for, or else AnyHost: a signature for another service must not pass here")
+	}
 	m := &middleware{next: next, cfg: cfg, admit: c.Admit}
 	m.cfg.MaxBodyBytes = cmp.Or(cfg.MaxBodyBytes, DefaultBodyBytes)
+	m.cfg.BodyTime = cmp.Or(cfg.BodyTime, DefaultBodyTime)
 	for _, host := range cfg.Authorities {
 		authority, err := httpsig.Authority(host)
 		if err != nil {
@@ -72,22 +87,23 @@ func AdmissionOf(ctx context.Context) (Admission, bool) {
 }
 
 func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := readBody(r.Body, m.cfg.MaxBodyBytes)
-	switch {
-	case errors.Is(err, errBodyTooLarge):
-		w.Header().Set("Connection", "close") // the rest of it is not read
-		writeProblem(w, (&Error{Code: CodeTooLarge, Field: "body", Detail: fmt.Sprintf("the body is larger than %d bytes", m.cfg.MaxBodyBytes)}).Problem())
-		return
-	case err != nil:
-		writeProblem(w, (&Error{Code: CodeInvalid, Field: "body", Detail: "the body ended early"}).Problem())
-		return
-	}
-	ask, denied := m.question(r, body)
+	q, denied := m.question(r)
 	if denied != nil {
+		leaveBody(w, r)
 		writeProblem(w, verdictProblem(*denied))
 		return
 	}
-	verdict, err := m.admit(r.Context(), ask)
+	body, refused := m.body(w, r)
+	if refused != nil {
+		leaveBody(w, r)
+		writeProblem(w, refused.Problem())
+		return
+	}
+	if !q.signed.MatchesBody(body) {
+		writeProblem(w, verdictProblem(*denial(VerdictInvalidSignature, "the body is not the one that was signed")))
+		return
+	}
+	verdict, err := m.admit(r.Context(), q.ask)
 	if err != nil || verdict.Verdict != VerdictAdmitted && verdict.Verdict != VerdictDenied {
 		m.undecided(w, r, verdict, err)
 		return
@@ -98,45 +114,113 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	passed := r.WithContext(context.WithValue(r.Context(), admissionKey{}, verdict))
 	passed.Body, passed.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	if !m.cfg.AnyHost {
+		forHost(passed, q.host)
+	}
 	m.next.ServeHTTP(w, passed)
 }
 
-// question makes the question to the cluster, or the denial of what needs none:
-// headers that nobody could verify must not cost the cluster anything.
-func (m *middleware) question(r *http.Request, body []byte) (AdmissionRequest, *Admission) {
-	deny := func(code, format string, args ...any) (AdmissionRequest, *Admission) {
-		return AdmissionRequest{}, &Admission{Verdict: VerdictDenied, Code: code, Detail: fmt.Sprintf(format, args...)}
+// forHost: who routes by host must see the one that was verified.
+func forHost(r *http.Request, host string) {
+	r.Host = host
+	if r.URL.Host != "" { // of a request line in the absolute form
+		u := *r.URL
+		u.Host = host
+		r.URL = &u
 	}
+}
+
+// body reads the body of a request whose headers are in order. Those anybody can
+// make up, so its size and time are bounded.
+func (m *middleware) body(w http.ResponseWriter, r *http.Request) ([]byte, *Error) {
+	tooLarge := &Error{Code: CodeTooLarge, Field: "body", Detail: fmt.Sprintf("the body is larger than %d bytes", m.cfg.MaxBodyBytes)}
+	switch {
+	case r.Body == nil || r.Body == http.NoBody: // nil: a request made in memory
+		return nil, nil
+	case r.ContentLength > m.cfg.MaxBodyBytes:
+		return nil, tooLarge
+	}
+	endTime := m.bodyDeadline(w, r)
+	body, err := readBody(r.Body, m.cfg.MaxBodyBytes)
+	switch {
+	case errors.Is(err, errBodyTooLarge):
+		return nil, tooLarge
+	case err != nil:
+		return nil, &Error{Code: CodeInvalid, Field: "body", Detail: fmt.Sprintf("the body ended early, or took more than %s", m.cfg.BodyTime)}
+	}
+	endTime()
+	return body, nil
+}
+
+// bodyDeadline sets how long the body may take, and returns what takes that back:
+// net/http goes on reading, to see that the client is gone, and would take the
+// deadline for that.
+func (m *middleware) bodyDeadline(w http.ResponseWriter, r *http.Request) (end func()) {
+	server, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+	if m.cfg.BodyTime < 0 || server != nil && server.ReadTimeout > 0 { // which is not for us to lengthen
+		return func() {}
+	}
+	control := http.NewResponseController(w)
+	if control.SetReadDeadline(time.Now().Add(m.cfg.BodyTime)) != nil { // a writer that cannot: the server's own must do
+		return func() {}
+	}
+	return func() { _ = control.SetReadDeadline(time.Time{}) } // an error is of a connection that is gone, and shows later
+}
+
+// leaveBody says that the connection ends with the answer if a body is left
+// unread: the server would read on to keep it. HTTP/2 can leave one stream alone.
+func leaveBody(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength != 0 && r.ProtoMajor < 2 {
+		w.Header().Set("Connection", "close")
+	}
+}
+
+// question is what the cluster is to be asked.
+type question struct {
+	signed crypto.SignedRequest
+	ask    AdmissionRequest
+	host   string // that the request counts as being for
+}
+
+func denial(code, format string, args ...any) *Admission {
+	return &Admission{Verdict: VerdictDenied, Code: code, Detail: fmt.Sprintf(format, args...)}
+}
+
+// question makes the question to the cluster, or the denial of what needs none:
+// headers that nobody could verify must not cost anything, no body to be read
+// and no question.
+func (m *middleware) question(r *http.Request) (q question, denied *Admission) {
 	if name := twice(r.Header); name != "" {
-		return deny(VerdictMalformed, "malformed %s: given twice", name)
+		return q, denial(VerdictMalformed, "malformed %s: given twice", name)
 	}
 	host, err := m.authority(r.Host)
 	get := headerOf(r.Header, host)
 	path, target := targetOf(r)
-	if get(httpsig.HeaderSignatureInput) == "" {
+	message := get(httpsig.HeaderSignatureInput) != ""
+	if !message {
 		target = path
-	} else if err != nil {
-		return deny(VerdictInvalidSignature, "%v", err)
 	}
-	signed, err := httpsig.Read(r.Method, target, get)
+	if err != nil && (message || !m.cfg.AnyHost) { // the five headers do not sign the host that anybody may name
+		return q, denial(VerdictInvalidSignature, "%v", err)
+	}
+	q.host = host
+	q.signed, err = httpsig.Read(r.Method, target, get)
 	switch {
 	case errors.Is(err, crypto.ErrMissingHeaders):
-		return deny(VerdictMissingHeaders, "%v", err)
+		return q, denial(VerdictMissingHeaders, "%v", err)
 	case err != nil:
-		return deny(VerdictMalformed, "%v", err)
-	case !signed.MatchesBody(body):
-		return deny(VerdictInvalidSignature, "the body is not the one that was signed")
+		return q, denial(VerdictMalformed, "%v", err)
 	}
-	ask := AdmissionRequest{Method: r.Method, Path: path, BodySHA256: signed.BodySHA256.String(), Headers: map[string]string{}, ClaimID: NewClaimID()}
+	q.ask = AdmissionRequest{Method: r.Method, Path: path, BodySHA256: q.signed.BodySHA256.String(), Headers: map[string]string{}, ClaimID: NewClaimID()}
 	names := fiveHeaders
-	if signed.Message != nil {
-		names, ask.Path = messageHeaders, target
-		ask.Headers[httpsig.HeaderHost] = host
+	if q.signed.Message != nil {
+		names, q.ask.Path = messageHeaders, target
+		q.ask.Headers[httpsig.HeaderHost] = host
 	}
 	for _, name := range names {
-		ask.Headers[name] = get(name)
+		q.ask.Headers[name] = get(name)
 	}
-	return ask, nil
+	return q, nil
 }
 
 // authority returns whom the request must be for.
@@ -145,7 +229,7 @@ func (m *middleware) authority(host string) (string, error) {
 		return m.authorities[0], nil
 	}
 	asked, err := httpsig.Authority(host)
-	if err != nil || len(m.authorities) == 0 {
+	if err != nil || m.cfg.AnyHost {
 		return asked, err
 	}
 	for _, a := range m.authorities {
@@ -161,8 +245,14 @@ func (m *middleware) authority(host string) (string, error) {
 // since is not what was signed.
 func targetOf(r *http.Request) (path, target string) {
 	target = r.RequestURI
-	if !strings.HasPrefix(target, "/") {
-		target = r.URL.RequestURI() // the absolute form, or a request made in memory
+	if target == "" { // a request made in memory
+		target = r.URL.RequestURI()
+	}
+	if _, rest, absolute := strings.Cut(target, "://"); absolute && target[0] != '/' {
+		target = "/"
+		if at := strings.IndexAny(rest, "/?"); at >= 0 {
+			target += strings.TrimPrefix(rest[at:], "/")
+		}
 	}
 	path, _, _ = strings.Cut(target, "?")
 	return path, target

@@ -3,12 +3,14 @@ package client
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/edgecoder/edgecoder/crypto"
@@ -32,11 +34,20 @@ type SignerConfig struct {
 	MaxBodyBytes int64             // of a body without GetBody, which is read into memory; 0: DefaultBodyBytes
 	Now          func() time.Time  // nil: time.Now
 	Rand         io.Reader         // of nonces; nil: crypto/rand
+
+	// SignRedirect tells whether to sign the request that a server redirects to,
+	// which may have another host, path or query and the same body; from is the one
+	// that was redirected. nil: no redirect is signed, else every server could have
+	// signed whatever it likes.
+	SignRedirect func(to, from *http.Request) bool
 }
 
 // Signer is an http.RoundTripper that signs each request with an HTTP message
-// signature (RFC 9421, profile of package httpsig) and sends it. Every try is a
-// new signature with a nonce of its own. It is safe for concurrent use.
+// signature (RFC 9421, profile of package httpsig) and sends it. Every RoundTrip
+// is a new signature with a nonce of its own. http.Transport puts one on the wire
+// twice only if nothing of the first was written, or HTTP/2 takes it for not done;
+// what a server may have acted on ends as an error, for the caller to try again.
+// It is safe for concurrent use.
 type Signer struct {
 	cfg SignerConfig
 }
@@ -67,18 +78,36 @@ func NewSigner(cfg SignerConfig) (*Signer, error) {
 
 // RoundTrip signs a copy of the request and sends it: the caller's request
 // stays as it is, but for its body, which is read and closed. A request that
-// cannot be signed is not sent. A redirect that http.Client follows is signed
-// for where it leads; whoever does not want that sets its CheckRedirect.
+// cannot be signed is not sent, nor is a redirect that SignRedirect does not
+// allow; with a CheckRedirect that returns http.ErrUseLastResponse http.Client
+// hands the answer with the redirect back instead of following it.
 func (s *Signer) RoundTrip(req *http.Request) (*http.Response, error) {
-	body, hash, err := s.hashed(req)
+	out, err := s.signed(req)
 	if err != nil {
 		return nil, fmt.Errorf("sign %s %s: %w", req.Method, req.URL.Redacted(), errors.Join(err, closeBody(req)))
+	}
+	resp, err := s.cfg.Transport.RoundTrip(out)
+	if resp != nil && resp.Request == nil {
+		resp.Request = out // the next RoundTrip asks who redirected
+	}
+	return resp, err
+}
+
+// signed returns the copy to send. The caller's body is closed with the copy's,
+// or by the caller after an error.
+func (s *Signer) signed(req *http.Request) (*http.Request, error) {
+	if err := s.checkRedirect(req); err != nil {
+		return nil, err
+	}
+	body, hash, err := s.hashed(req)
+	if err != nil {
+		return nil, err
 	}
 	out := req.Clone(req.Context())
 	out.Body = body
 	signed, err := s.signRequest(out, hash)
 	if err != nil {
-		return nil, fmt.Errorf("sign %s %s: %w", req.Method, req.URL.Redacted(), errors.Join(err, closeBody(out)))
+		return nil, err
 	}
 	if out.Header == nil {
 		out.Header = http.Header{}
@@ -87,7 +116,41 @@ func (s *Signer) RoundTrip(req *http.Request) (*http.Response, error) {
 	// Lines of a list: signatures of others stay beside ours.
 	out.Header.Add(httpsig.HeaderSignatureInput, signed.SignatureInput)
 	out.Header.Add(httpsig.HeaderSignature, signed.Signature)
-	return s.cfg.Transport.RoundTrip(out)
+	sendOnce(out)
+	return out, nil
+}
+
+// checkRedirect: of a request that http.Client makes to follow a redirect,
+// Response is the answer that asked for it; of others it is nil.
+func (s *Signer) checkRedirect(req *http.Request) error {
+	if req.Response == nil {
+		return nil
+	}
+	if from := req.Response.Request; from != nil && s.cfg.SignRedirect != nil && s.cfg.SignRedirect(req, from) {
+		return nil
+	}
+	return fmt.Errorf("a server redirected here (%s) and SignRedirect does not allow it: ask for the final URL yourself, if that is what you mean to sign", req.Response.Status)
+}
+
+// sendOnce keeps http.Transport from sending a request again by itself after a
+// server may have acted on it: the nonce is used then, and the answer would be a
+// replay. It does so with methods it takes for safe, and with an Idempotency-Key,
+// if the body can be had again or there is none. A body that is empty but cannot
+// be had again looks the same on the wire to a GET, HEAD or OPTIONS.
+func sendOnce(out *http.Request) {
+	switch out.Method {
+	case "", http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodTrace:
+	default:
+		_, key := out.Header["Idempotency-Key"] // nil too: that says so to http.Transport alone
+		_, xKey := out.Header["X-Idempotency-Key"]
+		if !key && !xKey {
+			return
+		}
+	}
+	out.GetBody = nil
+	if (out.Body == nil || out.Body == http.NoBody) && out.Method != http.MethodTrace { // which has neither body nor effect
+		out.Body, out.ContentLength = io.NopCloser(strings.NewReader("")), 0
+	}
 }
 
 func (s *Signer) signRequest(req *http.Request, hash crypto.Hash) (httpsig.Signed, error) {
@@ -126,14 +189,27 @@ func (s *Signer) hashed(req *http.Request) (body io.ReadCloser, hash crypto.Hash
 			return nil, hash, err
 		}
 		sum := sha256.New()
-		_, err = io.Copy(sum, again)
+		_, err = io.Copy(sum, &untilDone{req.Context(), again})
 		return req.Body, crypto.Hash(sum.Sum(nil)), errors.Join(err, again.Close())
 	}
-	data, err := readBody(req.Body, s.cfg.MaxBodyBytes)
+	data, err := readBody(&untilDone{req.Context(), req.Body}, s.cfg.MaxBodyBytes)
 	if err != nil {
 		return nil, hash, err
 	}
 	return io.NopCloser(bytes.NewReader(data)), crypto.Sum(data), req.Body.Close()
+}
+
+// untilDone ends with its context: to hash a large body takes time.
+type untilDone struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r *untilDone) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
 }
 
 // errBodyTooLarge refuses a body that would have to be held in memory.

@@ -85,6 +85,11 @@ type RestorePlan struct {
 	TrustBackList      []string      `json:"manifest_trust_back"`    // signers and sources that are trusted again, or anew
 	TrustGoneList      []string      `json:"manifest_trust_gone"`
 
+	RulesKept     int      `json:"signature_rules_kept"` // of signature profiles, stricter than the backup's: they stay
+	RulesKeptList []string `json:"signature_rules_kept_list"`
+	RulesNew      int      `json:"signature_rules_new"` // of the backup, stricter than now: they come
+	RulesNewList  []string `json:"signature_rules_new_list"`
+
 	EventsLost   uint64   `json:"events_lost"`        // of the chain, that the backup lacks
 	RecordsLost  uint64   `json:"admin_records_lost"` // of the history of administrative actions, likewise
 	PolicyLost   bool     `json:"policy_changed"`     // the backup has another policy

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -20,19 +21,19 @@ func TestUploadsThatBreakOffAreNotSentAgain(t *testing.T) {
 		"a restore": {func(c *Client) error { _, err := c.Restore(t.Context(), file, RestoreOrder{}); return err }, CodeUnknownOutcome},
 	} {
 		t.Run(name, func(t *testing.T) {
-			uploads := 0
+			var uploads atomic.Int64
 			step := func(w http.ResponseWriter, r *http.Request) {
 				if r.URL.Path == "/v1/status" {
 					_, _ = io.WriteString(w, fmt.Sprintf(`{"leader":{"name":"n","api":"http://%s"}}`, r.Host))
 					return
 				}
-				uploads++
+				uploads.Add(1)
 				panic(http.ErrAbortHandler)
 			}
 			c, _ := start(t, &script{steps: []func(http.ResponseWriter, *http.Request){step}})
 			wantCode(t, k.call(c), k.code)
-			if uploads != 1 {
-				t.Errorf("sent %d times", uploads)
+			if n := uploads.Load(); n != 1 {
+				t.Errorf("sent %d times", n)
 			}
 		})
 	}
@@ -40,13 +41,13 @@ func TestUploadsThatBreakOffAreNotSentAgain(t *testing.T) {
 
 // A leader that was never reached is asked again.
 func TestUploadsThatDidNotBeginAreRetried(t *testing.T) {
-	uploads := 0
+	var uploads atomic.Int64
 	step := func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/status" {
 			_, _ = io.WriteString(w, fmt.Sprintf(`{"leader":{"name":"n","api":"http://%s"}}`, r.Host))
 			return
 		}
-		if uploads++; uploads < 3 {
+		if uploads.Add(1) < 3 {
 			problem(CodeUnavailable, "")(w, r)
 			return
 		}
@@ -54,7 +55,7 @@ func TestUploadsThatDidNotBeginAreRetried(t *testing.T) {
 	}
 	c, _ := start(t, &script{steps: []func(http.ResponseWriter, *http.Request){step}})
 	plan, err := c.RestorePlan(t.Context(), Backup{ReaderAt: strings.NewReader("a backup"), Size: 8})
-	if err != nil || plan.NewEpoch != 7 || uploads != 3 {
-		t.Errorf("%d uploads: %+v, %v", uploads, plan, err)
+	if err != nil || plan.NewEpoch != 7 || uploads.Load() != 3 {
+		t.Errorf("%d uploads: %+v, %v", uploads.Load(), plan, err)
 	}
 }

@@ -27,7 +27,8 @@ const (
 // AdmissionRequest asks whether one signed request may act. Headers carries,
 // under lower-case names, the five signature headers (WIRE.md section 2), or
 // signature-input, signature, content-digest and host (RFC 9421, see package
-// httpsig). A header in several lines is their values joined by ", ".
+// httpsig). A header in several lines is their values joined by ", ". The host is
+// the one that the caller answers for: the Host that arrived is the sender's word.
 type AdmissionRequest struct {
 	Method     string            `json:"method"`
 	Path       string            `json:"path"` // with "?" and the query under RFC 9421; else what was signed
@@ -86,8 +87,9 @@ type Status struct {
 	Version      string   `json:"version"`
 	Disk         *Disk    `json:"disk,omitempty"`
 
-	Backup *BackupStatus `json:"backup,omitempty"` // of scheduled backups, where they are switched on
-	Rivals []Rival       `json:"rivals,omitempty"` // other copies of this cluster that were recovered apart and run: stop one side for good
+	Backup   *BackupStatus   `json:"backup,omitempty"`   // of scheduled backups, where they are switched on
+	Manifest *ManifestStatus `json:"manifest,omitempty"` // of this node's binary, with --require-manifest
+	Rivals   []Rival         `json:"rivals,omitempty"`   // other copies of this cluster that were recovered apart and run: stop one side for good
 }
 
 // Rival is a former member that serves a recovery of this cluster which this
@@ -98,6 +100,15 @@ type Rival struct {
 	API      string `json:"api"`
 	Recovery string `json:"recovery"`
 	SeenMs   int64  `json:"seen_ms"`
+}
+
+// ManifestStatus is where the manifest of a node's binary stands.
+type ManifestStatus struct {
+	Name      string `json:"name"`
+	Version   string `json:"version"`
+	SHA256    string `json:"sha256"`
+	ExpiresMs int64  `json:"expires_ms"`
+	State     string `json:"state"` // as in ManifestVersion; unknown: this replica has no version with the digest
 }
 
 // BackupStatus is the last word on a node's scheduled backups.
@@ -281,21 +292,25 @@ type EnrollRequest struct {
 	AgentID       string `json:"agent_id"`
 	PublicKey     string `json:"public_key"`               // PEM SPKI
 	EncryptionKey string `json:"encryption_key,omitempty"` // base64 raw X25519
-	Token         string `json:"token"`
-	Proof         string `json:"proof"`
+	// EncryptionProof is the base64 signature by the new key on the encryption key
+	// (crypto.SignEncryptionKey). Without it `envelope seal --agent` refuses the key.
+	EncryptionProof string `json:"encryption_proof,omitempty"`
+	Token           string `json:"token"`
+	Proof           string `json:"proof"`
 }
 
 // Agent describes an enrolled agent.
 type Agent struct {
-	AgentID       string `json:"agent_id"`
-	State         string `json:"state"` // pending, active, suspended, revoked
-	KeyID         string `json:"key_id"`
-	PublicKey     string `json:"public_key"`
-	EncryptionKey string `json:"encryption_key,omitempty"`
-	EnrolledMs    int64  `json:"enrolled_ms"`
-	UpdatedMs     int64  `json:"updated_ms"`
-	Index         uint64 `json:"index,omitempty"`
-	Repeated      bool   `json:"repeated,omitempty"`
+	AgentID         string `json:"agent_id"`
+	State           string `json:"state"` // pending, active, suspended, revoked
+	KeyID           string `json:"key_id"`
+	PublicKey       string `json:"public_key"`
+	EncryptionKey   string `json:"encryption_key,omitempty"`
+	EncryptionProof string `json:"encryption_proof,omitempty"` // base64; by PublicKey, or by the key that was the agent's when it enrolled
+	EnrolledMs      int64  `json:"enrolled_ms"`
+	UpdatedMs       int64  `json:"updated_ms"`
+	Index           uint64 `json:"index,omitempty"`
+	Repeated        bool   `json:"repeated,omitempty"`
 }
 
 // Agents is one page of GET /v1/agents; Next continues it (query "after").

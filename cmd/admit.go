@@ -21,13 +21,15 @@ func (p *program) admitCommand() *cli.Command {
 		UsageText: "edgecoder admit --method M --path P [--headers FILE] [--body FILE] [--authority HOST]",
 		Description: "Exit status: 0 admitted, 1 denied, 3 undecided. A request is admitted once: asking again under the same\n" +
 			"--claim-id gets the first answer, under another one it is a replay.\n\n" +
+			"An HTTP message signature is for one host. Say with --authority which one you answer for: a Host among the headers\n" +
+			"is what the sender wrote, and is not looked at.\n\n" +
 			"Examples:\n  edgecoder sign --key agent-1.key --agent agent-1 POST /tasks | edgecoder admit --method POST --path /tasks\n" +
 			"  edgecoder admit --method POST --path /tasks --headers headers --body task.json\n" +
 			"  edgecoder admit --method POST --path '/tasks?urgent=1' --headers headers --authority service.example",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "method", Usage: "the request's method, in capitals"},
 			&cli.StringFlag{Name: "path", Usage: "the request's path, without host; under an HTTP message signature with its query"},
-			&cli.StringFlag{Name: "authority", Usage: "`HOST` that the request was for, where the headers have no host line"},
+			&cli.StringFlag{Name: "authority", Usage: "`HOST` that you answer for, with its port unless that is 80 or 443; needed for an HTTP message signature"},
 			&cli.StringFlag{Name: "headers", Value: "-", Usage: "`FILE` with `Name: value` lines, - for standard input"},
 			&cli.StringFlag{Name: "body", Usage: "`FILE` with the body that was received: it must be the one that was signed"},
 			&cli.StringFlag{Name: "claim-id", Usage: "repeat an earlier question under its id"},
@@ -82,11 +84,8 @@ func (p *program) admissionRequest(c *cli.Context) (client.AdmissionRequest, err
 	if req.Headers, err = parseHeaders(string(text)); err != nil {
 		return req, err
 	}
-	if host := c.String("authority"); host != "" {
-		if have := req.Headers[httpsig.HeaderHost]; have != "" && have != host {
-			return req, usagef("--authority %q, but the headers say host %q: leave one out", host, have)
-		}
-		req.Headers[httpsig.HeaderHost] = host
+	if err := setAuthority(req.Headers, c.String("authority")); err != nil {
+		return req, err
 	}
 	if c.String("body") != "" {
 		body, err := p.requestBody(c)
@@ -99,6 +98,18 @@ func (p *program) admissionRequest(c *cli.Context) (client.AdmissionRequest, err
 		req.ClaimID, err = crypto.NewUUID(p.rand)
 	}
 	return req, err
+}
+
+// setAuthority puts the host that the caller answers for in the place of what the
+// sender wrote: a request for another service, passed on here, names that one.
+func setAuthority(headers map[string]string, host string) error {
+	delete(headers, httpsig.HeaderHost)
+	if host != "" {
+		headers[httpsig.HeaderHost] = host
+	} else if httpsig.HasOurs(headers[httpsig.HeaderSignatureInput]) {
+		return usagef("--authority is missing: an HTTP message signature is for one host; name the one that you answer for, not the one that the sender wrote")
+	}
+	return nil
 }
 
 func drawVerdict(t *table, v client.Admission) {

@@ -1,9 +1,9 @@
 package cmd
 
 import (
+	"crypto/ecdh"
 	"crypto/ed25519"
 	"encoding/base64"
-	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -30,7 +30,7 @@ func (p *program) agentEnrollCommand() *cli.Command {
 			&cli.StringFlag{Name: "agent", Usage: "the agent's `ID`, if it is not the argument"},
 			&cli.StringFlag{Name: "enroll-token-file", EnvVars: []string{"EDGECODER_ENROLL_TOKEN_FILE"}, Usage: "`FILE` with the enrolment token, - for standard input"},
 			&cli.StringFlag{Name: "enroll-token", Usage: "enrolment token; rather use --enroll-token-file or EDGECODER_ENROLL_TOKEN"},
-			&cli.StringFlag{Name: "encryption-key", Usage: "the agent's raw X25519 public key in base64, for sealed tasks"},
+			&cli.StringFlag{Name: "encryption-key", Usage: "the agent's X25519 public `KEY`, for what is sealed to it: base64 of the raw key, or a file with that or with PEM"},
 			passphraseFlag(),
 		},
 		Action: p.agentEnroll,
@@ -42,8 +42,11 @@ func (p *program) agentEnroll(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := checkEncryptionKey(c.String("encryption-key")); err != nil {
-		return err
+	var box *ecdh.PublicKey
+	if text := c.String("encryption-key"); text != "" {
+		if box, err = p.encryptionPublicKey("encryption-key", text); err != nil {
+			return err
+		}
 	}
 	key, err := p.readKey("key", c.String("key"), c.String("passphrase-file"))
 	if err != nil {
@@ -58,7 +61,9 @@ func (p *program) agentEnroll(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	req.EncryptionKey = c.String("encryption-key")
+	if err := proveEncryptionKey(&req, key, box); err != nil {
+		return err
+	}
 	api, err := p.dialPinned(c, token)
 	if err != nil {
 		return err
@@ -69,6 +74,12 @@ func (p *program) agentEnroll(c *cli.Context) error {
 	}
 	if err := p.emit(c, agent, func(t *table) { drawAgent(t, agent) }); err != nil {
 		return err
+	}
+	switch {
+	case agent.EncryptionKey != req.EncryptionKey:
+		return refusedf("agent %s is enrolled with the encryption key %s, not with the one that was given: somebody changed the enrolment on its way; revoke the agent and enrol a new id with a new key", id, orDash(agent.EncryptionKey))
+	case agent.EncryptionProof != req.EncryptionProof:
+		p.say("warning: the cluster did not keep the proof of the encryption key, so `edgecoder envelope seal --agent` will refuse the key: upgrade its servers before agents enrol with one")
 	}
 	if agent.State == "pending" {
 		p.say("it may act once an operator approves it: edgecoder agent approve %s", shellWord(id))
@@ -95,16 +106,6 @@ func agentOperand(c *cli.Context) (string, error) {
 		return "", usagef("--agent: %w", err)
 	}
 	return id, nil
-}
-
-func checkEncryptionKey(text string) error {
-	if text == "" {
-		return nil
-	}
-	if _, err := crypto.ParseEncryptionPublicKey(text); err != nil || strings.HasPrefix(text, "-") {
-		return usagef("--encryption-key: want the base64 of a raw X25519 public key (`edgecoder keys generate --type x25519` prints it)")
-	}
-	return nil
 }
 
 // enrollToken returns the enrolment token that was given, or a fresh one made
@@ -153,6 +154,21 @@ func enrollRequest(id, token string, key crypto.PrivateKey) (client.EnrollReques
 	return client.EnrollRequest{
 		AgentID: id, PublicKey: crypto.PublicOf(key).PEM(), Token: token, Proof: base64.StdEncoding.EncodeToString(proof),
 	}, nil
+}
+
+// proveEncryptionKey adds the encryption key, and the agent's signature on it,
+// so that nobody on the way or in the cluster can put another in its place.
+func proveEncryptionKey(req *client.EnrollRequest, key crypto.PrivateKey, pub *ecdh.PublicKey) error {
+	if pub == nil {
+		return nil
+	}
+	token, err := crypto.ParseTokenText(req.Token)
+	if err != nil {
+		return usagef("enrolment token: %w", err)
+	}
+	req.EncryptionKey = base64.StdEncoding.EncodeToString(pub.Bytes())
+	req.EncryptionProof = base64.StdEncoding.EncodeToString(crypto.SignEncryptionKey(key, token.ClusterID, req.AgentID, pub.Bytes()))
+	return nil
 }
 
 // dialPinned connects without an API token. A machine that has no CA file

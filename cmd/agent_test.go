@@ -75,6 +75,65 @@ func TestKeygenNeverOverwritesByItself(t *testing.T) {
 	}
 }
 
+// TestKeyFilesNeverReplaceOneThatCameInTheMeantime: two runs at once both saw a free name; the second must not take it.
+func TestKeyFilesNeverReplaceOneThatCameInTheMeantime(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "agent.key")
+	if err := (newKeyFile{path: path}).write([]byte("first")); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	err := newKeyFile{path: path}.write([]byte("second"))
+	if exitStatus(err) != exitUsage || !strings.Contains(err.Error(), "--force") {
+		t.Errorf("%v", err)
+	}
+	wantFile(t, path, "first")
+	if err := (newKeyFile{path: path, replace: true}).write([]byte("third")); err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, path, "third")
+	wantNames(t, filepath.Dir(path), "agent.key")
+}
+
+// TestEnrollNoticesAForeignEncryptionKey: the answer is held against what was sent.
+func TestEnrollNoticesAForeignEncryptionKey(t *testing.T) {
+	_, own := reader(t, 1)
+	_, foreign := reader(t, 2)
+	key := writeTemp(t, "agent.pem", loadVectors(t).Keys.Ed25519["agent1"].PrivateKeyPem)
+	token := testToken(t, "agent")
+	for name, c := range map[string]struct {
+		change func(*client.Agent)
+		status int
+		says   string
+	}{
+		"as it was sent": {func(*client.Agent) {}, exitDone, ""},
+		"another key":    {func(a *client.Agent) { a.EncryptionKey = publicText(foreign) }, exitRefused, "not with the one"},
+		"no key":         {func(a *client.Agent) { a.EncryptionKey = "" }, exitRefused, "not with the one"},
+		"no proof":       {func(a *client.Agent) { a.EncryptionProof = "" }, exitDone, "warning"},
+	} {
+		var req client.EnrollRequest
+		f := newFakeAPI(t, map[string]reply{"POST /v1/agents": func(asked call) any {
+			_ = json.Unmarshal([]byte(asked.body), &req)
+			a := client.Agent{AgentID: req.AgentID, State: "active", EncryptionKey: req.EncryptionKey, EncryptionProof: req.EncryptionProof}
+			c.change(&a)
+			return a
+		}})
+		cleanEnv(t)
+		t.Setenv("EDGECODER_ADDR", f.URL)
+		t.Setenv("EDGECODER_ENROLL_TOKEN", token)
+		r := runArgs(t, "", "agent", "enroll", "--key", key, "--encryption-key", publicText(own), "agent-1")
+		if r.status != c.status || !strings.Contains(r.err, c.says) || c.says == "" && r.err != "" {
+			t.Errorf("%s: %+v", name, r)
+		}
+		pub, err := crypto.ParsePublicKeyPEM(req.PublicKey)
+		proof, decodeErr := base64.StdEncoding.DecodeString(req.EncryptionProof)
+		if err != nil || decodeErr != nil || !crypto.VerifyEncryptionKey(pub, proof, testClusterID, "agent-1", own.Bytes()) {
+			t.Errorf("%s: sent %+v, %v", name, req, err)
+		}
+	}
+}
+
 func enrolmentAPI(t *testing.T, made string) *fakeAPI {
 	return newFakeAPI(t, map[string]reply{
 		"POST /v1/agents": func(c call) any {

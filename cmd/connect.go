@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
 )
 
 const defaultTimeout = 15 * time.Second
@@ -32,20 +33,31 @@ const (
 
 // connect returns a client of the cluster that the global flags name.
 func (p *program) connect(c *cli.Context, need credential) (*client.Client, error) {
+	api, _, err := p.connectNamed(c, need)
+	return api, err
+}
+
+// connectNamed also returns the id of the cluster that the API token is of: it is
+// known here, and not by the word of whoever answers.
+func (p *program) connectNamed(c *cli.Context, need credential) (api *client.Client, clusterID string, err error) {
 	addrs, err := addresses(c.String("addr"))
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if _, err := formatOf(c); err != nil {
-		return nil, err // before anything is done
+		return nil, "", err // before anything is done
 	}
 	token := ""
 	if need == withToken {
 		if token, err = p.apiToken(c); err != nil {
-			return nil, err
+			return nil, "", err
 		}
 	}
-	return p.dialWith(c, client.Config{Addrs: addrs, Token: token})
+	if parsed, err := crypto.ParseTokenText(token); err == nil {
+		clusterID = parsed.ClusterID
+	}
+	api, err = p.dialWith(c, client.Config{Addrs: addrs, Token: token})
+	return api, clusterID, err
 }
 
 // dialWith adds the global flags that every client shares.

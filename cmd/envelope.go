@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"crypto/ecdh"
+	"encoding/base64"
 	"errors"
 	"io"
 	"strings"
@@ -18,8 +19,8 @@ const maxPublicKeyText = 4 << 10
 
 func (p *program) envelopeCommand() *cli.Command {
 	return &cli.Command{
-		Name: "envelope", Usage: "seal files for one reader, and open them",
-		Subcommands: []*cli.Command{p.envelopeSealCommand(), p.envelopeOpenCommand()},
+		Name: "envelope", Usage: "seal files, tasks and results for one reader, and open them",
+		Subcommands: []*cli.Command{p.envelopeSealCommand(), p.envelopeOpenCommand(), p.envelopeTaskCommand(), p.envelopeResultCommand()},
 	}
 }
 
@@ -28,13 +29,14 @@ func (p *program) envelopeSealCommand() *cli.Command {
 		Name: "seal", Usage: "encrypt a file of any size so that only the holder of one key can read it",
 		UsageText: "edgecoder envelope seal --to KEY|--agent ID [--out FILE] [--force] [FILE|-]",
 		Description: "KEY is an X25519 public key: base64 of the raw key, or a file with that or with PEM. --agent asks the cluster for the key that an\n" +
-			"active agent enrolled with. Without FILE standard input is sealed, without --out the result goes to standard output. The\n" +
+			"active agent enrolled with, and checks the agent's own signature on it. Without FILE standard input is sealed, without --out the result goes to standard output. The\n" +
 			"envelope does not say who sealed it: anybody who has the public key can.\n\n" +
 			"Examples:\n  edgecoder envelope seal --agent agent-1 --out model.sealed model.bin\n" +
 			"  tar c work | edgecoder envelope seal --to reader.pub > work.sealed",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "to", Usage: "public `KEY` of the reader, or a file with it"},
 			&cli.StringFlag{Name: "agent", Usage: "the reader is the agent with this `ID`"},
+			&cli.StringFlag{Name: "agent-key", Usage: "with --agent: its signing key as you know it, `FILE|BASE64`; without, the cluster's word is taken for it"},
 		}, outFlags()...),
 		Action: p.envelopeSeal,
 	}
@@ -162,19 +164,27 @@ func (p *program) recipientKey(c *cli.Context) (*ecdh.PublicKey, error) {
 		return nil, usagef("--to or --agent is missing: name the reader's public key, or the agent that is the reader")
 	case to != "" && agent != "":
 		return nil, usagef("--to and --agent: give one, an envelope has one reader")
+	case c.String("agent-key") != "" && agent == "":
+		return nil, usagef("--agent-key goes with --agent: --to names the reader's key itself")
 	case agent != "":
 		return p.agentEncryptionKey(c, agent)
 	}
-	pub, err := crypto.ParseEncryptionPublicKey(to)
+	return p.encryptionPublicKey("to", to)
+}
+
+// encryptionPublicKey reads an X25519 public key that a flag gives: base64 of the
+// raw key, or a file with that or with PEM.
+func (p *program) encryptionPublicKey(flag, value string) (*ecdh.PublicKey, error) {
+	pub, err := crypto.ParseEncryptionPublicKey(value)
 	if err == nil || errors.Is(err, crypto.ErrWeakKey) {
-		return pub, asUsage("--to", err)
+		return pub, asUsage("--"+flag, err)
 	}
-	text, err := p.readInput("to", to, maxPublicKeyText)
+	text, err := p.readInput(flag, value, maxPublicKeyText)
 	if err != nil {
-		return nil, err
+		return nil, usagef("%w (want the base64 of a raw X25519 public key, which `edgecoder keys generate --type x25519` prints, or a file with it)", err)
 	}
 	pub, err = crypto.ParseEncryptionPublicKey(strings.TrimSpace(string(text)))
-	return pub, asUsage("--to "+to, err)
+	return pub, asUsage("--"+flag+" "+value, err)
 }
 
 func asUsage(where string, err error) error {
@@ -187,7 +197,11 @@ func asUsage(where string, err error) error {
 // agentEncryptionKey asks the cluster, and its leader: an agent that was revoked must get nothing from a replica that
 // lags.
 func (p *program) agentEncryptionKey(c *cli.Context, id string) (*ecdh.PublicKey, error) {
-	api, err := p.connect(c, withToken)
+	known, err := p.knownAgentKey(c)
+	if err != nil {
+		return nil, err
+	}
+	api, clusterID, err := p.connectNamed(c, withToken)
 	if err != nil {
 		return nil, err
 	}
@@ -205,5 +219,32 @@ func (p *program) agentEncryptionKey(c *cli.Context, id string) (*ecdh.PublicKey
 	if err != nil {
 		return nil, refusedf("the key that the cluster names for agent %s: %w", id, err)
 	}
-	return pub, nil
+	return pub, checkAgentProof(agent, id, clusterID, pub, known)
+}
+
+// knownAgentKey returns the key of --agent-key, nil without it.
+func (p *program) knownAgentKey(c *cli.Context) (*crypto.PublicKey, error) {
+	text := c.String("agent-key")
+	if text == "" {
+		return nil, nil
+	}
+	key, err := p.publicKey("agent-key", text)
+	return &key, err
+}
+
+// checkAgentProof asks that the agent itself signed its encryption key. Which
+// signing key is the agent's is the cluster's word, unless it is known.
+func checkAgentProof(agent client.Agent, id, clusterID string, key *ecdh.PublicKey, known *crypto.PublicKey) error {
+	signer, err := crypto.ParsePublicKeyPEM(agent.PublicKey)
+	switch proof, decodeErr := base64.StdEncoding.Strict().DecodeString(agent.EncryptionProof); {
+	case err != nil:
+		return refusedf("the signing key that the cluster names for agent %s: %w", id, err)
+	case known != nil && *known != signer:
+		return refusedf("the cluster names signing key %s for agent %s, --agent-key is %s", signer.KeyID(), id, known.KeyID())
+	case agent.EncryptionProof == "":
+		return refusedf("agent %s enrolled its encryption key without a proof, so anybody who saw the enrolment can have put in another: get its key from the agent and give it with --to, or enrol a new id with `edgecoder agent enroll --encryption-key`", id)
+	case decodeErr != nil || !crypto.VerifyEncryptionKey(signer, proof, clusterID, id, key.Bytes()):
+		return refusedf("the encryption key that the cluster names for agent %s is not signed by that agent: it was changed, do not use it", id)
+	}
+	return nil
 }

@@ -11,8 +11,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/edgecoder/edgecoder/client"
@@ -198,6 +200,15 @@ func TestEnvelopeUsage(t *testing.T) {
 
 func TestEnvelopeForAgent(t *testing.T) {
 	key, pub := reader(t, 1)
+	agentKey, thief := privateKeyOf(t, "agent"), privateKeyOf(t, "thief")
+	agentOf := func(signer crypto.PrivateKey, clusterID, id string, of *ecdh.PublicKey) client.Agent {
+		return client.Agent{State: "active", PublicKey: crypto.PublicOf(agentKey).PEM(), EncryptionKey: publicText(pub),
+			EncryptionProof: base64.StdEncoding.EncodeToString(crypto.SignEncryptionKey(signer, clusterID, id, of.Bytes()))}
+	}
+	good := agentOf(agentKey, testClusterID, "agent-1", pub)
+	bare := good
+	bare.EncryptionProof = ""
+	_, foreign := reader(t, 2)
 	var answer any
 	pointAt(t, newFakeAPI(t, map[string]reply{"GET /v1/agents/agent-1": func(call) any { return answer }}))
 	for name, tt := range map[string]struct {
@@ -205,7 +216,12 @@ func TestEnvelopeForAgent(t *testing.T) {
 		status int
 		want   string
 	}{
-		"active":          {client.Agent{State: "active", EncryptionKey: publicText(pub)}, exitDone, ""},
+		"active":          {good, exitDone, ""},
+		"no proof":        {bare, exitRefused, "without a proof"},
+		"another's proof": {agentOf(thief, testClusterID, "agent-1", pub), exitRefused, "not signed by that agent"},
+		"of another key":  {agentOf(agentKey, testClusterID, "agent-1", foreign), exitRefused, "not signed by that agent"},
+		"of another id":   {agentOf(agentKey, testClusterID, "agent-2", pub), exitRefused, "not signed by that agent"},
+		"of elsewhere":    {agentOf(agentKey, strings.Repeat("e", 32), "agent-1", pub), exitRefused, "not signed by that agent"},
 		"pending":         {client.Agent{State: "pending", EncryptionKey: publicText(pub)}, exitRefused, "is pending"},
 		"revoked":         {client.Agent{State: "revoked", EncryptionKey: publicText(pub)}, exitRefused, "is revoked"},
 		"without a key":   {client.Agent{State: "active"}, exitRefused, "without an encryption key"},
@@ -224,6 +240,33 @@ func TestEnvelopeForAgent(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestEnvelopeForAKnownAgent: who knows the agent's signing key need not take the cluster's word for it.
+func TestEnvelopeForAKnownAgent(t *testing.T) {
+	_, pub := reader(t, 1)
+	thief := privateKeyOf(t, "thief")
+	pointAt(t, newFakeAPI(t, map[string]reply{"GET /v1/agents/agent-1": always(client.Agent{State: "active", PublicKey: crypto.PublicOf(thief).PEM(), EncryptionKey: publicText(pub),
+		EncryptionProof: base64.StdEncoding.EncodeToString(crypto.SignEncryptionKey(thief, testClusterID, "agent-1", pub.Bytes()))})}))
+	seal := func(key crypto.PrivateKey) ran {
+		return runArgs(t, "secret", "envelope", "seal", "--agent", "agent-1", "--agent-key", crypto.PublicOf(key).String())
+	}
+	wantStatus(t, seal(thief), exitDone)
+	if r := seal(privateKeyOf(t, "agent")); r.status != exitRefused || r.out != "" || !strings.Contains(r.err, "--agent-key is") {
+		t.Errorf("%+v", r)
+	}
+	wantStatus(t, runArgs(t, "x", "envelope", "seal", "--to", publicText(pub), "--agent-key", crypto.PublicOf(thief).String()), exitUsage)
+}
+
+// privateKeyOf is a signing key that is the same in every run.
+func privateKeyOf(t *testing.T, name string) crypto.PrivateKey {
+	t.Helper()
+	seed := crypto.Sum([]byte("envelope " + name))
+	key, err := crypto.GenerateKey(bytes.NewReader(seed[:]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 // TestSealNeverClosesHalfAFile: if the source fails, what was sealed so far must not pass for the whole file.
@@ -262,4 +305,48 @@ func TestMeter(t *testing.T) {
 	if n, err := m.Read(make([]byte, 100)); n != 0 || !errors.Is(err, context.Canceled) || exitStatus(err) != exitUnknown {
 		t.Errorf("after Ctrl-C: %d, %v", n, err)
 	}
+}
+
+// TestOpenEndsWhileItsInputIsStuck: a signal ends the command though nothing comes through the pipe any more, and no
+// plaintext is left behind. Where the system knows files without a name there never is any.
+func TestOpenEndsWhileItsInputIsStuck(t *testing.T) {
+	cleanEnv(t)
+	key, pub := reader(t, 1)
+	sealed := runArgs(t, chunks(3), "envelope", "seal", "--to", publicText(pub)).out
+	dir := t.TempDir()
+	stuck, feed := io.Pipe()
+	defer feed.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	p := testProgram()
+	p.in, p.err = stuck, io.Discard
+	ended := make(chan int, 1)
+	go func() {
+		ended <- p.run(ctx, []string{"envelope", "open", "--key", key, "--out", filepath.Join(dir, "out"), "-"})
+	}()
+	if _, err := io.WriteString(feed, sealed[:2*envelope.ChunkSize]); err != nil { // it returns once all was read
+		t.Fatal(err)
+	}
+	if runtime.GOOS == "linux" {
+		wantNames(t, dir)
+	}
+	cancel()
+	if status := <-ended; status != exitUnknown {
+		t.Errorf("exit status %d", status)
+	}
+	wantNames(t, dir)
+}
+
+// TestHangupEndsAFileJob: SIGHUP, which would end the process with a part of the file in its place, is caught.
+func TestHangupEndsAFileJob(t *testing.T) {
+	ctx, stop := testProgram().untilHangup(context.Background())
+	defer stop()
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := self.Signal(syscall.SIGHUP); err != nil {
+		t.Skip(err)
+	}
+	<-ctx.Done()
 }

@@ -7,7 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"os/signal"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
@@ -58,13 +59,17 @@ func (p *program) runFileJob(c *cli.Context, job fileJob, work func(dst io.Write
 		return 0, 0, err
 	}
 	defer input.Close()
+	ctx, stop := p.untilHangup(c.Context)
+	defer stop()
 	watched := p.watched(input, job.name, size)
-	src := &meter{ctx: c.Context, Reader: watched}
+	pumped, release := interruptible(ctx, watched)
+	defer release()
+	src := &meter{ctx: ctx, Reader: pumped}
 	dst := &counter{Writer: p.out}
 	if job.out == "" {
 		err = work(dst, src)
 	} else {
-		err = intoFile(c, job.out, func(f *os.File) error {
+		err = intoFile(job.out, c.Bool("force"), func(f *os.File) error {
 			dst.Writer = f
 			return work(dst, src)
 		})
@@ -97,25 +102,28 @@ func (p *program) openInput(job fileJob) (io.ReadCloser, int64, error) {
 	return f, info.Size(), nil
 }
 
-// intoFile gives what write wrote the name path, once it is complete and on disk.
-func intoFile(c *cli.Context, path string, write func(f *os.File) error) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".edgecoder-*.partial") // mode 0600, and new: nobody can put anything in its way
-	if err != nil {
-		return usagef("%w", err)
+// untilHangup ends a context also with the signals that would end the process with a part of a file in its place.
+func (p *program) untilHangup(ctx context.Context) (context.Context, context.CancelFunc) {
+	signals := []os.Signal{syscall.SIGQUIT}
+	if !signal.Ignored(syscall.SIGHUP) { // as under nohup
+		signals = append(signals, syscall.SIGHUP)
 	}
-	defer os.Remove(f.Name()) // gone once it has its name
-	defer f.Close()
-	if err := write(f); err != nil {
-		return err
+	return signal.NotifyContext(ctx, signals...)
+}
+
+// interruptible returns a reader of r that ends with the context even while a read is stuck in a pipe or a terminal:
+// such a read cannot be called off, so it is left behind. Call release when done.
+func interruptible(ctx context.Context, r io.Reader) (pumped io.Reader, release func()) {
+	out, in := io.Pipe()
+	go func() {
+		_, err := io.Copy(in, r)
+		in.CloseWithError(err)
+	}()
+	unhook := context.AfterFunc(ctx, func() { in.CloseWithError(ctx.Err()) })
+	return out, func() {
+		unhook()
+		out.Close()
 	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := giveName(c, f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
 }
 
 // meter counts what is read, and ends with its context.

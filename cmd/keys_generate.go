@@ -93,12 +93,13 @@ type newKeyFile struct {
 	format         keyfile.Format
 	cost           keyfile.Params
 	validMs        int64 // of a bundle
+	replace        bool  // with --force
 }
 
 // planKeyFile checks all flags of a new key file, before anybody types a passphrase.
 func (p *program) planKeyFile(c *cli.Context) (newKeyFile, error) {
 	plan := newKeyFile{path: c.String("out"), passphraseFile: c.String("passphrase-file"), format: keyfile.FormatSealed,
-		validMs: keyfile.BundleEndMs(0, keyfile.BundleRotationDays)}
+		validMs: keyfile.BundleEndMs(0, keyfile.BundleRotationDays), replace: c.Bool("force")}
 	var err error
 	if plan.cost, err = costOf(c); err != nil {
 		return plan, err
@@ -128,7 +129,7 @@ func (p *program) planKeyFile(c *cli.Context) (newKeyFile, error) {
 	if plan.path == "" {
 		return plan, usagef("--out is missing: name the key file to write")
 	}
-	if _, err := os.Lstat(plan.path); !errors.Is(err, fs.ErrNotExist) && !c.Bool("force") {
+	if _, err := os.Lstat(plan.path); !errors.Is(err, fs.ErrNotExist) && !plan.replace {
 		return plan, usagef("--out %s exists: a key that was overwritten is gone; choose another name, or use --force", plan.path)
 	}
 	return plan, nil
@@ -138,7 +139,7 @@ func (p *program) planKeyFile(c *cli.Context) (newKeyFile, error) {
 func (p *program) writeKeyFile(plan newKeyFile, pair keyPair, passphrase []byte) error {
 	if plan.format == keyfile.FormatPrivatePEM {
 		p.say("warning: %s is not encrypted: whoever reads it has the key", plan.path)
-		return keyfile.WriteAtomic(plan.path, pair.pem)
+		return plan.write(pair.pem)
 	}
 	if passphrase == nil {
 		var err error
@@ -151,7 +152,19 @@ func (p *program) writeKeyFile(plan newKeyFile, pair keyPair, passphrase []byte)
 	if err != nil {
 		return usagef("%s: %w", plan.path, err)
 	}
-	return keyfile.WriteAtomic(plan.path, sealed)
+	return plan.write(sealed)
+}
+
+// write puts the key in its place. Without --force it replaces nothing, even if that came while somebody typed a
+// passphrase.
+func (plan newKeyFile) write(data []byte) error {
+	if plan.replace {
+		return keyfile.WriteAtomic(plan.path, data)
+	}
+	return intoFile(plan.path, false, func(f *os.File) error {
+		_, err := f.Write(data)
+		return err
+	})
 }
 
 func (p *program) sealKey(plan newKeyFile, pair keyPair, passphrase []byte) ([]byte, error) {

@@ -17,6 +17,7 @@ func (p *program) manifestCommand() *cli.Command {
 			p.manifestSignCommand(),
 			p.manifestVerifyCommand(),
 			p.manifestAcceptCommand(),
+			p.manifestRevokeCommand(),
 			{
 				Name: "list", Usage: "what the cluster accepted, the newest version of each name",
 				UsageText:   "edgecoder manifest list",
@@ -69,6 +70,41 @@ func (p *program) manifestAccept(c *cli.Context) error {
 		if accepted.Repeated {
 			t.row("repeated", "it was accepted already")
 		}
+	})
+}
+
+func (p *program) manifestRevokeCommand() *cli.Command {
+	return &cli.Command{
+		Name: "revoke", Usage: "take back a version that the cluster accepted",
+		UsageText: "edgecoder manifest revoke NAME VERSION [--forget]",
+		Description: "Nodes with --require-manifest neither join nor start with a revoked artifact; those that run it go on until they restart. A revoked\n" +
+			"version is still the floor: nothing older is accepted. To undo a slip, such as a version number that blocks all that was to\n" +
+			"follow, --forget takes the newest version out, and the one before it is the floor again. Both are in the history.\n\n" +
+			"Examples:\n  edgecoder manifest revoke worker 1.4.0\n  edgecoder manifest revoke worker 20260101 --forget",
+		Flags:  []cli.Flag{&cli.BoolFlag{Name: "forget", Usage: "as if this newest version had never been accepted"}},
+		Action: p.manifestRevoke,
+	}
+}
+
+func (p *program) manifestRevoke(c *cli.Context) error {
+	args, err := operands(c, "NAME", "VERSION")
+	if err != nil {
+		return err
+	}
+	api, err := p.connect(c, withToken)
+	if err != nil {
+		return err
+	}
+	done, err := api.RevokeManifest(c.Context, args[0], client.ManifestRevokeRequest{Version: args[1], Forget: c.Bool("forget")})
+	if err != nil {
+		return err
+	}
+	return p.emit(c, done, func(t *table) {
+		t.row("revoked", done.Name+" "+done.Version)
+		if done.Forgotten {
+			t.row("forgotten", "the version before it is the floor again")
+		}
+		t.row("index", number(done.Index))
 	})
 }
 

@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"encoding/json"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +11,44 @@ import (
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/manifest"
 )
+
+// The older formats, as --as spells them.
+const (
+	formatModel   = "model"
+	formatRelease = "release"
+)
+
+// checkOlderFormat asks the flags that depend on the format. The command line
+// chooses it, never the file: else a file could shed the threshold and the expiry
+// that were asked for, by being of a format that has none.
+func checkOlderFormat(c *cli.Context) error {
+	as := c.String("as")
+	switch {
+	case as != "" && as != formatModel && as != formatRelease:
+		return usagef("--as %s: want %s or %s; leave it out for a DSSE envelope", as, formatModel, formatRelease)
+	case as != "" && c.Int64("threshold") > 1:
+		return usagef("--threshold %d: a manifest in the format %s has one signature; have the artifact signed again with `edgecoder manifest sign`", c.Int64("threshold"), as)
+	case as != formatRelease && c.String("signature") != "":
+		return usagef("--signature goes with --as %s: other manifests have their signatures inside", formatRelease)
+	case as == formatRelease && c.String("source") != "":
+		return usagef("--source: a release manifest names no source")
+	}
+	return nil
+}
+
+// hintAtFormat names the flag that a manifest in an older format needs.
+func hintAtFormat(path string, text []byte) error {
+	what, as := "", ""
+	switch manifest.FormatOf(text) {
+	case manifest.FormatLegacy:
+		what, as = "a signed model manifest (WIRE 20.1)", formatModel
+	case manifest.FormatRelease:
+		what, as = "a release manifest (WIRE 21)", formatRelease
+	default:
+		return nil
+	}
+	return usagef("%s is %s: say --as %s if that is what you expect; it has no expiry and one signature", path, what, as)
+}
 
 // legacyReport is the JSON of `manifest verify` for the formats of WIRE 20.1 and 21.
 type legacyReport struct {
@@ -31,11 +68,11 @@ func (p *program) verifyLegacy(c *cli.Context, path string, text []byte, keys []
 	if len(keys) == 0 || c.String("source") == "" {
 		return usagef("%s is a signed model manifest (WIRE 20.1), whose signature does not cover the source: give --trusted-key, and --source with the URL that the model has to come from", path)
 	}
-	var m manifest.Legacy
-	if err := json.Unmarshal(text, &m); err != nil {
+	m, err := manifest.ParseLegacy(text)
+	if err != nil {
 		return refusedf("%s: %w", path, err)
 	}
-	r := legacyReport{Format: "model", Name: m.ModelID, Version: m.Version, SHA256: m.SHA256, Source: m.Source, File: c.String("file")}
+	r := legacyReport{Format: formatModel, Name: m.ModelID, Version: m.Version, SHA256: m.SHA256, Source: m.Source, File: c.String("file")}
 	for _, key := range keys {
 		r.Code = manifest.VerifyLegacy(m, manifest.LegacyTrust{Peers: []string{m.SignerPeerID},
 			Keys: map[string]crypto.PublicKey{m.SignerPeerID: key}, Source: c.String("source")})
@@ -70,7 +107,7 @@ func (p *program) verifyRelease(c *cli.Context, path string, text []byte, keys [
 	if err != nil {
 		return refusedf("%s: %w", path, err)
 	}
-	r := legacyReport{Format: "release", Version: release.Version, File: c.String("file"), Code: "signature_mismatch"}
+	r := legacyReport{Format: formatRelease, Version: release.Version, File: c.String("file"), Code: "signature_mismatch"}
 	for _, key := range keys {
 		if release.SignedBy(key, strings.TrimSpace(string(signature))) {
 			r.Code = ""
@@ -109,15 +146,20 @@ func (p *program) judgeReleased(release manifest.Release, path string) (code str
 	return "hash_mismatch", nil
 }
 
-// hashTree hashes all regular files below a directory, by relative path with slashes.
+// hashTree hashes all files below a directory, by relative path with slashes. The
+// tree hash covers regular files alone: anything else could stand for a file that
+// the signer never saw, so it is refused.
 func (p *program) hashTree(dir string) (map[string]crypto.Hash, error) {
 	files := map[string]crypto.Hash{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return usagef("--file: %w", err)
 		}
-		if !d.Type().IsRegular() {
+		switch {
+		case d.IsDir():
 			return nil
+		case !d.Type().IsRegular():
+			return refusedf("--file %s: %s is no regular file, and the release's tree hash covers no others: remove it", dir, path)
 		}
 		name, err := filepath.Rel(dir, path)
 		if err != nil {

@@ -79,8 +79,8 @@ func (p *program) manifestSign(c *cli.Context) error {
 		_, err = p.out.Write(text)
 		return err
 	}
-	if err := os.WriteFile(out, text, 0o644); err != nil { // nothing in it is secret
-		return usagef("--out: %w", err)
+	if err := writeManifest(c, out, text); err != nil {
+		return err
 	}
 	view := signedManifest{Statement: st, KeyID: crypto.PublicOf(key).KeyID(), Signatures: len(envelope.Signatures), File: out}
 	return p.emit(c, view, func(t *table) {
@@ -92,13 +92,37 @@ func (p *program) manifestSign(c *cli.Context) error {
 
 func mayWriteManifest(c *cli.Context) error {
 	out := c.String("out")
-	if out == "" || c.Bool("force") || out == c.String("append") {
+	switch info, err := os.Lstat(out); {
+	case out == "" || errors.Is(err, fs.ErrNotExist):
 		return nil
-	}
-	if _, err := os.Lstat(out); !errors.Is(err, fs.ErrNotExist) {
+	case err != nil:
+		return usagef("--out: %w", err)
+	case !info.Mode().IsRegular():
+		return usagef("--out %s exists and is no regular file, so it is not replaced", out)
+	case !replacesManifest(c):
 		return usagef("--out %s is there already: give another name, or --force to replace it", out)
 	}
 	return nil
+}
+
+// replacesManifest: an envelope may be appended to in place.
+func replacesManifest(c *cli.Context) bool {
+	return c.Bool("force") || c.String("out") == c.String("append")
+}
+
+// writeManifest puts an envelope in its place as a whole: what is there may hold
+// the only copy of the signatures before this one.
+func writeManifest(c *cli.Context, path string, text []byte) error {
+	if err := mayWriteManifest(c); err != nil { // asked again: the passphrase may have taken its time
+		return err
+	}
+	return intoFile(path, replacesManifest(c), func(f *os.File) error {
+		if err := f.Chmod(0o644); err != nil { // nothing in it is secret
+			return err
+		}
+		_, err := f.Write(text)
+		return err
+	})
 }
 
 // newManifest states what the flags and the artifact say.

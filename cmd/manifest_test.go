@@ -2,6 +2,8 @@ package cmd
 
 import (
 	"encoding/json"
+	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -387,23 +389,87 @@ func TestManifestOlderFormats(t *testing.T) {
 		args   []string
 		status int
 	}{
-		"model":                       {[]string{"--trusted-key", modelKey, "--source", source, model}, exitDone},
-		"model from another place":    {[]string{"--trusted-key", modelKey, "--source", "https://huggingface.co/evil/backdoor.gguf", model}, exitRefused},
-		"model by another key":        {[]string{"--trusted-key", releaseKey, "--source", source, model}, exitRefused},
-		"model without its source":    {[]string{"--trusted-key", modelKey, model}, exitUsage},
-		"model, another file":         {[]string{"--trusted-key", modelKey, "--source", source, "--file", signature, model}, exitRefused},
-		"release":                     {[]string{"--trusted-key", modelKey, "--trusted-key", releaseKey, "--signature", signature, release}, exitDone},
-		"release with its tree":       {[]string{"--trusted-key", releaseKey, "--signature", signature, "--file", dist, release}, exitDone},
-		"release with another tree":   {[]string{"--trusted-key", releaseKey, "--signature", signature, "--file", filepath.Join(dist, "a"), release}, exitRefused},
-		"release with another file":   {[]string{"--trusted-key", releaseKey, "--signature", signature, "--file", model, release}, exitRefused},
-		"release as CI signed it":     {[]string{"--trusted-key", releaseKey, "--signature", ci, release}, exitRefused},
-		"release without a signature": {[]string{"--trusted-key", releaseKey, release}, exitUsage},
+		"model":                       {[]string{"--as", "model", "--trusted-key", modelKey, "--source", source, model}, exitDone},
+		"model from another place":    {[]string{"--as", "model", "--trusted-key", modelKey, "--source", "https://huggingface.co/evil/backdoor.gguf", model}, exitRefused},
+		"model by another key":        {[]string{"--as", "model", "--trusted-key", releaseKey, "--source", source, model}, exitRefused},
+		"model without its source":    {[]string{"--as", "model", "--trusted-key", modelKey, model}, exitUsage},
+		"model, another file":         {[]string{"--as", "model", "--trusted-key", modelKey, "--source", source, "--file", signature, model}, exitRefused},
+		"release":                     {[]string{"--as", "release", "--trusted-key", modelKey, "--trusted-key", releaseKey, "--signature", signature, release}, exitDone},
+		"release with its tree":       {[]string{"--as", "release", "--trusted-key", releaseKey, "--signature", signature, "--file", dist, release}, exitDone},
+		"release with another tree":   {[]string{"--as", "release", "--trusted-key", releaseKey, "--signature", signature, "--file", filepath.Join(dist, "a"), release}, exitRefused},
+		"release with another file":   {[]string{"--as", "release", "--trusted-key", releaseKey, "--signature", signature, "--file", model, release}, exitRefused},
+		"release as CI signed it":     {[]string{"--as", "release", "--trusted-key", releaseKey, "--signature", ci, release}, exitRefused},
+		"model, two must sign":        {[]string{"--as", "model", "--trusted-key", modelKey, "--trusted-key", releaseKey, "--threshold", "2", "--source", source, model}, exitUsage},
+		"model unasked":               {[]string{"--trusted-key", modelKey, "--source", source, model}, exitUsage},
+		"model unasked, two must":     {[]string{"--trusted-key", modelKey, "--trusted-key", releaseKey, "--threshold", "2", "--source", source, model}, exitUsage},
+		"model as a release":          {[]string{"--as", "release", "--trusted-key", modelKey, "--signature", signature, model}, exitRefused},
+		"release, two must sign":      {[]string{"--as", "release", "--trusted-key", modelKey, "--trusted-key", releaseKey, "--threshold", "2", "--signature", signature, release}, exitUsage},
+		"release unasked":             {[]string{"--trusted-key", releaseKey, "--signature", signature, release}, exitUsage},
+		"release from a source":       {[]string{"--as", "release", "--trusted-key", releaseKey, "--signature", signature, "--source", source, release}, exitUsage},
+		"an unknown format":           {[]string{"--as", "dsse", "--trusted-key", releaseKey, release}, exitUsage},
+		"release without a signature": {[]string{"--as", "release", "--trusted-key", releaseKey, release}, exitUsage},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := runArgs(t, "", append([]string{"manifest", "verify"}, c.args...)...)
 			wantStatus(t, r, c.status)
 		})
 	}
+	if err := os.Symlink("/tmp/evil.js", filepath.Join(dist, "evil.js")); err != nil {
+		t.Skip(err)
+	}
+	if r := runArgs(t, "", "manifest", "verify", "--as", "release", "--trusted-key", releaseKey, "--signature", signature, "--file", dist, release); r.status != exitRefused || !strings.Contains(r.err, "evil.js is no regular file") {
+		t.Errorf("a link beside the files: %+v", r)
+	}
+}
+
+// TestManifestAppendKeepsTheOldOneWhenItFails: what cannot be written as a whole leaves the signatures that were there.
+func TestManifestAppendKeepsTheOldOneWhenItFails(t *testing.T) {
+	cleanEnv(t)
+	a, b, artifact := newSigner(t, "a"), newSigner(t, "b"), writeTemp(t, "bin", "the artifact")
+	path := signed(t, artifact, a)
+	before := string(readTemp(t, path))
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(path, link); err != nil {
+		t.Skip(err)
+	}
+	for _, args := range [][]string{{"--append", link, "--out", link}, {"--append", path, "--out", link, "--force"}} {
+		r := runArgs(t, "", append([]string{"manifest", "sign", "--key", b.key, artifact}, args...)...)
+		if r.status != exitUsage || !strings.Contains(r.err, "no regular file") || string(readTemp(t, path)) != before {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+	full := errors.New("disk full")
+	if err := intoFile(path, true, func(f *os.File) error {
+		_, _ = f.WriteString(before[:10])
+		return full
+	}); !errors.Is(err, full) || string(readTemp(t, path)) != before {
+		t.Errorf("%v, and the file is another", err)
+	}
+	wantNames(t, filepath.Dir(path), filepath.Base(path))
+	old, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	wantStatus(t, runArgs(t, "", "manifest", "sign", "--append", path, "--out", path, "--key", b.key, artifact), exitDone)
+	if was, err := io.ReadAll(old); err != nil || string(was) != before { // replaced, not written over
+		t.Errorf("the file that was open reads as %q, %v", was, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o044 != 0o044 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+}
+
+func TestManifestRevokeCommand(t *testing.T) {
+	f := newFakeAPI(t, map[string]reply{"POST /v1/manifests/accepted/bin/revoke": always(client.ManifestRevoked{Name: "bin", Version: "1.4.2", Forgotten: true, Index: 9})})
+	pointAt(t, f)
+	r := runArgs(t, "", "manifest", "revoke", "bin", "1.4.2", "--forget")
+	wantStatus(t, r, exitDone)
+	calls := f.asked("POST /v1/manifests/accepted/bin/revoke")
+	if len(calls) != 1 || calls[0].body != `{"version":"1.4.2","forget":true}` || !strings.Contains(r.out, "floor again") {
+		t.Errorf("asked %+v, prints %s", calls, r.out)
+	}
+	wantStatus(t, runArgs(t, "", "manifest", "revoke", "bin"), exitUsage)
 }
 
 // TestProgressOfALongRead: the last line says that all was read.
@@ -418,5 +484,40 @@ func TestProgressOfALongRead(t *testing.T) {
 	}
 	if got := out.String(); !strings.HasPrefix(got, "\rreading \"bin\": 30 %") || !strings.HasSuffix(got, ": 100 %\n") {
 		t.Errorf("wrote %q", got)
+	}
+}
+
+// The only copy of the signatures before is never written over: the new envelope
+// takes its name when it is whole, and no link leads it elsewhere.
+func TestManifestAppendInPlaceIsWhole(t *testing.T) {
+	cleanEnv(t)
+	a, b := newSigner(t, "a"), newSigner(t, "b")
+	artifact := writeTemp(t, "bin", "the artifact")
+	out := signed(t, artifact, a)
+	before, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, link := out+".kept", out+".link"
+	if err := errors.Join(os.Link(out, kept), os.Symlink(out, link)); err != nil {
+		t.Fatal(err)
+	}
+	r := runArgs(t, "", "manifest", "sign", "--append", link, "--out", link, "--force", "--key", b.key, artifact)
+	if wantStatus(t, r, exitUsage); !strings.Contains(r.err, "no regular file") {
+		t.Errorf("through a link: %s", r.err)
+	}
+	wantStatus(t, runArgs(t, "", "manifest", "sign", "--append", out, "--out", out, "--key", b.key, artifact), exitDone)
+	if after, err := os.ReadFile(kept); err != nil || string(after) != string(before) {
+		t.Errorf("the old envelope was written over: %v", err)
+	}
+	text, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if envelope, _, err := parseManifest(out, text); err != nil || len(envelope.Signatures) != 2 {
+		t.Errorf("%d signatures, %v", len(envelope.Signatures), err)
+	}
+	if left, err := filepath.Glob(filepath.Join(filepath.Dir(out), ".edgecoder-*")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }

@@ -42,7 +42,8 @@ func (p *program) manifestTrustCommand() *cli.Command {
 			{
 				Name: "remove", Usage: "trust a signer or a source no more",
 				UsageText: "edgecoder manifest trust remove [--signer NAME]… [--source URL]… [--threshold K]",
-				Description: "What was accepted stays accepted. A threshold that nobody could reach is refused: give a lower one along with it, 0 when no\n" +
+				Description: "What too few of the signers left have vouched for is in force no more: nodes with --require-manifest do not start with it until it\n" +
+					"is signed by others and accepted again, so do that first. A threshold that nobody could reach is refused: give a lower one along with it, 0 when no\n" +
 					"signer is left.\n\n" +
 					"Examples:\n  edgecoder manifest trust remove --signer second --threshold 1\n  edgecoder manifest trust remove --source https://models.example/old/",
 				Flags: []cli.Flag{

@@ -17,20 +17,22 @@ import (
 func (p *program) manifestVerifyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "check a manifest, and with --file the artifact itself",
-		UsageText: "edgecoder manifest verify [--file ARTIFACT] [--trusted-key FILE|BASE64]… [--threshold K] [--source URL] ENVELOPE",
+		UsageText: "edgecoder manifest verify [--file ARTIFACT] [--trusted-key FILE|BASE64]… [--threshold K] [--source URL] [--as model|release] ENVELOPE",
 		Description: "With --trusted-key it needs no cluster: K of these keys must have signed, the manifest must not have expired by this machine's\n" +
 			"clock, and its source must begin with --source if that is given. Without, the cluster is asked: its signers, its threshold and\n" +
 			"sources hold, and it must have accepted this version with this digest.\n\n" +
-			"Manifests in the two older formats (a signed model manifest; a release manifest with --signature) take --trusted-key. A model\n" +
-			"manifest's signature does not cover its source, so --source must say which source it has to be.\n\n" +
+			"Manifests in the two older formats are taken only where --as says so: model for a signed model manifest, release for a release\n" +
+			"manifest with --signature. They take --trusted-key, have one signature, so no --threshold, and no expiry: an old one passes for\n" +
+			"ever. A model manifest's signature does not cover its source, so --source must say which source it has to be.\n\n" +
 			"Examples:\n  edgecoder manifest verify --file bin/edgecoder edgecoder.dsse.json\n" +
 			"  edgecoder manifest verify --trusted-key a.pem --trusted-key b.pem --threshold 2 --file model.gguf model.dsse.json\n" +
-			"  edgecoder manifest verify --trusted-key release.pem --signature release-manifest.json.sig --file dist release-manifest.json",
+			"  edgecoder manifest verify --as release --trusted-key release.pem --signature release-manifest.json.sig --file dist release-manifest.json",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "file", Usage: "the `ARTIFACT`, whose digest and size must be the manifest's"},
 			&cli.StringSliceFlag{Name: "trusted-key", Usage: "public key of a signer, `FILE|BASE64`; may be given again"},
 			&cli.Int64Flag{Name: "threshold", Value: 1, Usage: "with --trusted-key: how many of them, `K`, must have signed"},
 			&cli.StringFlag{Name: "source", Usage: "with --trusted-key: `URL` that the source must begin with"},
+			&cli.StringFlag{Name: "as", Usage: "the older `FORMAT` that it is in, model or release (default: a DSSE envelope)"},
 			&cli.StringFlag{Name: "signature", Usage: "of a release manifest: `FILE` with its base64 signature"},
 		},
 		Action: p.manifestVerify,
@@ -60,6 +62,9 @@ func (p *program) manifestVerify(c *cli.Context) error {
 	if _, err := formatOf(c); err != nil {
 		return err
 	}
+	if err := checkOlderFormat(c); err != nil {
+		return err
+	}
 	text, err := p.readInput("ENVELOPE", args[0], manifest.MaxReleaseBytes)
 	if err != nil {
 		return err
@@ -68,11 +73,14 @@ func (p *program) manifestVerify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	switch manifest.FormatOf(text) {
-	case manifest.FormatLegacy:
+	switch c.String("as") {
+	case formatModel:
 		return p.verifyLegacy(c, args[0], text, keys)
-	case manifest.FormatRelease:
+	case formatRelease:
 		return p.verifyRelease(c, args[0], text, keys)
+	}
+	if err := hintAtFormat(args[0], text); err != nil {
+		return err
 	}
 	envelope, st, err := parseManifest(args[0], text)
 	if err != nil {
@@ -186,8 +194,10 @@ func (r *manifestReport) judgeAccepted(row client.Manifest) {
 		switch {
 		case v.SHA256 != r.SHA256.String():
 			r.fault("the cluster accepted version %s with another digest, %s", v.Version, v.SHA256)
+		case v.State == "untrusted":
+			r.fault("the cluster accepted it, and trusts too few of its signers since")
 		case v.State != "active":
-			r.fault("the cluster accepted it, and it has expired since")
+			r.fault("the cluster accepted it, and it is %s since", v.State)
 		}
 		return
 	}

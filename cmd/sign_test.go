@@ -183,8 +183,7 @@ func TestAdmitPassesMessageSignaturesOn(t *testing.T) {
 	}})
 	pointAt(t, f)
 	const headers = "Signature-Input: a=1\nsignature-input: b=2\nSignature: s\nContent-Digest: d\nCookie: secret\n"
-	r := runArgs(t, headers+"Host: h\n", "admit", "--method", "GET", "--path", "/x?y", "--authority", "h")
-	wantStatus(t, r, exitDone)
+	wantStatus(t, runArgs(t, headers+"Host: other\n", "admit", "--method", "GET", "--path", "/x?y", "--authority", "h"), exitDone)
 	wantStatus(t, runArgs(t, headers, "admit", "--method", "GET", "--path", "/x?y", "--authority", "h:81"), exitDone)
 	for i, host := range []string{"h", "h:81"} {
 		var req client.AdmissionRequest
@@ -196,9 +195,27 @@ func TestAdmitPassesMessageSignaturesOn(t *testing.T) {
 			t.Errorf("asked %+v", req)
 		}
 	}
-	r = runArgs(t, "host: other\n", "admit", "--method", "GET", "--path", "/", "--authority", "h")
-	if r.status != exitUsage || !strings.Contains(r.err, "leave one out") {
+}
+
+// Which host an HTTP message signature must be for is the caller's to say: the
+// sender's word may be that of another service.
+func TestAdmitWantsTheAuthority(t *testing.T) {
+	f := newFakeAPI(t, map[string]reply{"POST /v1/admissions": func(call) any {
+		return client.Admission{Verdict: client.VerdictAdmitted, Code: client.VerdictOK}
+	}})
+	pointAt(t, f)
+	const headers = "Host: evil.example\nSignature-Input: edgecoder=(\"@method\");tag=\"edgecoder\"\nSignature: s\nContent-Digest: d\n"
+	r := runArgs(t, headers, "admit", "--method", "GET", "--path", "/")
+	if r.status != exitUsage || !strings.Contains(r.err, "--authority is missing") || len(f.asked("POST /v1/admissions")) != 0 {
 		t.Errorf("%+v", r)
+	}
+	wantStatus(t, runArgs(t, headers, "admit", "--method", "GET", "--path", "/", "--authority", "h"), exitDone)
+	wantStatus(t, runArgs(t, "Host: evil.example\nx-nonce: n\n", "admit", "--method", "GET", "--path", "/"), exitDone)
+	for i, host := range []string{"h", ""} {
+		var req client.AdmissionRequest
+		if err := json.Unmarshal([]byte(f.asked("POST /v1/admissions")[i].body), &req); err != nil || req.Headers["host"] != host {
+			t.Errorf("asked %+v, %v, want the host %q", req, err, host)
+		}
 	}
 }
 

@@ -3,7 +3,6 @@ package cmd
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -81,7 +80,7 @@ func (p *program) snapshotSave(c *cli.Context) error {
 	if !named {
 		path = filepath.Join(dir, report.FileName())
 	}
-	if err := giveName(c, f.Name(), path); err != nil {
+	if err := giveName(f.Name(), path, c.Bool("force")); err != nil {
 		return err
 	}
 	if err := syncDir(dir); err != nil {
@@ -95,34 +94,10 @@ func (p *program) snapshotSave(c *cli.Context) error {
 }
 
 func mayReplace(c *cli.Context, path string) error {
-	_, err := os.Lstat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), err == nil && c.Bool("force"):
-		return nil
-	case err == nil:
-		return usagef("%s is there already: give another name, or --force to replace it", path)
-	}
-	return usagef("%w", err)
-}
-
-// giveName gives a finished file its name. Without --force it replaces nothing,
-// even if that came in the meantime; file systems without hard links can only
-// be asked before.
-func giveName(c *cli.Context, part, path string) error {
 	if c.Bool("force") {
-		return os.Rename(part, path)
-	}
-	err := os.Link(part, path)
-	if err == nil {
 		return nil
 	}
-	if err := mayReplace(c, path); err != nil {
-		return err
-	}
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, fs.ErrPermission) { // EPERM is how FAT says it
-		return os.Rename(part, path)
-	}
-	return err
+	return isFree(path)
 }
 
 // download writes a backup to a new file, durable once it returns.

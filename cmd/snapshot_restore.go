@@ -21,8 +21,8 @@ func (p *program) snapshotRestoreCommand() *cli.Command {
 		Name: "restore", Usage: "make the contents of a backup the cluster's, after showing what that undoes",
 		UsageText: "edgecoder snapshot restore FILE [--plan | --yes] [--lose-acknowledged]",
 		Description: "Examples:\n  edgecoder snapshot restore before-upgrade.snapshot --plan\n  edgecoder snapshot restore before-upgrade.snapshot\n\n" +
-			"Agents, bans, the chain, policy and history become the backup's; members, API tokens and the newest accepted version of each\n" +
-			"manifest stay this cluster's. A new recovery epoch begins, which everybody sees. Join and enrolment tokens end. Admissions pause\n" +
+			"Agents, bans, the chain, policy and history become the backup's; members, API tokens, the newest accepted version of each\n" +
+			"manifest and stricter rules of signature profiles stay this cluster's. A new recovery epoch begins, which everybody sees. Join and enrolment tokens end. Admissions pause\n" +
 			"until nothing that was used before can be used again. It goes into the cluster that the backup came from, or into another one.",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "plan", Usage: "only show what it would do"},
@@ -166,8 +166,9 @@ func drawRestorePlan(t *table, plan client.RestorePlan) {
 	list(t, "tokens that end", plan.TokensEnd, plan.TokensVoid, func(id string) string { return id })
 	t.row("events lost", number(plan.EventsLost)+" of the chain, "+number(plan.RecordsLost)+" administrative records")
 	if plan.PolicyLost {
-		t.row("policy", "becomes the backup's, which is another")
+		t.row("policy", "becomes the backup's, which is another; of signature rules the stricter ones stay")
 	}
+	drawRulesPlan(t, plan)
 	if plan.Forked {
 		t.row("forked", "the backup is no past of this cluster: its history, agents or signing keys are others")
 	}
@@ -184,6 +185,18 @@ func drawRestorePlan(t *table, plan client.RestorePlan) {
 	}
 	if plan.Older {
 		t.row("loses", "acknowledged changes, or admissions for hours (see above): needs --lose-acknowledged")
+	}
+}
+
+// drawRulesPlan shows what becomes of the rules of signature profiles, where the
+// backup and the present differ in them.
+func drawRulesPlan(t *table, plan client.RestorePlan) {
+	text := func(s string) string { return s }
+	if plan.RulesKept > 0 {
+		list(t, "signature rules that stay, backup -> then", plan.RulesKept, plan.RulesKeptList, text)
+	}
+	if plan.RulesNew > 0 {
+		list(t, "signature rules that come, now -> then", plan.RulesNew, plan.RulesNewList, text)
 	}
 }
 

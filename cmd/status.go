@@ -62,6 +62,9 @@ func drawStatus(t *table, s client.Status) {
 	}
 	t.row("clock", t.when(s.ClockMs))
 	t.row("clock skew", fmt.Sprintf("%d ms", s.ClockSkewMs))
+	if m := s.Manifest; m != nil {
+		t.row("manifest", orDash(m.Version)+" of "+m.Name+", "+m.State+", until "+t.when(m.ExpiresMs))
+	}
 	if b := s.Backup; b != nil {
 		t.row("backup", backupText(t, *b))
 	}

@@ -95,3 +95,17 @@ func EnrollProofText(clusterID, agentID, token string) []byte {
 	text = append(text, '\n')
 	return digest.appendHex(text)
 }
+
+// encryptionKeyLabel is the label of an encryption proof.
+const encryptionKeyLabel = "agent encryption key v1"
+
+// SignEncryptionKey makes the encryption proof of an agent: its signing key says that the raw X25519 key is the one to
+// seal to. The ids must have passed [CheckID].
+func SignEncryptionKey(priv PrivateKey, clusterID, agentID string, key []byte) []byte {
+	return SignText(priv, encryptionKeyLabel, []byte(clusterID), []byte(agentID), key)
+}
+
+// VerifyEncryptionKey checks a proof of [SignEncryptionKey].
+func VerifyEncryptionKey(pub PublicKey, proof []byte, clusterID, agentID string, key []byte) bool {
+	return VerifyText(pub, proof, encryptionKeyLabel, []byte(clusterID), []byte(agentID), key)
+}

@@ -78,17 +78,16 @@ type decision struct {
 
 // decide asks the rules in their fixed order (DESIGN.md "Admission"): a replay
 // never costs its victim quota, and a rate-limited request keeps its nonce unused.
+// What is refused after the nonce was looked up was certainly never admitted
+// (Code.NeverAdmitted).
 func (s *State) decide(claim *Claim, nowMs int64) decision {
 	if code := s.mayAct(claim.AgentID, claim.Key, nowMs); code != CodeOK {
 		return decision{code: code}
 	}
-	if !s.policy.v.accepts(claim.AgentID, claim.Profile) {
-		return decision{code: CodeProfileRefused}
-	}
 	if until := s.recoveringAt(nowMs); until != 0 {
 		return decision{code: CodeUnavailable, retryAfterMs: until - nowMs}
 	}
-	if !s.inWindow(claim.TimestampMs, nowMs) || claim.expired(nowMs) {
+	if !s.inWindow(claim.TimestampMs, nowMs) {
 		return decision{code: CodeTimestampSkew}
 	}
 	key := nonceKeyOf(claim.Key, claim.Nonce)
@@ -97,6 +96,14 @@ func (s *State) decide(claim *Claim, nowMs int64) decision {
 			return decision{code: CodeOK, key: key, repeated: true, first: row}
 		}
 		return decision{code: CodeReplay, key: key}
+	}
+	// Only now: how a request may be signed and when its signature ends is asked of
+	// its admission, and never takes a first answer back.
+	if !s.policy.v.accepts(claim.AgentID, claim.Profile) {
+		return decision{code: CodeProfileRefused, key: key}
+	}
+	if claim.expired(nowMs) {
+		return decision{code: CodeTimestampSkew, key: key}
 	}
 	if s.nonces.claimTaken(claim.ClaimID, key) {
 		return decision{code: CodeConflict, key: key}

@@ -1,6 +1,9 @@
 package fsm
 
 import (
+	"bytes"
+	"fmt"
+
 	"github.com/edgecoder/edgecoder/crypto"
 )
 
@@ -25,6 +28,9 @@ type Agent struct {
 	UpdatedMs     int64      `cbor:"6,keyasint"`
 	TokenID       string     `cbor:"7,keyasint"` // enrolment token it came by
 	Index         uint64     `cbor:"8,keyasint"` // entry that changed it last
+	// EncryptionProof lets whoever seals to EncryptionKey check that the agent named
+	// it; empty of agents that enrolled without.
+	EncryptionProof []byte `cbor:"9,keyasint,omitempty"`
 }
 
 // AgentKey is a signing key and the window in which it verifies.
@@ -74,6 +80,9 @@ func (s *State) applyAgentEnroll(c *change, b AgentEnroll) Result {
 	if n := len(b.EncryptionKey); n != 0 && n != 32 {
 		return refuse(CodeInvalid, "encryption_key", "%d bytes, an X25519 key has 32", n)
 	}
+	if n := len(b.EncryptionProof); n != 0 && (n != crypto.SignatureSize || len(b.EncryptionKey) == 0) {
+		return refuse(CodeInvalid, "encryption_proof", "%d bytes, a signature on an encryption key has %d", n, crypto.SignatureSize)
+	}
 	ref := b.PublicKey.Fingerprint()
 	switch _, taken := s.keyOwners.get(string(ref[:])); {
 	case s.hasAgent(b.AgentID):
@@ -84,7 +93,7 @@ func (s *State) applyAgentEnroll(c *change, b AgentEnroll) Result {
 		return refuse(CodeOverloaded, "", "%d agents are enrolled, no room for one more", s.agents.size())
 	}
 	a := Agent{ID: b.AgentID, State: AgentPending, EncryptionKey: b.EncryptionKey, EnrolledMs: c.atMs, UpdatedMs: c.atMs,
-		TokenID: c.actor.TokenID, Index: c.index, Keys: []AgentKey{{Public: b.PublicKey, NotBeforeMs: 0}}}
+		TokenID: c.actor.TokenID, Index: c.index, EncryptionProof: b.EncryptionProof, Keys: []AgentKey{{Public: b.PublicKey, NotBeforeMs: 0}}}
 	if s.policy.v.AutoApprove {
 		a.State = AgentActive
 	}
@@ -99,10 +108,25 @@ func (s *State) applyAgentEnroll(c *change, b AgentEnroll) Result {
 // same id, key and token, the answer to which was lost.
 func (s *State) repeatedEnrolment(c *change, b AgentEnroll) (Result, bool) {
 	a, ok := s.agents.get(b.AgentID)
-	if ok && a.Key() == b.PublicKey && a.TokenID == c.actor.TokenID && c.actor.TokenID != "" {
-		return Result{Code: CodeOK, ID: a.ID, Repeated: true}, true
+	if !ok || a.Key() != b.PublicKey || a.TokenID != c.actor.TokenID || c.actor.TokenID == "" {
+		return Result{}, false
 	}
-	return Result{}, false
+	if s.meta.v.Level >= LevelProfiles && !a.EncryptsAs(b) { // older logs were applied without
+		return refuse(CodeConflict, "encryption_key", "%s", OtherEncryptionKey(a.ID)), true
+	}
+	return Result{Code: CodeOK, ID: a.ID, Repeated: true}, true
+}
+
+// EncryptsAs tells whether an enrolment names the encryption key, and its proof,
+// that the agent has.
+func (a Agent) EncryptsAs(b AgentEnroll) bool {
+	return bytes.Equal(a.EncryptionKey, b.EncryptionKey) && bytes.Equal(a.EncryptionProof, b.EncryptionProof)
+}
+
+// OtherEncryptionKey says what a second enrolment by the same key and token
+// means: somebody saw the first one, changed it and was faster.
+func OtherEncryptionKey(id string) string {
+	return fmt.Sprintf("%.128q is enrolled with another encryption key, or without its proof: if you did not do that, somebody changed the enrolment on its way; revoke the agent and enrol a new id with a new key", id)
 }
 
 func (s *State) hasAgent(id string) bool { _, ok := s.agents.get(id); return ok }

@@ -36,7 +36,8 @@ const (
 	KindRestoreBegin      Kind = 14 // from LevelRecovery on
 	KindManifestTrustSet  Kind = 15 // from LevelProfiles on
 	KindManifestAccept    Kind = 16 // from LevelProfiles on
-	KindAgentRekey        Kind = 17 // from LevelClients on
+	KindManifestRevoke    Kind = 17 // from LevelProfiles on
+	KindAgentRekey        Kind = 18 // from LevelClients on
 )
 
 // commandVersion is the version of the envelope; a body changes by new
@@ -151,6 +152,9 @@ type AgentEnroll struct {
 	AgentID       string           `cbor:"1,keyasint"`
 	PublicKey     crypto.PublicKey `cbor:"2,keyasint"`
 	EncryptionKey []byte           `cbor:"3,keyasint,omitempty"` // raw X25519
+	// EncryptionProof was verified before this was proposed: PublicKey's signature
+	// on EncryptionKey (crypto.SignEncryptionKey). From LevelProfiles on.
+	EncryptionProof []byte `cbor:"4,keyasint,omitempty"`
 }
 
 // AgentSetState approves (active), suspends or revokes an agent.

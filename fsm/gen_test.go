@@ -83,7 +83,7 @@ func (w *world) drawBody(t *rapid.T, i int, at int64) (Actor, any) {
 		}
 		return actor
 	}
-	switch kind := rapid.IntRange(0, 27).Draw(t, "kind"); kind {
+	switch kind := rapid.IntRange(0, 28).Draw(t, "kind"); kind {
 	default:
 		return actor, w.drawBatch(t)
 	case 0, 1, 2, 3:
@@ -120,6 +120,8 @@ func (w *world) drawBody(t *rapid.T, i int, at int64) (Actor, any) {
 		return by("operator"), w.drawManifest(t)
 	case 21:
 		return by("admin"), w.drawTrust(t)
+	case 22:
+		return by("admin"), ManifestRevoke{Name: pick(t, "manifest", []string{"m1", "m1", "m2", "x"}), Version: pick(t, "version", genVersions), Forget: chance(t, "forget", 2)}
 	}
 }
 

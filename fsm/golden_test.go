@@ -63,6 +63,8 @@ func goldenBodies(w *world) map[string]any {
 			Signers: []ManifestSigner{{Name: "release", Key: publicKey("signer a"), Prefix: "bin-"}, {Name: "ünï", Key: publicKey("signer b")}}}},
 		"manifest_accept": ManifestAccept{Statement: manifest.Statement{Name: "bin-ü", Version: "1.4.2-rc.1", SHA256: crypto.Sum([]byte("artifact")), Size: 1 << 40,
 			Source: "https://models.example/x", IssuedMs: worldStart, ExpiresMs: expires}, Signers: []KeyRef{ref}},
+		"manifest_revoke":    ManifestRevoke{Name: "bin-ü", Version: "1.4.2-rc.1", Forget: true},
+		"agent_enroll_proof": AgentEnroll{AgentID: "agent-ünï", PublicKey: publicKey("a"), EncryptionKey: bytes.Repeat([]byte{9}, 32), EncryptionProof: bytes.Repeat([]byte{8}, 64)},
 		"tick_round": Tick{Term: 3, Mark: true, Round: &Round{Mark: 17, Voters: 3, Reports: []Report{
 			{NodeID: "n0", Votes: true, Digest: crypto.Sum([]byte("one"))}, {NodeID: "n1", Digest: crypto.Sum([]byte("two"))}}}},
 	}

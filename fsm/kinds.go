@@ -25,6 +25,7 @@ var tenants = map[Kind]tenant{
 	KindRestoreBegin:      tenantOf((*State).applyRestoreBegin),
 	KindManifestTrustSet:  tenantOf((*State).applyManifestTrustSet),
 	KindManifestAccept:    tenantOf((*State).applyManifestAccept),
+	KindManifestRevoke:    tenantOf((*State).applyManifestRevoke),
 	KindAgentRekey:        tenantOf((*State).applyAgentRekey),
 }
 
@@ -34,7 +35,7 @@ func (k Kind) Level() uint32 {
 	switch k {
 	case KindClockRecover, KindRestoreBegin:
 		return LevelRecovery
-	case KindManifestTrustSet, KindManifestAccept:
+	case KindManifestTrustSet, KindManifestAccept, KindManifestRevoke:
 		return LevelProfiles
 	case KindAgentRekey:
 		return LevelClients

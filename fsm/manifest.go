@@ -17,11 +17,15 @@ type ManifestAccept struct {
 	Signers   []KeyRef           `cbor:"2,keyasint"`
 }
 
-// Manifest is what was accepted under one name. Rows are never removed: the
-// newest version is the floor below which nothing is accepted again.
+// Manifest is what was accepted under one name. The newest version is the floor
+// below which nothing is accepted again, revoked or not. Only an admin takes one
+// back, see ManifestRevoke.
 type Manifest struct {
 	Name     string            `cbor:"1,keyasint"`
 	Versions []AcceptedVersion `cbor:"2,keyasint"` // in their order, the last is the newest
+	// Trimmed says that older versions are kept no more: forgetting the last one
+	// would open the way back to them.
+	Trimmed bool `cbor:"3,keyasint,omitempty"`
 }
 
 // AcceptedVersion is one accepted statement.
@@ -30,7 +34,19 @@ type AcceptedVersion struct {
 	Signers    []KeyRef           `cbor:"2,keyasint"` // that were trusted then, in byte order
 	AcceptedMs int64              `cbor:"3,keyasint"`
 	Index      uint64             `cbor:"4,keyasint"` // entry that accepted it last
+	RevokedMs  int64              `cbor:"5,keyasint,omitempty"`
 }
+
+// ManifestState is where an accepted version stands now.
+type ManifestState string
+
+// The states. What was accepted does not stay good by itself.
+const (
+	ManifestActive    ManifestState = "active"
+	ManifestExpired   ManifestState = "expired"
+	ManifestRevoked   ManifestState = "revoked"
+	ManifestUntrusted ManifestState = "untrusted" // its signers are trusted no more, or too few
+)
 
 // Newest returns the newest version.
 func (m Manifest) Newest() AcceptedVersion {
@@ -40,11 +56,41 @@ func (m Manifest) Newest() AcceptedVersion {
 	return m.Versions[len(m.Versions)-1]
 }
 
-// InForce tells whether a version that is kept has the digest and has not expired.
-func (m Manifest) InForce(digest crypto.Hash, nowMs int64) bool {
-	return slices.ContainsFunc(m.Versions, func(v AcceptedVersion) bool {
-		return v.Statement.SHA256 == digest && !v.Statement.Expired(nowMs)
-	})
+// StateOf returns where a version of the row stands under a trust policy. A
+// revocation is of the digest, under whatever version it was accepted too.
+func (m Manifest) StateOf(v AcceptedVersion, trust ManifestTrust, nowMs int64) ManifestState {
+	switch {
+	case m.revoked(v.Statement.SHA256):
+		return ManifestRevoked
+	case !trust.vouchedFor(v):
+		return ManifestUntrusted
+	case v.Statement.Expired(nowMs):
+		return ManifestExpired
+	}
+	return ManifestActive
+}
+
+// Standing returns where a digest stands: active if any version that has it is,
+// else as the newest of them, else "".
+func (m Manifest) Standing(digest crypto.Hash, trust ManifestTrust, nowMs int64) (AcceptedVersion, ManifestState) {
+	var newest AcceptedVersion
+	var state ManifestState
+	for _, v := range slices.Backward(m.Versions) {
+		if v.Statement.SHA256 != digest {
+			continue
+		}
+		if is := m.StateOf(v, trust, nowMs); is == ManifestActive || state == "" {
+			newest, state = v, is
+		}
+		if state == ManifestActive {
+			break
+		}
+	}
+	return newest, state
+}
+
+func (m Manifest) revoked(digest crypto.Hash) bool {
+	return slices.ContainsFunc(m.Versions, func(v AcceptedVersion) bool { return v.Statement.SHA256 == digest && v.RevokedMs != 0 })
 }
 
 func (s *State) applyManifestAccept(c *change, b ManifestAccept) Result {
@@ -66,17 +112,19 @@ func (s *State) applyManifestAccept(c *change, b ManifestAccept) Result {
 		case order == 0 && row.Newest().Statement.SHA256 != st.SHA256:
 			return refuse(CodeConflict, "sha256", "version %s of %q was accepted with the digest %s, this statement has %s: one version has one digest",
 				row.Newest().Statement.Version, st.Name, row.Newest().Statement.SHA256, st.SHA256)
-		case order == 0 && st.ExpiresMs <= row.Newest().Statement.ExpiresMs:
+		case row.revoked(st.SHA256):
+			return refuse(CodeConflict, "sha256", "the artifact %s was revoked under %q: build another one, or have an admin forget the version with `edgecoder manifest revoke --forget`", st.SHA256, st.Name)
+		case order == 0 && st.ExpiresMs <= row.Newest().Statement.ExpiresMs && s.ManifestTrust().vouchedFor(row.Newest()):
 			return Result{Code: CodeOK, ID: st.Name, Index: row.Newest().Index, Repeated: true}
 		case order == 0:
-			action = "manifest_renew" // the same artifact, vouched for longer
+			action = "manifest_renew" // the same artifact, vouched for longer, or by signers that are trusted now
 			row.Versions = row.Versions[:len(row.Versions)-1]
 		}
 	} else if s.manifests.full() {
 		return refuse(CodeOverloaded, "", "manifests of %d names are accepted, no room for one more: use fewer names, versions cost none", s.manifests.size())
 	}
 	kept := row.Versions[max(0, len(row.Versions)-MaxManifestVersions+1):]
-	row = Manifest{Name: st.Name, Versions: append(slices.Clone(kept), AcceptedVersion{Statement: st, Signers: signers, AcceptedMs: c.atMs, Index: c.index})}
+	row = Manifest{Name: st.Name, Trimmed: row.Trimmed || len(kept) < len(row.Versions), Versions: append(slices.Clone(kept), AcceptedVersion{Statement: st, Signers: signers, AcceptedMs: c.atMs, Index: c.index})}
 	s.manifests.put(row.Name, row)
 	s.record(c, action, st.Name, fmt.Sprintf("version=%s sha256=%s size=%d source=%s issued_ms=%d expires_ms=%d signers=%s",
 		st.Version, st.SHA256, st.Size, st.Source, st.IssuedMs, st.ExpiresMs, keyIDs(signers)))

@@ -9,14 +9,22 @@ import (
 // keepManifests fills the manifests of a restored state. Of each name it keeps
 // the row whose newest version is the newer one, or the present's when they are
 // the same: an older backup never makes room for a rollback, and what a backup of
-// another cluster has accepted is refused no less. The trust policy is the
+// another cluster has accepted is refused no less. What either revoked stays so. The trust policy is the
 // backup's, like all policy; the plan shows what that changes.
 func (s *State) keepManifests(backup, present *State) {
 	copyTable(s.manifestTrust, backup.manifestTrust, nil)
 	copyTable(s.manifests, present.manifests, nil)
 	for name, row := range backup.manifests.m {
-		if have, known := present.manifests.get(name); !known || have.Newest().order(row.Newest().Statement) < 0 {
+		have, known := present.manifests.get(name)
+		switch {
+		case !known:
 			s.manifests.put(name, row)
+		case have.Newest().order(row.Newest().Statement) < 0:
+			row = row.revokedToo(have)
+			row.Trimmed = true // of what this cluster accepted
+			s.manifests.put(name, row)
+		default:
+			s.manifests.put(name, have.revokedToo(row))
 		}
 	}
 }
@@ -28,6 +36,11 @@ func (s *State) NeedsLevel() uint32 {
 	need := s.policy.v.level()
 	if s.manifests.size()+s.manifestTrust.size() > 0 {
 		need = max(need, LevelProfiles)
+	}
+	for _, a := range s.agents.m {
+		if len(a.EncryptionProof) > 0 {
+			return max(need, LevelProfiles)
+		}
 	}
 	return need
 }
@@ -101,7 +114,7 @@ func manifestFault(key string, m Manifest) error {
 		if n := len(v.Signers); n < 1 || n > MaxManifestSigners {
 			return fmt.Errorf("version %s: %d signers, it has 1 to %d", v.Statement.Version, n, MaxManifestSigners)
 		}
-		if err := timeFault(MaxTimeMs, "the acceptance", v.AcceptedMs); err != nil {
+		if err := timeFault(MaxTimeMs, "the acceptance", v.AcceptedMs, "the revocation", v.RevokedMs); err != nil {
 			return err
 		}
 	}

@@ -53,8 +53,13 @@ func TestManifestAcceptedOnce(t *testing.T) {
 	if !ok || len(m.Versions) != 1 || m.Newest().Statement != st || m.Newest().Index != res.Index || len(m.Newest().Signers) != 2 {
 		t.Fatalf("accepted as %+v", m)
 	}
-	if !m.InForce(st.SHA256, st.ExpiresMs) || m.InForce(st.SHA256, st.ExpiresMs+1) || m.InForce(crypto.Sum(nil), st.IssuedMs) {
-		t.Error("in force when it is not, or the other way round")
+	for nowMs, want := range map[int64]ManifestState{0: ManifestActive, st.ExpiresMs: ManifestActive, st.ExpiresMs + 1: ManifestExpired} {
+		if _, got := m.Standing(st.SHA256, w.s.ManifestTrust(), nowMs); got != want {
+			t.Errorf("at %d it is %q, want %q", nowMs, got, want)
+		}
+	}
+	if _, got := m.Standing(crypto.Sum(nil), w.s.ManifestTrust(), st.IssuedMs); got != "" {
+		t.Errorf("another artifact is %q", got)
 	}
 	again := w.must(w.do(operator, acceptOf(st, "c", "a")))
 	if !again.Repeated || again.Index != res.Index || len(w.log[len(w.log)-1].records) != 0 {

@@ -69,6 +69,12 @@ func (t ManifestTrust) vouching(name string, keys []KeyRef) []KeyRef {
 	return out
 }
 
+// vouchedFor tells whether the signers that an accepted version came with are
+// trusted still, and enough: those of a stolen key are not.
+func (t ManifestTrust) vouchedFor(v AcceptedVersion) bool {
+	return t.Threshold > 0 && int64(len(t.vouching(v.Statement.Name, v.Signers))) >= t.Threshold
+}
+
 func (t ManifestTrust) allows(source string) bool {
 	return slices.ContainsFunc(t.Sources, func(rule string) bool { return manifest.Allows(rule, source) })
 }

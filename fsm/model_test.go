@@ -140,6 +140,8 @@ func (m *model) believe(l logged, body any) {
 		m.policy = b.Policy
 	case ManifestTrustSet:
 		m.trusts(b.Trust)
+	case ManifestRevoke:
+		m.manifests.revoke(b)
 	case CoordinatorJoin:
 		m.own(b.Coordinator.SigningKey.String())
 		m.use(l.cmd.Actor.TokenID)
@@ -381,16 +383,10 @@ func (m *model) expect(b AdmitBatch, c Claim) (Code, *modelUse) {
 	case m.banned(c.AgentID):
 		return CodeBlacklisted, nil
 	}
-	if rule, own := m.policy.AgentProfiles[c.AgentID]; c.Profile == crypto.ProfileFiveHeader && (own && rule == ProfilesRFC9421 || !own && m.policy.Profiles == ProfilesRFC9421) {
-		return CodeProfileRefused, nil
-	}
 	if m.paused(m.clockMs) {
 		return CodeUnavailable, nil
 	}
 	if m.shut(c.TimestampMs) {
-		return CodeTimestampSkew, nil
-	}
-	if c.ExpiresMs > 0 && m.clockMs > c.ExpiresMs {
 		return CodeTimestampSkew, nil
 	}
 	d := m.clockMs - c.TimestampMs
@@ -404,6 +400,12 @@ func (m *model) expect(b AdmitBatch, c Claim) (Code, *modelUse) {
 			}
 			return CodeReplay, nil
 		}
+	}
+	if rule, own := m.policy.AgentProfiles[c.AgentID]; c.Profile == crypto.ProfileFiveHeader && (own && rule == ProfilesRFC9421 || !own && m.policy.Profiles == ProfilesRFC9421) {
+		return CodeProfileRefused, nil
+	}
+	if c.ExpiresMs > 0 && m.clockMs > c.ExpiresMs {
+		return CodeTimestampSkew, nil
 	}
 	for _, u := range m.used {
 		if !u.forgotten && c.ClaimID != (ClaimTag{}) && u.claim.ClaimID == c.ClaimID {

@@ -67,8 +67,15 @@ func nonceKeyOf(key KeyRef, nonce string) nonceKey {
 	return nonceKey(h[:16])
 }
 
-// NewClaimTag hashes what makes two claims the same: the asking token, the
-// claim id, and the signed request apart from its nonce.
+// NewMessageClaimTag hashes what makes two claims of HTTP message signatures the
+// same: the asking token, the claim id, and all that was signed.
+func NewMessageClaimTag(tokenID, claimID string, signatureBase []byte) ClaimTag {
+	base := crypto.Sum(signatureBase)
+	return tagOf("edgecoder claim tag v2\n", tokenID, claimID, string(base[:]))
+}
+
+// NewClaimTag hashes what makes two claims in the five headers the same: the
+// asking token, the claim id, and the signed request apart from its nonce.
 func NewClaimTag(tokenID, claimID, method, path string, body crypto.Hash, timestampMs int64) ClaimTag {
 	return tagOf("edgecoder claim tag v1\n", tokenID, claimID, method, path, string(body[:]),
 		string(binary.BigEndian.AppendUint64(nil, uint64(timestampMs))))

@@ -241,6 +241,15 @@ func TestClaimTagsTellRequestsApart(t *testing.T) {
 			t.Errorf("variation %d has the same tag", i)
 		}
 	}
+	message := NewMessageClaimTag("t", "c", []byte("signed"))
+	for i, other := range []ClaimTag{
+		NewMessageClaimTag("t2", "c", []byte("signed")), NewMessageClaimTag("t", "c2", []byte("signed")),
+		NewMessageClaimTag("t", "c", []byte("signed?")), NewMessageClaimTag("tc", "", []byte("signed")), base,
+	} {
+		if message == other {
+			t.Errorf("variation %d of a message has the same tag", i)
+		}
+	}
 	if NewClaimID("ab", "c") == NewClaimID("a", "bc") {
 		t.Error("claim ids of two tokens collide")
 	}

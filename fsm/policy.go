@@ -37,7 +37,7 @@ type Policy struct {
 // log and never reused.
 type ProfileRule uint8
 
-// The rules.
+// The rules. Of two the higher one takes less.
 const (
 	ProfilesAny     ProfileRule = 0 // either: existing agents sign with the five headers
 	ProfilesRFC9421 ProfileRule = 1 // HTTP message signatures alone
@@ -116,11 +116,15 @@ func (p *Policy) level() uint32 {
 // command: that of its kind, or of what its body has come to hold since.
 func LevelOf(cmd Command) uint32 {
 	level := cmd.Kind.Level()
-	if cmd.Kind != KindPolicySet {
-		return level
-	}
-	if b, err := BodyOf[PolicySet](cmd); err == nil { // what does not decode is never logged
-		level = max(level, b.Policy.level())
+	switch cmd.Kind { // what does not decode is never logged
+	case KindPolicySet:
+		if b, err := BodyOf[PolicySet](cmd); err == nil {
+			level = max(level, b.Policy.level())
+		}
+	case KindAgentEnroll:
+		if b, err := BodyOf[AgentEnroll](cmd); err == nil && len(b.EncryptionProof) > 0 {
+			level = max(level, LevelProfiles)
+		}
 	}
 	return level
 }
@@ -189,37 +193,29 @@ func (s *State) applyPolicySet(c *change, b PolicySet) Result {
 	if field, fault := s.clientTokensFault(&b.Policy, c.atMs); fault != "" {
 		return refuse(CodeInvalid, field, "%s", fault)
 	}
-	next := b.Policy
-	next.Version = s.policy.v.Version + 1
+	was, next := s.policy.v, b.Policy
+	next.Version = was.Version + 1
 	s.policy.v = next
-	s.record(c, "policy_set", fmt.Sprint(next.Version), next.summary())
+	s.record(c, "policy_set", fmt.Sprint(next.Version), next.summary(was))
 	return Result{Code: CodeOK, ID: fmt.Sprint(next.Version)}
 }
 
-// maxRecorded bounds the agents that one record of history names.
-const maxRecorded = 32
-
-// summary is what history keeps of a policy. It is part of the records that
-// replicas compare, so a policy that says nothing of profiles has the text that
-// it always had. Agents that may sign in another way than the rest are named: a
-// downgrade must be seen.
-func (p *Policy) summary() string {
-	return p.ruleSummary() + p.clientSummary()
+// summary is what history keeps of a policy that follows another. It is part of
+// the records that replicas compare, so between policies that say nothing of
+// profiles it is the text that it always was.
+func (p *Policy) summary(was Policy) string {
+	return p.ruleSummary(was) + p.clientSummary()
 }
 
-func (p *Policy) ruleSummary() string {
+func (p *Policy) ruleSummary(was Policy) string {
 	text := fmt.Sprintf("rate_limit=%d/%dms max_skew_ms=%d auto_approve=%t overrides=%d",
 		p.RateLimit.Requests, p.RateLimit.WindowMs, p.MaxSkewMs, p.AutoApprove, len(p.Overrides))
-	if !p.ruled() {
+	if !p.ruled() && !was.ruled() {
 		return text
 	}
 	text += fmt.Sprintf(" signature_profiles=%s agent_profiles=%d", p.Profiles, len(p.AgentProfiles))
-	named := 0
-	for _, id := range slices.Sorted(maps.Keys(p.AgentProfiles)) {
-		if rule := p.AgentProfiles[id]; rule != p.Profiles && named < maxRecorded {
-			text += fmt.Sprintf(" %q=%s", id, rule)
-			named++
-		}
+	for _, change := range ruleChanges(was, *p) {
+		text += " " + change
 	}
 	return text
 }

@@ -93,11 +93,12 @@ func (s *State) Recover(r Recovery, survivor string) ([]Record, error) {
 
 // Restored returns what a cluster becomes when it takes the contents of a
 // backup: agents, bans, chain, policy and history are the backup's, while who
-// the members are, the tokens, the clock and the log stay the cluster's own, and of
-// the manifests accepted in either the newer ones stay (keepManifests). The
-// present state is neither changed nor shared. The records are those to append
-// to the backup's history, so the log must go on above the indexes of both.
-// Whoever asks must have stopped admissions before it takes the present state.
+// the members are, the tokens, the clock and the log stay the cluster's own. Of
+// the manifests accepted in either the newer ones stay (keepManifests), of the
+// rules of signature profiles the stricter ones (stricterRules). The present
+// state is neither changed nor shared. The records are those to append to the
+// backup's history, so the log must go on above the indexes of both. Whoever
+// asks must have stopped admissions before it takes the present state.
 func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	if backup.meta.v.ClusterID == "" || present.meta.v.ClusterID == "" {
 		return nil, nil, errors.New("fsm: a state without a genesis cannot be restored, nor restored into")
@@ -119,7 +120,10 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 		// The clock of another cluster, or of before a recovery, is none here: all agents sign by the same world's time.
 		s.meta.v.ClockMs, s.meta.v.NonceFloorMs = was.ClockMs, was.NonceFloorMs
 	}
-	s.policy.v = backup.policy.v
+	s.policy.v = backup.policy.v.stricterRules(present.policy.v)
+	if field, fault := s.policy.v.Validate(); fault != "" { // the agents of both may be too many
+		return nil, nil, fmt.Errorf("fsm: the backup's policy with the stricter rules of the present: %s: %s; take rules away first, or make them the rule for all", field, fault)
+	}
 	copyTable(s.agents, backup.agents, nil)
 	copyTable(s.bans, backup.bans, nil)
 	copyTable(s.signingKeys, backup.signingKeys, nil)
@@ -159,8 +163,12 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 		}
 	}
 	s.reindex()
-	s.record(c, r.Action, old.ClusterID, fmt.Sprintf("backup_epoch=%d backup_index=%d backup_size=%d; before: epoch=%d index=%d size=%d head=%s; %s",
-		old.Epoch, old.Index, old.ChainSize, was.Epoch, was.Index, was.ChainSize, was.ChainHead, r.Detail))
+	detail := fmt.Sprintf("backup_epoch=%d backup_index=%d backup_size=%d; before: epoch=%d index=%d size=%d head=%s; %s",
+		old.Epoch, old.Index, old.ChainSize, was.Epoch, was.Index, was.ChainSize, was.ChainHead, r.Detail)
+	if changes := ruleChanges(present.policy.v, s.policy.v); changes != nil {
+		detail += "; " + strings.Join(changes, " ")
+	}
+	s.record(c, r.Action, old.ClusterID, detail)
 	if err := s.meta.v.fault(0); err != nil { // else no backup of the cluster would be sound any more
 		return nil, nil, fmt.Errorf("fsm: with the backup the cluster would become what no cluster makes: %w", err)
 	}
@@ -341,6 +349,8 @@ type Undone struct {
 	GoneAdded   []Removal    // removed nodes that only the backup has: refused for ever from then on
 	Events      uint64       // of the chain that only the present has, or 0 when the backup's chain is no prefix of it
 	Forked      bool         // the backup's chain is no prefix of the present one, as far as sizes tell
+	RulesKept   []string     // of signature profiles, stricter than the backup's: they stay
+	RulesNew    []string     // of the backup, stricter than at present: they come
 
 	ManifestsKept    []Manifest    // accepted since the backup: they stay accepted
 	ManifestsAdded   []Manifest    // that only the backup has, or in a newer version: they become accepted
@@ -398,10 +408,12 @@ func Compare(backup, present *State) Undone {
 		u.Forked = true
 	}
 	u.compareManifests(backup, present)
+	next := backup.policy.v.stricterRules(present.policy.v)
+	u.RulesKept, u.RulesNew = ruleChanges(backup.policy.v, next), ruleChanges(present.policy.v, next)
 	return u
 }
 
 func sameAgent(a, b Agent) bool {
-	return a.ID == b.ID && a.State == b.State && slices.Equal(a.Keys, b.Keys) && bytes.Equal(a.EncryptionKey, b.EncryptionKey) &&
+	return a.ID == b.ID && a.State == b.State && slices.Equal(a.Keys, b.Keys) && bytes.Equal(a.EncryptionKey, b.EncryptionKey) && bytes.Equal(a.EncryptionProof, b.EncryptionProof) &&
 		a.EnrolledMs == b.EnrolledMs && a.UpdatedMs == b.UpdatedMs && a.TokenID == b.TokenID && a.Index == b.Index
 }

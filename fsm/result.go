@@ -42,6 +42,18 @@ const (
 	CodeProfileRefused Code = "profile_refused"
 )
 
+// NeverAdmitted tells whether a claim refused with the code was certainly not
+// admitted by an earlier entry either: its nonce was looked up, and is unused or
+// another claim's. What is refused before that may have been admitted while time,
+// policy, token and agent still allowed it.
+func (c Code) NeverAdmitted() bool {
+	switch c {
+	case CodeReplay, CodeProfileRefused, CodeConflict, CodeRateLimited, CodeOverloaded:
+		return true
+	}
+	return false
+}
+
 // Result is what Apply answers. It is a pure function of the log, so every
 // replica computes the same one; the node that proposed hands it to the caller.
 type Result struct {

@@ -184,6 +184,9 @@ func agentFault(key string, a Agent) error {
 	if n := len(a.EncryptionKey); n != 0 && n != 32 {
 		return fmt.Errorf("an encryption key of %d bytes, it has 32", n)
 	}
+	if n := len(a.EncryptionProof); n != 0 && (n != crypto.SignatureSize || len(a.EncryptionKey) == 0) {
+		return fmt.Errorf("an encryption proof of %d bytes, it has %d", n, crypto.SignatureSize)
+	}
 	if err := optionalID(a.TokenID); err != nil {
 		return err
 	}

@@ -13,11 +13,25 @@ import (
 	"github.com/edgecoder/edgecoder/crypto"
 )
 
-// cardLabel is the domain of a card's signature; cardVersion the first element of its encoding.
-const (
-	cardLabel   = "member card v2"
-	cardVersion = 2 // 2: with the recovery
+// cardForm is a version of cards: the first element of the encoding, and the domain of the signature.
+type cardForm struct {
+	version uint64
+	label   string
+}
+
+// Servers from before recoveries had ids know the first form alone: a card without a recovery has it, or an upgrade server by
+// server would split the pool.
+var (
+	plainCard     = cardForm{1, "member card v1"}
+	recoveredCard = cardForm{2, "member card v2"} // with the recovery
 )
+
+func (c *Card) form() cardForm {
+	if c.Recovery == "" {
+		return plainCard
+	}
+	return recoveredCard
+}
 
 // ErrCard is in the chain of every error about a card that is malformed, forged, too large or of another cluster.
 var ErrCard = errors.New("gossip: bad member card")
@@ -39,7 +53,17 @@ type Card struct {
 	ClusterID string
 }
 
-// cardWire is the encoded form of a card, in this order.
+// plainWire is the encoded form of a card without a recovery, in this order.
+type plainWire struct {
+	_                                     struct{} `cbor:",toarray"`
+	Version                               uint64
+	NodeID, Name, Role, API, Raft, Gossip string
+	Key                                   []byte
+	IssuedMs                              int64
+	Signature                             []byte
+}
+
+// cardWire is the encoded form of a card with a recovery.
 type cardWire struct {
 	_                                     struct{} `cbor:",toarray"`
 	Version                               uint64
@@ -52,10 +76,14 @@ type cardWire struct {
 
 // signed lists the parts under the signature, which SignText prefixes with their lengths.
 func (c *Card) signed() [][]byte {
-	return [][]byte{
+	parts := [][]byte{
 		[]byte(c.ClusterID), []byte(c.NodeID), []byte(c.Name), []byte(c.Role), []byte(c.API), []byte(c.Raft), []byte(c.Gossip),
-		c.Key[:], []byte(strconv.FormatInt(c.IssuedMs, 10)), []byte(c.Recovery),
+		c.Key[:], []byte(strconv.FormatInt(c.IssuedMs, 10)),
 	}
+	if c.Recovery != "" {
+		parts = append(parts, []byte(c.Recovery))
+	}
+	return parts
 }
 
 // Sign sets Key and Signature. It fails, and leaves the card unsigned, if a field is out of bounds or the card too large.
@@ -66,7 +94,7 @@ func (c *Card) Sign(priv crypto.PrivateKey) error {
 	}
 	c.Key = crypto.PublicOf(priv)
 	signed := *c
-	signed.Signature = crypto.SignText(priv, cardLabel, c.signed()...)
+	signed.Signature = crypto.SignText(priv, c.form().label, c.signed()...)
 	if _, err := signed.Encode(); err != nil {
 		return err
 	}
@@ -76,7 +104,7 @@ func (c *Card) Sign(priv crypto.PrivateKey) error {
 
 // Verify says whether the card was signed by its own key for its ClusterID.
 func (c Card) Verify() bool {
-	return c.ClusterID != "" && len(c.Signature) == 64 && crypto.VerifyText(c.Key, c.Signature, cardLabel, c.signed()...)
+	return c.ClusterID != "" && len(c.Signature) == 64 && crypto.VerifyText(c.Key, c.Signature, c.form().label, c.signed()...)
 }
 
 // Encode returns the wire form, checked against every bound; it does not verify the signature.
@@ -84,10 +112,7 @@ func (c Card) Encode() ([]byte, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	b, err := encMode.Marshal(cardWire{
-		Version: cardVersion, NodeID: c.NodeID, Name: c.Name, Role: c.Role, API: c.API, Raft: c.Raft, Gossip: c.Gossip,
-		Key: c.Key[:], IssuedMs: c.IssuedMs, Recovery: c.Recovery, Signature: c.Signature,
-	})
+	b, err := encMode.Marshal(c.wire())
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrCard, err)
 	}
@@ -97,21 +122,50 @@ func (c Card) Encode() ([]byte, error) {
 	return b, nil
 }
 
+func (c *Card) wire() any {
+	w := cardWire{
+		Version: c.form().version, NodeID: c.NodeID, Name: c.Name, Role: c.Role, API: c.API, Raft: c.Raft, Gossip: c.Gossip,
+		Key: c.Key[:], IssuedMs: c.IssuedMs, Recovery: c.Recovery, Signature: c.Signature,
+	}
+	if c.Recovery != "" {
+		return w
+	}
+	return plainWire{
+		Version: w.Version, NodeID: w.NodeID, Name: w.Name, Role: w.Role, API: w.API, Raft: w.Raft, Gossip: w.Gossip,
+		Key: w.Key, IssuedMs: w.IssuedMs, Signature: w.Signature,
+	}
+}
+
+// readWire tells the forms apart by their number of elements; that the version fits is for whoever writes it again.
+func readWire(b []byte) (w cardWire, err error) {
+	const arrayOfTen = 0x8a
+	if len(b) == 0 || b[0] != arrayOfTen {
+		err = decMode.Unmarshal(b, &w)
+		return w, err
+	}
+	var p plainWire
+	err = decMode.Unmarshal(b, &p)
+	return cardWire{
+		Version: p.Version, NodeID: p.NodeID, Name: p.Name, Role: p.Role, API: p.API, Raft: p.Raft, Gossip: p.Gossip,
+		Key: p.Key, IssuedMs: p.IssuedMs, Signature: p.Signature,
+	}, err
+}
+
 // ParseCard reads the wire form of a card of the given cluster: strict, bounded, one spelling only. It does not verify the signature.
 func ParseCard(clusterID string, b []byte) (Card, error) {
 	if len(b) > MaxCard {
 		return Card{}, fmt.Errorf("%w: %d bytes, at most %d", ErrCard, len(b), MaxCard)
 	}
-	var w cardWire
-	if err := decMode.Unmarshal(b, &w); err != nil {
+	w, err := readWire(b)
+	if err != nil {
 		return Card{}, fmt.Errorf("%w: %v", ErrCard, err)
-	}
-	if w.Version != cardVersion {
-		return Card{}, fmt.Errorf("%w: version %d", ErrCard, w.Version)
 	}
 	c := Card{
 		NodeID: w.NodeID, Name: w.Name, Role: w.Role, API: w.API, Raft: w.Raft, Gossip: w.Gossip,
 		IssuedMs: w.IssuedMs, Recovery: w.Recovery, Signature: w.Signature, ClusterID: clusterID,
+	}
+	if w.Version != c.form().version {
+		return Card{}, fmt.Errorf("%w: version %d", ErrCard, w.Version)
 	}
 	if len(w.Key) != len(c.Key) {
 		return Card{}, fmt.Errorf("%w: key of %d bytes", ErrCard, len(w.Key))

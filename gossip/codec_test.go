@@ -3,6 +3,7 @@ package gossip
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
@@ -20,58 +21,108 @@ func testKey(seed byte) crypto.PrivateKey {
 
 func testCard(t testing.TB, id string, seed byte, issuedMs int64) Card {
 	t.Helper()
-	c := Card{NodeID: id, Name: id, Role: "edge", API: "api:1", Raft: "raft:2", Gossip: "gossip:3", IssuedMs: issuedMs, ClusterID: "c"}
+	return recoveredTestCard(t, id, seed, issuedMs, "")
+}
+
+func recoveredTestCard(t testing.TB, id string, seed byte, issuedMs int64, recovery string) Card {
+	t.Helper()
+	c := Card{NodeID: id, Name: id, Role: "edge", API: "api:1", Raft: "raft:2", Gossip: "gossip:3", IssuedMs: issuedMs, Recovery: recovery, ClusterID: "c"}
 	if err := c.Sign(testKey(seed)); err != nil {
 		t.Fatal(err)
 	}
 	return c
 }
 
-// TestCardGolden forbids a change of the encoding or of what is signed.
+// TestCardGolden forbids a change of the encoding or of what is signed. The first is what servers of version 1 send and read.
 func TestCardGolden(t *testing.T) {
-	c := testCard(t, "node-1", 1, 1700000000000)
-	b, err := c.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	const want = "8b02666e6f64652d31666e6f64652d316465646765656170693a3166726166743a3268676f737369703a3358208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c1b0000018bcfe56800605840d66c0520bb5357c4436857dc0b753c33295e976b61bb958a5fd918e17839d61f82e9bfa6941fd3758daf4d55e48356031840ecc1f2d88ce7fe37fde95ef6670f"
-	if got := fmt.Sprintf("%x", b); got != want {
-		t.Errorf("encoded as\n%s, not\n%s", got, want)
+	for recovery, want := range map[string]string{
+		"":                 "8a01666e6f64652d31666e6f64652d316465646765656170693a3166726166743a3268676f737369703a3358208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c1b0000018bcfe5680058400fd3f437ec3514b51ac1cf19d54f4490f9a24457c649a613488a80a716d31c23f5ed57a2f25c8ac63f450d01b778c3f38d583fae81edc6be1bd34b7eee9ca30d",
+		"0123456789abcdef": "8b02666e6f64652d31666e6f64652d316465646765656170693a3166726166743a3268676f737369703a3358208a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c1b0000018bcfe56800703031323334353637383961626364656658401665d67a7854b40a24820c93eec791b5e878c6ca1858892d6b7c9e21571b054273df2691d57cc4d0e2fdac5505c5c4714993b40f524f77bca7d589432394e103",
+	} {
+		c := recoveredTestCard(t, "node-1", 1, 1700000000000, recovery)
+		b, err := c.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := fmt.Sprintf("%x", b); got != want {
+			t.Errorf("recovery %q: encoded as\n%s, not\n%s", recovery, got, want)
+		}
+		golden, err := hex.DecodeString(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := ParseCard("c", golden); err != nil || !back.equal(&c) || !back.Verify() {
+			t.Errorf("recovery %q: read as %+v, %v", recovery, back, err)
+		}
 	}
 }
 
 func TestCardRoundTripAndFlips(t *testing.T) {
-	c := testCard(t, "node-1", 1, 5)
-	b, err := c.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	back, err := ParseCard("c", b)
-	if err != nil || !back.equal(&c) || !back.Verify() {
-		t.Fatalf("%+v, %v", back, err)
-	}
-	if other, err := ParseCard("d", b); err != nil || other.Verify() {
-		t.Errorf("verifies in another cluster (%v)", err)
-	}
-	for i := range len(b) * 8 {
-		f := bytes.Clone(b)
-		f[i/8] ^= 1 << (i % 8)
-		if c, err := ParseCard("c", f); err == nil && c.Verify() {
-			t.Errorf("verifies with bit %d flipped", i)
+	for _, recovery := range []string{"", "00ff"} {
+		c := recoveredTestCard(t, "node-1", 1, 5, recovery)
+		b, err := c.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := ParseCard("c", b)
+		if err != nil || !back.equal(&c) || !back.Verify() {
+			t.Fatalf("%+v, %v", back, err)
+		}
+		if other, err := ParseCard("d", b); err != nil || other.Verify() {
+			t.Errorf("verifies in another cluster (%v)", err)
+		}
+		for i := range len(b) * 8 {
+			f := bytes.Clone(b)
+			f[i/8] ^= 1 << (i % 8)
+			if c, err := ParseCard("c", f); err == nil && c.Verify() {
+				t.Errorf("verifies with bit %d flipped", i)
+			}
+		}
+		for i := range b {
+			if _, err := ParseCard("c", b[:i]); !errors.Is(err, ErrCard) {
+				t.Errorf("cut at %d: %v", i, err)
+			}
+		}
+		if _, err := ParseCard("c", append(bytes.Clone(b), 0)); !errors.Is(err, ErrCard) {
+			t.Errorf("with a byte more: %v", err)
+		}
+		// The same card, not in shortest form: the version as two bytes.
+		long := append([]byte{b[0], 0x18, b[1]}, b[2:]...)
+		if _, err := ParseCard("c", long); !errors.Is(err, ErrCard) {
+			t.Errorf("second spelling: %v", err)
 		}
 	}
-	for i := range b {
-		if _, err := ParseCard("c", b[:i]); !errors.Is(err, ErrCard) {
-			t.Errorf("cut at %d: %v", i, err)
+}
+
+// A card has the version that its contents call for: there is no second way to say the same.
+func TestCardVersionsDoNotMix(t *testing.T) {
+	plain, recovered := testCard(t, "node-1", 1, 5), recoveredTestCard(t, "node-1", 1, 5, "00ff")
+	stripped, claimed := recovered, plain
+	stripped.Recovery, claimed.Recovery = "", "00ff"
+	if stripped.Verify() || claimed.Verify() {
+		t.Error("the recovery can be taken away or put in")
+	}
+	for version, recovery := range map[uint64]string{0: "00ff", 1: "00ff", 2: "", 3: "00ff"} {
+		w := recovered.wire().(cardWire)
+		w.Version, w.Recovery = version, recovery
+		b, err := encMode.Marshal(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParseCard("c", b); !errors.Is(err, ErrCard) {
+			t.Errorf("version %d with the recovery %q: %v", version, recovery, err)
 		}
 	}
-	if _, err := ParseCard("c", append(bytes.Clone(b), 0)); !errors.Is(err, ErrCard) {
-		t.Errorf("with a byte more: %v", err)
-	}
-	// The same card, not in shortest form: the version as two bytes.
-	long := append([]byte{b[0], 0x18, 0x01}, b[2:]...)
-	if _, err := ParseCard("c", long); !errors.Is(err, ErrCard) {
-		t.Errorf("second spelling: %v", err)
+	for _, version := range []uint64{0, 2} {
+		w := plain.wire().(plainWire)
+		w.Version = version
+		b, err := encMode.Marshal(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ParseCard("c", b); !errors.Is(err, ErrCard) {
+			t.Errorf("version %d without a place for a recovery: %v", version, err)
+		}
 	}
 }
 
@@ -161,7 +212,11 @@ func FuzzParseCard(f *testing.F) {
 	c := testCard(f, "node-1", 1, 5)
 	b, _ := c.Encode()
 	f.Add(b)
+	c = recoveredTestCard(f, "node-1", 1, 5, "00ff")
+	b, _ = c.Encode()
+	f.Add(b)
 	f.Add([]byte{0x8a})
+	f.Add([]byte{0x8b})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		c, err := ParseCard("c", b)
 		if err != nil {

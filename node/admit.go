@@ -235,9 +235,17 @@ func allFailed(requests []api.AdmitRequest, e *client.Error) []api.AdmitOutcome 
 func (a *admission) newClaim(key crypto.PublicKey) {
 	s := &a.Signed
 	a.claim = fsm.Claim{AgentID: s.AgentID, Key: key.Fingerprint(), TimestampMs: s.TimestampMs, Nonce: s.Nonce,
-		Tag:     fsm.NewClaimTag(a.TokenID, a.ClaimID, s.Method, s.Path, s.BodySHA256, s.TimestampMs),
-		Profile: s.Profile(), ExpiresMs: s.ExpiresMs(), Self: a.TokenID == fsm.SelfCaller}
+		Tag: a.tag(), Profile: s.Profile(), ExpiresMs: s.ExpiresMs(), Self: a.TokenID == fsm.SelfCaller}
 	if a.ClaimChosen {
 		a.claim.ClaimID = fsm.NewClaimID(a.TokenID, a.ClaimID)
 	}
+}
+
+// tag tells a retry of the same admission from another request under its nonce.
+func (a *admission) tag() fsm.ClaimTag {
+	s := &a.Signed
+	if s.Message != nil {
+		return fsm.NewMessageClaimTag(a.TokenID, a.ClaimID, s.Message.Base)
+	}
+	return fsm.NewClaimTag(a.TokenID, a.ClaimID, s.Method, s.Path, s.BodySHA256, s.TimestampMs)
 }

@@ -29,9 +29,21 @@ func (n *Node) sendLoop(ctx context.Context) {
 			continue
 		}
 		for i, a := range sent {
-			a.answer(api.AdmitOutcome{Result: reply.Results[i], MaxSkewMs: reply.MaxSkewMs})
+			a.decided(api.AdmitOutcome{Result: reply.Results[i], MaxSkewMs: reply.MaxSkewMs})
 		}
 	}
+}
+
+// decided answers what a leader decided. When an earlier try may have been
+// admitted, a denial tells of it only if that one would have been found: all
+// others may be of what came since (the window was left, the agent banned, the
+// token revoked, the cluster restored), and the request may have been admitted.
+func (a *admission) decided(o api.AdmitOutcome) {
+	if a.maybe && o.Result.Code != fsm.CodeOK && !o.Result.Code.NeverAdmitted() {
+		a.fail(errUnknown())
+		return
+	}
+	a.answer(o)
 }
 
 // undecided deals with a batch that got no answer. Once its outcome is unknown

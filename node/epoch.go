@@ -175,7 +175,8 @@ func (n *Node) judgeEpoch(ctx context.Context) {
 		return
 	}
 	ids := voters(n.servers())
-	agree := 0
+	agree, disowned := 0, n.disowned()
+	a.refuted = a.refuted || disowned
 	for _, id := range ids {
 		h, ok := n.health.get(id)
 		switch {
@@ -183,14 +184,16 @@ func (n *Node) judgeEpoch(ctx context.Context) {
 			agree++
 		case !ok || time.Since(h.at) >= pingFresh || h.epoch == 0:
 		case h.epoch == a.epoch:
-			agree++
+			if n.stays(id) { // what it said ten seconds ago may be taken back by now
+				agree++
+			}
 		case h.epoch < a.epoch && h.applied > a.from:
 			// What it applied is committed, beyond the place where our epoch begins.
 			a.refuted = true
 		}
 	}
 	switch {
-	case agree > len(ids)/2:
+	case agree > len(ids)/2 && !disowned:
 		n.holdEpoch(a.epoch)
 	case a.refuted:
 		n.refuted(ctx, a)
@@ -212,7 +215,7 @@ func (n *Node) refuted(ctx context.Context, a arrival) {
 	}
 	servers := n.servers()
 	if n.lead.Load() != nil {
-		n.handOverToAny(ctx, servers)
+		n.handOverToAny(ctx, servers, func(h health) bool { return h.epoch < a.epoch }) // not to another that holds it
 		return
 	}
 	impossible := n.store.CanUndo(a.epoch)
@@ -297,7 +300,8 @@ func (n *Node) grant(l *leadership, id string) error {
 }
 
 // passedOver tells whether a node holds an epoch of a restore that did not take
-// effect: it is in a higher one than this leader, who has applied more.
+// effect: it is in a higher one than this leader, who has applied more, or it says
+// itself that it leaves, having caught up with entries that do not fit its state.
 func (n *Node) passedOver(id string) bool {
 	h, ok := n.health.get(id)
 	if !ok || !n.fresh(id) || h.epoch == 0 {
@@ -305,7 +309,7 @@ func (n *Node) passedOver(id string) bool {
 	}
 	var epoch, applied uint64
 	n.machine.Read(func(s *fsm.State) { epoch, applied = s.Meta().Epoch, s.Index() })
-	return h.epoch > epoch && applied > h.applied
+	return h.epoch > epoch && (applied > h.applied || h.leaving)
 }
 
 // undoTime is how long such a node has to undo the restore by itself. One that

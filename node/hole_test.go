@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -18,7 +19,8 @@ func TestHoleHasTheSnapshotsTerm(t *testing.T) {
 	}
 	halted := errors.New("halted")
 	index := uint64(18)
-	log := &holeLog{LogStore: inner, newest: func() (uint64, uint64) { return index, 2 }, halt: func(error) error { return halted }}
+	now := time.UnixMilli(0)
+	log := &holeLog{LogStore: inner, now: func() time.Time { return now }, newest: func() (uint64, uint64) { return index, 2 }, halt: func(error) error { return halted }}
 	want := func(what string, at uint64, want error) {
 		t.Helper()
 		var l raft.Log
@@ -44,5 +46,21 @@ func TestHoleHasTheSnapshotsTerm(t *testing.T) {
 	want("a leader's hole", 18, raft.ErrLogNotFound)
 	state = raft.Follower
 	log.led.Store(true)
-	want("one that led", 18, halted)
+	want("one that led", 18, raft.ErrLogNotFound)
+	for range 5 {
+		now = now.Add(time.Second)
+		want("one that led, asked again", 18, raft.ErrLogNotFound)
+	}
+	now = now.Add(time.Second)
+	want("one that led, asked in vain", 18, halted)
+	now = now.Add(time.Minute)
+	want("one that led, asked much later", 18, raft.ErrLogNotFound)
+	index = 20 // raft takes the restore for the end, the log ends before it
+	want("one that led, at the end", 20, raft.ErrLogNotFound)
+	for range 5 {
+		now = now.Add(time.Second)
+		want("one that led, at the end, asked again", 20, raft.ErrLogNotFound)
+	}
+	now = now.Add(time.Second)
+	want("one that led, at the end, asked in vain", 20, halted)
 }

@@ -296,7 +296,7 @@ func (n *Node) alignMembers(ctx context.Context) {
 // and that is still in it, and tells whether it did anything.
 func (n *Node) removeLeftover(ctx context.Context, id string, servers []raft.Server) bool {
 	if id == n.id.NodeID {
-		return n.handOverToAny(ctx, servers)
+		return n.handOverToAny(ctx, servers, anybody)
 	}
 	if isVoter(servers, id) && n.canLose(id) != nil {
 		return false // wait: removing it now would leave the cluster without a majority
@@ -305,9 +305,12 @@ func (n *Node) removeLeftover(ctx context.Context, id string, servers []raft.Ser
 	return true
 }
 
-func (n *Node) handOverToAny(ctx context.Context, servers []raft.Server) bool {
+func anybody(health) bool { return true }
+
+// handOverToAny hands leadership to a voter that works and may have it.
+func (n *Node) handOverToAny(ctx context.Context, servers []raft.Server, may func(health) bool) bool {
 	for _, v := range voters(servers) {
-		if v != n.id.NodeID && n.works(v) {
+		if h, ok := n.health.get(v); ok && v != n.id.NodeID && n.works(v) && may(h) {
 			n.handOver(ctx, v)
 			return true
 		}
@@ -322,7 +325,7 @@ func (n *Node) handOverToAny(ctx context.Context, servers []raft.Server) bool {
 func (n *Node) dropServer(ctx context.Context, id string) error {
 	servers := n.servers()
 	if id == n.id.NodeID {
-		if n.handOverToAny(ctx, servers) {
+		if n.handOverToAny(ctx, servers, anybody) {
 			return errNotLeader() // the next leader removes us
 		}
 		return &client.Error{Code: client.CodeConflict, Field: "id", Detail: "no other voter answers that could lead without this one"}

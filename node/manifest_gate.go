@@ -19,12 +19,16 @@ import (
 
 // With Config.RequireManifest a node runs only a binary that the cluster has
 // accepted: the digest of its own executable must be that of a version of that
-// name which is kept and has not expired. It asks twice:
+// name which is kept and was not revoked, and whose signers are trusted now. It
+// asks twice:
 //   - Before it joins it asks the seed, over the join service that its token
 //     pins, before the join is proposed: a refused node costs neither token nor name.
+//     Here the version must not have expired either.
 //   - At each start it asks its own state, as of a read that a leader confirmed,
 //     and serves nothing until then. Raft runs meanwhile: in a cluster where all
-//     nodes ask, there would never be a leader if nobody voted.
+//     nodes ask, there would never be a leader if nobody voted. What was accepted
+//     starts again after its expiry: a cluster that lost power for longer could
+//     renew nothing if it did not.
 //
 // It fails closed: what cannot be asked is refused.
 
@@ -40,8 +44,9 @@ type manifestRequest struct {
 }
 
 type manifestReply struct {
-	Row     fsm.Manifest `cbor:"1,keyasint"` // without versions when nothing was accepted
-	ClockMs int64        `cbor:"2,keyasint"` // the cluster's
+	Row     fsm.Manifest      `cbor:"1,keyasint"` // without versions when nothing was accepted
+	ClockMs int64             `cbor:"2,keyasint"` // the cluster's
+	Trust   fsm.ManifestTrust `cbor:"3,keyasint"`
 }
 
 // executable opens the file that this process runs: on Linux the very file, even
@@ -78,21 +83,38 @@ func (c Config) ownDigest() (digest crypto.Hash, err error) {
 	return crypto.Hash(h.Sum(nil)), nil
 }
 
-// checkDigest holds the digest of this binary against what was accepted.
-func checkDigest(name string, digest crypto.Hash, row fsm.Manifest, nowMs int64) error {
-	if row.InForce(digest, nowMs) {
+// checkDigest holds the digest of this binary against what was accepted, and
+// against who is trusted now. With nowMs 0 nothing has expired.
+func checkDigest(name string, digest crypto.Hash, row fsm.Manifest, trust fsm.ManifestTrust, nowMs int64) error {
+	v, state := row.Standing(digest, trust, nowMs)
+	why := ""
+	switch state {
+	case fsm.ManifestActive:
 		return nil
+	case fsm.ManifestExpired, fsm.ManifestRevoked:
+		why = fmt.Sprintf("version %s of %q has it, which is %s", v.Statement.Version, name, state)
+	case fsm.ManifestUntrusted:
+		why = fmt.Sprintf("version %s of %q has it, whose signers are trusted no more, or too few", v.Statement.Version, name)
+	default:
+		why = fmt.Sprintf("no version of %q that is kept has it: ", name) + newestText(row)
 	}
-	accepted := "nothing was accepted under that name"
-	if len(row.Versions) > 0 {
-		st := row.Newest().Statement
-		accepted = fmt.Sprintf("the newest accepted is %s with sha256 %s", st.Version, st.SHA256)
-		if st.Expired(nowMs) {
-			accepted += ", which has expired"
-		}
+	return fmt.Errorf("%w: its sha256 is %s, and %s; sign it with `edgecoder manifest sign --name %s …` and have it accepted with `edgecoder manifest accept`",
+		ErrManifest, digest, why, name)
+}
+
+// startFault tells why a member may not start with a binary. Expired is good
+// enough: renewing takes a node that serves.
+func startFault(name string, digest crypto.Hash, s *fsm.State) error {
+	row, _ := s.Manifest(name)
+	return checkDigest(name, digest, row, s.ManifestTrust(), 0)
+}
+
+func newestText(row fsm.Manifest) string {
+	if len(row.Versions) == 0 {
+		return "nothing was accepted under that name"
 	}
-	return fmt.Errorf("%w: its sha256 is %s, and no version of %q that is in force has it: %s; sign it with `edgecoder manifest sign --name %s …` and have it accepted with `edgecoder manifest accept`",
-		ErrManifest, digest, name, accepted, name)
+	st := row.Newest().Statement
+	return fmt.Sprintf("the newest accepted is %s with sha256 %s", st.Version, st.SHA256)
 }
 
 // serveManifest answers a node that is about to join. Its token is asked for as
@@ -111,7 +133,7 @@ func (n *Node) serveManifest(r *http.Request) (manifestReply, error) {
 	// Strong: what was accepted at another node a moment ago counts.
 	_, err = n.Read(r.Context(), api.ReadOptions{Strong: true}, func(s *fsm.State) {
 		reply.Row, _ = s.Manifest(req.Name)
-		reply.ClockMs = s.ClockMs()
+		reply.ClockMs, reply.Trust = s.ClockMs(), s.ManifestTrust()
 	})
 	return reply, err
 }
@@ -151,23 +173,18 @@ func askSeed(ctx context.Context, seed string, token crypto.TokenText, cfg Confi
 	if err != nil {
 		return fmt.Errorf("ask whether this binary was accepted: %w", err)
 	}
-	return checkDigest(cfg.RequireManifest, digest, reply.Row, reply.ClockMs)
+	return checkDigest(cfg.RequireManifest, digest, reply.Row, reply.Trust, reply.ClockMs)
 }
 
 // manifestLoop asks the state about this binary once there is a leader, and ends
-// the node if it was not accepted.
+// the node if it was not accepted. Then it warns of what would stop the next start.
 func (n *Node) manifestLoop(ctx context.Context) {
 	if n.cfg.RequireManifest == "" {
 		return
 	}
-	var row fsm.Manifest
-	var now int64
-	ask := func(s *fsm.State) {
-		row, _ = s.Manifest(n.cfg.RequireManifest)
-		now = s.ClockMs()
-	}
+	var fault error
 	for {
-		_, err := n.Read(ctx, api.ReadOptions{Strong: true}, ask)
+		_, err := n.Read(ctx, api.ReadOptions{Strong: true}, func(s *fsm.State) { fault = startFault(n.cfg.RequireManifest, n.binary, s) })
 		if err == nil {
 			break
 		}
@@ -175,12 +192,55 @@ func (n *Node) manifestLoop(ctx context.Context) {
 			return
 		}
 	}
-	if err := checkDigest(n.cfg.RequireManifest, n.binary, row, now); err != nil {
-		n.fail(err)
+	if fault != nil {
+		n.fail(fault)
 		return
 	}
 	n.accepted.Store(true)
 	n.log.Info("this binary is accepted", "name", n.cfg.RequireManifest, "sha256", n.binary)
+	for ok := true; ok; ok = pause(ctx, manifestWarnPause) {
+		if st, now := n.manifestStatus(); manifestFault(*st, now) != "" {
+			n.log.Warn("the manifest of this binary: "+manifestFault(*st, now), "name", st.Name, "version", st.Version, "state", st.State, "expires_ms", st.ExpiresMs)
+		}
+	}
+}
+
+const (
+	// manifestWarnPause is how often a node says what is wrong with its manifest: a few times a working day.
+	manifestWarnPause = 3 * time.Hour
+	// manifestWarnMs is how long before its end a manifest is warned of: a week, so that a working day is in it.
+	manifestWarnMs = 7 * 24 * 3_600_000
+)
+
+// manifestStatus tells where the manifest of this binary stands, nil if none is
+// required, and the cluster's time.
+func (n *Node) manifestStatus() (out *client.ManifestStatus, nowMs int64) {
+	if n.cfg.RequireManifest == "" {
+		return nil, 0
+	}
+	out = &client.ManifestStatus{Name: n.cfg.RequireManifest, SHA256: n.binary.String(), State: "unknown"}
+	n.machine.Read(func(s *fsm.State) {
+		row, _ := s.Manifest(out.Name)
+		nowMs = s.ClockMs()
+		if v, state := row.Standing(n.binary, s.ManifestTrust(), nowMs); state != "" {
+			out.Version, out.ExpiresMs, out.State = v.Statement.Version, v.Statement.ExpiresMs, string(state)
+		}
+	})
+	return out, nowMs
+}
+
+// manifestFault says what of a manifest needs somebody's hand, or "".
+func manifestFault(st client.ManifestStatus, nowMs int64) string {
+	switch fsm.ManifestState(st.State) {
+	case fsm.ManifestActive:
+		if st.ExpiresMs-nowMs < manifestWarnMs {
+			return "it expires soon: nodes that run this binary cannot join then; sign it again and have it accepted"
+		}
+		return ""
+	case fsm.ManifestExpired:
+		return "it has expired: nodes that run this binary start, but cannot join; sign it again and have it accepted"
+	}
+	return "it is in force no more: this node will not start again with this binary"
 }
 
 // mayServeBinary refuses while it is not known whether this binary was accepted.

@@ -156,7 +156,22 @@ func TestRequireManifest(t *testing.T) {
 	}
 	c.start(1) // version 2 is kept and in force still
 	c.eventually("it serves again", func() bool { return c.allReady() })
+	if st := c.nodes[1].Status().Manifest; st == nil || st.Version != "2" || st.State != "active" || c.nodes[0].Status().Manifest != nil {
+		t.Errorf("its status says %+v", st)
+	}
+	if _, err := c.client(0, c.admin).RevokeManifest(t.Context(), "edgecoder", client.ManifestRevokeRequest{Version: "2"}); err != nil {
+		t.Fatal(err)
+	}
 	_ = c.nodes[1].shutdown()
+	c.start(1)
+	c.eventually("the revoked binary stops", func() bool {
+		select {
+		case <-c.nodes[1].Done():
+			return errors.Is(c.nodes[1].Err(), ErrManifest) && strings.Contains(c.nodes[1].Err().Error(), "revoked")
+		default:
+			return false
+		}
+	})
 	c.cfgs[1].executable = binaryOf("evil")
 	c.start(1)
 	evil := c.nodes[1]
@@ -205,21 +220,86 @@ func TestBootstrapRequiresNoManifest(t *testing.T) {
 
 func TestCheckDigest(t *testing.T) {
 	t.Parallel()
+	key := crypto.PublicOf(manifestSigner("a"))
 	version := func(v, artifact string, expires int64) fsm.AcceptedVersion {
-		return fsm.AcceptedVersion{Statement: manifest.Statement{Version: v, SHA256: crypto.Sum([]byte(artifact)), ExpiresMs: expires}}
+		return fsm.AcceptedVersion{Statement: manifest.Statement{Name: "bin", Version: v, SHA256: crypto.Sum([]byte(artifact)), ExpiresMs: expires}, Signers: []fsm.KeyRef{key.Fingerprint()}}
 	}
+	trust := fsm.ManifestTrust{Threshold: 1, Signers: []fsm.ManifestSigner{{Name: "a", Key: key}}}
+	stolen := fsm.ManifestTrust{Threshold: 1, Signers: []fsm.ManifestSigner{{Name: "b", Key: crypto.PublicOf(manifestSigner("b"))}}}
+	stricter := trust
+	stricter.Threshold = 2
 	row := fsm.Manifest{Name: "bin", Versions: []fsm.AcceptedVersion{version("1", "old", 1000), version("2", "new", 2000)}}
+	revoked := fsm.Manifest{Name: "bin", Versions: []fsm.AcceptedVersion{version("1", "old", 1000), version("2", "old", 2000), version("3", "new", 2000)}}
+	revoked.Versions[0].RevokedMs = 1
 	for _, c := range []struct {
 		artifact string
 		row      fsm.Manifest
+		trust    fsm.ManifestTrust
 		nowMs    int64
 		ok       bool
 	}{
-		{"new", row, 1000, true}, {"new", row, 2000, true}, {"new", row, 2001, false},
-		{"old", row, 1000, true}, {"old", row, 1001, false}, {"evil", row, 1, false}, {"new", fsm.Manifest{}, 1, false},
+		{"new", row, trust, 1000, true}, {"new", row, trust, 2000, true}, {"new", row, trust, 2001, false}, {"new", row, trust, 0, true},
+		{"old", row, trust, 1000, true}, {"old", row, trust, 1001, false}, {"evil", row, trust, 1, false}, {"new", fsm.Manifest{}, trust, 1, false},
+		{"new", row, stolen, 1000, false}, {"new", row, stricter, 1000, false}, {"new", row, fsm.ManifestTrust{}, 0, false},
+		{"old", revoked, trust, 0, false}, {"new", revoked, trust, 0, true},
 	} {
-		if err := checkDigest("bin", crypto.Sum([]byte(c.artifact)), c.row, c.nowMs); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrManifest) {
-			t.Errorf("%s at %d: %v", c.artifact, c.nowMs, err)
+		if err := checkDigest("bin", crypto.Sum([]byte(c.artifact)), c.row, c.trust, c.nowMs); (err == nil) != c.ok || err != nil && !errors.Is(err, ErrManifest) {
+			t.Errorf("%s at %d, trust %+v: %v", c.artifact, c.nowMs, c.trust, err)
+		}
+	}
+}
+
+// TestStartAfterExpiry: a cluster in which every node asks, and which was off for longer than the manifest held, comes
+// back, since only a node that serves can accept a new one. A join asks for more.
+func TestStartAfterExpiry(t *testing.T) {
+	t.Parallel()
+	s := fsm.NewState()
+	index, nowMs := uint64(0), int64(1_000)
+	apply := func(actor fsm.Actor, body any) {
+		t.Helper()
+		cmd, err := fsm.New(actor, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		index++
+		cmd.AtMs = nowMs
+		if res, _, err := s.Apply(index, cmd); err != nil || !res.OK() {
+			t.Fatalf("%T: %+v, %v", body, res, err)
+		}
+	}
+	key := crypto.PublicOf(manifestSigner("a"))
+	admin := fsm.Actor{TokenID: "admin"}
+	apply(fsm.Actor{}, fsm.Genesis{ClusterID: "c", Level: fsm.LevelProfiles, AdminToken: fsm.TokenCreate{ID: "admin", Role: fsm.RoleAdmin, Uses: -1},
+		Coordinator: fsm.Coordinator{ID: "n", Name: "n1", Role: fsm.RoleCoordinator, SigningKey: crypto.PublicOf(manifestSigner("n")), EncryptionKey: make([]byte, 32), API: "h:1", Raft: "h:2", Gossip: "h:3"}})
+	apply(admin, fsm.ManifestTrustSet{Trust: fsm.ManifestTrust{Threshold: 1, Signers: []fsm.ManifestSigner{{Name: "a", Key: key}}, Sources: []string{"https://models.example/"}}})
+	st := manifest.Statement{Name: "bin", Version: "1", SHA256: crypto.Sum([]byte("x")), Size: 1, Source: "https://models.example/x", IssuedMs: 1, ExpiresMs: nowMs + 10_000}
+	apply(admin, fsm.ManifestAccept{Statement: st, Signers: []fsm.KeyRef{key.Fingerprint()}})
+	nowMs += 50_000
+	apply(fsm.Actor{}, fsm.Tick{})
+	row, _ := s.Manifest("bin")
+	if err := startFault("bin", st.SHA256, s); err != nil || checkDigest("bin", st.SHA256, row, s.ManifestTrust(), s.ClockMs()) == nil {
+		t.Errorf("start: %v; and it may join", err)
+	}
+	apply(admin, fsm.ManifestRevoke{Name: "bin", Version: "1"})
+	if err := startFault("bin", st.SHA256, s); !errors.Is(err, ErrManifest) {
+		t.Errorf("revoked: %v", err)
+	}
+}
+
+// Before a manifest would stop a start, or a join, somebody is told.
+func TestManifestFault(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		state  string
+		leftMs int64
+		says   string
+	}{
+		{"active", manifestWarnMs, ""}, {"active", manifestWarnMs - 1, "expires soon"}, {"expired", -1, "has expired"},
+		{"revoked", manifestWarnMs, "will not start"}, {"untrusted", manifestWarnMs, "will not start"}, {"unknown", 0, "will not start"},
+	} {
+		got := manifestFault(client.ManifestStatus{State: c.state, ExpiresMs: 1000 + c.leftMs}, 1000)
+		if c.says == "" && got != "" || !strings.Contains(got, c.says) {
+			t.Errorf("%s, %d ms left: %q", c.state, c.leftMs, got)
 		}
 	}
 }

@@ -116,6 +116,36 @@ func TestMessageSignaturesWaitForTheirLevel(t *testing.T) {
 	}
 }
 
+// P1: an agent that signs two requests with one nonce and time gets the first
+// answer for the first one alone, whatever part of the signed text differs.
+func TestP1MessagesUnderOneNonceAreTold(t *testing.T) {
+	key := seededKey(t, 1)
+	tag := func(authority, target string, expires int64) fsm.ClaimTag {
+		t.Helper()
+		signed, err := httpsig.Sign(key, httpsig.Params{AgentID: "a", Created: 1_767_225_600, Expires: 1_767_225_600 + expires, Nonce: "n"},
+			httpsig.Request{Method: "GET", Authority: authority, Target: target, BodySHA256: crypto.Sum(nil)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := &admission{AdmitRequest: api.AdmitRequest{Signed: signed.Request, TokenID: "t", ClaimID: "c"}}
+		a.newClaim(crypto.PublicOf(key))
+		return a.claim.Tag
+	}
+	first := tag("s.example", "/x?a", 60)
+	if tag("S.example:443", "/x?a", 60) != first {
+		t.Error("a retry has another tag")
+	}
+	for name, other := range map[string]fsm.ClaimTag{"authority": tag("other.example", "/x?a", 60), "end of the query": tag("s.example", "/x?a?", 60), "expiry": tag("s.example", "/x?a", 61)} {
+		if other == first {
+			t.Errorf("another %s has the same tag", name)
+		}
+	}
+	five := &admission{AdmitRequest: api.AdmitRequest{TokenID: "t", ClaimID: "c", Signed: crypto.SignedRequest{Method: "GET", Path: "/x?a", BodySHA256: crypto.Sum(nil), TimestampMs: 1_767_225_600_000}}}
+	if five.newClaim(crypto.PublicOf(key)); five.claim.Tag != fsm.NewClaimTag("t", "c", "GET", "/x?a", crypto.Sum(nil), 1_767_225_600_000) {
+		t.Error("the tag of the five headers has changed: a retry at a server of another version would be a replay")
+	}
+}
+
 // A key that the request does not name is not tried, although it would verify.
 func TestOnlyTheNamedKeyIsTried(t *testing.T) {
 	signer := seededKey(t, 1)

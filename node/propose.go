@@ -67,13 +67,18 @@ func (n *Node) servePropose(ctx context.Context, from string, cmd fsm.Command) (
 
 // mayDecide tells whether this node may have a command decided while it may not
 // serve: only the removal of a member that claims a newer epoch, or one liar
-// could stop the cluster for good.
+// could stop the cluster for good. The state alone is asked: while it may not be
+// read, a node cannot learn either whether its own binary was accepted.
 func (n *Node) mayDecide(kind fsm.Kind) error {
-	err := n.Serving()
-	if e := (*client.Error)(nil); kind == fsm.KindCoordinatorRemove && errors.As(err, &e) && e.Reason == reasonSuperseded {
+	if kind == fsm.KindCoordinatorRemove && isSuperseded(n.stateServes(nil)) {
 		return nil
 	}
-	return err
+	return n.Serving()
+}
+
+func isSuperseded(err error) bool {
+	e := (*client.Error)(nil)
+	return errors.As(err, &e) && e.Reason == reasonSuperseded
 }
 
 // onLeader runs here if this node leads, or there on the node that does, and

@@ -59,7 +59,7 @@ func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *pee
 	}
 	var err error
 	r := &replica{Machine: n.machine, n: n, starting: true}
-	log := &holeLog{LogStore: &vitalLog{LogStore: n.store.Logs, disk: n.disk, settle: n.settle, halt: n.halt}, newest: n.newestSnapshot, halt: n.halt}
+	log := &holeLog{LogStore: &vitalLog{LogStore: n.store.Logs, disk: n.disk, settle: n.settle, halt: n.halt}, newest: n.newestSnapshot, halt: n.halt, stored: n.disown, now: time.Now}
 	n.raft, err = raft.NewRaft(conf, r, log, n.store.Stable, startSnapshots{n.store.Snapshots, r}, transport)
 	if err != nil {
 		return r.explain(err)

@@ -105,10 +105,23 @@ func TestLeaderIsCutOffInARestore(t *testing.T) {
 }
 
 // givesUp waits until a node with a restore that did not take effect stops for
-// a fresh start; meanwhile it must serve nothing.
+// a fresh start; meanwhile it must serve nothing. One that only reads its log anew
+// is started again, as a server does with itself.
 func (c *trio) givesUp(i int) {
 	c.t.Helper()
-	n := c.nodes[i]
+	for {
+		c.ends(c.nodes[i])
+		if err := c.nodes[i].Err(); !errors.As(err, new(again)) {
+			return
+		}
+		c.nodes[i] = nil
+		c.start(i)
+	}
+}
+
+// ends waits until a node that holds such a restore ends itself.
+func (c *trio) ends(n *Node) {
+	c.t.Helper()
 	var served atomic.Bool
 	watch, stop := context.WithCancel(c.t.Context())
 	defer stop()

@@ -119,6 +119,9 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 	p.AgentsAdded, p.AgentsAddedIDs = len(u.AgentsAdded), rowsOf(u.AgentsAdded, func(a fsm.Agent) string { return a.ID })
 	p.KeysAdded, p.KeysAddedList = len(u.KeysAdded), rowsOf(u.KeysAdded, keyRow)
 	planManifests(&p, u, t.state, present)
+	text := func(s string) string { return s }
+	p.RulesKept, p.RulesKeptList = len(u.RulesKept), rowsOf(u.RulesKept, text)
+	p.RulesNew, p.RulesNewList = len(u.RulesNew), rowsOf(u.RulesNew, text)
 	p.GoneAdded, p.GoneAddedIDs = len(u.GoneAdded), rowsOf(u.GoneAdded, func(r fsm.Removal) string { return r.ID })
 	was := next.Meta()
 	closed := max(m.NonceFloorMs, m.ClockMs-present.Policy().MaxSkewMs) // what is older is refused already
@@ -304,8 +307,8 @@ func sameKeys(a, b []fsm.AgentKey) bool {
 
 // lossOf says in one line what is known to be lost, for the history.
 func lossOf(t *taken, p client.RestorePlan) string {
-	return fmt.Sprintf("sha256=%s of_index=%d taken=%s bans_lost=%d bans_back=%d agents_lost=%d agents_changed=%d agents_added=%d manifests_kept=%d manifests_added=%d manifest_trust_changed=%t events_lost=%d admin_records_lost=%d forked=%t",
-		t.SHA256, t.Index, time.UnixMilli(t.ClockMs).UTC().Format(time.RFC3339), p.BansLost, p.BansBack, p.AgentsLost, p.AgentsChanged, p.AgentsAdded, p.ManifestsKept, p.ManifestsAdded, p.TrustLost, p.EventsLost, p.RecordsLost, p.Forked)
+	return fmt.Sprintf("sha256=%s of_index=%d taken=%s bans_lost=%d bans_back=%d agents_lost=%d agents_changed=%d agents_added=%d manifests_kept=%d manifests_added=%d manifest_trust_changed=%t signature_rules_kept=%d signature_rules_new=%d events_lost=%d admin_records_lost=%d forked=%t",
+		t.SHA256, t.Index, time.UnixMilli(t.ClockMs).UTC().Format(time.RFC3339), p.BansLost, p.BansBack, p.AgentsLost, p.AgentsChanged, p.AgentsAdded, p.ManifestsKept, p.ManifestsAdded, p.TrustLost, p.RulesKept, p.RulesNew, p.EventsLost, p.RecordsLost, p.Forked)
 }
 
 // copyOf returns the present state for somebody who takes long over it.

@@ -39,11 +39,18 @@ func (c *trio) anyUp() int {
 	return -1
 }
 
-// inEpoch waits until every node that is up serves in an epoch.
+// inEpoch waits until every node that is up serves in an epoch. One that ends in
+// order to start again is started again, as a server does with itself.
 func (c *trio) inEpoch(epoch uint64) {
 	c.t.Helper()
 	c.eventually(fmt.Sprint("every node serves in epoch ", epoch), func() bool {
-		for _, n := range c.nodes {
+		for i, n := range c.nodes {
+			if n != nil && n.fatal.Load() != nil && errors.Is(*n.fatal.Load(), ErrResync) {
+				<-n.Done()
+				c.nodes[i] = nil
+				c.start(i)
+				return false
+			}
 			if n != nil && (n.Status().Epoch != epoch || n.Ready() != nil) {
 				return false
 			}

@@ -21,6 +21,7 @@ func (n *Node) Status() client.Status {
 		ClockSkewMs: -medianOffset(offsets), Version: n.cfg.Version, Voters: []client.Server{}, NonVoters: []client.Server{},
 		Disk: n.disk.status(), Backup: n.backupStatus(), Rivals: n.rivals.list(),
 	}
+	st.Manifest, _ = n.manifestStatus()
 	names := map[string]fsm.Coordinator{}
 	n.machine.Read(func(s *fsm.State) {
 		meta := s.Meta()

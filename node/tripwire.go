@@ -125,7 +125,7 @@ func (n *Node) tripwireLoop(ctx context.Context) {
 func (n *Node) leaveDiverged(ctx context.Context) bool {
 	servers := n.servers()
 	if n.lead.Load() != nil {
-		if !n.handOverToAny(ctx, servers) {
+		if !n.handOverToAny(ctx, servers, anybody) {
 			pause(ctx, time.Second)
 		}
 		return false

@@ -95,8 +95,8 @@ func stillWanted(items []*admission) []*admission {
 }
 
 // sortOut verifies signatures and asks this replica. Only a committed replay
-// is refused for good here; every other denial is doubtful until the replica is
-// known to be up to date.
+// is refused for good here, and only from a state that may be told; every other
+// denial is doubtful until the replica is known to be up to date.
 func (n *Node) sortOut(items []*admission) (ready, doubtful []*admission) {
 	var level uint32
 	n.machine.Read(func(s *fsm.State) {
@@ -108,12 +108,16 @@ func (n *Node) sortOut(items []*admission) (ready, doubtful []*admission) {
 	items = loggable(items, level)
 	n.verifyAll(items)
 	now := n.clockMs()
+	var diverged *fsm.Divergence
+	var replays []*admission
+	var replay api.AdmitOutcome
 	n.machine.Read(func(s *fsm.State) {
-		skew := s.Policy().MaxSkewMs
+		diverged = n.divergedIn(s)
+		replay = api.AdmitOutcome{Result: fsm.ClaimResult{Code: fsm.CodeReplay, Index: s.Index(), ClockMs: now}, MaxSkewMs: s.Policy().MaxSkewMs}
 		for _, a := range items {
 			switch {
 			case a.denial == "" && s.IsReplay(&a.claim):
-				a.answer(api.AdmitOutcome{Result: fsm.ClaimResult{Code: fsm.CodeReplay, Index: s.Index(), ClockMs: now}, MaxSkewMs: skew})
+				replays = append(replays, a)
 			case a.denial == "" && s.CheckCaller(a.TokenID, now) == fsm.CodeOK && s.Check(&a.claim, now).Code == fsm.CodeOK:
 				ready = append(ready, a)
 			default:
@@ -121,6 +125,12 @@ func (n *Node) sortOut(items []*admission) (ready, doubtful []*admission) {
 			}
 		}
 	})
+	if len(replays) > 0 && n.stateServes(diverged) != nil {
+		return ready, append(doubtful, replays...) // confirm says why, or that it was for a moment
+	}
+	for _, a := range replays {
+		a.answer(replay)
+	}
 	return ready, doubtful
 }
 
@@ -197,7 +207,11 @@ func verifyParallel(batch []crypto.BatchItem) []bool {
 func (n *Node) confirm(ctx context.Context, items []*admission) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()
-	point, err := n.reads.get(ctx)
+	var point readPoint
+	err := n.stateServes(nil)
+	if err == nil {
+		point, err = n.reads.get(ctx)
+	}
 	if err == nil {
 		err = n.waitIndex(ctx, point.Index)
 	}

@@ -112,6 +112,18 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// Path is what was signed of the target: nothing but an empty query is left out.
+func TestPathKeepsTheQuery(t *testing.T) {
+	for target, want := range map[string]string{"/": "/", "/?": "/", "/a?b?": "/a?b?", "/a??": "/a??", "/a?b": "/a?b"} {
+		r := testRequest()
+		r.Target = target
+		signed, err := Sign(keyOf("agent-1"), testParams(), r)
+		if err != nil || signed.Request.Path != want {
+			t.Errorf("%s: %s, %v, want %s", target, signed.Request.Path, err, want)
+		}
+	}
+}
+
 func TestKeyIDHasOneSpelling(t *testing.T) {
 	pub := crypto.PublicOf(keyOf("k"))
 	for _, id := range []string{"a", "a:b", "ü", "a%", "-._~", "a b"} {

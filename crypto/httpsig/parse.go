@@ -113,9 +113,12 @@ func (m *message) read() (r crypto.SignedRequest, label string, err error) {
 	if err != nil {
 		return r, "", malformed(HeaderSignatureInput, err)
 	}
+	if query == "?" { // none, or an empty one: a "?" at the end of another belongs to it
+		query = ""
+	}
 	return crypto.SignedRequest{
 		AgentID: p.agentID, TimestampMs: p.created * 1000, Nonce: p.nonce,
-		Method: m.method, Path: path + ofPath(query), BodySHA256: body,
+		Method: m.method, Path: path + query, BodySHA256: body,
 		Message: &crypto.MessageSignature{Authority: authority, KeyID: p.keyID, ExpiresMs: p.expires * 1000, Base: signatureBase(lines, serialised)},
 	}, label, nil
 }

@@ -69,12 +69,3 @@ func splitTarget(target string) (path, query string, err error) {
 	path, query, _ = strings.Cut(target, "?")
 	return path, "?" + query, nil
 }
-
-// ofPath returns the query as the path of a request has it: none is no "?"
-// alone, but a "?" at the end of one belongs to it.
-func ofPath(query string) string {
-	if query == "?" {
-		return ""
-	}
-	return query
-}

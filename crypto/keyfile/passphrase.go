@@ -53,6 +53,9 @@ func (s PassphraseSource) Get() ([]byte, error) {
 }
 
 func (s PassphraseSource) get(around surroundings) ([]byte, error) {
+	if s.File == "-" && around.ask != nil {
+		return s.fromPrompt(around.ask) // a line read from a terminal would show on it
+	}
 	if s.File == "-" {
 		return readPassphrase(around.stdin, "standard input")
 	}
@@ -87,7 +90,23 @@ func (s PassphraseSource) fromFile(path string, around surroundings) ([]byte, er
 	if info.Mode().IsRegular() && isShared(info) && !isCredential(path, around) {
 		return nil, fmt.Errorf("%w: passphrase file %s (mode %04o); mend it with: chmod 600 %s", ErrShared, path, info.Mode().Perm(), path)
 	}
+	if err := checkOwner(path, info); err != nil {
+		return nil, err
+	}
 	return readPassphrase(f, path)
+}
+
+// ErrForeign says that a passphrase file belongs to another user.
+var ErrForeign = errors.New("keyfile: this file belongs to another user")
+
+// checkOwner refuses a file of another user than this one and root: its owner knows the passphrase, whatever the mode
+// says, and can put another in its place.
+func checkOwner(path string, info fs.FileInfo) error {
+	uid, known := ownerOf(info)
+	if !known || !info.Mode().IsRegular() || uid == 0 || uid == os.Geteuid() {
+		return nil
+	}
+	return fmt.Errorf("%w: passphrase file %s (uid %d, this process runs as %d); copy it into a file of your own, or hand it over by a pipe", ErrForeign, path, uid, os.Geteuid())
 }
 
 // isCredential reports whether path lies in the directory that systemd made for this process alone.

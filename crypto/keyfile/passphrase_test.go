@@ -167,3 +167,52 @@ func TestPassphraseFromPipe(t *testing.T) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
+
+// TestPassphraseFromStandardInputOnATerminal: a line read from a terminal would show on it.
+func TestPassphraseFromStandardInputOnATerminal(t *testing.T) {
+	around := nowhere()
+	around.stdin = strings.NewReader("read with echo\n")
+	asked := 0
+	around.ask = func(string) ([]byte, error) { asked++; return []byte("typed"), nil }
+	if got, err := (PassphraseSource{File: "-", Confirm: true}).get(around); err != nil || string(got) != "typed" || asked != 2 {
+		t.Errorf("%q, %v, asked %d times", got, err, asked)
+	}
+}
+
+// owned is a file of a user.
+type owned struct {
+	fs.FileInfo
+	sys any
+}
+
+func (o owned) Sys() any { return o.sys }
+
+// TestPassphraseFileOfAnotherUser: its owner knows the passphrase, whatever the mode says.
+func TestPassphraseFileOfAnotherUser(t *testing.T) {
+	path := writeFile(t, filepath.Join(t.TempDir(), "pass"), "secret\n", 0o600)
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uid, known := ownerOf(info)
+	if !known {
+		t.Skip("no user ids here")
+	}
+	if uid != os.Geteuid() || checkOwner(path, info) != nil {
+		t.Errorf("a file of our own is of %d: %v", uid, checkOwner(path, info))
+	}
+	for other, refused := range map[int]bool{0: false, os.Geteuid(): false, os.Geteuid() + 1: true} {
+		if err := checkOwner(path, owned{info, sysOf(other)}); errors.Is(err, ErrForeign) != refused {
+			t.Errorf("of user %d: %v", other, err)
+		}
+	}
+	if os.Geteuid() != 0 {
+		return // only root can give a file away
+	}
+	if err := os.Chown(path, 65534, -1); err != nil {
+		t.Skip(err)
+	}
+	if _, err := (PassphraseSource{File: path}).get(nowhere()); !errors.Is(err, ErrForeign) || strings.Contains(err.Error(), "secret") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,5 @@
+//go:build !unix
+
+package keyfile
+
+func sysOf(int) any { return nil }
