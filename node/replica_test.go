@@ -85,7 +85,7 @@ func TestStartRefusesAnOlderSnapshot(t *testing.T) {
 	}
 	put(t, files, 10, 1, sound.Bytes())
 	newest := put(t, files, 20, 1, []byte("no snapshot"))
-	n := &Node{machine: machine}
+	n := &Node{machine: machine, meter: newMeter()}
 	n.cfg.DataDir = "/data"
 	r := &replica{Machine: machine, n: n, starting: true}
 	conf := raft.DefaultConfig()
@@ -119,7 +119,7 @@ func TestPassedOverSnapshotIsNotSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := put(t, st.Snapshots, 5, 1, snapshot.Bytes())
-	shown := startSnapshots{st.Snapshots, &replica{n: &Node{store: st}}}
+	shown := startSnapshots{st.Snapshots, &replica{n: &Node{store: st, meter: newMeter()}}}
 	send := func() error {
 		_, in, err := shown.Open(id)
 		if err == nil {
