@@ -39,18 +39,25 @@ func (c *trio) anyUp() int {
 	return -1
 }
 
-// inEpoch waits until every node that is up serves in an epoch. One that ends in
-// order to start again is started again, as a server does with itself.
+// startEnded starts each node again that ended for that, as a server does with
+// itself.
+func (c *trio) startEnded() {
+	c.t.Helper()
+	for i, n := range c.nodes {
+		if n != nil && n.fatal.Load() != nil && errors.Is(*n.fatal.Load(), ErrResync) {
+			<-n.Done()
+			c.nodes[i] = nil
+			c.start(i)
+		}
+	}
+}
+
+// inEpoch waits until every node that is up serves in an epoch.
 func (c *trio) inEpoch(epoch uint64) {
 	c.t.Helper()
 	c.eventually(fmt.Sprint("every node serves in epoch ", epoch), func() bool {
-		for i, n := range c.nodes {
-			if n != nil && n.fatal.Load() != nil && errors.Is(*n.fatal.Load(), ErrResync) {
-				<-n.Done()
-				c.nodes[i] = nil
-				c.start(i)
-				return false
-			}
+		c.startEnded()
+		for _, n := range c.nodes {
 			if n != nil && (n.Status().Epoch != epoch || n.Ready() != nil) {
 				return false
 			}
