@@ -346,7 +346,7 @@ func TestHangupEndsAFileJob(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := self.Signal(syscall.SIGHUP); err != nil {
-		t.Skip(err)
+		t.Fatal(err)
 	}
 	<-ctx.Done()
 }

@@ -175,7 +175,7 @@ const testHost = "api.example.test"
 // log level, names what waits for a restart, and refuses a bad pair.
 func TestServerReloadsOnHangup(t *testing.T) {
 	if testing.Short() {
-		t.Skip("starts a server")
+		t.Skip("starts a real server: run without -short, as make test and CI do")
 	}
 	s := startService(t, "log_level: info\n")
 	if !slices.Equal(s.shown(testHost).DNSNames, s.shown("").DNSNames) {
