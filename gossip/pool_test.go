@@ -207,9 +207,7 @@ func TestOtherClusterIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	}))
-	if a.Stats().StreamsRefused == 0 {
-		t.Error("the stream was not refused at the door")
-	}
+	until(t, patience, "the stream is refused at the door", func() bool { return a.Stats().StreamsRefused > 0 })
 }
 
 func TestUntrustedMemberIsListedAndNotHeard(t *testing.T) {
