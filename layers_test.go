@@ -23,7 +23,7 @@ var rooms = map[string][]string{
 	"crypto/dsse":       {"crypto"},
 	"crypto/envelope":   {"crypto"},
 	"crypto/httpsig":    {"crypto"},
-	"crypto/keyfile":    {},
+	"crypto/keyfile":    {"crypto"},
 	"crypto/manifest":   {"crypto"},
 	"terminal":          {},
 	"fsm":               {"crypto", "crypto/manifest"},

@@ -10,17 +10,15 @@
 package dsse
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+
+	"github.com/edgecoder/edgecoder/crypto"
 )
 
 const (
@@ -68,10 +66,7 @@ func parse(text []byte) (e Envelope, err error) {
 	if len(text) > MaxEnvelopeBytes {
 		return e, fmt.Errorf("%d bytes, at most %d", len(text), MaxEnvelopeBytes)
 	}
-	if !utf8.Valid(text) {
-		return e, errors.New("not valid UTF-8")
-	}
-	err = object(text, func(name string, value json.RawMessage) error {
+	err = crypto.EachJSONMember(text, func(name string, value json.RawMessage) error {
 		switch name {
 		case "payloadType":
 			return textMember(name, value, &e.PayloadType)
@@ -107,7 +102,7 @@ func (e *Envelope) parseSignatures(list json.RawMessage) error {
 	}
 	for i, v := range values {
 		var s Signature
-		err := object(v, func(name string, value json.RawMessage) error {
+		err := crypto.EachJSONMember(v, func(name string, value json.RawMessage) error {
 			switch name {
 			case "keyid":
 				return textMember(name, value, &s.KeyID)
@@ -127,44 +122,9 @@ func (e *Envelope) parseSignatures(list json.RawMessage) error {
 	return nil
 }
 
-// object calls member for each member of one JSON object, and refuses a name
-// that comes twice and anything behind the object.
-func object(text []byte, member func(name string, value json.RawMessage) error) error {
-	d := json.NewDecoder(bytes.NewReader(text))
-	if open, err := d.Token(); err != nil || open != json.Delim('{') {
-		return errors.New("not a JSON object")
-	}
-	var seen []string
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return fmt.Errorf("malformed JSON: %w", err)
-		}
-		name, _ := key.(string) // names are all that the decoder lets stand here
-		if slices.Contains(seen, name) {
-			return fmt.Errorf("member %.40q comes twice", name)
-		}
-		seen = append(seen, name)
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			return fmt.Errorf("member %.40q: malformed JSON: %w", name, err)
-		}
-		if err := member(name, value); err != nil {
-			return err
-		}
-	}
-	if _, err := d.Token(); err != nil {
-		return fmt.Errorf("malformed JSON: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the JSON object")
-	}
-	return nil
-}
-
-func textMember(name string, value json.RawMessage, into *string) error {
-	if len(value) == 0 || value[0] != '"' || json.Unmarshal(value, into) != nil {
-		return fmt.Errorf("%s is no string", name)
+func textMember(name string, value json.RawMessage, into *string) (err error) {
+	if *into, err = crypto.JSONText(value); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
 }

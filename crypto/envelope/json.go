@@ -1,16 +1,14 @@
 package envelope
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/edgecoder/edgecoder/crypto"
 )
 
 // member is one member of a JSON object and the variable that takes its value.
@@ -21,59 +19,26 @@ type member struct {
 }
 
 // readObject reads text, which must be one JSON object of these members, each at most once and none null.
-// encoding/json alone would match names in any case, let the last of two win and drop what it does not know.
 func readObject(text []byte, members ...member) error {
-	if !utf8.Valid(text) {
-		return fmt.Errorf("%w: not valid UTF-8", ErrMalformed)
-	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return fmt.Errorf("%w: not a JSON object", ErrMalformed)
-	}
 	seen := make([]bool, len(members))
-	for d.More() {
-		t, err := d.Token()
-		name, isName := t.(string)
-		if err != nil || !isName {
-			return fmt.Errorf("%w: want a member name at byte %d", ErrMalformed, d.InputOffset())
-		}
+	err := crypto.EachJSONMember(text, func(name string, value json.RawMessage) error {
 		i := slices.IndexFunc(members, func(m member) bool { return m.name == name })
-		if i < 0 || seen[i] {
-			return fmt.Errorf("%w: unknown or repeated member %.40q", ErrMalformed, name)
+		if i < 0 {
+			return fmt.Errorf("unknown member %.40q", name)
 		}
 		seen[i] = true
-		if err := readMember(d, members[i]); err != nil {
-			return err
+		if string(value) == "null" || json.Unmarshal(value, members[i].into) != nil {
+			return fmt.Errorf("%s has a value of the wrong type", name)
 		}
-	}
-	if err := readEnd(d); err != nil {
-		return err
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	for i, m := range members {
 		if !seen[i] && !m.optional {
 			return fmt.Errorf("%w: %s is missing", ErrMalformed, m.name)
 		}
-	}
-	return nil
-}
-
-func readMember(d *json.Decoder, m member) error {
-	var raw json.RawMessage
-	if err := d.Decode(&raw); err != nil {
-		return fmt.Errorf("%w: %s: no JSON value", ErrMalformed, m.name)
-	}
-	if string(raw) == "null" || json.Unmarshal(raw, m.into) != nil {
-		return fmt.Errorf("%w: %s has a value of the wrong type", ErrMalformed, m.name)
-	}
-	return nil
-}
-
-func readEnd(d *json.Decoder) error {
-	if _, err := d.Token(); err != nil { // the closing brace
-		return fmt.Errorf("%w: the JSON object does not end", ErrMalformed)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: something stands behind the JSON object", ErrMalformed)
 	}
 	return nil
 }

@@ -7,8 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strconv"
+
+	"github.com/edgecoder/edgecoder/crypto"
 )
 
 // sealedBundle is the four members of a bundle file.
@@ -61,41 +62,14 @@ func parseSealedBundle(file []byte) (*sealedBundle, error) {
 	return &s, nil
 }
 
-// textMembers reads one JSON object of texts. Unlike encoding/json by itself it takes no name twice.
+// textMembers reads one JSON object of texts.
 func textMembers(text []byte) (map[string]string, error) {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	if open, err := dec.Token(); err != nil || open != json.Delim('{') {
-		return nil, errors.New("no JSON object")
-	}
 	members := map[string]string{}
-	for dec.More() {
-		name, err := textToken(dec)
-		if err != nil {
-			return nil, err
-		}
-		if _, twice := members[name]; twice {
-			return nil, fmt.Errorf("member %.20q is there twice", name)
-		}
-		if members[name], err = textToken(dec); err != nil {
-			return nil, err
-		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return nil, errors.New("the JSON object does not end")
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("text behind the JSON object")
-	}
-	return members, nil
-}
-
-func textToken(dec *json.Decoder) (string, error) {
-	token, err := dec.Token()
-	text, ok := token.(string)
-	if err != nil || !ok {
-		return "", errors.New("want names and texts")
-	}
-	return text, nil
+	err := crypto.EachJSONMember(text, func(name string, value json.RawMessage) (err error) {
+		members[name], err = crypto.JSONText(value)
+		return err
+	})
+	return members, err
 }
 
 func readHex(dst []byte, name string, members map[string]string) error {

@@ -1,16 +1,13 @@
 package manifest
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"path"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/edgecoder/edgecoder/crypto"
 )
@@ -35,8 +32,7 @@ type Legacy struct {
 const maxLegacyBytes = 8 << 10
 
 // ParseLegacy reads a legacy manifest: its six members, each exactly once, in
-// this spelling, in any order, and no others. encoding/json alone takes names in
-// any case and the last of two, so another reader could see another manifest.
+// this spelling, in any order, and no others.
 func ParseLegacy(text []byte) (Legacy, error) {
 	var m Legacy
 	if len(text) > maxLegacyBytes {
@@ -44,14 +40,14 @@ func ParseLegacy(text []byte) (Legacy, error) {
 	}
 	missing := map[string]*string{"modelId": &m.ModelID, "version": &m.Version, "source": &m.Source,
 		"sha256": &m.SHA256, "signature": &m.Signature, "signerPeerId": &m.SignerPeerID}
-	err := eachText(text, func(name, value string) error {
+	err := crypto.EachJSONMember(text, func(name string, value json.RawMessage) (err error) {
 		into := missing[name]
 		if into == nil {
-			return fmt.Errorf("member %.40q is unknown or comes twice", name)
+			return fmt.Errorf("unknown member %.40q", name)
 		}
-		*into = value
 		delete(missing, name)
-		return nil
+		*into, err = crypto.JSONText(value)
+		return err
 	})
 	if err == nil && len(missing) > 0 {
 		err = errors.New("want the members modelId, version, source, sha256, signature and signerPeerId")
@@ -60,42 +56,6 @@ func ParseLegacy(text []byte) (Legacy, error) {
 		return Legacy{}, fmt.Errorf("model manifest: %w", err)
 	}
 	return m, nil
-}
-
-// eachText calls member for each member of one JSON object of texts.
-func eachText(text []byte, member func(name, value string) error) error {
-	if !utf8.Valid(text) {
-		return errors.New("not valid UTF-8")
-	}
-	d := json.NewDecoder(bytes.NewReader(text))
-	if open, err := d.Token(); err != nil || open != json.Delim('{') {
-		return errors.New("not a JSON object")
-	}
-	for d.More() {
-		key, err := d.Token()
-		if err != nil {
-			return err
-		}
-		value, err := d.Token()
-		if err != nil {
-			return err
-		}
-		name, _ := key.(string) // what stands before a colon always is one
-		word, isText := value.(string)
-		if !isText {
-			return fmt.Errorf("member %.40q is no text", name)
-		}
-		if err := member(name, word); err != nil {
-			return err
-		}
-	}
-	if _, err := d.Token(); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the object")
-	}
-	return nil
 }
 
 // LegacyTrust is what a verifier of legacy manifests knows by itself.
