@@ -22,6 +22,7 @@ var rooms = map[string][]string{
 	"crypto":            {},
 	"crypto/dsse":       {"crypto"},
 	"crypto/envelope":   {"crypto"},
+	"crypto/golden":     {},
 	"crypto/httpsig":    {"crypto"},
 	"crypto/keyfile":    {"crypto"},
 	"crypto/manifest":   {"crypto"},

@@ -7,12 +7,12 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/golden"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -246,9 +246,7 @@ func TestWireSignedRequestVectors(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal(must(os.ReadFile("../crypto/testdata/edgecoder.json")), &vectors); err != nil {
-		t.Fatal(err)
-	}
+	golden.Load(t, &vectors)
 	if len(vectors.RequestSigning.Valid) == 0 {
 		t.Fatal("no vectors")
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/golden"
 	"github.com/edgecoder/edgecoder/crypto/keyfile"
 	"github.com/edgecoder/edgecoder/node"
 )
@@ -43,16 +44,10 @@ func (v bundleVector) file(t *testing.T) string {
 
 func loadBundleVector(t *testing.T) bundleVector {
 	t.Helper()
-	text, err := os.ReadFile("../crypto/testdata/edgecoder.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var all struct {
 		EncryptedKeyBundle bundleVector `json:"encryptedKeyBundle"`
 	}
-	if err := json.Unmarshal(text, &all); err != nil {
-		t.Fatal(err)
-	}
+	golden.Load(t, &all)
 	return all.EncryptedKeyBundle
 }
 

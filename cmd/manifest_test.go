@@ -12,6 +12,7 @@ import (
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/dsse"
+	"github.com/edgecoder/edgecoder/crypto/golden"
 	"github.com/edgecoder/edgecoder/crypto/manifest"
 )
 
@@ -366,9 +367,7 @@ func TestManifestOlderFormats(t *testing.T) {
 			CI        string            `json:"signatureOverCiPreimage"`
 		} `json:"releaseManifest"`
 	}
-	if err := json.Unmarshal(readTemp(t, "../crypto/testdata/edgecoder.json"), &v); err != nil {
-		t.Fatal(err)
-	}
+	golden.Load(t, &v)
 	model := writeTemp(t, "model.json", string(v.Model.Signed))
 	release := writeTemp(t, "release-manifest.json", string(v.Release.Manifest))
 	signature, ci := writeTemp(t, "sig", v.Release.Signature+"\n"), writeTemp(t, "ci", v.Release.CI)

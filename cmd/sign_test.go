@@ -9,6 +9,7 @@ import (
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/golden"
 	"github.com/edgecoder/edgecoder/crypto/httpsig"
 )
 
@@ -36,14 +37,8 @@ type vectors struct {
 
 func loadVectors(t *testing.T) vectors {
 	t.Helper()
-	text, err := os.ReadFile("../crypto/testdata/edgecoder.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var v vectors
-	if err := json.Unmarshal(text, &v); err != nil {
-		t.Fatal(err)
-	}
+	golden.Load(t, &v)
 	return v
 }
 

@@ -18,7 +18,7 @@ func goldenCoordinators(t testing.TB, v *goldenVectors) map[string]PublicKey {
 }
 
 func TestChainGolden(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	chain := NewChainVerifier(goldenCoordinators(t, v))
 	if err := chain.Finish(BlacklistGenesis); err != nil || chain.Head() != BlacklistGenesis || chain.Size() != 0 {
 		t.Errorf("empty chain: %v", err)

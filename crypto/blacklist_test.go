@@ -27,7 +27,7 @@ func goldenEvents(t testing.TB, v *goldenVectors) []BlacklistEvent {
 }
 
 func TestBlacklistGolden(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	if v.Blacklist.Genesis != BlacklistGenesis {
 		t.Fatal("genesis")
 	}
@@ -66,7 +66,7 @@ func sameJSON(t testing.TB, a, b []byte) bool {
 }
 
 func TestBlacklistWireOrder(t *testing.T) {
-	e := goldenEvents(t, golden(t))[1]
+	e := goldenEvents(t, loadGolden(t))[1]
 	order := []string{"eventId", "agentId", "reasonCode", "reason", "evidenceHashSha256", "reporterId", "reporterPublicKeyPem",
 		"reporterSignature", "evidenceSignatureVerified", "evidenceRef", "sourceCoordinatorId", "reportedBy", "timestampMs",
 		"expiresAtMs", "prevEventHash", "eventHash", "coordinatorSignature"}
@@ -94,7 +94,7 @@ func TestBlacklistWireOrder(t *testing.T) {
 }
 
 func TestBlacklistExpiry(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	e := goldenEvents(t, v)[0]
 	if got := e.ComputeHash().String(); got != v.Blacklist.NullHandling.AbsentExpiryHash || got != v.Blacklist.NullHandling.ExplicitNullExpiryHash {
 		t.Errorf("without expiry: %s", got)
@@ -115,7 +115,7 @@ func TestBlacklistExpiry(t *testing.T) {
 }
 
 func TestReporterEvidenceGolden(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	g := v.Blacklist.ReporterEvidence
 	priv, pub := v.key(t, "reporter")
 	evidence := ReporterEvidence{
@@ -168,7 +168,7 @@ func TestReasonCodes(t *testing.T) {
 
 func TestLink(t *testing.T) {
 	priv := testKey(t, 4)
-	e := goldenEvents(t, golden(t))[0]
+	e := goldenEvents(t, loadGolden(t))[0]
 	e.Link(BlacklistGenesis, priv)
 	if e.SourceCoordinatorID != PublicOf(priv).CoordinatorID() || e.PrevEventHash != BlacklistGenesis || !e.VerifyCoordinator(PublicOf(priv)) {
 		t.Errorf("%+v", e)
@@ -179,7 +179,7 @@ func TestLink(t *testing.T) {
 }
 
 func TestParseBlacklistRefused(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	event := goldenEvents(t, v)[1]
 	good := string(event.WireJSON())
 	replace := func(old, new string) string {
@@ -247,13 +247,13 @@ func TestCheckReportsAllFaults(t *testing.T) {
 			t.Errorf("%s is not named in: %v", name, err)
 		}
 	}
-	e := goldenEvents(t, golden(t))[0]
+	e := goldenEvents(t, loadGolden(t))[0]
 	minus := int64(-1)
 	e.ExpiresAtMs, e.TimestampMs = &minus, -1
 	if err := e.Check(); err == nil || !strings.Contains(err.Error(), "expiresAtMs") || !strings.Contains(err.Error(), "timestampMs") {
 		t.Errorf("negative times: %v", err)
 	}
-	e = goldenEvents(t, golden(t))[0]
+	e = goldenEvents(t, loadGolden(t))[0]
 	e.Reason = strings.Repeat("\x01", MaxReasonBytes) // six bytes each on the wire
 	if err := e.Check(); err == nil {
 		t.Error("an event that cannot be read back is well-formed")
@@ -262,7 +262,7 @@ func TestCheckReportsAllFaults(t *testing.T) {
 
 // Every hashed member changes the hash; the others do not.
 func TestHashCoversElevenMembers(t *testing.T) {
-	base := goldenEvents(t, golden(t))[1]
+	base := goldenEvents(t, loadGolden(t))[1]
 	unhashed := []string{"ReporterPublicKeyPEM", "ReporterSignature", "EvidenceRef", "ReportedBy", "EventHash", "CoordinatorSignature"}
 	for field := range reflect.TypeFor[BlacklistEvent]().Fields() {
 		e := base
@@ -313,7 +313,7 @@ func TestBlacklistRoundTrip(t *testing.T) {
 }
 
 func FuzzParseBlacklistEvent(f *testing.F) {
-	for _, c := range golden(f).Blacklist.Chain {
+	for _, c := range loadGolden(f).Blacklist.Chain {
 		f.Add([]byte(c.Record))
 	}
 	f.Add([]byte(`{"eventId":"a","timestampMs":0,"evidenceSignatureVerified":false}`))
@@ -334,7 +334,7 @@ func FuzzParseBlacklistEvent(f *testing.F) {
 }
 
 func BenchmarkEventHash(b *testing.B) {
-	e := goldenEvents(b, golden(b))[1]
+	e := goldenEvents(b, loadGolden(b))[1]
 	b.ReportAllocs()
 	for b.Loop() {
 		e.ComputeHash()
@@ -342,7 +342,7 @@ func BenchmarkEventHash(b *testing.B) {
 }
 
 func BenchmarkParseBlacklistEvent(b *testing.B) {
-	e := goldenEvents(b, golden(b))[1]
+	e := goldenEvents(b, loadGolden(b))[1]
 	wire := e.WireJSON()
 	b.ReportAllocs()
 	for b.Loop() {

@@ -86,7 +86,7 @@ func TestEnrollProofText(t *testing.T) {
 
 // No statement of one kind can be read as one of another: the first bytes differ.
 func TestStatementsAreApart(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	request, err := ParseSignedRequest("POST", "/pull", headerOf(v.RequestSigning.Valid[1].Headers))
 	if err != nil {
 		t.Fatal(err)

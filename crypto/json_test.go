@@ -14,7 +14,7 @@ import (
 )
 
 func TestCanonicalJSONGolden(t *testing.T) {
-	for _, v := range golden(t).JSON {
+	for _, v := range loadGolden(t).JSON {
 		got, err := CanonicalJSON([]byte(v.Input))
 		if err != nil {
 			t.Errorf("%s: %v", v.Input, err)
@@ -131,7 +131,7 @@ func TestJSONStringRoundTrip(t *testing.T) {
 }
 
 func FuzzCanonicalJSON(f *testing.F) {
-	for _, v := range golden(f).JSON {
+	for _, v := range loadGolden(f).JSON {
 		f.Add([]byte(v.Input))
 	}
 	f.Add([]byte(`{"a":[1e400,-0,"\ud83d\ud83d\ude00",{"1":null}],"0":true}`))
@@ -175,7 +175,7 @@ func BenchmarkAppendJSONString(b *testing.B) {
 }
 
 func BenchmarkCanonicalJSON(b *testing.B) {
-	text := []byte(golden(b).RequestSigning.Valid[0].Body)
+	text := []byte(loadGolden(b).RequestSigning.Valid[0].Body)
 	b.ReportAllocs()
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {

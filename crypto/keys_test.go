@@ -18,7 +18,7 @@ import (
 )
 
 func TestKeysGolden(t *testing.T) {
-	for alias, k := range golden(t).Keys.Ed25519 {
+	for alias, k := range loadGolden(t).Keys.Ed25519 {
 		priv, err := ParsePrivateKeyPEM([]byte(k.PrivateKeyPem))
 		if err != nil {
 			t.Fatalf("%s: %v", alias, err)
@@ -44,7 +44,7 @@ func TestKeysGolden(t *testing.T) {
 }
 
 func TestKeyNames(t *testing.T) {
-	_, pub := golden(t).key(t, "coordA")
+	_, pub := loadGolden(t).key(t, "coordA")
 	print := pub.Fingerprint().String()
 	if Sum(pub[:]).String() != print || pub.KeyID() != print[:16] || pub.CoordinatorID() != "coord-"+print[:12] {
 		t.Errorf("fingerprint %s, key id %s, coordinator id %s", print, pub.KeyID(), pub.CoordinatorID())

@@ -12,7 +12,7 @@ func headerOf(headers map[string]string) func(string) string {
 }
 
 func TestRequestSigningGolden(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	priv, pub := v.key(t, "agent1")
 	key := verifyKey(t, priv)
 	for _, c := range v.RequestSigning.Valid {
@@ -44,7 +44,7 @@ func TestRequestSigningGolden(t *testing.T) {
 
 // The verification cases of the reference. The skew is the caller's to check; here the test is the caller.
 func TestRequestVerificationCases(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	for _, c := range v.RequestSigning.VerificationCases {
 		base := v.RequestSigning.Valid[c.Base]
 		method, path, signer := base.Method, base.Path, "agent1"
@@ -83,7 +83,7 @@ func verdict(method, path string, headers map[string]string, pub PublicKey, nowM
 }
 
 func TestRequestMustReject(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	cases := v.RequestSigning.MustRejectInNewSystem
 	never := cases[0]
 	_, err := ParseSignedRequest(never.Method, never.Path, headerOf(never.Headers))
@@ -102,7 +102,7 @@ func TestRequestMustReject(t *testing.T) {
 }
 
 func TestRequestMissingHeaders(t *testing.T) {
-	good := golden(t).RequestSigning.Valid[0].Headers
+	good := loadGolden(t).RequestSigning.Valid[0].Headers
 	for name := range good {
 		headers := maps.Clone(good)
 		headers[name] = ""
@@ -119,7 +119,7 @@ func TestRequestMissingHeaders(t *testing.T) {
 }
 
 func TestRequestMalformed(t *testing.T) {
-	good := golden(t).RequestSigning.Valid[0].Headers
+	good := loadGolden(t).RequestSigning.Valid[0].Headers
 	sig := good[HeaderSignature]
 	bad := map[string][]string{
 		HeaderAgentID:   {"a\nb", strings.Repeat("x", 129), "\xff", "a\x00"},
@@ -181,7 +181,7 @@ func TestRequestLimits(t *testing.T) {
 
 // Whatever bit of whatever is signed is flipped, the request is no longer good. The agent id is not signed.
 func TestRequestEveryBit(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	priv, _ := v.key(t, "agent1")
 	key := verifyKey(t, priv)
 	c := v.RequestSigning.Valid[0]
@@ -219,7 +219,7 @@ func TestRequestEveryBit(t *testing.T) {
 }
 
 func FuzzParseSignedRequest(f *testing.F) {
-	for _, c := range golden(f).RequestSigning.Valid {
+	for _, c := range loadGolden(f).RequestSigning.Valid {
 		h := c.Headers
 		f.Add(c.Method, c.Path, h[HeaderAgentID], h[HeaderTimestamp], h[HeaderNonce], h[HeaderBodySHA256], h[HeaderSignature])
 	}
@@ -247,7 +247,7 @@ func FuzzParseSignedRequest(f *testing.F) {
 }
 
 func BenchmarkRequestCanonical(b *testing.B) {
-	c := golden(b).RequestSigning.Valid[0]
+	c := loadGolden(b).RequestSigning.Valid[0]
 	r, err := ParseSignedRequest(c.Method, c.Path, headerOf(c.Headers))
 	if err != nil {
 		b.Fatal(err)
@@ -268,7 +268,7 @@ func BenchmarkRequestCanonical(b *testing.B) {
 }
 
 func BenchmarkParseSignedRequest(b *testing.B) {
-	c := golden(b).RequestSigning.Valid[0]
+	c := loadGolden(b).RequestSigning.Valid[0]
 	header := headerOf(c.Headers)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -5,8 +5,9 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
-	"os"
 	"testing"
+
+	"github.com/edgecoder/edgecoder/crypto/golden"
 )
 
 // goldenVectors are the parts of testdata/edgecoder.json that this package answers for. They were computed by
@@ -75,16 +76,10 @@ type goldenBlacklist struct {
 	}
 }
 
-func golden(t testing.TB) *goldenVectors {
+func loadGolden(t testing.TB) *goldenVectors {
 	t.Helper()
-	text, err := os.ReadFile("testdata/edgecoder.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	v := new(goldenVectors)
-	if err := json.Unmarshal(text, v); err != nil {
-		t.Fatal(err)
-	}
+	golden.Load(t, v)
 	return v
 }
 

@@ -108,13 +108,7 @@ func agree(t rapid.TB, b AdmitBatch) {
 func FuzzAdmitBatch(f *testing.F) {
 	for _, b := range []AdmitBatch{{}, {Callers: []string{"verifier"}, Claims: []Claim{claimOf("a", "n", worldStart, "c")}},
 		{Callers: []string{"x", ""}, Claims: []Claim{{}, messageOf(claimOf("b", "n", -5, ""), worldStart)}}} {
-		data, err := Encode(b)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-		f.Add(data[:len(data)-1])
-		f.Add(append(bytes.Clone(data), 0))
+		addEncoded(f, b)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var b AdmitBatch

@@ -2,22 +2,17 @@ package fsm
 
 import (
 	"encoding/json"
-	"os"
 	"slices"
 	"testing"
+
+	"github.com/edgecoder/edgecoder/crypto/golden"
 )
 
 // referenceVectors reads one section of the golden vectors of the reference.
 func referenceVectors(t *testing.T, section string, into any) {
 	t.Helper()
-	data, err := os.ReadFile("../crypto/testdata/edgecoder.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var sections map[string]json.RawMessage
-	if err := json.Unmarshal(data, &sections); err != nil {
-		t.Fatal(err)
-	}
+	golden.Load(t, &sections)
 	if err := json.Unmarshal(sections[section], into); err != nil {
 		t.Fatalf("section %s: %v", section, err)
 	}

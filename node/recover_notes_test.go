@@ -48,10 +48,7 @@ func (c *lostTrio) recoveryOutranksNotes(t *testing.T) {
 func TestRecoverFromARestore(t *testing.T) {
 	heavy(t)
 	t.Parallel()
-	c := newTrio(t, 3)
-	path := c.save(0)
-	c.ban(0, "after the backup")
-	holder := c.dyingLeader(path)
+	c, _, holder := newTrioWithDyingLeader(t)
 	o := RecoveryOptions{Log: testLog(t), LoseAcknowledged: true, IgnoreReachable: []string{"n1", "n2", "n3"},
 		Dirs: []RecoveryDir{{DataDir: c.cfgs[holder].DataDir, Passphrase: c.cfgs[holder].Passphrase}}}
 	refused := func(restore string) {

@@ -61,16 +61,23 @@ func (c *trio) dyingLeader(path string) (lead int) {
 	return lead
 }
 
+// newTrioWithDyingLeader makes a trio, a backup of it, a ban that the backup
+// has not, and a leader that dies in its restore.
+func newTrioWithDyingLeader(t *testing.T) (c *trio, path string, lead int) {
+	t.Helper()
+	c = newTrio(t, 3)
+	path = c.save(0)
+	c.ban(0, "after the backup")
+	return c, path, c.dyingLeader(path)
+}
+
 // TestLeaderDiesInARestore: it replaced its own state and nobody else's. The
 // others go on without; when it comes back it serves nothing of what it holds,
 // gives its vote back and starts afresh. The next restore is another epoch.
 func TestLeaderDiesInARestore(t *testing.T) {
 	heavy(t)
 	t.Parallel()
-	c := newTrio(t, 3)
-	path := c.save(0)
-	c.ban(0, "after the backup")
-	lead := c.dyingLeader(path)
+	c, path, lead := newTrioWithDyingLeader(t)
 	_ = c.nodes[lead].shutdown()
 	c.nodes[lead] = nil
 	c.eventually("the others go on", func() bool { return c.leader() >= 0 })
@@ -91,10 +98,7 @@ func TestLeaderDiesInARestore(t *testing.T) {
 func TestLeaderIsCutOffInARestore(t *testing.T) {
 	heavy(t)
 	t.Parallel()
-	c := newTrio(t, 3)
-	path := c.save(0)
-	c.ban(0, "after the backup")
-	lead := c.dyingLeader(path)
+	c, _, lead := newTrioWithDyingLeader(t)
 	c.eventually("another leads", func() bool { l := c.leader(); return l >= 0 && l != lead })
 	c.ban((lead+1)%3, "without it")
 	c.nodes[lead].dialer.shut.Store(false)
@@ -236,10 +240,7 @@ func TestHolderOfARestoreAndOneOther(t *testing.T) {
 func TestHolderThatCannotUndo(t *testing.T) {
 	heavy(t)
 	t.Parallel()
-	c := newTrio(t, 3)
-	path := c.save(0)
-	c.ban(0, "after the backup")
-	holder := c.dyingLeader(path)
+	c, _, holder := newTrioWithDyingLeader(t)
 	kept, err := filepath.Glob(filepath.Join(c.cfgs[holder].DataDir, "history-epoch-*.db"))
 	if err != nil || len(kept) != 1 || os.Remove(kept[0]) != nil {
 		t.Fatal(kept, err)

@@ -2,11 +2,11 @@ package judge
 
 import (
 	"encoding/json"
-	"os"
 	"testing"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/golden"
 )
 
 func TestRecords(t *testing.T) {
@@ -119,11 +119,7 @@ func TestChains(t *testing.T) {
 // TestGoldenChain checks the own verifier against the vectors of the protocol
 // that WIRE.md describes, which no code of this project made.
 func TestGoldenChain(t *testing.T) {
-	text, err := os.ReadFile("../../crypto/testdata/edgecoder.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var golden struct {
+	var vectors struct {
 		Keys struct {
 			Ed25519 map[string]struct{ Name, PublicKeyPem string }
 		}
@@ -137,15 +133,13 @@ func TestGoldenChain(t *testing.T) {
 			ReporterEvidence struct{ CanonicalString string }
 		}
 	}
-	if err := json.Unmarshal(text, &golden); err != nil {
-		t.Fatal(err)
-	}
+	golden.Load(t, &vectors)
 	pems := map[string]string{} // the vectors use alias and name alike
-	for alias, key := range golden.Keys.Ed25519 {
+	for alias, key := range vectors.Keys.Ed25519 {
 		pems[alias], pems[key.Name] = key.PublicKeyPem, key.PublicKeyPem
 	}
 	prev, reported := genesis, false
-	for i, row := range golden.Blacklist.Chain {
+	for i, row := range vectors.Blacklist.Chain {
 		var e chainEvent
 		if err := strictJSON(row.Record, &e); err != nil {
 			t.Fatal(err)
@@ -160,11 +154,11 @@ func TestGoldenChain(t *testing.T) {
 		if fault := verifyEvent(&e, prev, map[string]crypto.PublicKey{e.SourceCoordinatorID: key}); fault != "" {
 			t.Errorf("event %d: %s", i+1, fault)
 		}
-		reported = reported || string(e.evidence()) == golden.Blacklist.ReporterEvidence.CanonicalString
+		reported = reported || string(e.evidence()) == vectors.Blacklist.ReporterEvidence.CanonicalString
 		prev = e.EventHash
 	}
-	if prev != golden.Blacklist.ChainHead || len(golden.Blacklist.Chain) == 0 {
-		t.Errorf("the chain ends with %s, want %s", prev, golden.Blacklist.ChainHead)
+	if prev != vectors.Blacklist.ChainHead || len(vectors.Blacklist.Chain) == 0 {
+		t.Errorf("the chain ends with %s, want %s", prev, vectors.Blacklist.ChainHead)
 	}
 	if !reported {
 		t.Error("no event gives the reporter's golden evidence text")

@@ -71,6 +71,22 @@ func versions(t testing.TB) []version {
 	}
 }
 
+// exchange seals a task, opens it and seals its result.
+func (v version) exchange(t testing.TB) (task []byte, s *Session, o *Opened, result []byte) {
+	t.Helper()
+	task, s, err := v.seal(testClear(), []byte("task"))
+	if err == nil {
+		o, err = v.open(task)
+	}
+	if err == nil {
+		result, err = o.SealResult(seed(6), []byte("result"))
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", v.name, err)
+	}
+	return task, s, o, result
+}
+
 func TestRoundTrip(t *testing.T) {
 	for _, v := range versions(t) {
 		for _, c := range []Clear{testClear(), {SubtaskID: "x"}} {
@@ -113,18 +129,7 @@ func mustJSON(t *testing.T, v any) string {
 // TestOneResult: a key seals one result and opens one, and what does not open does not use it up.
 func TestOneResult(t *testing.T) {
 	for _, v := range versions(t) {
-		text, session, err := v.seal(testClear(), []byte("task"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		opened, err := v.open(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		result, err := opened.SealResult(seed(6), []byte("result"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		text, session, opened, result := v.exchange(t)
 		if _, err := opened.SealResult(seed(7), []byte("another")); !errors.Is(err, ErrUsed) {
 			t.Errorf("%s: sealed a second result: %v", v.name, err)
 		}
@@ -334,18 +339,7 @@ func TestV2HPKEBindsAllByItself(t *testing.T) {
 
 func TestFlipEveryBitOfResults(t *testing.T) {
 	for _, v := range versions(t) {
-		text, session, err := v.seal(testClear(), []byte("task"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		opened, err := v.open(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		result, err := opened.SealResult(seed(6), []byte("result"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, session, _, result := v.exchange(t)
 		flip(result, func(bit int, result []byte) {
 			if _, err := session.OpenResult(result); err == nil || errors.Is(err, ErrUsed) {
 				t.Fatalf("%s: bit %d of byte %d: %v", v.name, bit%8, bit/8, err)

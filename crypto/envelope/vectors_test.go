@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/golden"
 )
 
 // goldenTask is the part of edgecoder.json about WIRE 19. It was computed by running the reference implementation.
@@ -27,21 +28,16 @@ type goldenTask struct {
 	recipient *ecdh.PrivateKey
 }
 
-func golden(t testing.TB) *goldenTask {
+func loadGolden(t testing.TB) *goldenTask {
 	t.Helper()
-	text, err := os.ReadFile("../testdata/edgecoder.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var all struct {
 		TaskEnvelope goldenTask
 		Keys         struct {
 			X25519 map[string]struct{ PrivateKeyRawHex string } `json:"x25519"`
 		}
 	}
-	if err := json.Unmarshal(text, &all); err != nil {
-		t.Fatal(err)
-	}
+	golden.Load(t, &all)
+	var err error
 	if all.TaskEnvelope.recipient, err = ecdh.X25519().NewPrivateKey(unhex(t, all.Keys.X25519["agent1"].PrivateKeyRawHex)); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +83,7 @@ func nonceOf(t testing.TB, text []byte) []byte {
 
 // TestGoldenV1 makes and opens the very bytes of the reference, in both directions.
 func TestGoldenV1(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	rand := bytes.NewReader(append(unhex(t, v.EphemeralPrivateKeyHex), nonceOf(t, v.Envelope)...))
 	priority := 50
 	c := Clear{"5ab7a5c0-0000-4000-8000-000000000001", Metadata{ResourceClass: "cpu", Priority: &priority, Language: "python"}}
@@ -139,7 +135,7 @@ func TestGoldenV1(t *testing.T) {
 // TestGoldenV1MustReject refuses what the reference wrongly accepts. Changed metadata as such cannot be seen in version
 // 1; that of the vector is out of bounds.
 func TestGoldenV1MustReject(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	if len(v.MustRejectInNewSystem) != 3 {
 		t.Fatalf("%d cases", len(v.MustRejectInNewSystem))
 	}

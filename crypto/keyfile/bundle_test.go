@@ -10,10 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"github.com/edgecoder/edgecoder/crypto/golden"
 )
 
 // goldenBundle was computed by running EdgeCoder itself (WIRE 17, 18, 27); it is never made from our own code.
@@ -39,16 +40,10 @@ type goldenBundle struct {
 	}
 }
 
-func golden(t testing.TB) *goldenBundle {
+func loadGolden(t testing.TB) *goldenBundle {
 	t.Helper()
-	text, err := os.ReadFile("../testdata/edgecoder.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	v := new(goldenBundle)
-	if err := json.Unmarshal(text, v); err != nil {
-		t.Fatal(err)
-	}
+	golden.Load(t, v)
 	return v
 }
 
@@ -99,7 +94,7 @@ func compact(t testing.TB, text []byte) []byte {
 }
 
 func TestBundleGolden(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	b, err := OpenBundle([]byte(v.EncryptedKeyBundle.Passphrase), v.file(t))
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +125,7 @@ func TestBundleGolden(t *testing.T) {
 }
 
 func TestBundleRotationTimes(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	fresh, err := parseBundle([]byte(v.EncryptedKeyBundle.PlaintextJSON))
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +155,7 @@ func TestBundleRotationTimes(t *testing.T) {
 
 // TestBundleEveryBit: no bit of a bundle file can change unseen.
 func TestBundleEveryBit(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	file := v.file(t)
 	if _, err := openBundle(file, v.derived(t)); err != nil {
 		t.Fatal(err)
@@ -181,7 +176,7 @@ func TestBundleEveryBit(t *testing.T) {
 }
 
 func TestBundleFileRefused(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	e := v.EncryptedKeyBundle.Encrypted
 	file := func(pairs ...string) string {
 		var members []string
@@ -228,7 +223,7 @@ func TestBundleFileRefused(t *testing.T) {
 
 // TestBundleContentRefused: who knows the passphrase still cannot write two things that readers take differently.
 func TestBundleContentRefused(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	good := v.EncryptedKeyBundle.PlaintextJSON
 	if _, err := parseBundle([]byte(good)); err != nil {
 		t.Fatal(err)
@@ -272,7 +267,7 @@ func TestBundleContentRefused(t *testing.T) {
 }
 
 func TestSealBundleRefused(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	good := func() *Bundle {
 		b, err := parseBundle([]byte(v.EncryptedKeyBundle.PlaintextJSON))
 		if err != nil {
@@ -312,7 +307,7 @@ func TestSealBundleRefused(t *testing.T) {
 func TestBundleLargest(t *testing.T) {
 	key := BundleKey{PrivatePEM: bytes.Repeat([]byte("\n"), maxPEMBytes), PublicPEM: strings.Repeat("\n", maxPEMBytes), EndMs: maxBundleMs}
 	b := &Bundle{KeyID: strings.Repeat("x", maxBundleIDBytes), Current: key, Previous: &key}
-	v := golden(t)
+	v := loadGolden(t)
 	file, err := sealBundle(rand.Reader, b, v.derived(t))
 	if err != nil {
 		t.Fatal(err)
@@ -326,7 +321,7 @@ func TestBundleLargest(t *testing.T) {
 // FuzzBundle looks for a panic, for an error of no kind, and for content that does not print
 // back to the bytes it was read from.
 func FuzzBundle(f *testing.F) {
-	v := golden(f)
+	v := loadGolden(f)
 	f.Add(v.file(f), []byte(v.EncryptedKeyBundle.PlaintextJSON))
 	f.Add([]byte(`{"ciphertext":"","salt":"","nonce":"","tag":""}`), compact(f, v.KeyRotation.BundleAfterRotation))
 	f.Add([]byte("{"), []byte(`{"currentKey":{"privateKeyPem":"\"`))

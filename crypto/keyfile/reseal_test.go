@@ -49,7 +49,7 @@ func TestReseal(t *testing.T) {
 }
 
 func TestResealRefused(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	old, next := []byte(testPassphrase), []byte("another passphrase")
 	damaged := bytes.Clone(sealed())
 	damaged[len(damaged)-1] ^= 1
@@ -76,7 +76,7 @@ func TestResealRefused(t *testing.T) {
 }
 
 func TestResealBundle(t *testing.T) {
-	v := golden(t)
+	v := loadGolden(t)
 	next := []byte("another passphrase")
 	file, err := Reseal(rand.Reader, v.file(t), []byte(v.EncryptedKeyBundle.Passphrase), next, Params{Iterations: BundleIterations})
 	if err != nil {

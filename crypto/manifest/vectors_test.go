@@ -2,11 +2,11 @@ package manifest
 
 import (
 	"encoding/json"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/golden"
 )
 
 // vectors are the golden vectors of WIRE 20.1 and 21.
@@ -45,14 +45,8 @@ type vectors struct {
 
 func loadVectors(t *testing.T) vectors {
 	t.Helper()
-	text, err := os.ReadFile("../testdata/edgecoder.json")
-	if err != nil {
-		t.Fatal(err)
-	}
 	var v vectors
-	if err := json.Unmarshal(text, &v); err != nil {
-		t.Fatal(err)
-	}
+	golden.Load(t, &v)
 	return v
 }
 
