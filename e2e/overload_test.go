@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,7 +13,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -25,7 +26,9 @@ import (
 const (
 	overloadRSS   = 512 << 20 // of one server, bytes
 	overloadRatio = 0.5       // honest throughput with the flood over that without
+	floodRate     = 50_000    // requests a second that the flood offers
 	floodConns    = 128       // connections of the flood
+	floodBurst    = 32        // requests it sends at once
 	honestCallers = 32
 )
 
@@ -43,13 +46,12 @@ func TestOverload(t *testing.T) {
 	_ = m.leader()
 	before := m.term()
 	quiet := m.honest(a, length/4)
-	stop, sent, refused := m.flood()
+	f := m.flood()
 	loud := m.honest(a, length)
-	took := length.Seconds()
-	stop()
-	ratio := loud / quiet
-	t.Logf("flood: %.0f requests/s, %.0f of them refused with 429; honest: %.0f/s without, %.0f/s with: ratio %.2f",
-		float64(sent.Load())/took, float64(refused.Load())/took, quiet, loud, ratio)
+	f.stop()
+	ratio, took := loud/quiet, length.Seconds()
+	t.Logf("flood: %d requests/s offered, %.0f taken by the sockets, %.0f answered, %.0f with 429; honest: %.0f/s without, %.0f/s with: ratio %.2f",
+		floodRate, float64(f.taken.Load())/took, float64(f.answered.Load())/took, float64(f.refused.Load())/took, quiet, loud, ratio)
 	for _, n := range m.cluster.Record().Nodes {
 		rss := peakRSS(t, n.PID)
 		t.Logf("%s: peak resident memory %d MiB", n.Name, rss>>20)
@@ -60,7 +62,7 @@ func TestOverload(t *testing.T) {
 	if after := m.term(); after != before {
 		t.Errorf("leadership moved: term %d, then %d", before, after)
 	}
-	if refused.Load() == 0 {
+	if f.refused.Load() == 0 {
 		t.Error("nothing of the flood was refused: it was none")
 	}
 	if ratio < overloadRatio {
@@ -119,35 +121,86 @@ func (m *mesh) honest(a agent, length time.Duration) float64 {
 	return float64(admitted.Load()) / time.Since(start).Seconds()
 }
 
-// flood asks all servers from 127.0.0.2 with a forged token until it is stopped.
-func (m *mesh) flood() (stop func(), sent, refused *atomic.Int64) {
-	sent, refused = &atomic.Int64{}, &atomic.Int64{}
-	transport := m.from("127.0.0.2", floodConns)
+// flood is requests with forged tokens from 127.0.0.2 to all servers. It is an
+// open loop, pipelined: it waits for no answer, and what a server does not
+// read at its time waits in the sockets.
+type flood struct {
+	taken    atomic.Int64 // requests that the sockets took
+	answered atomic.Int64
+	refused  atomic.Int64 // of those with 429
+	end      context.CancelFunc
+	all      sync.WaitGroup
+}
+
+func (m *mesh) flood() *flood {
 	ctx, cancel := context.WithCancel(m.t.Context())
-	var all sync.WaitGroup
+	f := &flood{end: cancel}
+	transport := m.from("127.0.0.2", 1)
+	nodes := m.cluster.Record().Nodes
 	for w := range floodConns {
-		node := m.cluster.Record().Nodes[w%len(m.cluster.Record().Nodes)]
-		all.Go(func() {
-			for i := 0; ctx.Err() == nil; i++ {
-				req, err := http.NewRequestWithContext(ctx, http.MethodPost, node.API+"/v1/admissions", strings.NewReader("{}"))
+		node := nodes[w%len(nodes)]
+		f.all.Go(func() {
+			for ctx.Err() == nil {
+				host := strings.TrimPrefix(node.API, "https://")
+				raw, err := transport.DialContext(ctx, "tcp", host)
 				if err != nil {
-					m.t.Error(err)
-					return
+					continue // the dialer has a time limit, a full backlog answers late
 				}
-				req.Header.Set("Authorization", "Bearer forged-"+strconv.Itoa(i))
-				resp, err := transport.RoundTrip(req)
-				if err != nil {
-					continue // refused before HTTP
-				}
-				_, _ = io.Copy(io.Discard, resp.Body)
-				_ = resp.Body.Close()
-				if sent.Add(1); resp.StatusCode == http.StatusTooManyRequests {
-					refused.Add(1)
-				}
+				config := transport.TLSClientConfig.Clone()
+				config.ServerName, _, _ = net.SplitHostPort(host)
+				f.pour(ctx, tls.Client(raw, config), host)
 			}
 		})
 	}
-	return func() { cancel(); all.Wait(); transport.CloseIdleConnections() }, sent, refused
+	return f
+}
+
+// pour sends one connection's share of the flood until that ends or the server
+// closes it.
+func (f *flood) pour(ctx context.Context, c net.Conn, host string) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	context.AfterFunc(ctx, func() { _ = c.Close() }) // ends a write that is stuck
+	f.all.Go(func() {
+		defer cancel()
+		f.drain(c)
+	})
+	request := []byte("POST /v1/admissions HTTP/1.1\r\nHost: " + host + "\r\nAuthorization: Bearer forged\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+	burst := time.NewTicker(time.Second * floodBurst * floodConns / floodRate)
+	defer burst.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-burst.C: // drops what a stuck write was late for
+		}
+		if _, err := c.Write(bytes.Repeat(request, floodBurst)); err != nil {
+			return
+		}
+		f.taken.Add(floodBurst)
+	}
+}
+
+// drain counts the answers on a connection.
+func (f *flood) drain(c net.Conn) {
+	in := bufio.NewReader(c)
+	for {
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			return
+		}
+		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+			return
+		}
+		if f.answered.Add(1); resp.StatusCode == http.StatusTooManyRequests {
+			f.refused.Add(1)
+		}
+	}
+}
+
+func (f *flood) stop() {
+	f.end()
+	f.all.Wait()
 }
 
 // peakRSS returns the largest resident memory that a process had, in bytes.
