@@ -126,6 +126,8 @@ func (n *Node) serveAudit(ctx context.Context, _ string, req auditRequest) (audi
 	case <-ctx.Done():
 		return out, errors.New("too many readers of the audit log")
 	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request/2) // leaves time for the answer
+	defer cancel()
 	page, err := n.audit.Read(ctx, audit.Query{Type: req.Type, Level: req.Level, Actor: req.Actor, SinceMs: req.SinceMs,
 		After: req.After, Newest: req.Newest, Limit: min(max(req.Limit, 1), maxAuditLines), Bytes: maxAuditBytes})
 	if err != nil {
