@@ -403,6 +403,15 @@ func TestEventsBeatAndCutSlowReaders(t *testing.T) {
 	})
 }
 
+func TestEventTypeOfActions(t *testing.T) {
+	for action, want := range map[string]string{"agent_rekey": client.EventKey, "agent_approve": client.EventAgent, "token_revoke": client.EventToken,
+		"coordinator_join": client.EventMembership, "something_new": client.EventAdmin} {
+		if got := typeOfAction(action); got != want {
+			t.Errorf("%s: %s, want %s", action, got, want)
+		}
+	}
+}
+
 func TestEventTypesNeedTheirCapability(t *testing.T) {
 	f := newFixture(t)
 	for _, c := range []struct {

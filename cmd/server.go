@@ -108,7 +108,7 @@ func (p *program) server(c *cli.Context) error {
 	defer signal.Stop(hangups)
 	changes := &reloader{read: func() (serverSettings, error) { return p.settingsAgain(c) }, level: level, log: cfg.Log, running: s}
 	for {
-		err := p.runServer(c, cfg, hangups, changes)
+		err := p.runServer(c, changes.again(cfg), hangups, changes)
 		if !errors.Is(err, node.ErrResync) {
 			return err
 		}
