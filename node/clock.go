@@ -51,6 +51,7 @@ type health struct {
 	at      time.Time // monotonic, when it answered
 	wallMs  int64     // its wall clock at that moment
 	applied uint64
+	lag     uint64 // entries that it was behind this replica, of when it was asked
 	marks   []fsm.Mark
 	write   time.Duration // median of its last log writes; 0: none lately
 	full    bool          // its disk is
@@ -141,12 +142,13 @@ func (n *Node) ping(ctx context.Context, id string) {
 	ctx, cancel := context.WithTimeout(ctx, maxPingRTT)
 	defer cancel()
 	start := time.Now()
+	own, _ := n.machine.Index()
 	var reply pingReply
 	if err := n.call(ctx, id, rpcPing, pingRequest{WallMs: n.wallMs()}, &reply); err != nil {
 		return
 	}
 	half := time.Since(start) / 2
-	n.health.set(id, health{at: time.Now(), applied: reply.Applied, marks: reply.Marks, wallMs: reply.WallMs + half.Milliseconds(),
+	n.health.set(id, health{at: time.Now(), applied: reply.Applied, lag: own - min(own, reply.Applied), marks: reply.Marks, wallMs: reply.WallMs + half.Milliseconds(),
 		write: time.Duration(reply.WriteUs) * time.Microsecond, full: reply.Full, stuck: reply.Stuck, epoch: reply.Epoch, released: reply.Released, term: reply.Term, leaving: reply.Leaving})
 }
 

@@ -23,7 +23,7 @@ import (
 )
 
 // featureLevel is the highest feature level that this binary supports.
-const featureLevel = fsm.LevelClients
+const featureLevel = fsm.LevelMembership
 
 // Node is a running coordinator.
 type Node struct {
@@ -227,7 +227,7 @@ func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 		n.lookForDivergence()
 	}
 	switch kind {
-	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove:
+	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove, fsm.KindCoordinatorCleanUp:
 		n.membersMoved.Store(true)
 		ring(n.membersChanged)
 	case fsm.KindBlacklistAppend, fsm.KindClockRecover: // head or epoch changed
