@@ -57,6 +57,8 @@ func (s *State) CleanUpFault(id string, silentMs int64) string {
 		return fmt.Sprintf("%s is an %s, which no majority counts", id, n.Role)
 	case silentMs < MinSilenceMs || silentMs > MaxTimeMs:
 		return fmt.Sprintf("%s has been silent for %d ms, which is not between %d and any time", id, silentMs, int64(MinSilenceMs))
+	case n.JoinedMs > s.meta.v.ClockMs-silentMs:
+		return fmt.Sprintf("%s joined %d ms ago: nobody can have missed it for %d", id, s.meta.v.ClockMs-n.JoinedMs, silentMs)
 	case !s.replaced(id, s.meta.v.ClockMs-silentMs):
 		return fmt.Sprintf("no coordinator has joined since %s fell silent: nobody takes its place", id)
 	}

@@ -2,12 +2,14 @@ package node
 
 import (
 	"context"
+	"errors"
 	"sort"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -117,6 +119,7 @@ func (n *Node) servePing(_ context.Context, from string, _ pingRequest) (pingRep
 func (n *Node) pingLoop(ctx context.Context) {
 	for {
 		n.pingAll(ctx)
+		n.judgeRemoval()
 		n.judgeEpoch(ctx)
 		n.hearMembers()
 		select {
@@ -144,7 +147,11 @@ func (n *Node) ping(ctx context.Context, id string) {
 	start := time.Now()
 	own, _ := n.machine.Index()
 	var reply pingReply
-	if err := n.call(ctx, id, rpcPing, pingRequest{WallMs: n.wallMs()}, &reply); err != nil {
+	err := n.call(ctx, id, rpcPing, pingRequest{WallMs: n.wallMs()}, &reply)
+	if e := (*client.Error)(nil); err == nil || errors.As(err, &e) && e.Reason == reasonRemoved {
+		n.removal.hear(id, err != nil)
+	}
+	if err != nil {
 		return
 	}
 	half := time.Since(start) / 2

@@ -166,6 +166,20 @@ func TestRemovedCoordinatorIsCutOff(t *testing.T) {
 		var reply pingReply
 		return c.nodes[victim].call(ctx, c.nodes[lead].id.NodeID, rpcPing, pingRequest{}, &reply) != nil
 	})
+	c.eventually("the removed node knows that it was", func() bool {
+		e := (*client.Error)(nil)
+		return errors.As(c.nodes[victim].Ready(), &e) && e.Reason == reasonRemoved && strings.Contains(e.Detail, "2 of its coordinators")
+	})
+	if _, err := c.client(victim, c.admin).Bans(t.Context()); code(err) != client.CodeUnavailable {
+		t.Errorf("it answers from its past: %v", err)
+	}
+	for _, path := range []string{rpcReadIndex, rpcMember, rpcCertify, rpcFields} {
+		var reply any
+		err := c.nodes[victim].call(t.Context(), c.nodes[lead].id.NodeID, path, struct{}{}, &reply)
+		if e := (*client.Error)(nil); !errors.As(err, &e) || e.Reason != reasonRemoved {
+			t.Errorf("%s answered a removed node: %v %v", path, reply, err)
+		}
+	}
 	a := c.enroll(lead, "after-removal")
 	if got, err := c.client(lead, c.tokenAt(lead, "verifier")).Admit(t.Context(), a.request(t, "n")); err != nil || got.Verdict != client.VerdictAdmitted {
 		t.Fatalf("the others go on: %+v %v", got, err)

@@ -47,6 +47,7 @@ type Node struct {
 	leaderReads *readIndexer // of all questions to this node as the leader
 	epochs      epochs
 	departure   departure
+	removal     expulsion // who says that this node was removed
 	gate        gate
 	restoring   sync.Mutex  // held while a backup is taken or planned
 	snapping    sync.Mutex  // held while raft takes a snapshot here, and while another replaces the state

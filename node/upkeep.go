@@ -89,7 +89,11 @@ func (n *Node) silence(id string) time.Duration {
 	if h, heard := n.health.get(id); heard {
 		last = h.at
 	}
-	return time.Since(last) + n.cfg.silence
+	silent := time.Since(last)
+	if n.cfg.silence != nil {
+		silent += n.cfg.silence()
+	}
+	return silent
 }
 
 // cleanUp removes a coordinator that has been dead for a day, if another has
