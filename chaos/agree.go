@@ -32,10 +32,10 @@ func (r *run) mend(ctx context.Context) error {
 		}
 		_ = r.field.Signal(n, syscall.SIGCONT) // it may not run
 	}
-	return errors.Join(append(errs, each(r.field.nodes, func(n string) error { return r.field.Start(ctx, n) }))...)
+	return errors.Join(append(errs, each(r.field.Members(), func(n string) error { return r.field.Start(ctx, n) }))...)
 }
 
-// agree waits until all nodes are voters, have the same chain, and share a mark
+// agree waits until all members are voters, have the same chain, and share a mark
 // that was made after from.
 func (r *run) agree(ctx context.Context) (detail string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(r.opts.Patience, agreeTimeout))
@@ -69,7 +69,8 @@ func (r *run) agreed(ctx context.Context, clients map[string]*client.Client, fro
 	marks := map[client.Mark]int{}
 	heads := map[string]bool{}
 	var errs []error
-	for _, n := range r.field.nodes {
+	members := r.field.Members()
+	for _, n := range members {
 		st, err := clients[n].Status(ctx)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", n, err))
@@ -87,13 +88,13 @@ func (r *run) agreed(ctx context.Context, clients map[string]*client.Client, fro
 				marks[m]++
 			}
 		}
-		if len(st.Voters) != len(r.field.nodes) {
+		if len(st.Voters) != len(members) {
 			errs = append(errs, fmt.Errorf("%s counts %d voters", n, len(st.Voters)))
 		}
 	}
 	shared := false
 	for _, k := range marks {
-		shared = shared || k == len(r.field.nodes)
+		shared = shared || k == len(members)
 	}
 	switch {
 	case len(errs) > 0:
@@ -105,10 +106,11 @@ func (r *run) agreed(ctx context.Context, clients map[string]*client.Client, fro
 	return top, errors.Join(errs...)
 }
 
-// finals collects each node's last word.
+// finals collects each member's last word.
 func (r *run) finals(ctx context.Context) []judge.Final {
-	out := make([]judge.Final, len(r.field.nodes))
-	for i, n := range r.field.nodes {
+	members := r.field.Members()
+	out := make([]judge.Final, len(members))
+	for i, n := range members {
 		out[i] = r.final(ctx, n)
 	}
 	return out

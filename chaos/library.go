@@ -10,7 +10,7 @@ const seconds = Duration(time.Second)
 // Scenarios returns the scenarios by name, regression first.
 func Scenarios() []Scenario {
 	return []Scenario{
-		calmScenario(), killLeader(), killMajority(), killAll(), pauseLeader(), rolling(), wiped(), replaced(), transfers(), windowEdge(), killLoop(),
+		calmScenario(), killLeader(), killMajority(), killAll(), pauseLeader(), rolling(), wiped(), replaced(), membership(), transfers(), windowEdge(), killLoop(),
 		partitions(), badNetwork(), diskScenario(), clocks(), flipped(), explore(), exploreAll(),
 	}
 }
@@ -90,6 +90,19 @@ func replaced() Scenario {
 	return scenario("replaced-nodes", "a follower, then the leader, is removed from the cluster and joins again as a new node", 80*seconds,
 		step(6*seconds, 6*seconds, "replace", map[string]any{"target": "follower"}),
 		step(42*seconds, 6*seconds, "replace", map[string]any{"target": "leader"}))
+}
+
+// membership is what an operator does to a cluster in its life, and then a few
+// leader kills to hold the gaps against: letting a node in or taking one out must
+// cost clients no more than a failover does.
+func membership() Scenario {
+	leader := map[string]any{"target": "leader"}
+	s := scenario("membership", "grown from one node to five, every node replaced, shrunk to three; then leader kills to compare", 190*seconds,
+		step(5*seconds, 0, "grow", map[string]any{"to": 5}), step(50*seconds, 0, "turnover", nil),
+		step(130*seconds, 0, "shrink", map[string]any{"to": 3}),
+		step(145*seconds, 5*seconds, "kill", leader), step(160*seconds, 5*seconds, "kill", leader), step(175*seconds, 5*seconds, "kill", leader))
+	s.Nodes, s.Members = 5, 1
+	return s
 }
 
 // transfers has leadership move while nothing else is wrong, and then while the
