@@ -97,10 +97,10 @@ func replaced() Scenario {
 // cost clients no more than a failover does.
 func membership() Scenario {
 	leader := map[string]any{"target": "leader"}
-	s := scenario("membership", "grown from one node to five, every node replaced, shrunk to three; then leader kills to compare", 190*seconds,
-		step(5*seconds, 0, "grow", map[string]any{"to": 5}), step(50*seconds, 0, "turnover", nil),
-		step(130*seconds, 0, "shrink", map[string]any{"to": 3}),
-		step(145*seconds, 5*seconds, "kill", leader), step(160*seconds, 5*seconds, "kill", leader), step(175*seconds, 5*seconds, "kill", leader))
+	s := scenario("membership", "grown from one node to five, every node replaced, shrunk to three; then leader kills to compare", 150*seconds,
+		step(5*seconds, 0, "grow", map[string]any{"to": 5}), step(40*seconds, 0, "turnover", nil),
+		step(95*seconds, 0, "shrink", map[string]any{"to": 3}),
+		step(105*seconds, 5*seconds, "kill", leader), step(120*seconds, 5*seconds, "kill", leader), step(135*seconds, 5*seconds, "kill", leader))
 	s.Nodes, s.Members = 5, 1
 	return s
 }
@@ -174,7 +174,8 @@ func clocks() Scenario {
 func explore() Scenario {
 	s := scenario("explore", "faults of processes drawn from the seed", 120*seconds)
 	s.Random = &Random{Every: 6 * seconds, Min: 300 * Duration(time.Millisecond), Max: 12 * seconds, Pairs: 0.3,
-		Faults: map[string]int{"kill": 5, "pause": 4, "stop": 2, "rolling": 1, "wipe": 1, "replace": 1, "transfer": 2}}
+		Faults: map[string]int{"kill": 5, "pause": 4, "stop": 2, "rolling": 1, "wipe": 1, "replace": 1, "transfer": 2, "grow": 2, "shrink": 2}}
+	s.Nodes, s.Members = 5, 3
 	return s
 }
 
@@ -183,7 +184,8 @@ func exploreAll() Scenario {
 	s := scenario("explore-all", "all faults drawn from the seed, in network namespaces (root)", 600*seconds)
 	s.Random = &Random{Every: 8 * seconds, Min: 500 * Duration(time.Millisecond), Max: 15 * seconds, Pairs: 0.4,
 		Faults: map[string]int{"kill": 4, "pause": 4, "stop": 1, "rolling": 1, "wipe": 1, "replace": 1, "flip": 1, "partition": 6, "netem": 3,
-			"gossip_loss": 1, "transfer": 2, "disk_full": 1, "disk_stall": 1, "clock": 2}}
+			"gossip_loss": 1, "transfer": 2, "disk_full": 1, "disk_stall": 1, "clock": 2, "grow": 1, "shrink": 1}}
+	s.Nodes, s.Members = 5, 3
 	s.Needs = []Need{NeedNetwork, NeedDisk, NeedClock}
 	return s
 }
