@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -91,19 +92,37 @@ func (r *run) agreed(ctx context.Context, clients map[string]*client.Client, fro
 		if len(st.Voters) != len(members) {
 			errs = append(errs, fmt.Errorf("%s counts %d voters", n, len(st.Voters)))
 		}
+		if r.arena.Net != nil { // elsewhere nobody loses touch, and hearing of a return takes gossip its time
+			errs = append(errs, gossips(ctx, n, clients[n], members))
+		}
 	}
 	shared := false
 	for _, k := range marks {
 		shared = shared || k == len(members)
 	}
 	switch {
-	case len(errs) > 0:
+	case errors.Join(errs...) != nil:
 	case len(heads) != 1:
 		errs = append(errs, errors.New("the nodes show different chains"))
 	case !shared || from == 0:
 		errs = append(errs, errors.New("the nodes share no mark that was made after healing"))
 	}
 	return top, errors.Join(errs...)
+}
+
+// gossips wants a node's gossip to have found every member again: halves that
+// were apart for long have forgotten each other.
+func gossips(ctx context.Context, node string, c *client.Client, members []string) error {
+	seen, err := c.Members(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", node, err)
+	}
+	for _, name := range members {
+		if !slices.ContainsFunc(seen.Members, func(m client.Member) bool { return m.Name == name && m.State == "alive" }) {
+			return fmt.Errorf("gossip of %s has not found %s again", node, name)
+		}
+	}
+	return nil
 }
 
 // finals collects each member's last word.

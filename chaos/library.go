@@ -11,7 +11,7 @@ const seconds = Duration(time.Second)
 func Scenarios() []Scenario {
 	return []Scenario{
 		calmScenario(), killLeader(), killMajority(), killAll(), pauseLeader(), rolling(), wiped(), replaced(), membership(), transfers(), windowEdge(), killLoop(),
-		partitions(), badNetwork(), diskScenario(), clocks(), flipped(), explore(), exploreAll(),
+		partitions(), longPartition(), badNetwork(), diskScenario(), clocks(), flipped(), explore(), exploreAll(),
 	}
 }
 
@@ -140,6 +140,16 @@ func partitions() Scenario {
 		step(42*seconds, 10*seconds, "partition", map[string]any{"shape": "deaf", "target": "leader"}),
 		step(60*seconds, 10*seconds, "partition", map[string]any{"shape": "bridge", "target": "leader"}),
 		step(78*seconds, 10*seconds, "partition", map[string]any{"shape": "halves", "target": "leader"}))
+	s.Needs = []Need{NeedNetwork}
+	return s
+}
+
+// longPartition lasts until either side has given the other up for dead and
+// forgotten it: gossip's own libraries would never call again.
+func longPartition() Scenario {
+	s := scenario("long-partition", "halves that do not hear of each other for two minutes, and then find each other again", 140*seconds,
+		step(6*seconds, 120*seconds, "partition", map[string]any{"shape": "halves", "target": "leader"}))
+	s.Nodes = 5
 	s.Needs = []Need{NeedNetwork}
 	return s
 }

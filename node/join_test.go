@@ -50,18 +50,18 @@ func TestP8JoinIsRefused(t *testing.T) {
 	forged := c.token("coordinator", 1)
 	last := forged[len(forged)-70:]
 	forged = strings.Replace(forged, last[:4], "0000", 1)
-	for name, token := range map[string]string{
-		"used up":         used,
-		"expired":         short.Token,
-		"another cluster": other.token("coordinator", 1),
-		"forged":          forged,
-		"wrong role":      c.token("verifier", -1),
-		"enrolment":       c.token("agent", 1),
-		"no token":        "let me in",
+	for name, tt := range map[string]struct{ token, says string }{
+		"used up":         {used, "used"},
+		"expired":         {short.Token, "expired"},
+		"another cluster": {other.token("coordinator", 1), "the token is of another cluster"},
+		"forged":          {forged, ""},
+		"wrong role":      {c.token("verifier", -1), "pins no CA"},
+		"enrolment":       {c.token("agent", 1), "opens no join"},
+		"no token":        {"let me in", "join token"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := c.tryJoin("intruder", token); err == nil {
-				t.Fatal("joined")
+			if err := c.tryJoin("intruder", tt.token); err == nil || !strings.Contains(err.Error(), tt.says) {
+				t.Fatalf("%v: want a refusal that says %q", err, tt.says)
 			} else {
 				t.Log(err)
 			}
