@@ -23,6 +23,9 @@ const (
 	// stablePings is for how many pings a server is healthy before it votes: one
 	// that comes and goes would only move the majority.
 	stablePings = 3
+	// newLeader is for how long a leader gives a vote to who is healthy now: it has
+	// not watched for long, and a cluster that is being made would wait for nothing.
+	newLeader = 20 * time.Second
 )
 
 // The healths of a server, from the best.
@@ -73,13 +76,10 @@ func (n *Node) watchHealth(l *leadership, servers []raft.Server) {
 }
 
 // stable tells whether a server has been healthy for long enough to be counted
-// on. A leader that is younger than that has not watched for so long: then it is
-// enough that the server is healthy now, or a new cluster would wait for nothing.
-// The caller holds members.
+// on. The caller holds members.
 func (n *Node) stable(l *leadership, id string) bool {
 	since, ok := l.healthy[id]
-	enough := stablePings * n.cfg.Timing.Ping
-	return ok && (time.Since(since) >= enough || time.Since(l.since) < enough)
+	return ok && (time.Since(since) >= stablePings*n.cfg.Timing.Ping || time.Since(l.since) < newLeader)
 }
 
 // silence is how long this node has heard nothing of another. Before it started

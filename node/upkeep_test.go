@@ -100,7 +100,7 @@ func TestDeadCoordinatorIsCleanedUp(t *testing.T) {
 }
 
 // TestStable: a server is counted on once it has been healthy without a break for
-// three pings; a leader that is younger than that takes it as it is.
+// three pings; a new leader takes it as it is.
 func TestStable(t *testing.T) {
 	l := newLoneState(t)
 	n := l.node()
