@@ -34,7 +34,11 @@ type expulsion struct {
 	by map[string]bool // who says that it was removed; bounded by the configuration, which alone is asked; guarded by mu
 
 	told atomic.Pointer[client.Error] // why this node must not serve; nil when it may. Written by the ping loop
+	last time.Time                    // when it was last logged; the ping loop's own
 }
+
+// tellEvery is how often the log says it: raft's own complaints are many.
+const tellEvery = time.Minute
 
 // hear notes a coordinator's word.
 func (e *expulsion) hear(id string, removed bool) {
@@ -61,23 +65,25 @@ func (e *expulsion) majority(known []string) []string {
 	return by
 }
 
-// judgeRemoval decides whether this node was removed, and tells it once. Duty of
-// the ping loop.
+// judgeRemoval decides whether this node was removed, and tells it. Duty of the
+// ping loop.
 func (n *Node) judgeRemoval() {
 	by := n.removal.majority(n.book.coordinators(n.id.NodeID))
 	if len(by) == 0 {
 		n.removal.told.Store(nil)
 		return
 	}
-	if n.removal.told.Load() != nil {
+	if time.Since(n.removal.last) < tellEvery && n.removal.told.Load() != nil {
 		return
 	}
+	n.removal.last = time.Now()
 	e := wasRemoved(n.id.NodeID)
 	e.Detail += fmt.Sprintf(", say %d of its coordinators: this server takes part in nothing any more, and its id never comes back. "+
 		"Stop it; to have this machine in the cluster again, move its data directory away and start with --join and a new token (`edgecoder token create --role coordinator`)", len(by))
-	n.note("removed", audit.LevelHigh, reasonRemoved, map[string]string{"by": strings.Join(by, ",")})
 	n.log.Error(e.Detail, "data_dir", n.cfg.DataDir)
-	n.removal.told.Store(e)
+	if n.removal.told.Swap(e) == nil {
+		n.note("removed", audit.LevelHigh, reasonRemoved, map[string]string{"by": strings.Join(by, ",")})
+	}
 }
 
 // expelled is an error once most of the others say that this node was removed.
