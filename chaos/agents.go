@@ -72,7 +72,7 @@ func (f *field) caughtUp(ctx context.Context, version uint64) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, agreeTimeout)
 	defer cancel()
-	return each(f.nodes, func(n string) error {
+	return each(f.Members(), func(n string) error {
 		defer clients[n].Close()
 		for {
 			policy, err := clients[n].Policy(ctx)

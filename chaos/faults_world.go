@@ -30,8 +30,9 @@ func (f *Partition) Inject(ctx context.Context, a *Arena) ([]string, error) {
 		return nil, err
 	}
 	order := inOrder(a, hit)
-	for _, from := range a.Nodes {
-		for _, to := range a.Nodes {
+	members := a.Admin.Members()
+	for _, from := range members {
+		for _, to := range members {
 			cut, err := f.cuts(order, hit, from, to)
 			if err != nil {
 				return hit, err

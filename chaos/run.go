@@ -98,7 +98,7 @@ func (r *run) up(ctx context.Context) (err error) {
 	if err := r.stage.up(ctx, r.opts.Progress); err != nil {
 		return err
 	}
-	if r.field, err = openField(r.stage.cluster, r.stage.dialer); err != nil {
+	if r.field, err = openField(r.stage.cluster, r.stage.members, r.stage.dialer); err != nil {
 		return err
 	}
 	r.arena = Arena{Nodes: r.field.nodes, Admin: r.field, Proc: r.field,
@@ -211,6 +211,7 @@ func (r *run) save(ctx context.Context, about judge.About) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
+	about.Nodes = r.field.Members() // who is asked for a last word
 	finals := r.finals(ctx)
 	if err := r.rec.close(); err != nil {
 		return err

@@ -15,7 +15,8 @@ type Scenario struct {
 	Description string   `json:"description"`
 	Seed        uint64   `json:"seed"`
 	Nodes       int      `json:"nodes"`
-	Duration    Duration `json:"duration"` // of the traffic
+	Members     int      `json:"members,omitempty"` // of the nodes, in the cluster at the start; 0: all
+	Duration    Duration `json:"duration"`          // of the traffic
 	Traffic     Traffic  `json:"traffic"`
 	Steps       []Step   `json:"steps,omitempty"`
 	Random      *Random  `json:"random,omitempty"` // draws further steps from the seed
@@ -98,6 +99,7 @@ func (s *Scenario) Validate() error {
 	}
 	wrong(s.Name == "", "a scenario needs a name")
 	wrong(s.Nodes < 1 || s.Nodes > cluster.MaxNodes, "%d nodes, want 1 to %d", s.Nodes, cluster.MaxNodes)
+	wrong(s.Members < 0 || s.Members > s.Nodes, "%d members of %d nodes", s.Members, s.Nodes)
 	wrong(s.Duration <= 0, "the duration must be positive")
 	wrong(s.Traffic.Clients < 1 || s.Traffic.Agents < 2 || s.Traffic.Rate <= 0, "traffic needs a client, two agents and a rate")
 	wrong(s.Traffic.Weights.total() <= 0, "traffic needs weights")

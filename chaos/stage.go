@@ -27,6 +27,7 @@ type stage struct {
 	binary     string // what the cluster starts
 	missing    map[Need]string
 	nodes      []string
+	members    int // so many of the nodes are in the cluster at the start
 	net        *netns
 	disk       *loopDisks
 	clock      *clockFiles
@@ -36,7 +37,7 @@ type stage struct {
 
 // newStage returns a stage that is to be struck, also when it fails.
 func newStage(s Scenario, o Options) (*stage, error) {
-	st := &stage{dir: o.Dir, clusterDir: filepath.Join(o.Dir, "cluster"), binary: o.Binary, missing: map[Need]string{}}
+	st := &stage{dir: o.Dir, clusterDir: filepath.Join(o.Dir, "cluster"), binary: o.Binary, missing: map[Need]string{}, members: cmp.Or(s.Members, s.Nodes)}
 	for i := range s.Nodes {
 		st.nodes = append(st.nodes, fmt.Sprintf("node%d", i+1)) // the names that package cluster gives
 	}
@@ -124,7 +125,7 @@ func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`
 
 // up brings the cluster up on the stage.
 func (st *stage) up(ctx context.Context, note func(string, ...any)) (err error) {
-	o := cluster.Options{Dir: st.clusterDir, Nodes: len(st.nodes), Binary: st.binary, Progress: note}
+	o := cluster.Options{Dir: st.clusterDir, Nodes: len(st.nodes), Members: st.members, Binary: st.binary, Progress: note}
 	if st.net != nil {
 		o.BasePort = st.net.base
 		ctx, cancel := context.WithCancel(ctx)

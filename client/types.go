@@ -161,7 +161,8 @@ type Member struct {
 	API       string `json:"api"`
 	Raft      string `json:"raft"`
 	Gossip    string `json:"gossip"`
-	State     string `json:"state"` // alive, suspect, dead, left
+	State     string `json:"state"`    // alive, suspect, dead, left, or untrusted: alive, and its key is not enrolled
+	SinceMs   int64  `json:"since_ms"` // when State last changed, by the clock of the node that answers
 	ChainSize uint64 `json:"chain_size"`
 	ChainHead string `json:"chain_head"`
 }
@@ -184,6 +185,14 @@ type Peer struct {
 	State     string `json:"state"`    // active or removed
 	JoinedMs  int64  `json:"joined_ms"`
 	RemovedMs int64  `json:"removed_ms,omitempty"`
+	Reason    string `json:"reason,omitempty"`  // of a removal: compromised, or silent when the cluster cleaned up by itself
+	Version   string `json:"version,omitempty"` // of its binary, as it last said
+
+	// As the node that answers sees it: healthy, lagging, stuck (its disk takes no
+	// entries), silent, or unknown when it has not answered since that node started.
+	Health        string  `json:"health,omitempty"`
+	LastContactMs *int64  `json:"last_contact_ms,omitempty"` // milliseconds since its last answer; absent: none yet
+	Lag           *uint64 `json:"lag,omitempty"`             // log entries that it was behind then
 }
 
 // Peers is the answer of GET /v1/peers.

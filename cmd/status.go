@@ -124,9 +124,9 @@ func (p *program) membersCommand() *cli.Command {
 }
 
 func drawMembers(t *table, m client.Members) {
-	t.row("NAME", "STATE", "ROLE", "API", "RAFT", "GOSSIP", "CHAIN", "ID")
+	t.row("NAME", "STATE", "SINCE", "ROLE", "API", "RAFT", "GOSSIP", "CHAIN", "ID")
 	for _, r := range m.Members {
-		t.row(r.Name, r.State, r.Role, orDash(r.API), orDash(r.Raft), orDash(r.Gossip), number(r.ChainSize)+":"+short(r.ChainHead), r.ID)
+		t.row(r.Name, r.State, t.when(r.SinceMs), r.Role, orDash(r.API), orDash(r.Raft), orDash(r.Gossip), number(r.ChainSize)+":"+short(r.ChainHead), r.ID)
 	}
 }
 

@@ -30,12 +30,14 @@ func TestTables(t *testing.T) {
 		},
 		"members": func(t *table) {
 			drawMembers(t, client.Members{Members: []client.Member{
-				{ID: "id-1", Name: "node1", Role: "coordinator", API: "https://a", Raft: "r", Gossip: "g", State: "alive", ChainSize: 3, ChainHead: hashText},
-				{ID: "id-2", Name: "evil\x1b[2J", Role: "edge", State: "dead", ChainHead: "BLACKLIST_GENESIS"},
+				{ID: "id-1", Name: "node1", Role: "coordinator", API: "https://a", Raft: "r", Gossip: "g", State: "alive", SinceMs: ms - 7_200_000, ChainSize: 3, ChainHead: hashText},
+				{ID: "id-2", Name: "evil\x1b[2J", Role: "edge", State: "dead", SinceMs: ms - 30_000, ChainHead: "BLACKLIST_GENESIS"},
 			}})
 		},
 		"peers": func(t *table) {
-			drawPeers(t, client.Peers{Peers: []client.Peer{{ID: "id-1", Name: "node1", Role: "coordinator", PeerID: "coord-1", API: "a", Suffrage: "voter", State: "active", JoinedMs: ms - 3_600_000}}})
+			drawPeers(t, client.Peers{Peers: []client.Peer{{ID: "id-1", Name: "node1", Role: "coordinator", PeerID: "coord-1", API: "a", Suffrage: "voter", State: "active", JoinedMs: ms - 3_600_000,
+				Health: "lagging", LastContactMs: new(int64(800)), Lag: new(uint64(300)), Version: "v1"},
+				{ID: "id-2", Name: "node2", Suffrage: "none", State: "removed", Reason: "silent", RemovedMs: ms}}})
 		},
 		"policy": func(t *table) {
 			drawPolicy(t, client.Policy{Version: 4, RateLimit: client.RateLimit{Requests: 30, WindowMs: 60_000}, MaxSkewMs: 120_000,

@@ -38,6 +38,8 @@ const (
 	KindManifestAccept    Kind = 16 // from LevelProfiles on
 	KindManifestRevoke    Kind = 17 // from LevelProfiles on
 	KindAgentRekey        Kind = 18 // from LevelClients on
+
+	KindCoordinatorCleanUp Kind = 19 // from LevelMembership on
 )
 
 // commandVersion is the version of the envelope; a body changes by new

@@ -41,6 +41,9 @@ type Removal struct {
 	// LeftAt is the gossip address of a node that the last recovery left behind:
 	// should its copy run on, this side must find it. Else empty.
 	LeftAt string `cbor:"5,keyasint,omitempty"`
+	// SilentMs is how long nobody had heard of a node that the cluster cleaned up
+	// by itself; 0: somebody asked for its removal.
+	SilentMs int64 `cbor:"6,keyasint,omitempty"`
 }
 
 // SigningKey is a coordinator key that signs, or ever signed, the chain.

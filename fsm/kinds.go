@@ -27,6 +27,8 @@ var tenants = map[Kind]tenant{
 	KindManifestAccept:    tenantOf((*State).applyManifestAccept),
 	KindManifestRevoke:    tenantOf((*State).applyManifestRevoke),
 	KindAgentRekey:        tenantOf((*State).applyAgentRekey),
+
+	KindCoordinatorCleanUp: tenantOf((*State).applyCoordinatorCleanUp),
 }
 
 // Level returns the feature level from which a cluster's log may carry a kind:
@@ -39,6 +41,8 @@ func (k Kind) Level() uint32 {
 		return LevelProfiles
 	case KindAgentRekey:
 		return LevelClients
+	case KindCoordinatorCleanUp:
+		return LevelMembership
 	}
 	return 0
 }

@@ -34,6 +34,11 @@ func (s *State) keepManifests(backup, present *State) {
 // fields.
 func (s *State) NeedsLevel() uint32 {
 	need := s.policy.v.level()
+	for _, gone := range s.removed.m {
+		if gone.SilentMs > 0 {
+			need = max(need, LevelMembership)
+		}
+	}
 	if s.manifests.size()+s.manifestTrust.size() > 0 {
 		need = max(need, LevelProfiles)
 	}

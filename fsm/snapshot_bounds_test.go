@@ -72,7 +72,7 @@ func TestLongestRowsSurviveASnapshot(t *testing.T) {
 	s.bans.put(id("a"), Ban{AgentID: id("a"), EventID: id("e"), Seq: 1 << 60, ReasonCode: "policy_violation_x", TimestampMs: MaxTimeMs, ExpiresMs: MaxTimeMs})
 	s.idempotent.put(strings.Repeat("k", 32), Outcome{ID: id("o"), Index: 1 << 60, ExpiresMs: MaxTimeMs, TokenID: id("t")})
 	s.keyOwners.put(strings.Repeat("k", 32), ownerCoordinator+id("n"))
-	s.removed.put(id("n"), Removal{ID: id("n"), Name: id("m"), LeftAt: addr, RemovedMs: MaxTimeMs})
+	s.removed.put(id("n"), Removal{ID: id("n"), Name: id("m"), LeftAt: addr, RemovedMs: MaxTimeMs, SilentMs: MaxTimeMs})
 	s.signingKeys.put(k.CoordinatorID(), SigningKey{Public: k, NodeID: id("n"), API: addr, Since: 1 << 60, RetiredAt: 1 << 60})
 	for _, f := range s.fields() {
 		for row, err := range f.freeze().rows() {

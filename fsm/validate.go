@@ -316,7 +316,7 @@ func removalFault(key string, r Removal) error {
 	if len(r.LeftAt) > MaxAddressBytes {
 		return fmt.Errorf("an address of %d bytes, at most %d", len(r.LeftAt), MaxAddressBytes)
 	}
-	return timeFault(MaxTimeMs, "the removal", r.RemovedMs)
+	return timeFault(MaxTimeMs, "the removal", r.RemovedMs, "the silence", r.SilentMs)
 }
 
 func (s *State) banFault(key string, b Ban) error {

@@ -2,12 +2,14 @@ package node
 
 import (
 	"context"
+	"errors"
 	"sort"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -51,6 +53,7 @@ type health struct {
 	at      time.Time // monotonic, when it answered
 	wallMs  int64     // its wall clock at that moment
 	applied uint64
+	lag     uint64 // entries that it was behind this replica, of when it was asked
 	marks   []fsm.Mark
 	write   time.Duration // median of its last log writes; 0: none lately
 	full    bool          // its disk is
@@ -116,6 +119,7 @@ func (n *Node) servePing(_ context.Context, from string, _ pingRequest) (pingRep
 func (n *Node) pingLoop(ctx context.Context) {
 	for {
 		n.pingAll(ctx)
+		n.judgeRemoval()
 		n.judgeEpoch(ctx)
 		n.hearMembers()
 		select {
@@ -141,12 +145,17 @@ func (n *Node) ping(ctx context.Context, id string) {
 	ctx, cancel := context.WithTimeout(ctx, maxPingRTT)
 	defer cancel()
 	start := time.Now()
+	own, _ := n.machine.Index()
 	var reply pingReply
-	if err := n.call(ctx, id, rpcPing, pingRequest{WallMs: n.wallMs()}, &reply); err != nil {
+	err := n.call(ctx, id, rpcPing, pingRequest{WallMs: n.wallMs()}, &reply)
+	if e := (*client.Error)(nil); err == nil || errors.As(err, &e) && e.Reason == reasonRemoved {
+		n.removal.hear(id, err != nil)
+	}
+	if err != nil {
 		return
 	}
 	half := time.Since(start) / 2
-	n.health.set(id, health{at: time.Now(), applied: reply.Applied, marks: reply.Marks, wallMs: reply.WallMs + half.Milliseconds(),
+	n.health.set(id, health{at: time.Now(), applied: reply.Applied, lag: own - min(own, reply.Applied), marks: reply.Marks, wallMs: reply.WallMs + half.Milliseconds(),
 		write: time.Duration(reply.WriteUs) * time.Microsecond, full: reply.Full, stuck: reply.Stuck, epoch: reply.Epoch, released: reply.Released, term: reply.Term, leaving: reply.Leaving})
 }
 

@@ -52,6 +52,7 @@ type Config struct {
 	disk       diskHooks
 	executable func() (io.ReadCloser, error) // tests: what this binary is
 	step       func(name string)             // tests: called at each step of a restore
+	silence    func() time.Duration          // tests: how much longer ago than it was every node was last heard
 }
 
 // Timing is a profile of timeouts; fields are not tuned one by one.

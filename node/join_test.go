@@ -50,18 +50,18 @@ func TestP8JoinIsRefused(t *testing.T) {
 	forged := c.token("coordinator", 1)
 	last := forged[len(forged)-70:]
 	forged = strings.Replace(forged, last[:4], "0000", 1)
-	for name, token := range map[string]string{
-		"used up":         used,
-		"expired":         short.Token,
-		"another cluster": other.token("coordinator", 1),
-		"forged":          forged,
-		"wrong role":      c.token("verifier", -1),
-		"enrolment":       c.token("agent", 1),
-		"no token":        "let me in",
+	for name, tt := range map[string]struct{ token, says string }{
+		"used up":         {used, "used"},
+		"expired":         {short.Token, "expired"},
+		"another cluster": {other.token("coordinator", 1), "the token is of another cluster"},
+		"forged":          {forged, ""},
+		"wrong role":      {c.token("verifier", -1), "pins no CA"},
+		"enrolment":       {c.token("agent", 1), "opens no join"},
+		"no token":        {"let me in", "join token"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := c.tryJoin("intruder", token); err == nil {
-				t.Fatal("joined")
+			if err := c.tryJoin("intruder", tt.token); err == nil || !strings.Contains(err.Error(), tt.says) {
+				t.Fatalf("%v: want a refusal that says %q", err, tt.says)
 			} else {
 				t.Log(err)
 			}
@@ -166,6 +166,20 @@ func TestRemovedCoordinatorIsCutOff(t *testing.T) {
 		var reply pingReply
 		return c.nodes[victim].call(ctx, c.nodes[lead].id.NodeID, rpcPing, pingRequest{}, &reply) != nil
 	})
+	c.eventually("the removed node knows that it was", func() bool {
+		e := (*client.Error)(nil)
+		return errors.As(c.nodes[victim].Ready(), &e) && e.Reason == reasonRemoved && strings.Contains(e.Detail, "2 of its coordinators")
+	})
+	if _, err := c.client(victim, c.admin).Bans(t.Context()); code(err) != client.CodeUnavailable {
+		t.Errorf("it answers from its past: %v", err)
+	}
+	for _, path := range []string{rpcReadIndex, rpcMember, rpcCertify, rpcFields} {
+		var reply any
+		err := c.nodes[victim].call(t.Context(), c.nodes[lead].id.NodeID, path, struct{}{}, &reply)
+		if e := (*client.Error)(nil); !errors.As(err, &e) || e.Reason != reasonRemoved {
+			t.Errorf("%s answered a removed node: %v %v", path, reply, err)
+		}
+	}
 	a := c.enroll(lead, "after-removal")
 	if got, err := c.client(lead, c.tokenAt(lead, "verifier")).Admit(t.Context(), a.request(t, "n")); err != nil || got.Verdict != client.VerdictAdmitted {
 		t.Fatalf("the others go on: %+v %v", got, err)

@@ -30,6 +30,7 @@ type leadership struct {
 	chain   linker
 	units   *intake[*unit]       // batches that wait for an entry
 	passed  map[string]time.Time // since when nodes hold a restore that did not take effect; guarded by Node.members
+	healthy map[string]time.Time // since when servers have been healthy without a break; guarded by Node.members
 
 	releasing sync.Mutex        // guards what follows
 	voteless  map[string]uint64 // nodes without a vote, and the last index when that was seen
@@ -75,7 +76,7 @@ func (n *Node) watchLeadership(ctx context.Context, notices <-chan bool) {
 }
 
 func (n *Node) accede(ctx context.Context) {
-	l := &leadership{term: n.raft.CurrentTerm(), ready: make(chan struct{}), units: newIntake[*unit](), since: time.Now(), chain: newLinker(), voteless: map[string]uint64{}, passed: map[string]time.Time{}}
+	l := &leadership{term: n.raft.CurrentTerm(), ready: make(chan struct{}), units: newIntake[*unit](), since: time.Now(), chain: newLinker(), voteless: map[string]uint64{}, passed: map[string]time.Time{}, healthy: map[string]time.Time{}}
 	ctx, l.end = context.WithCancel(ctx)
 	l.over = ctx.Done()
 	n.lead.Store(l)
@@ -250,7 +251,8 @@ func (n *Node) idle(d time.Duration) bool {
 
 // alignMembers makes raft's configuration follow the replicated records, one
 // change at a time: removed ids leave first, new ids come in without a vote,
-// and a coordinator that caught up and stayed healthy gets one.
+// a coordinator that caught up and stayed healthy gets one, and one that has
+// been dead for long and was replaced goes (upkeep.go).
 func (n *Node) alignMembers(ctx context.Context) {
 	if !n.members.TryLock() {
 		return // a removal is under way
@@ -269,6 +271,7 @@ func (n *Node) alignMembers(ctx context.Context) {
 		}
 	})
 	servers := n.servers()
+	n.watchHealth(l, servers)
 	if n.demoteDiverged(servers) || n.demotePassedOver(l, servers) {
 		return
 	}
@@ -285,11 +288,12 @@ func (n *Node) alignMembers(ctx context.Context) {
 		case !in:
 			n.logMember("adding as non-voter", c.ID, n.raft.AddNonvoter(id, addr, 0, n.cfg.Timing.Request).Error())
 			return
-		case vote == raft.Nonvoter && c.Role == fsm.RoleCoordinator && n.caughtUp(c.ID) && n.stays(c.ID) && !n.isDiverged(c.ID) && n.sameEpoch(c.ID):
+		case vote == raft.Nonvoter && c.Role == fsm.RoleCoordinator && n.stable(l, c.ID) && n.stays(c.ID) && !n.isDiverged(c.ID) && n.sameEpoch(c.ID):
 			n.logMember("promoting to voter", c.ID, n.grant(l, c.ID))
 			return
 		}
 	}
+	n.cleanUp(ctx, l, known, servers)
 }
 
 // removeLeftover takes an id out of the configuration that the records removed
@@ -383,14 +387,4 @@ func (n *Node) canLose(id string) error {
 			"without it only %d of %d voters answer and can write to their disks, which is no majority: bring the others back first", alive, left)}
 	}
 	return nil
-}
-
-// maxLag is how many entries a non-voter may be behind and still be promoted.
-const maxLag = 256
-
-// caughtUp tells whether a node answered lately and has applied nearly all.
-func (n *Node) caughtUp(id string) bool {
-	h, ok := n.health.get(id)
-	applied, _ := n.machine.Index()
-	return ok && n.works(id) && h.applied > 0 && h.applied+maxLag >= applied
 }

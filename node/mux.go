@@ -111,7 +111,7 @@ func (m *mux) admit(l *muxListener, conn net.Conn, state tls.ConnectionState) {
 	m.peers[p] = struct{}{}
 	m.mu.Unlock()
 	if err == nil {
-		err = m.welcome(peer)
+		err = orFarewell(m.welcome(peer), state.NegotiatedProtocol)
 	}
 	if err != nil {
 		_ = p.Close()

@@ -23,7 +23,7 @@ import (
 )
 
 // featureLevel is the highest feature level that this binary supports.
-const featureLevel = fsm.LevelClients
+const featureLevel = fsm.LevelMembership
 
 // Node is a running coordinator.
 type Node struct {
@@ -47,6 +47,7 @@ type Node struct {
 	leaderReads *readIndexer // of all questions to this node as the leader
 	epochs      epochs
 	departure   departure
+	removal     expulsion // who says that this node was removed
 	gate        gate
 	restoring   sync.Mutex  // held while a backup is taken or planned
 	snapping    sync.Mutex  // held while raft takes a snapshot here, and while another replaces the state
@@ -227,7 +228,7 @@ func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 		n.lookForDivergence()
 	}
 	switch kind {
-	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove:
+	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove, fsm.KindCoordinatorCleanUp:
 		n.membersMoved.Store(true)
 		ring(n.membersChanged)
 	case fsm.KindBlacklistAppend, fsm.KindClockRecover: // head or epoch changed

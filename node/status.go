@@ -70,20 +70,11 @@ func (n *Node) Members() []client.Member {
 	var out []client.Member
 	for _, m := range n.pool.Members() {
 		row := client.Member{ID: m.Card.NodeID, Name: m.Card.Name, Role: m.Card.Role, API: apiURL(m.Card.API), Raft: m.Card.Raft,
-			Gossip: m.Card.Gossip, State: m.State}
+			Gossip: m.Card.Gossip, State: m.State, SinceMs: m.ChangedMs}
 		if h, err := parseHead(m.Head); err == nil {
 			row.ChainSize, row.ChainHead = h.Size, h.Head
 		}
 		out = append(out, row)
-	}
-	return out
-}
-
-// Suffrages implements api.Membership.
-func (n *Node) Suffrages() map[string]string {
-	out := map[string]string{}
-	for _, s := range n.servers() {
-		out[string(s.ID)] = strings.ToLower(s.Suffrage.String())
 	}
 	return out
 }

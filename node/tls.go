@@ -84,7 +84,7 @@ func (c *credentials) server(api, peer bool) *tls.Config {
 	peerConfig := &tls.Config{
 		MinVersion: tls.VersionTLS13, GetCertificate: c.getCertificate, NextProtos: []string{protoRaft, protoRPC},
 		ClientAuth:             tls.RequireAnyClientCert, // verify checks the chain, with better words
-		VerifyConnection:       func(s tls.ConnectionState) error { return c.verify(s, "") },
+		VerifyConnection:       func(s tls.ConnectionState) error { return orFarewell(c.verify(s, ""), s.NegotiatedProtocol) },
 		SessionTicketsDisabled: true, // a resumed session would skip the list of removed nodes
 	}
 	if !peer {
@@ -101,6 +101,15 @@ func (c *credentials) server(api, peer bool) *tls.Config {
 		return nil, nil // the API's
 	}
 	return shared
+}
+
+// orFarewell lets a node that was removed as far as the calls, where it hears
+// that it was and nothing else (mayCall).
+func orFarewell(err error, proto string) error {
+	if proto == protoRPC && errors.Is(err, errRemoved) {
+		return nil
+	}
+	return err
 }
 
 // dial returns the TLS configuration to reach one node for one protocol.

@@ -74,6 +74,9 @@ func (n *Node) Serving() error {
 	if err := n.mayServeBinary(); err != nil {
 		return err
 	}
+	if err := n.expelled(); err != nil {
+		return err
+	}
 	return n.stateServes(nil)
 }
 
