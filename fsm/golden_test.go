@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/manifest"
 )
@@ -185,7 +187,7 @@ func TestGoldenSnapshot(t *testing.T) {
 	}
 }
 
-func readGolden(t *testing.T, path string) []byte {
+func readGolden(t rapid.TB, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -194,7 +196,7 @@ func readGolden(t *testing.T, path string) []byte {
 	return data
 }
 
-func writeGolden(t *testing.T, path string, data []byte) {
+func writeGolden(t rapid.TB, path string, data []byte) {
 	t.Helper()
 	if err := os.MkdirAll("testdata", 0o755); err != nil {
 		t.Fatal(err)
