@@ -38,6 +38,7 @@ const (
 	KindManifestAccept    Kind = 16 // from LevelProfiles on
 	KindManifestRevoke    Kind = 17 // from LevelProfiles on
 	KindAgentRekey        Kind = 18 // from LevelClients on
+	KindLevelRaise        Kind = 19 // from LevelUpgrades on, which it raises to
 )
 
 // commandVersion is the version of the envelope; a body changes by new
@@ -292,7 +293,7 @@ func DecodeCommand(data []byte) (Command, error) {
 		return Command{}, fmt.Errorf("%w: %v", ErrCommand, err)
 	}
 	if c.Version != commandVersion {
-		return Command{}, fmt.Errorf("%w: envelope version %d, this binary knows %d: upgrade it", ErrCommand, c.Version, commandVersion)
+		return Command{}, fmt.Errorf("%w: envelope version %d, this binary knows %d: %w", ErrCommand, c.Version, commandVersion, ErrLevel)
 	}
 	return c, nil
 }

@@ -11,7 +11,7 @@ import (
 // newestGolden is the level whose stored log -update writes anew, while it is not
 // released. All others are what released binaries wrote: levels 1 and 2 the one
 // of commit a73cd48, levels 3 and 4 the one of commit 6207ea7.
-const newestGolden = LevelClients
+const newestGolden = LevelUpgrades
 
 // goldenLevels makes the scene of every level.
 func goldenLevels() map[uint32]func(testing.TB) *world {
@@ -20,6 +20,9 @@ func goldenLevels() map[uint32]func(testing.TB) *world {
 		LevelRecovery: func(t testing.TB) *world { return goldenScene(t, LevelRecovery) },
 		LevelProfiles: func(t testing.TB) *world { return goldenScene(t, LevelProfiles).withProfiles() },
 		LevelClients:  func(t testing.TB) *world { return goldenScene(t, LevelClients).withProfiles().withClients() },
+		LevelUpgrades: func(t testing.TB) *world {
+			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades()
+		},
 	}
 }
 
@@ -65,6 +68,30 @@ func (w *world) withClients() *world {
 		w.must(w.do(admin, TokenCreate{ID: id, Hash: text.Hash(), Role: RoleMesh, Uses: -1}))
 	}
 	w.setPolicy(func(p *Policy) { p.UnsignedAgents, p.LegacyMesh = map[string]string{"phone": "phone"}, text.String() })
+	w.mark()
+	return w
+}
+
+// withUpgrades has everything happen that LevelUpgrades brought: the level rises
+// once every member knows it, and whoever knows less is refused from then on.
+func (w *world) withUpgrades() *world {
+	leader := Actor{NodeID: "n0"}
+	describe := func(id string, level uint32) Result {
+		return w.do(Actor{NodeID: id}, CoordinatorUpdate{ID: id, API: "h:1", Raft: "h:2", Gossip: "h:3", Level: level, Version: "v5"})
+	}
+	raise := LevelRaise{From: LevelClients, To: LevelUpgrades, Version: "v5"}
+	w.must(describe("n0", LevelUpgrades))
+	w.want(w.do(leader, raise), CodeConflict) // n2 knows less
+	w.must(describe("n2", LevelUpgrades))
+	w.want(w.do(Actor{NodeID: "n2"}, raise), CodeForbidden) // an observer
+	w.must(w.do(leader, raise))
+	w.want(w.do(leader, raise), CodeConflict)
+	w.want(describe("n2", LevelClients), CodeConflict)
+	late := nodeOf("n5", RoleCoordinator)
+	late.Level = LevelClients
+	w.want(w.do(joiner, CoordinatorJoin{Coordinator: late}), CodeConflict)
+	late.Level = LevelUpgrades
+	w.must(w.do(joiner, CoordinatorJoin{Coordinator: late}))
 	w.mark()
 	return w
 }

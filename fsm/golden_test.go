@@ -67,6 +67,7 @@ func goldenBodies(w *world) map[string]any {
 			Source: "https://models.example/x", IssuedMs: worldStart, ExpiresMs: expires}, Signers: []KeyRef{ref}},
 		"manifest_revoke":    ManifestRevoke{Name: "bin-ü", Version: "1.4.2-rc.1", Forget: true},
 		"agent_enroll_proof": AgentEnroll{AgentID: "agent-ünï", PublicKey: publicKey("a"), EncryptionKey: bytes.Repeat([]byte{9}, 32), EncryptionProof: bytes.Repeat([]byte{8}, 64)},
+		"level_raise":        LevelRaise{From: 4, To: LevelUpgrades, Version: "v5"},
 		"tick_round": Tick{Term: 3, Mark: true, Round: &Round{Mark: 17, Voters: 3, Reports: []Report{
 			{NodeID: "n0", Votes: true, Digest: crypto.Sum([]byte("one"))}, {NodeID: "n1", Digest: crypto.Sum([]byte("two"))}}}},
 	}
