@@ -205,8 +205,9 @@ type CoordinatorRemove struct {
 var ErrCommand = errors.New("fsm: bad command")
 
 var (
-	encMode = mustEnc()
-	decMode = mustDec()
+	encMode   = mustEnc()
+	decMode   = mustDec(cbor.ExtraDecErrorUnknownField)
+	replyMode = mustDec(cbor.ExtraDecErrorNone)
 )
 
 func mustEnc() cbor.EncMode {
@@ -217,12 +218,12 @@ func mustEnc() cbor.EncMode {
 	return m
 }
 
-func mustDec() cbor.DecMode {
+func mustDec(extra cbor.ExtraDecErrorCond) cbor.DecMode {
 	m, err := cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		IndefLength:       cbor.IndefLengthForbidden,
 		TagsMd:            cbor.TagsForbidden,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		ExtraReturnErrors: extra,
 		MaxNestedLevels:   8,
 		MaxArrayElements:  1 << 17,
 		MaxMapPairs:       1 << 12,
@@ -240,6 +241,11 @@ func Encode(v any) ([]byte, error) { return encMode.Marshal(v) }
 // Decode parses strictly what Encode wrote: unknown members, duplicates,
 // tags, indefinite lengths and trailing bytes are errors.
 func Decode(data []byte, v any) error { return decMode.Unmarshal(data, v) }
+
+// DecodeReply is Decode that passes over unknown members: what a server of a newer
+// version tells of itself besides what was asked. Never for what is logged,
+// hashed or kept.
+func DecodeReply(data []byte, v any) error { return replyMode.Unmarshal(data, v) }
 
 // New returns a command of the kind that body's type names, not yet stamped.
 func New(actor Actor, body any) (Command, error) {

@@ -129,6 +129,7 @@ func (n *Node) membersLoop(ctx context.Context, l *leadership) {
 		select {
 		case <-l.ready:
 			n.alignMembers(ctx)
+			n.raiseLevel(ctx, l)
 		default:
 		}
 		select {
