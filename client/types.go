@@ -87,10 +87,29 @@ type Status struct {
 	Version      string   `json:"version"`
 	Disk         *Disk    `json:"disk,omitempty"`
 
+	SupportedLevel uint32      `json:"supported_level"`           // highest feature level that this node's binary knows
+	LevelWaits     []LevelWait `json:"level_waits_for,omitempty"` // while feature_level is below that: who holds it back, as this node sees it
+
 	Backup   *BackupStatus   `json:"backup,omitempty"`   // of scheduled backups, where they are switched on
 	Manifest *ManifestStatus `json:"manifest,omitempty"` // of this node's binary, with --require-manifest
 	Rivals   []Rival         `json:"rivals,omitempty"`   // other copies of this cluster that were recovered apart and run: stop one side for good
 }
+
+// LevelWait is a member that holds the cluster's feature level back.
+type LevelWait struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Level   uint32 `json:"level"`   // what its binary knows; 0 while it is silent
+	Version string `json:"version"` // of that binary
+	Reason  string `json:"reason"`  // LevelOlder, LevelSilent or LevelRecord
+}
+
+// Why a member holds the feature level back.
+const (
+	LevelOlder  = "older_binary" // its running binary is older
+	LevelSilent = "silent"       // it did not answer lately, and may be older than it was
+	LevelRecord = "record"       // its record is of an older binary: it describes itself anew when it is up
+)
 
 // Rival is a former member that serves a recovery of this cluster which this
 // side does not know.

@@ -78,6 +78,20 @@ func drawStatus(t *table, s client.Status) {
 		t.row("non-voter", v.Name+"  "+v.Address)
 	}
 	t.row("version", fmt.Sprintf("%s, feature level %d", s.Version, s.FeatureLevel))
+	for _, w := range s.LevelWaits {
+		t.row("level waits", fmt.Sprintf("for %d: %s", s.SupportedLevel, levelWaitText(w)))
+	}
+}
+
+// levelWaitText says why a member holds the feature level back.
+func levelWaitText(w client.LevelWait) string {
+	switch w.Reason {
+	case client.LevelSilent:
+		return w.Name + " does not answer"
+	case client.LevelRecord:
+		return w.Name + " has not yet said of itself that it was upgraded"
+	}
+	return fmt.Sprintf("%s runs version %s, which knows %d: upgrade it", w.Name, w.Version, w.Level)
 }
 
 // backupText tells when the last scheduled backup was, or why there is none.

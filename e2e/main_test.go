@@ -54,6 +54,14 @@ func up(t testing.TB) *mesh {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return meshOf(t, c)
+}
+
+// meshOf takes a running cluster down with the test, and makes the tokens of one.
+func meshOf(t testing.TB, c *cluster.Cluster) *mesh {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()

@@ -30,11 +30,12 @@ func (s *State) Apply(index uint64, cmd Command) (Result, []Record, error) {
 	if index <= s.meta.v.Index {
 		return Result{}, nil, fmt.Errorf("fsm: log index %d after %d: the log ran backwards", index, s.meta.v.Index)
 	}
-	s.meta.v.Index = index
-	res, records, err := s.apply(index, cmd)
+	body, err := decodeBody(cmd)
 	if err != nil {
 		return Result{}, nil, fmt.Errorf("fsm: log index %d, kind %d: %w", index, cmd.Kind, err)
 	}
+	s.meta.v.Index = index
+	res, records := s.apply(index, cmd, body)
 	if res.Index == 0 {
 		res.Index = index
 	}
@@ -42,23 +43,19 @@ func (s *State) Apply(index uint64, cmd Command) (Result, []Record, error) {
 	return res, records, nil
 }
 
-func (s *State) apply(index uint64, cmd Command) (Result, []Record, error) {
-	body, err := decodeBody(cmd)
-	if err != nil {
-		return Result{}, nil, err
-	}
+func (s *State) apply(index uint64, cmd Command, body any) (Result, []Record) {
 	if s.meta.v.ClusterID == "" && cmd.Kind != KindGenesis {
-		return refuse(CodeUnavailable, "", "the cluster has no genesis yet"), nil, nil
+		return refuse(CodeUnavailable, "", "the cluster has no genesis yet"), nil
 	}
 	if cmd.AtMs > MaxTimeMs {
-		return refuse(CodeClockAhead, "", "stamped %d, beyond any time", cmd.AtMs), nil, nil
+		return refuse(CodeClockAhead, "", "stamped %d, beyond any time", cmd.AtMs), nil
 	}
 	if tick, ok := body.(Tick); ok {
-		return s.applyTick(index, cmd, tick), nil, nil
+		return s.applyTick(index, cmd, tick), nil
 	}
 	if !s.stampAllowed(cmd.AtMs) {
 		return refuse(CodeClockAhead, "", "stamped %d ms ahead of the cluster clock, at most %d: check the leader's clock",
-			cmd.AtMs-s.meta.v.ClockMs, MaxAheadMs), nil, nil
+			cmd.AtMs-s.meta.v.ClockMs, MaxAheadMs), nil
 	}
 	if plantLocalTime {
 		cmd.AtMs = plantedNowMs() // planted: what the leader stamped is passed over
@@ -66,11 +63,11 @@ func (s *State) apply(index uint64, cmd Command) (Result, []Record, error) {
 	s.advance(cmd.AtMs)
 	if cmd.Idem != nil && cmd.Kind == KindAdmitBatch {
 		// Claims have ids of their own; a remembered batch would have no verdicts.
-		return refuse(CodeInvalid, "", "admissions take claim ids, not an idempotency key"), nil, nil
+		return refuse(CodeInvalid, "", "admissions take claim ids, not an idempotency key"), nil
 	}
 	if cmd.Idem != nil {
 		if res, seen := s.remembered(*cmd.Idem, cmd.Actor); seen {
-			return res, nil, nil
+			return res, nil
 		}
 	}
 	c := &change{index: index, atMs: s.meta.v.ClockMs, stampMs: cmd.AtMs, kind: cmd.Kind, actor: cmd.Actor}
@@ -78,7 +75,7 @@ func (s *State) apply(index uint64, cmd Command) (Result, []Record, error) {
 	if cmd.Idem != nil && res.OK() {
 		s.remember(*cmd.Idem, c, res)
 	}
-	return res, c.records, nil
+	return res, c.records
 }
 
 // stampAllowed holds the clock rule: one bad stamp would age everything for good.

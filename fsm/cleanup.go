@@ -2,10 +2,6 @@ package fsm
 
 import "fmt"
 
-// LevelMembership is the feature level from which the log may carry the removal
-// of a coordinator that has been silent for long, on the leader's word.
-const LevelMembership = 5
-
 const (
 	// MinSilenceMs is how long a coordinator has been silent before anybody but
 	// an administrator removes it: a day is more than a reboot, a repair or a
@@ -17,7 +13,7 @@ const (
 )
 
 // CoordinatorCleanUp removes a coordinator that nobody has heard of for long and
-// whose place another has taken (from LevelMembership on). It is the leader's own
+// whose place another has taken (from LevelUpgrades on). It is the leader's own
 // to make; the rules that need no clock are asked in Apply, so that no leader
 // that is mistaken thins the cluster out.
 type CoordinatorCleanUp struct {
@@ -26,8 +22,8 @@ type CoordinatorCleanUp struct {
 }
 
 func (s *State) applyCoordinatorCleanUp(c *change, b CoordinatorCleanUp) Result {
-	if s.meta.v.Level < LevelMembership {
-		return refuse(CodeConflict, "", "the cluster is at feature level %d, a clean-up needs %d", s.meta.v.Level, LevelMembership)
+	if s.meta.v.Level < LevelUpgrades {
+		return refuse(CodeConflict, "", "the cluster is at feature level %d, a clean-up needs %d", s.meta.v.Level, LevelUpgrades)
 	}
 	if by, ok := s.coordinators.get(c.actor.NodeID); !ok || by.Role != RoleCoordinator || b.ID == by.ID {
 		return refuse(CodeForbidden, "", "only a coordinator that leads cleans up, and never itself")

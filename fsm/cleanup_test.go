@@ -11,7 +11,7 @@ import (
 func membersWorld(t *testing.T, size int) *world {
 	t.Helper()
 	w := genesisWorld(t)
-	w.s.meta.v.Level = LevelMembership
+	w.s.meta.v.Level = LevelUpgrades
 	for i := 1; i < size; i++ {
 		w.join(fmt.Sprintf("n%d", i))
 	}
@@ -103,9 +103,9 @@ func TestLeastCoordinators(t *testing.T) {
 // TestCleanUpWaitsForItsLevel: an older server would have to stop at it.
 func TestCleanUpWaitsForItsLevel(t *testing.T) {
 	w := membersWorld(t, 4)
-	w.s.meta.v.Level = LevelMembership - 1
+	w.s.meta.v.Level = LevelUpgrades - 1
 	w.want(w.do(leader, CoordinatorCleanUp{ID: "n3", SilentMs: day}), CodeConflict)
-	if got := KindCoordinatorCleanUp.Level(); got != LevelMembership {
-		t.Errorf("the kind needs level %d, want %d", got, LevelMembership)
+	if got := KindCoordinatorCleanUp.Level(); got != LevelUpgrades {
+		t.Errorf("the kind needs level %d, want %d", got, LevelUpgrades)
 	}
 }

@@ -38,8 +38,9 @@ const (
 	KindManifestAccept    Kind = 16 // from LevelProfiles on
 	KindManifestRevoke    Kind = 17 // from LevelProfiles on
 	KindAgentRekey        Kind = 18 // from LevelClients on
+	KindLevelRaise        Kind = 19 // from LevelUpgrades on, which it raises to
 
-	KindCoordinatorCleanUp Kind = 19 // from LevelMembership on
+	KindCoordinatorCleanUp Kind = 20 // from LevelUpgrades on
 )
 
 // commandVersion is the version of the envelope; a body changes by new
@@ -206,8 +207,9 @@ type CoordinatorRemove struct {
 var ErrCommand = errors.New("fsm: bad command")
 
 var (
-	encMode = mustEnc()
-	decMode = mustDec()
+	encMode   = mustEnc()
+	decMode   = mustDec(cbor.ExtraDecErrorUnknownField)
+	replyMode = mustDec(cbor.ExtraDecErrorNone)
 )
 
 func mustEnc() cbor.EncMode {
@@ -218,12 +220,12 @@ func mustEnc() cbor.EncMode {
 	return m
 }
 
-func mustDec() cbor.DecMode {
+func mustDec(extra cbor.ExtraDecErrorCond) cbor.DecMode {
 	m, err := cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		IndefLength:       cbor.IndefLengthForbidden,
 		TagsMd:            cbor.TagsForbidden,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		ExtraReturnErrors: extra,
 		MaxNestedLevels:   8,
 		MaxArrayElements:  1 << 17,
 		MaxMapPairs:       1 << 12,
@@ -241,6 +243,11 @@ func Encode(v any) ([]byte, error) { return encMode.Marshal(v) }
 // Decode parses strictly what Encode wrote: unknown members, duplicates,
 // tags, indefinite lengths and trailing bytes are errors.
 func Decode(data []byte, v any) error { return decMode.Unmarshal(data, v) }
+
+// DecodeReply is Decode that passes over unknown members: what a server of a newer
+// version tells of itself besides what was asked. Never for what is logged,
+// hashed or kept.
+func DecodeReply(data []byte, v any) error { return replyMode.Unmarshal(data, v) }
 
 // New returns a command of the kind that body's type names, not yet stamped.
 func New(actor Actor, body any) (Command, error) {
@@ -294,7 +301,7 @@ func DecodeCommand(data []byte) (Command, error) {
 		return Command{}, fmt.Errorf("%w: %v", ErrCommand, err)
 	}
 	if c.Version != commandVersion {
-		return Command{}, fmt.Errorf("%w: envelope version %d, this binary knows %d: upgrade it", ErrCommand, c.Version, commandVersion)
+		return Command{}, fmt.Errorf("%w: envelope version %d, this binary knows %d: %w", ErrCommand, c.Version, commandVersion, ErrLevel)
 	}
 	return c, nil
 }

@@ -108,6 +108,9 @@ func (s *State) checkJoin(n Coordinator, replaceID string) (Result, bool) {
 	if field, fault := n.fault(); fault != "" {
 		return refuse(CodeInvalid, field, "%s", fault), false
 	}
+	if res, ok := s.checkMemberLevel(n.Level); !ok {
+		return res, false
+	}
 	if _, gone := s.removed.get(n.ID); gone {
 		return refuse(CodeForbidden, "id", "node %s was removed: join with an empty data directory, which gets a new id", n.ID), false
 	}
@@ -205,6 +208,9 @@ func (s *State) applyCoordinatorUpdate(c *change, b CoordinatorUpdate) Result {
 	}
 	if len(b.Version) > MaxLabelBytes {
 		return refuse(CodeTooLarge, "version", "%d bytes, at most %d", len(b.Version), MaxLabelBytes)
+	}
+	if res, ok := s.checkMemberLevel(b.Level); !ok {
+		return res
 	}
 	n.API, n.Raft, n.Gossip, n.Level, n.Version = b.API, b.Raft, b.Gossip, b.Level, b.Version
 	s.coordinators.put(n.ID, n)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/manifest"
 )
@@ -66,6 +68,7 @@ func goldenBodies(w *world) map[string]any {
 			Source: "https://models.example/x", IssuedMs: worldStart, ExpiresMs: expires}, Signers: []KeyRef{ref}},
 		"manifest_revoke":    ManifestRevoke{Name: "bin-ü", Version: "1.4.2-rc.1", Forget: true},
 		"agent_enroll_proof": AgentEnroll{AgentID: "agent-ünï", PublicKey: publicKey("a"), EncryptionKey: bytes.Repeat([]byte{9}, 32), EncryptionProof: bytes.Repeat([]byte{8}, 64)},
+		"level_raise":        LevelRaise{From: 4, To: LevelUpgrades, Version: "v5"},
 		"tick_round": Tick{Term: 3, Mark: true, Round: &Round{Mark: 17, Voters: 3, Reports: []Report{
 			{NodeID: "n0", Votes: true, Digest: crypto.Sum([]byte("one"))}, {NodeID: "n1", Digest: crypto.Sum([]byte("two"))}}}},
 	}
@@ -186,7 +189,7 @@ func TestGoldenSnapshot(t *testing.T) {
 	}
 }
 
-func readGolden(t *testing.T, path string) []byte {
+func readGolden(t rapid.TB, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -195,7 +198,7 @@ func readGolden(t *testing.T, path string) []byte {
 	return data
 }
 
-func writeGolden(t *testing.T, path string, data []byte) {
+func writeGolden(t rapid.TB, path string, data []byte) {
 	t.Helper()
 	if err := os.MkdirAll("testdata", 0o755); err != nil {
 		t.Fatal(err)

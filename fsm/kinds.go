@@ -27,6 +27,7 @@ var tenants = map[Kind]tenant{
 	KindManifestAccept:    tenantOf((*State).applyManifestAccept),
 	KindManifestRevoke:    tenantOf((*State).applyManifestRevoke),
 	KindAgentRekey:        tenantOf((*State).applyAgentRekey),
+	KindLevelRaise:        tenantOf((*State).applyLevelRaise),
 
 	KindCoordinatorCleanUp: tenantOf((*State).applyCoordinatorCleanUp),
 }
@@ -42,7 +43,7 @@ func (k Kind) Level() uint32 {
 	case KindAgentRekey:
 		return LevelClients
 	case KindCoordinatorCleanUp:
-		return LevelMembership
+		return LevelUpgrades
 	}
 	return 0
 }
@@ -74,9 +75,25 @@ func tenantOf[T any](apply func(*State, *change, T) Result) tenant {
 func decodeBody(cmd Command) (any, error) {
 	t, known := tenants[cmd.Kind]
 	if !known {
-		return nil, fmt.Errorf("%w: unknown kind %d: this binary is older than the log, upgrade it", ErrCommand, cmd.Kind)
+		return nil, fmt.Errorf("%w: unknown kind %d: %w", ErrCommand, cmd.Kind, ErrLevel)
 	}
-	return t.decode(cmd)
+	body, err := t.decode(cmd)
+	if err == nil {
+		err = checkBodyLevel(body)
+	}
+	return body, err
+}
+
+// checkBodyLevel refuses what brings the cluster to a level that this binary
+// does not know: it could not say what the command means there.
+func checkBodyLevel(body any) error {
+	switch b := body.(type) {
+	case Genesis:
+		return checkLevel(b.Level, b.Coordinator.Version)
+	case LevelRaise:
+		return checkLevel(b.To, b.Version)
+	}
+	return nil
 }
 
 // BodyOf decodes the body of a command that a node received from another, so

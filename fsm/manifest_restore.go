@@ -36,7 +36,7 @@ func (s *State) NeedsLevel() uint32 {
 	need := s.policy.v.level()
 	for _, gone := range s.removed.m {
 		if gone.SilentMs > 0 {
-			need = max(need, LevelMembership)
+			need = max(need, LevelUpgrades)
 		}
 	}
 	if s.manifests.size()+s.manifestTrust.size() > 0 {

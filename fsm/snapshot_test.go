@@ -219,7 +219,7 @@ func TestSnapshotSealedAnewIsStillChecked(t *testing.T) {
 		return func(p *parts) { f := p.field(name); f.rows = append(f.rows, f.rows[0]) }
 	}
 	cases := map[string]func(*parts){
-		"newer version":        func(p *parts) { p.header.Version = 3 },
+		"newer version":        func(p *parts) { p.header.Version = snapshotVersion + 1 },
 		"another cluster":      func(p *parts) { p.header.ClusterID = "ff" },
 		"another epoch":        func(p *parts) { p.header.Epoch++ },
 		"another index":        func(p *parts) { p.header.Index++ },

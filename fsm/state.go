@@ -64,6 +64,9 @@ type Meta struct {
 	// Recoveries are the random ids of the last recoveries, the newest last. Two
 	// copies that were recovered apart may count to the same epoch; these differ.
 	Recoveries []string `cbor:"16,keyasint,omitempty"`
+	// LevelVersion is the version of the binary that proposed Level; empty for the
+	// level that the cluster began with.
+	LevelVersion string `cbor:"17,keyasint,omitempty"`
 }
 
 // IsPastOf tells whether a state came from this one, as far as recoveries tell:

@@ -59,6 +59,8 @@ type health struct {
 	full    bool          // its disk is
 	stuck   bool          // it takes no entries, though it answers
 	epoch   uint64
+	level   uint32 // highest feature level that its running binary knows
+	version string // of that binary
 
 	term     uint64 // raft's current term there
 	released bool   // it leads and says that this node has no vote
@@ -106,7 +108,7 @@ func (p *peersHealth) set(id string, h health) {
 }
 
 func (n *Node) servePing(_ context.Context, from string, _ pingRequest) (pingReply, error) {
-	r := pingReply{WallMs: n.wallMs(), Level: featureLevel, Version: n.cfg.Version, Term: n.raft.CurrentTerm(), Released: n.releases(from), Leaving: !n.leaving().IsZero()}
+	r := pingReply{WallMs: n.wallMs(), Level: n.cfg.supports(), Version: n.cfg.Version, Term: n.raft.CurrentTerm(), Released: n.releases(from), Leaving: !n.leaving().IsZero()}
 	n.machine.Read(func(s *fsm.State) { r.Applied, r.Epoch, r.Marks = s.Index(), s.Meta().Epoch, s.Marks() })
 	if n.unconfirmed() != nil {
 		r.Marks = nil // judged by its epoch, not by its digests: the cluster may have gone on without it
@@ -156,7 +158,8 @@ func (n *Node) ping(ctx context.Context, id string) {
 	}
 	half := time.Since(start) / 2
 	n.health.set(id, health{at: time.Now(), applied: reply.Applied, lag: own - min(own, reply.Applied), marks: reply.Marks, wallMs: reply.WallMs + half.Milliseconds(),
-		write: time.Duration(reply.WriteUs) * time.Microsecond, full: reply.Full, stuck: reply.Stuck, epoch: reply.Epoch, released: reply.Released, term: reply.Term, leaving: reply.Leaving})
+		write: time.Duration(reply.WriteUs) * time.Microsecond, full: reply.Full, stuck: reply.Stuck, epoch: reply.Epoch, released: reply.Released, term: reply.Term, leaving: reply.Leaving,
+		level: reply.Level, version: reply.Version})
 }
 
 // servers returns the servers of raft's newest configuration.

@@ -49,6 +49,7 @@ type Config struct {
 	Now        func() time.Time // wall clock; nil: time.Now
 	Exit       func(code int)   // ends the process when the leader's disk hangs; nil: os.Exit
 
+	level      uint32 // tests: the feature level that this binary says it knows
 	disk       diskHooks
 	executable func() (io.ReadCloser, error) // tests: what this binary is
 	step       func(name string)             // tests: called at each step of a restore

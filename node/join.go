@@ -370,7 +370,7 @@ func newJoinRequest(cfg Config, id *identity, token crypto.TokenText) (joinReque
 	}
 	req := joinRequest{Token: token.String(), TLSPublic: public, Coordinator: fsm.Coordinator{
 		ID: id.NodeID, Name: cfg.Name, Role: fsm.Role(token.Role), SigningKey: id.publicKey(), EncryptionKey: encryption,
-		API: cfg.APIAddr, Raft: cfg.raftAddr(), Gossip: cfg.GossipAddr, Level: featureLevel, Version: cfg.Version,
+		API: cfg.APIAddr, Raft: cfg.raftAddr(), Gossip: cfg.GossipAddr, Level: cfg.supports(), Version: cfg.Version,
 		TLSKey: crypto.Sum(public)}}
 	parts, err := req.parts()
 	if err != nil {

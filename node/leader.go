@@ -130,6 +130,7 @@ func (n *Node) membersLoop(ctx context.Context, l *leadership) {
 		select {
 		case <-l.ready:
 			n.alignMembers(ctx)
+			n.raiseLevel(ctx, l)
 		default:
 		}
 		select {

@@ -139,7 +139,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	put := func(name string, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(descs[name], series[name].kind, value, labels...)
 	}
-	put("edgecoder_build_info", 1, c.n.cfg.Version, strconv.Itoa(featureLevel))
+	put("edgecoder_build_info", 1, c.n.cfg.Version, strconv.FormatUint(uint64(c.n.cfg.supports()), 10))
 	c.n.measureStatus(put)
 	c.n.measurePeers(put)
 	c.n.measureGossip(put)

@@ -149,7 +149,9 @@ func (n *Node) acceptHead(from string, data []byte) bool {
 // addresses, and lets gossip look again at whom to trust.
 func (n *Node) newsLoop(ctx context.Context) {
 	var announced chainHead
+	var level levelNote
 	for {
+		level = n.noteLevel(level)
 		h := chainHead{}
 		n.machine.Read(func(s *fsm.State) {
 			h.Head, h.Size = s.Chain()
@@ -205,7 +207,7 @@ func (n *Node) describeSelf(ctx context.Context) {
 	var known bool
 	n.machine.Read(func(s *fsm.State) { mine, known = s.Coordinator(n.id.NodeID) })
 	want := fsm.CoordinatorUpdate{ID: n.id.NodeID, API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr,
-		Level: featureLevel, Version: n.cfg.Version}
+		Level: n.cfg.supports(), Version: n.cfg.Version}
 	have := fsm.CoordinatorUpdate{ID: mine.ID, API: mine.API, Raft: mine.Raft, Gossip: mine.Gossip, Level: mine.Level, Version: mine.Version}
 	if !known || have == want {
 		return

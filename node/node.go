@@ -22,9 +22,6 @@ import (
 	"github.com/edgecoder/edgecoder/store"
 )
 
-// featureLevel is the highest feature level that this binary supports.
-const featureLevel = fsm.LevelMembership
-
 // Node is a running coordinator.
 type Node struct {
 	cfg     Config
@@ -135,6 +132,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := checkRetired(n.cfg.DataDir); err != nil {
 		return err
 	}
+	if err := n.cfg.checkLevelNote(); err != nil {
+		return err
+	}
 	if n.binary, err = n.cfg.ownDigest(); err != nil {
 		return err
 	}
@@ -175,6 +175,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	}
 	n.machine = fsm.NewMachine(n.store.History, n.observe)
 	n.machine.BeforeRestored(n.arriveEpoch)
+	n.machine.OnNewerLog(n.outdated)
 
 	run, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
@@ -231,7 +232,7 @@ func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove, fsm.KindCoordinatorCleanUp:
 		n.membersMoved.Store(true)
 		ring(n.membersChanged)
-	case fsm.KindBlacklistAppend, fsm.KindClockRecover: // head or epoch changed
+	case fsm.KindBlacklistAppend, fsm.KindClockRecover, fsm.KindLevelRaise: // head, epoch or level changed
 	default:
 		return
 	}

@@ -46,6 +46,11 @@ func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
 		res = fsm.Result{}
 		return n.call(ctx, leader, rpcPropose, cmd, &res)
 	})
+	if e := (*client.Error)(nil); errors.As(err, &e) && e.Code == client.CodeInvalid {
+		if early := n.levelAllows(cmd); early != nil {
+			return res, early // a leader of an older binary cannot say so: it does not know the command
+		}
+	}
 	return res, err
 }
 
@@ -190,7 +195,12 @@ func (n *Node) proposeHere(ctx context.Context, l *leadership, cmd fsm.Command) 
 	switch cmd.Kind {
 	case fsm.KindBlacklistAppend:
 		return n.appendEvent(ctx, l, cmd)
-	case fsm.KindCoordinatorJoin, fsm.KindCoordinatorRemove:
+	case fsm.KindCoordinatorJoin:
+		if e := n.joinLevelAllows(cmd); e != nil {
+			return fsm.Result{}, e
+		}
+		return n.changeMembers(ctx, l, cmd)
+	case fsm.KindCoordinatorRemove:
 		return n.changeMembers(ctx, l, cmd)
 	case fsm.KindClockRecover:
 		return n.recoverClock(ctx, l, cmd)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/store"
 )
 
@@ -29,6 +30,9 @@ func (n *Node) openStore() (err error) {
 
 // repairable adds to a damage what to do about it.
 func repairable(dir string, err error) error {
+	if errors.Is(err, fsm.ErrLevel) {
+		return newerHint(dir, err)
+	}
 	if d := (*store.Damage)(nil); err == nil || !errors.As(err, &d) {
 		return err
 	}

@@ -94,7 +94,7 @@ func (n *Node) call(ctx context.Context, nodeID, path string, in, out any) error
 		}
 		return p.Error()
 	}
-	if err := fsm.Decode(data, out); err != nil {
+	if err := fsm.DecodeReply(data, out); err != nil {
 		return &client.Error{Code: client.CodeUnknownOutcome, Detail: fmt.Sprintf("node %s answered what this binary cannot read: %v", nodeID, err)}
 	}
 	return nil

@@ -34,6 +34,9 @@ func (n *Node) Status() client.Status {
 			names[c.ID] = c
 		}
 	})
+	if st.SupportedLevel = n.cfg.supports(); st.FeatureLevel < st.SupportedLevel {
+		_, st.LevelWaits = n.commonLevel()
+	}
 	if k := len(st.Digests); k > 0 {
 		st.Digest, st.DigestIndex = st.Digests[k-1].Digest, st.Digests[k-1].Index
 	}

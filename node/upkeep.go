@@ -125,7 +125,7 @@ func (n *Node) mayCleanUp(l *leadership, c fsm.Coordinator, silent time.Duration
 	n.machine.Read(func(s *fsm.State) {
 		fault, least, level, clock = s.CleanUpFault(c.ID, silent.Milliseconds()), s.LeastCoordinators(), s.Meta().Level, s.ClockMs()
 	})
-	if fault != "" || level < fsm.LevelMembership || n.fresh(c.ID) || n.gossips(c.ID) {
+	if fault != "" || level < fsm.LevelUpgrades || n.fresh(c.ID) || n.gossips(c.ID) {
 		return false
 	}
 	left := len(voters(servers))
