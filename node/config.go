@@ -56,9 +56,11 @@ type Config struct {
 
 // Timing is a profile of timeouts; fields are not tuned one by one.
 type Timing struct {
-	Heartbeat   time.Duration // raft: follower waits this long for the leader
+	Heartbeat   time.Duration // raft: ten to five heartbeats are sent in it; a follower that starves waits one to three of it for the leader
 	Election    time.Duration // raft: candidate waits this long for votes
 	LeaderLease time.Duration // raft: leader steps down after this long without a quorum
+	Silence     time.Duration // a follower that hears nothing of its leader for so long looks for another
+	Turn        time.Duration // voters do so one after the other, so far apart: longer than it takes to ask for a pre-vote
 	Commit      time.Duration // raft: idle append interval
 	Request     time.Duration // longest a write or admission waits for its decision
 	NoLeader    time.Duration // longest a request waits for a leader to appear
@@ -71,7 +73,7 @@ type Timing struct {
 // LocalTiming suits nodes on one machine or one network.
 func LocalTiming() Timing {
 	return Timing{
-		Heartbeat: time.Second, Election: time.Second, LeaderLease: time.Second, Commit: 50 * time.Millisecond,
+		Heartbeat: time.Second, Election: time.Second, LeaderLease: 700 * time.Millisecond, Silence: 700 * time.Millisecond, Turn: 60 * time.Millisecond, Commit: 50 * time.Millisecond,
 		Request: 3 * time.Second, NoLeader: time.Second,
 		Tick: time.Second, Mark: 5 * time.Second, Ping: time.Second,
 		Stall: 1500 * time.Millisecond,
@@ -156,8 +158,8 @@ func (c Config) Validate() error {
 	if c.Timing.Stall < minStall {
 		bad("stall limit %s: below %s a sound disk would be taken for a hung one", c.Timing.Stall, minStall)
 	}
-	if c.Timing.LeaderLease > c.Timing.Heartbeat {
-		bad("leader lease %s exceeds heartbeat %s: a deposed leader could think it leads", c.Timing.LeaderLease, c.Timing.Heartbeat)
+	if t := c.Timing; t.LeaderLease > t.Silence || t.Silence > t.Heartbeat {
+		bad("leader lease %s, silence %s, heartbeat %s: none may exceed the next, or a deposed leader could think it leads", t.LeaderLease, t.Silence, t.Heartbeat)
 	}
 	return errors.Join(faults...)
 }

@@ -362,8 +362,7 @@ func TestFullDiskForReal(t *testing.T) {
 // TestStallCountsOnlyTimeThatWasSeen: a process that was stopped for a minute
 // must not take its last write for a hung one.
 func TestStallCountsOnlyTimeThatWasSeen(t *testing.T) {
-	heavy(t)
-	var s stall
+	s := stall{every: stallLook}
 	now := time.Unix(1000, 0)
 	look := func(after time.Duration, id uint64) time.Duration {
 		now = now.Add(after)

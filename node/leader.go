@@ -201,6 +201,7 @@ func (n *Node) opened(ctx context.Context, l *leadership) bool {
 		return false
 	}
 	close(l.ready)
+	n.log.Info("the term is open: this leader decides", "term", l.term, "after", time.Since(l.since).Round(time.Millisecond))
 	return true
 }
 

@@ -32,21 +32,22 @@ const (
 	exitStalled = 3
 )
 
-// stall measures how long one write was seen in flight. Time in which nobody
-// looked hardly counts: after a pause of the whole process, every write would
-// seem to have hung.
+// stall measures how long one thing was seen to last: a write in flight, the
+// silence of a leader. Time in which nobody looked hardly counts: after a pause of
+// the whole process, every write would seem to have hung.
 type stall struct {
-	id   uint64 // of the write; 0: none
-	last time.Time
-	seen time.Duration
+	every time.Duration // between two looks
+	id    uint64        // of the write or silence; 0: none
+	last  time.Time
+	seen  time.Duration
 }
 
 func (s *stall) look(now time.Time, id uint64) time.Duration {
 	if id == 0 || id != s.id {
-		*s = stall{id: id, last: now}
+		*s = stall{every: s.every, id: id, last: now}
 		return 0
 	}
-	s.seen += min(now.Sub(s.last), 2*stallLook)
+	s.seen += min(now.Sub(s.last), 2*s.every)
 	s.last = now
 	return s.seen
 }
@@ -56,7 +57,7 @@ func (s *stall) look(now time.Time, id uint64) time.Duration {
 func (n *Node) watchDisk(ctx context.Context) {
 	look := time.NewTicker(stallLook)
 	defer look.Stop()
-	var s stall
+	s := stall{every: stallLook}
 	hung := false
 	for {
 		select {
