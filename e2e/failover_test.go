@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -108,9 +109,9 @@ func (p *pulse) beat(ctx context.Context, m *mesh, cl *client.Client, r client.A
 			p.beatAt(time.Now())
 			return
 		}
-		if e := (*client.Error)(nil); errors.As(err, &e) && ctx.Err() == nil {
+		if ctx.Err() == nil {
 			p.mu.Lock()
-			p.bad[e.Code]++
+			p.bad[codeOf(err)]++
 			p.mu.Unlock()
 		}
 		select {
@@ -118,6 +119,14 @@ func (p *pulse) beat(ctx context.Context, m *mesh, cl *client.Client, r client.A
 		case <-time.After(10 * time.Millisecond): // a server that is down refuses at once
 		}
 	}
+}
+
+// codeOf is the code of a client's error.
+func codeOf(err error) string {
+	if e := (*client.Error)(nil); errors.As(err, &e) {
+		return e.Code
+	}
+	return fmt.Sprint(err)
 }
 
 func (p *pulse) beatAt(now time.Time) {
@@ -147,6 +156,13 @@ func (p *pulse) longest() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.gap
+}
+
+// failures returns what was answered instead of an admission since reset, by code.
+func (p *pulse) failures() map[string]int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.bad)
 }
 
 // since counts the admissions from a moment on.

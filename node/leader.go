@@ -175,8 +175,7 @@ func (n *Node) judgeClock(ctx context.Context, l *leadership) {
 }
 
 func (n *Node) handOver(ctx context.Context, id string) {
-	future := n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id))
-	if err := future.Error(); err != nil {
+	if err := n.transferTo(id).Error(); err != nil {
 		n.log.Warn("leadership transfer failed", "to", id, "error", err)
 		pause(ctx, time.Second)
 	}

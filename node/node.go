@@ -255,7 +255,7 @@ func (n *Node) isRemoved(id string) (yes bool) {
 func (n *Node) Stop(ctx context.Context) error {
 	if n.lead.Load() != nil && n.hasPeers() {
 		handed := make(chan error, 1)
-		go func() { handed <- n.raft.LeadershipTransfer().Error() }()
+		go func() { handed <- n.transferTo("").Error() }()
 		select {
 		case err := <-handed:
 			if err != nil {

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"strings"
 	"time"
 
@@ -130,49 +129,6 @@ func (n *Node) Ready() error {
 		return nil
 	}
 	return e
-}
-
-type transferRequest struct {
-	To string `cbor:"1,keyasint"`
-}
-
-// TransferLeadership implements api.Membership.
-func (n *Node) TransferLeadership(ctx context.Context, id string) error {
-	if n.isObserver() {
-		return errObserver()
-	}
-	return n.onLeader(ctx, func(_ context.Context, _ *leadership) error {
-		return n.transferHere(id)
-	}, func(ctx context.Context, leader string) error {
-		var none struct{}
-		return n.call(ctx, leader, rpcTransfer, transferRequest{To: id}, &none)
-	})
-}
-
-func (n *Node) serveTransfer(_ context.Context, _ string, req transferRequest) (struct{}, error) {
-	return struct{}{}, n.transferHere(req.To)
-}
-
-func (n *Node) transferHere(id string) error {
-	if n.lead.Load() == nil {
-		return errNotLeader()
-	}
-	if id == n.id.NodeID {
-		return nil
-	}
-	var future raft.Future
-	switch {
-	case id == "":
-		future = n.raft.LeadershipTransfer()
-	case isVoter(n.servers(), id):
-		future = n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id))
-	default:
-		return &client.Error{Code: client.CodeNotFound, Field: "node", Detail: "there is no voter " + id}
-	}
-	if err := future.Error(); err != nil {
-		return &client.Error{Code: client.CodeConflict, Detail: "leadership was not transferred: " + err.Error()}
-	}
-	return nil
 }
 
 func isVoter(servers []raft.Server, id string) bool {
