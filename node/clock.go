@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"sort"
 	"sync"
 	"time"
 
@@ -169,8 +168,16 @@ func voters(servers []raft.Server) []string {
 	return out
 }
 
-// offsets returns the wall-clock offsets of voters that reported lately, our
-// own (zero) included if we vote.
+func idsOf(servers []raft.Server) []string {
+	var out []string
+	for _, s := range servers {
+		out = append(out, string(s.ID))
+	}
+	return out
+}
+
+// offsets returns the wall-clock offsets of nodes that reported lately, our own
+// (zero) included if it is asked for.
 func (n *Node) offsets(ids []string) map[string]int64 {
 	out := map[string]int64{}
 	for _, id := range ids {
@@ -181,30 +188,6 @@ func (n *Node) offsets(ids []string) map[string]int64 {
 		}
 	}
 	return out
-}
-
-// supporters counts the offsets close enough to one to support its stamps.
-func supporters(offsets map[string]int64, of int64) int {
-	count := 0
-	for _, o := range offsets {
-		if d := o - of; d >= -fsm.MaxClockSpreadMs && d <= fsm.MaxClockSpreadMs {
-			count++
-		}
-	}
-	return count
-}
-
-// medianOffset returns the median of the voters' clocks relative to ours.
-func medianOffset(offsets map[string]int64) int64 {
-	if len(offsets) == 0 {
-		return 0
-	}
-	all := make([]int64, 0, len(offsets))
-	for _, o := range offsets {
-		all = append(all, o)
-	}
-	sort.Slice(all, func(i, j int) bool { return all[i] < all[j] })
-	return all[len(all)/2]
 }
 
 // wallMs is this machine's wall clock, Unix milliseconds.

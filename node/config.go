@@ -73,7 +73,7 @@ type Timing struct {
 // LocalTiming suits nodes on one machine or one network.
 func LocalTiming() Timing {
 	return Timing{
-		Heartbeat: time.Second, Election: time.Second, LeaderLease: 600 * time.Millisecond, Silence: 600 * time.Millisecond, Turn: 60 * time.Millisecond, Commit: 50 * time.Millisecond,
+		Heartbeat: time.Second, Election: time.Second, LeaderLease: 700 * time.Millisecond, Silence: 700 * time.Millisecond, Turn: 60 * time.Millisecond, Commit: 50 * time.Millisecond,
 		Request: 3 * time.Second, NoLeader: time.Second,
 		Tick: time.Second, Mark: 5 * time.Second, Ping: time.Second,
 		Stall: 1500 * time.Millisecond,

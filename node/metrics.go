@@ -99,7 +99,7 @@ var series = map[string]struct {
 	"edgecoder_feature_level":              {"Feature level of the cluster.", prometheus.GaugeValue, nil},
 	"edgecoder_clock_timestamp_seconds":    {"Cluster clock, Unix time.", prometheus.GaugeValue, nil},
 	"edgecoder_clock_skew_seconds":         {"Wall clock of this node minus the median of the voters'.", prometheus.GaugeValue, nil},
-	"edgecoder_peer_clock_offset_seconds":  {"Wall clock of a voter minus this node's, of those that answered lately.", prometheus.GaugeValue, []string{"peer"}},
+	"edgecoder_peer_clock_offset_seconds":  {"Wall clock of another server of the cluster minus this node's, of those that answered lately.", prometheus.GaugeValue, []string{"peer"}},
 	"edgecoder_gossip_members":             {"Members that gossip sees, by state.", prometheus.GaugeValue, []string{"state"}},
 	"edgecoder_gossip_queue_messages":      {"Broadcasts waiting to be sent.", prometheus.GaugeValue, nil},
 	"edgecoder_gossip_dropped_total":       {"Gossip that was dropped, by reason.", prometheus.CounterValue, []string{"reason"}},
@@ -181,7 +181,7 @@ func (n *Node) measurePeers(put sample) {
 			names[c.ID] = c.Name
 		}
 	})
-	for id, ms := range n.offsets(voters(n.servers())) {
+	for id, ms := range n.offsets(idsOf(n.servers())) {
 		if name := names[id]; id != n.id.NodeID && name != "" {
 			put("edgecoder_peer_clock_offset_seconds", seconds(ms), name)
 		}

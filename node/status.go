@@ -13,11 +13,12 @@ import (
 // Status implements api.Cluster: this node's own view, from local knowledge.
 func (n *Node) Status() client.Status {
 	servers := n.servers()
-	offsets := n.offsets(voters(servers))
+	offsets := n.offsets(idsOf(servers))
+	median := medianOffset(n.offsets(voters(servers)))
 	st := client.Status{
 		Node: client.NodeRef{ID: n.id.NodeID, Name: n.cfg.Name}, ClusterID: n.id.ClusterID,
 		State: strings.ToLower(n.raft.State().String()), Term: n.raft.CurrentTerm(), CommitIndex: n.raft.CommitIndex(),
-		ClockSkewMs: -medianOffset(offsets), Version: n.cfg.Version, Voters: []client.Server{}, NonVoters: []client.Server{},
+		ClockSkewMs: -median, Version: n.cfg.Version, Voters: []client.Server{}, NonVoters: []client.Server{},
 		Disk: n.disk.status(), Backup: n.backupStatus(), Rivals: n.rivals.list(),
 	}
 	st.Manifest, _ = n.manifestStatus()
@@ -38,6 +39,10 @@ func (n *Node) Status() client.Status {
 	}
 	for _, s := range servers {
 		row := client.Server{ID: string(s.ID), Name: names[string(s.ID)].Name, Address: names[string(s.ID)].Raft}
+		if o, known := offsets[string(s.ID)]; known {
+			skew := o - median
+			row.ClockSkewMs = &skew
+		}
 		if s.Suffrage == raft.Voter {
 			st.Voters = append(st.Voters, row)
 		} else {
