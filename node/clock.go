@@ -16,8 +16,6 @@ import (
 const (
 	// pingFresh is how long a report of a wall time counts.
 	pingFresh = 10 * time.Second
-	// maxPingRTT: a slower answer says too little about the clock behind it.
-	maxPingRTT = time.Second
 	// aliveFor is how long after its last sign of life a node counts as alive.
 	aliveFor = 10 * time.Second
 	// maxDrift is how far the wall clock may move against the monotonic one
@@ -80,7 +78,7 @@ func (n *Node) works(id string) bool {
 	return ok && n.fresh(id) && !h.stuck
 }
 
-func (n *Node) freshTime() time.Duration { return 2*n.cfg.Timing.Ping + maxPingRTT }
+func (n *Node) freshTime() time.Duration { return 2*n.cfg.Timing.Ping + n.cfg.Timing.PingRTT }
 
 // peersHealth is the last word of each coordinator.
 type peersHealth struct {
@@ -137,7 +135,7 @@ func (n *Node) pingAll(ctx context.Context) {
 }
 
 func (n *Node) ping(ctx context.Context, id string) {
-	ctx, cancel := context.WithTimeout(ctx, maxPingRTT)
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.PingRTT)
 	defer cancel()
 	start := time.Now()
 	var reply pingReply

@@ -54,32 +54,6 @@ type Config struct {
 	step       func(name string)             // tests: called at each step of a restore
 }
 
-// Timing is a profile of timeouts; fields are not tuned one by one.
-type Timing struct {
-	Heartbeat   time.Duration // raft: ten to five heartbeats are sent in it; a follower that starves waits one to three of it for the leader
-	Election    time.Duration // raft: candidate waits this long for votes
-	LeaderLease time.Duration // raft: leader steps down after this long without a quorum
-	Silence     time.Duration // a follower that hears nothing of its leader for so long looks for another
-	Turn        time.Duration // voters do so one after the other, so far apart: longer than it takes to ask for a pre-vote
-	Commit      time.Duration // raft: idle append interval
-	Request     time.Duration // longest a write or admission waits for its decision
-	NoLeader    time.Duration // longest a request waits for a leader to appear
-	Tick        time.Duration // leader's clock tick when idle
-	Mark        time.Duration // digest mark
-	Ping        time.Duration // clock and health exchange between coordinators
-	Stall       time.Duration // a write of raft that takes longer hangs: a leader ends, others are not ready
-}
-
-// LocalTiming suits nodes on one machine or one network.
-func LocalTiming() Timing {
-	return Timing{
-		Heartbeat: time.Second, Election: time.Second, LeaderLease: 700 * time.Millisecond, Silence: 700 * time.Millisecond, Turn: 60 * time.Millisecond, Commit: 50 * time.Millisecond,
-		Request: 3 * time.Second, NoLeader: time.Second,
-		Tick: time.Second, Mark: 5 * time.Second, Ping: time.Second,
-		Stall: 1500 * time.Millisecond,
-	}
-}
-
 // DefaultConfig returns loopback addresses and the local profile.
 func DefaultConfig() Config {
 	return Config{
