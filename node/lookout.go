@@ -154,6 +154,9 @@ func (n *Node) retime(silent bool) {
 	if conf.HeartbeatTimeout == heartbeat && conf.ElectionTimeout == election {
 		return
 	}
+	if silent {
+		n.meter.silences.Inc()
+	}
 	conf.HeartbeatTimeout, conf.ElectionTimeout = heartbeat, election
 	if err := n.raft.ReloadConfig(conf); err != nil {
 		n.log.Error("raft's timeouts were not changed", "heartbeat", heartbeat, "election", election, "error", err)

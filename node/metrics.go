@@ -19,6 +19,7 @@ type meter struct {
 	batch, commit, apply, propose prometheus.Histogram
 
 	leaders    prometheus.Counter
+	silences   prometheus.Counter
 	leader     raft.ServerID // the last that was heard of; owned by watchLeader
 	snapshotMs atomic.Int64  // when this replica last took or was sent a snapshot, Unix milliseconds; 0: never
 }
@@ -38,6 +39,8 @@ func newMeter() *meter {
 		propose: histogram("edgecoder_propose_duration_seconds", "Time from a change asked of this node until its answer, forwarding included; admissions apart.",
 			latencyBuckets),
 		leaders: prometheus.NewCounter(prometheus.CounterOpts{Name: "edgecoder_leader_changes_total", Help: "Leaders that this node heard of, one after the other."}),
+		silences: prometheus.NewCounter(prometheus.CounterOpts{Name: "edgecoder_leader_silences_total",
+			Help: "Times that the leader was silent for so long that this node looked for another."}),
 	}
 }
 
@@ -68,7 +71,7 @@ func since(start time.Time, to prometheus.Observer) { to.Observe(time.Since(star
 // Collectors implements api.Observed.
 func (n *Node) Collectors() []prometheus.Collector {
 	m := n.meter
-	return []prometheus.Collector{m.batch, m.commit, m.apply, m.propose, m.leaders, nodeCollector{n}}
+	return []prometheus.Collector{m.batch, m.commit, m.apply, m.propose, m.leaders, m.silences, nodeCollector{n}}
 }
 
 // nodeCollector reads a node as it is. It asks nothing of other nodes nor of
