@@ -18,6 +18,15 @@ type clockVerdict struct {
 	refusal *client.Error // why this leader must not stamp; nil: a majority of voters agrees with it
 }
 
+// refuses returns the reason for one caller, who may add to it; nil: it may stamp.
+func (v *clockVerdict) refuses() *client.Error {
+	if v.refusal == nil {
+		return nil
+	}
+	own := *v.refusal
+	return &own
+}
+
 // judgeClock decides whether this leader may stamp, and hands over when it may
 // not but another voter could.
 func (n *Node) judgeClock(ctx context.Context, l *leadership) {
@@ -61,8 +70,8 @@ func (n *Node) clockRefuses(l *leadership) *client.Error {
 	if v == nil {
 		return errClockMoves()
 	}
-	if v.refusal != nil {
-		return v.refusal
+	if e := v.refuses(); e != nil {
+		return e
 	}
 	if moved := n.drift() - time.Duration(l.drift.Load()); moved >= maxDrift || moved <= -maxDrift {
 		return errClockMoves()

@@ -50,7 +50,7 @@ func (l *leadership) usable(ctx context.Context) error {
 		return errNotLeader()
 	case <-ctx.Done():
 		if v := l.clock.Load(); v != nil && v.refusal != nil {
-			return v.refusal
+			return v.refuses()
 		}
 		return &client.Error{Code: client.CodeUnavailable, Reason: reasonNoLeader, RetryAfter: time.Second,
 			Detail: "the new leader is not ready yet"}

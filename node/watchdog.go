@@ -19,8 +19,7 @@ import (
 // From the hang to a new leader: up to 1.1 s until the idle leader's next tick is
 // written (Timing.Tick and dutyInterval; there is no other probe), Timing.Stall,
 // one look, and an election. The last words ask for it; measured, that makes 2.1
-// to 2.8 s. When nobody hears them the others notice the silence after one to two
-// heartbeat timeouts: 3.8 to 5.2 s.
+// to 2.8 s. When nobody hears them the others notice the silence (lookout.go).
 const (
 	// stallLook is how often the writes in flight are looked at.
 	stallLook = 100 * time.Millisecond
