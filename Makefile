@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -euc
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help build install run demo test race lint openapi fuzz fuzz-short sim bench overload chaos chaos-short chaos-planted clean
+.PHONY: help build install run demo test race lint openapi fuzz fuzz-short sim bench overload failover saturation chaos chaos-short chaos-planted clean
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/edgecoder/edgecoder/cmd.Version=$(VERSION)
@@ -11,6 +11,8 @@ FUZZTIME ?= 20s
 FUZZSHORT ?= 300x
 SIMCHECKS ?= 1000
 OVERLOAD ?= 1m
+KILLS ?= 20
+SATURATION ?= 10m
 DURATION ?= 10m
 CHAOS_DIR ?= $(CURDIR)/chaos-runs
 RUN_DIR ?= $(CURDIR)/run
@@ -69,6 +71,12 @@ bench: ## micro benchmarks, then signed admissions through a real three-node clu
 
 overload: ## a flood from loopback for OVERLOAD (1m) against a real cluster while honest agents are admitted
 	EDGECODER_OVERLOAD=$(OVERLOAD) go test -count=1 -timeout 10m -v -run '^TestOverload$$' ./e2e
+
+failover: ## KILLS (20) leader kills by SIGKILL, then handovers and a rolling restart, as clients of the other nodes see them
+	EDGECODER_FAILOVER=$(KILLS) go test -count=1 -timeout 30m -v -run '^(TestFailover|TestLeadershipHandedOver)$$' ./e2e
+
+saturation: ## every processor busy for SATURATION (10m): a cluster with default settings must keep its leader
+	EDGECODER_SATURATION=$(SATURATION) go test -count=1 -timeout 60m -v -run '^TestSaturation$$' ./e2e
 
 chaos: build ## every chaos scenario, a hundred leader kills, then explore-all for DURATION (10m); as root with all faults
 	@mkdir -p '$(CHAOS_DIR)'; failed=; at=$$(date -u +%Y%m%d-%H%M%S); \

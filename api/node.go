@@ -76,7 +76,7 @@ type Membership interface {
 	// configuration, by node id.
 	Servers() map[string]ServerView
 	// TransferLeadership hands leadership to the named node, or to the most
-	// caught-up voter when id is empty.
+	// caught-up voter when id is empty, and returns once this node sees it lead.
 	TransferLeadership(ctx context.Context, id string) error
 	// Serving returns an error while this node must not answer: its state
 	// differs from the others'.

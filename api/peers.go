@@ -2,10 +2,8 @@ package api
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -126,42 +124,12 @@ func (s *Server) transferLeader(c *call) error {
 		}
 		body.Node = id
 	}
-	before := s.leaderID()
 	if err := s.node.TransferLeadership(c.ctx, body.Node); err != nil {
 		return err
 	}
-	return c.reply(http.StatusOK, s.newLeader(c.ctx, before, body.Node))
-}
-
-// After a transfer it takes this node a moment to hear from the new leader.
-const (
-	newLeaderWait  = time.Second
-	newLeaderEvery = 20 * time.Millisecond
-)
-
-// newLeader tells who leads after a transfer: the one that was asked for, or
-// whoever this node hears of in time. Not knowing is no failure: leadership
-// was handed over.
-func (s *Server) newLeader(ctx context.Context, before, wanted string) client.LeaderTransferred {
-	ctx, cancel := context.WithTimeout(ctx, newLeaderWait)
-	defer cancel()
-	tick := time.NewTicker(newLeaderEvery)
-	defer tick.Stop()
-	for {
-		if l := s.node.Status().Leader; l != nil && (l.ID == wanted || (wanted == "" && l.ID != before)) {
-			return client.LeaderTransferred{Node: l.ID, Name: l.Name}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return client.LeaderTransferred{Node: wanted}
-		}
-	}
-}
-
-func (s *Server) leaderID() string {
+	now := client.LeaderTransferred{Node: body.Node}
 	if l := s.node.Status().Leader; l != nil {
-		return l.ID
+		now = client.LeaderTransferred{Node: l.ID, Name: l.Name}
 	}
-	return ""
+	return c.reply(http.StatusOK, now)
 }

@@ -45,6 +45,7 @@ var faults = map[string]func() Fault{
 	"disk_full":   func() Fault { return &DiskFull{Target: "leader"} },
 	"disk_stall":  func() Fault { return &DiskStall{Target: "leader"} },
 	"clock":       func() Fault { return &ClockJump{Target: "leader", OffsetMs: 30_000} },
+	"clock_drift": func() Fault { return &ClockDrift{Target: "leader", Percent: 10} },
 }
 
 // FaultNames lists the faults.

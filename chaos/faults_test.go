@@ -280,6 +280,43 @@ func TestMembershipSteps(t *testing.T) {
 	}
 }
 
+// TestClockDrift holds that a clock runs further and further away until it is healed.
+func TestClockDrift(t *testing.T) {
+	w := &fakeWorld{}
+	a := newArena(w)
+	f := &ClockDrift{Target: "leader", Percent: -50}
+	if hit, err := f.Inject(t.Context(), a); err != nil || len(hit) != 1 || hit[0] != "n2" {
+		t.Fatal(hit, err)
+	}
+	moves := func() []string {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return slices.Clone(w.log)
+	}
+	for end := time.Now().Add(time.Minute); len(moves()) < 3 && time.Now().Before(end); {
+		waitUntil(t.Context(), time.Now().Add(driftEvery/10))
+	}
+	w.skew = f.gained(time.Since(f.start)) // as its server says
+	if err := f.Heal(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	log := moves()
+	if _, notes, missed := a.proof.told(); len(missed) > 0 {
+		t.Errorf("%v %v", notes, missed)
+	}
+	last := time.Duration(0)
+	for _, line := range log[:len(log)-1] {
+		off, err := time.ParseDuration(strings.TrimPrefix(line, "clock n2 "))
+		if err != nil || off >= last {
+			t.Errorf("%q after %s: %v", line, last, err)
+		}
+		last = off
+	}
+	if len(log) < 4 || log[len(log)-1] != "clock n2 0s" {
+		t.Errorf("the clock went %v", log)
+	}
+}
+
 // TestRefusedRemovalHitsNobody holds that a node which the cluster would not let
 // go keeps its data.
 func TestRefusedRemovalHitsNobody(t *testing.T) {
@@ -340,7 +377,7 @@ func TestMissingFacilities(t *testing.T) {
 	a := newArena(&fakeWorld{})
 	a.Net, a.Disk, a.Clock = nil, nil, nil
 	a.Missing = map[Need]string{NeedNetwork: "needs root"}
-	for _, name := range []string{"partition", "netem", "gossip_loss", "disk_full", "disk_stall", "clock"} {
+	for _, name := range []string{"partition", "netem", "gossip_loss", "disk_full", "disk_stall", "clock", "clock_drift"} {
 		f, err := NewFault(Spec{Name: name})
 		if err != nil {
 			t.Fatal(err)

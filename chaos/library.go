@@ -11,7 +11,7 @@ const seconds = Duration(time.Second)
 func Scenarios() []Scenario {
 	return []Scenario{
 		calmScenario(), killLeader(), killMajority(), killAll(), pauseLeader(), rolling(), wiped(), replaced(), membership(), transfers(), windowEdge(), killLoop(),
-		partitions(), longPartition(), badNetwork(), diskScenario(), clocks(), flipped(), explore(), exploreAll(),
+		partitions(), longPartition(), badNetwork(), wan(), diskScenario(), clocks(), wrongLeaders(), flipped(), explore(), exploreAll(),
 	}
 }
 
@@ -163,6 +163,16 @@ func badNetwork() Scenario {
 	return s
 }
 
+// wan is the profile for sites far apart on the links that it is made for.
+func wan() Scenario {
+	s := scenario("wan", "servers with --timing wan on links of 200 to 300 ms each way; the leader is killed, then paused", 120*seconds,
+		step(2*seconds, 112*seconds, "netem", map[string]any{"target": "all", "delay_ms": 200, "jitter_ms": 100}),
+		step(30*seconds, 12*seconds, "kill", map[string]any{"target": "leader"}),
+		step(70*seconds, 15*seconds, "pause", map[string]any{"target": "leader"}))
+	s.Needs, s.Timing = []Need{NeedNetwork}, "wan"
+	return s
+}
+
 func diskScenario() Scenario {
 	s := scenario("bad-disk", "the leader's disk fills up, then hangs", 70*seconds,
 		step(6*seconds, 12*seconds, "disk_full", map[string]any{"target": "leader"}),
@@ -176,6 +186,18 @@ func clocks() Scenario {
 		step(6*seconds, 12*seconds, "clock", map[string]any{"target": "leader", "offset_ms": 30_000}),
 		step(28*seconds, 12*seconds, "clock", map[string]any{"target": "leader", "offset_ms": -30_000}),
 		step(50*seconds, 12*seconds, "clock", map[string]any{"target": "minority", "offset_ms": 600_000}))
+	s.Needs = []Need{NeedClock}
+	return s
+}
+
+// wrongLeaders has leaders whose clocks are wrong in ways that no bound covers:
+// leadership must leave them, and the cluster clock must stay true.
+func wrongLeaders() Scenario {
+	const year = 365 * 24 * time.Hour
+	s := scenario("clock-leaders", "a leader a year ahead, one an hour behind, and one that gains 10 %", 140*seconds,
+		step(6*seconds, 12*seconds, "clock", map[string]any{"target": "leader", "offset_ms": year.Milliseconds()}),
+		step(28*seconds, 12*seconds, "clock", map[string]any{"target": "leader", "offset_ms": -time.Hour.Milliseconds()}),
+		step(50*seconds, 75*seconds, "clock_drift", map[string]any{"target": "leader", "percent": 10}))
 	s.Needs = []Need{NeedClock}
 	return s
 }

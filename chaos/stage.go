@@ -57,7 +57,7 @@ func newStage(s Scenario, o Options) (*stage, error) {
 			return st, fmt.Errorf("prepare the %s: %w", n, err)
 		}
 	}
-	return st, st.writeScript(o.Binary)
+	return st, st.writeScript(o.Binary, s.Timing)
 }
 
 // lacks says why the machine cannot give a facility, or "".
@@ -100,8 +100,8 @@ func (st *stage) prepare(n Need) (err error) {
 
 // writeScript writes what the cluster starts instead of the binary, when
 // anything has to be different from a plain start.
-func (st *stage) writeScript(binary string) error {
-	if st.net == nil && st.clock == nil {
+func (st *stage) writeScript(binary, timing string) error {
+	if st.net == nil && st.clock == nil && timing == "" {
 		return nil
 	}
 	var b strings.Builder
@@ -109,6 +109,9 @@ func (st *stage) writeScript(binary string) error {
 	b.WriteString("for a in \"$@\"; do case $a in --name=*) name=${a#--name=};; esac; done\n")
 	if st.clock != nil {
 		fmt.Fprintf(&b, "set -- \"$@\" --clock-offset-file=%s/\"$name\"\n", shellWord(st.clock.dir))
+	}
+	if timing != "" {
+		fmt.Fprintf(&b, "set -- \"$@\" --timing=%s\n", shellWord(timing))
 	}
 	prefix := ""
 	if st.net != nil {

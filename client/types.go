@@ -48,6 +48,7 @@ type Admission struct {
 	Repeated     bool   `json:"repeated,omitempty"`       // the first answer to the same claim, given again
 	RetryAfterMs int64  `json:"retry_after_ms,omitempty"` // with rate_limited: when the next slot frees
 	MaxSkewMs    int64  `json:"max_skew_ms,omitempty"`    // with timestamp_skew
+	NodeClocks   string `json:"node_clocks,omitempty"`    // with timestamp_skew: how far the coordinators' wall clocks were measured to be from clock_ms
 	Detail       string `json:"detail,omitempty"`
 }
 
@@ -164,6 +165,9 @@ type Server struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Address string `json:"address"`
+	// ClockSkewMs is its wall clock minus the median of the voters', as the node
+	// that answers measured it lately; absent: it did not report.
+	ClockSkewMs *int64 `json:"clock_skew_ms,omitempty"`
 }
 
 // Mark is the digest of the whole state at one log index.

@@ -72,10 +72,10 @@ func drawStatus(t *table, s client.Status) {
 		t.row("disk", diskText(*d))
 	}
 	for _, v := range s.Voters {
-		t.row("voter", v.Name+"  "+v.Address)
+		t.row("voter", serverText(v))
 	}
 	for _, v := range s.NonVoters {
-		t.row("non-voter", v.Name+"  "+v.Address)
+		t.row("non-voter", serverText(v))
 	}
 	t.row("version", fmt.Sprintf("%s, feature level %d", s.Version, s.FeatureLevel))
 	for _, w := range s.LevelWaits {
@@ -92,6 +92,15 @@ func levelWaitText(w client.LevelWait) string {
 		return w.Name + " has not yet said of itself that it was upgraded"
 	}
 	return fmt.Sprintf("%s runs version %s, which knows %d: upgrade it", w.Name, w.Version, w.Level)
+}
+
+// serverText is a server of the cluster with its clock as last measured.
+func serverText(v client.Server) string {
+	clock := "clock not heard lately"
+	if v.ClockSkewMs != nil {
+		clock = fmt.Sprintf("clock %+d ms", *v.ClockSkewMs)
+	}
+	return v.Name + "  " + v.Address + "  " + clock
 }
 
 // backupText tells when the last scheduled backup was, or why there is none.

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"errors"
-	"sort"
 	"sync"
 	"time"
 
@@ -19,8 +18,6 @@ import (
 const (
 	// pingFresh is how long a report of a wall time counts.
 	pingFresh = 10 * time.Second
-	// maxPingRTT: a slower answer says too little about the clock behind it.
-	maxPingRTT = time.Second
 	// aliveFor is how long after its last sign of life a node counts as alive.
 	aliveFor = 10 * time.Second
 	// maxDrift is how far the wall clock may move against the monotonic one
@@ -86,7 +83,7 @@ func (n *Node) works(id string) bool {
 	return ok && n.fresh(id) && !h.stuck
 }
 
-func (n *Node) freshTime() time.Duration { return 2*n.cfg.Timing.Ping + maxPingRTT }
+func (n *Node) freshTime() time.Duration { return 2*n.cfg.Timing.Ping + n.cfg.Timing.PingRTT }
 
 // peersHealth is the last word of each coordinator.
 type peersHealth struct {
@@ -144,7 +141,7 @@ func (n *Node) pingAll(ctx context.Context) {
 }
 
 func (n *Node) ping(ctx context.Context, id string) {
-	ctx, cancel := context.WithTimeout(ctx, maxPingRTT)
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.PingRTT)
 	defer cancel()
 	start := time.Now()
 	own, _ := n.machine.Index()
@@ -181,8 +178,16 @@ func voters(servers []raft.Server) []string {
 	return out
 }
 
-// offsets returns the wall-clock offsets of voters that reported lately, our
-// own (zero) included if we vote.
+func idsOf(servers []raft.Server) []string {
+	var out []string
+	for _, s := range servers {
+		out = append(out, string(s.ID))
+	}
+	return out
+}
+
+// offsets returns the wall-clock offsets of nodes that reported lately, our own
+// (zero) included if it is asked for.
 func (n *Node) offsets(ids []string) map[string]int64 {
 	out := map[string]int64{}
 	for _, id := range ids {
@@ -193,30 +198,6 @@ func (n *Node) offsets(ids []string) map[string]int64 {
 		}
 	}
 	return out
-}
-
-// supporters counts the offsets close enough to one to support its stamps.
-func supporters(offsets map[string]int64, of int64) int {
-	count := 0
-	for _, o := range offsets {
-		if d := o - of; d >= -fsm.MaxClockSpreadMs && d <= fsm.MaxClockSpreadMs {
-			count++
-		}
-	}
-	return count
-}
-
-// medianOffset returns the median of the voters' clocks relative to ours.
-func medianOffset(offsets map[string]int64) int64 {
-	if len(offsets) == 0 {
-		return 0
-	}
-	all := make([]int64, 0, len(offsets))
-	for _, o := range offsets {
-		all = append(all, o)
-	}
-	sort.Slice(all, func(i, j int) bool { return all[i] < all[j] })
-	return all[len(all)/2]
 }
 
 // wallMs is this machine's wall clock, Unix milliseconds.

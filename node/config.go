@@ -56,30 +56,6 @@ type Config struct {
 	silence    func() time.Duration          // tests: how much longer ago than it was every node was last heard
 }
 
-// Timing is a profile of timeouts; fields are not tuned one by one.
-type Timing struct {
-	Heartbeat   time.Duration // raft: follower waits this long for the leader
-	Election    time.Duration // raft: candidate waits this long for votes
-	LeaderLease time.Duration // raft: leader steps down after this long without a quorum
-	Commit      time.Duration // raft: idle append interval
-	Request     time.Duration // longest a write or admission waits for its decision
-	NoLeader    time.Duration // longest a request waits for a leader to appear
-	Tick        time.Duration // leader's clock tick when idle
-	Mark        time.Duration // digest mark
-	Ping        time.Duration // clock and health exchange between coordinators
-	Stall       time.Duration // a write of raft that takes longer hangs: a leader ends, others are not ready
-}
-
-// LocalTiming suits nodes on one machine or one network.
-func LocalTiming() Timing {
-	return Timing{
-		Heartbeat: time.Second, Election: time.Second, LeaderLease: time.Second, Commit: 50 * time.Millisecond,
-		Request: 3 * time.Second, NoLeader: time.Second,
-		Tick: time.Second, Mark: 5 * time.Second, Ping: time.Second,
-		Stall: 1500 * time.Millisecond,
-	}
-}
-
 // DefaultConfig returns loopback addresses and the local profile.
 func DefaultConfig() Config {
 	return Config{
@@ -158,8 +134,8 @@ func (c Config) Validate() error {
 	if c.Timing.Stall < minStall {
 		bad("stall limit %s: below %s a sound disk would be taken for a hung one", c.Timing.Stall, minStall)
 	}
-	if c.Timing.LeaderLease > c.Timing.Heartbeat {
-		bad("leader lease %s exceeds heartbeat %s: a deposed leader could think it leads", c.Timing.LeaderLease, c.Timing.Heartbeat)
+	if t := c.Timing; t.LeaderLease > t.Silence || t.Silence > t.Heartbeat {
+		bad("leader lease %s, silence %s, heartbeat %s: none may exceed the next, or a deposed leader could think it leads", t.LeaderLease, t.Silence, t.Heartbeat)
 	}
 	return errors.Join(faults...)
 }

@@ -56,7 +56,7 @@ func (d *departure) stay() {
 // it has no vote counts. A leader grants by an answer that it got within the time
 // of fresh, and that answer was up to one exchange on its way; the leader's word
 // was up to one exchange on its way too.
-func (n *Node) leaveNotice() time.Duration { return n.freshTime() + 2*maxPingRTT }
+func (n *Node) leaveNotice() time.Duration { return n.freshTime() + 2*n.cfg.Timing.PingRTT }
 
 // mustForget tells whether the state of this node is not the cluster's.
 func (n *Node) mustForget() bool {

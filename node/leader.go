@@ -23,9 +23,9 @@ type leadership struct {
 	ready   chan struct{}   // closed once the first tick of the term is applied
 	over    <-chan struct{} // closed when leadership ended
 	end     context.CancelFunc
-	clockOK atomic.Bool  // a majority of voters agrees with our wall clock; kept by the duties loop
-	drift   atomic.Int64 // Node.drift when that was judged
-	full    atomic.Bool  // no majority of voters has room on its disk; kept by the duties loop
+	clock   atomic.Pointer[clockVerdict] // of our wall clock; nil before the first; kept by the duties loop
+	drift   atomic.Int64                 // Node.drift when that was judged
+	full    atomic.Bool                  // no majority of voters has room on its disk; kept by the duties loop
 	since   time.Time
 	chain   linker
 	units   *intake[*unit]       // batches that wait for an entry
@@ -50,8 +50,8 @@ func (l *leadership) usable(ctx context.Context) error {
 	case <-l.over:
 		return errNotLeader()
 	case <-ctx.Done():
-		if !l.clockOK.Load() {
-			return errClock()
+		if v := l.clock.Load(); v != nil && v.refusal != nil {
+			return v.refuses()
 		}
 		return &client.Error{Code: client.CodeUnavailable, Reason: reasonNoLeader, RetryAfter: time.Second,
 			Detail: "the new leader is not ready yet"}
@@ -153,32 +153,8 @@ func (n *Node) askClocks() {
 	}
 }
 
-// judgeClock decides whether this leader may stamp, and hands over when it may
-// not but another voter could.
-func (n *Node) judgeClock(ctx context.Context, l *leadership) {
-	ids := voters(n.servers())
-	drift := n.drift()
-	offsets := n.offsets(ids)
-	ok := supporters(offsets, 0) > len(ids)/2
-	if was := l.clockOK.Swap(ok); was && !ok {
-		n.log.Warn("wall clock agrees with no majority of voters: not stamping", "offsets_ms", offsets)
-	}
-	l.drift.Store(int64(drift)) // last: until then a jump counts against the old judgement
-	if ok || len(offsets) <= len(ids)/2 {
-		return // fine, or too few reports to judge anybody
-	}
-	for id, o := range offsets {
-		if id != n.id.NodeID && n.works(id) && supporters(offsets, o) > len(ids)/2 {
-			n.log.Warn("handing leadership to a voter whose clock agrees with a majority", "to", id, "ahead_ms", -medianOffset(offsets))
-			n.handOver(ctx, id)
-			return
-		}
-	}
-}
-
 func (n *Node) handOver(ctx context.Context, id string) {
-	future := n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id))
-	if err := future.Error(); err != nil {
+	if err := n.transferTo(id).Error(); err != nil {
 		n.log.Warn("leadership transfer failed", "to", id, "error", err)
 		pause(ctx, time.Second)
 	}
@@ -192,7 +168,7 @@ func (n *Node) opened(ctx context.Context, l *leadership) bool {
 		return true
 	default:
 	}
-	if !l.clockOK.Load() || !n.ensureGenesis(ctx, l) {
+	if n.clockRefuses(l) != nil || !n.ensureGenesis(ctx, l) {
 		return false
 	}
 	first := fsm.Tick{Term: l.term}
@@ -203,6 +179,7 @@ func (n *Node) opened(ctx context.Context, l *leadership) bool {
 		return false
 	}
 	close(l.ready)
+	n.log.Info("the term is open: this leader decides", "term", l.term, "after", time.Since(l.since).Round(time.Millisecond))
 	return true
 }
 

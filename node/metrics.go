@@ -19,6 +19,7 @@ type meter struct {
 	batch, commit, apply, propose prometheus.Histogram
 
 	leaders    prometheus.Counter
+	silences   prometheus.Counter
 	leader     raft.ServerID // the last that was heard of; owned by watchLeader
 	snapshotMs atomic.Int64  // when this replica last took or was sent a snapshot, Unix milliseconds; 0: never
 }
@@ -38,6 +39,8 @@ func newMeter() *meter {
 		propose: histogram("edgecoder_propose_duration_seconds", "Time from a change asked of this node until its answer, forwarding included; admissions apart.",
 			latencyBuckets),
 		leaders: prometheus.NewCounter(prometheus.CounterOpts{Name: "edgecoder_leader_changes_total", Help: "Leaders that this node heard of, one after the other."}),
+		silences: prometheus.NewCounter(prometheus.CounterOpts{Name: "edgecoder_leader_silences_total",
+			Help: "Times that the leader was silent for so long that this node looked for another."}),
 	}
 }
 
@@ -68,7 +71,7 @@ func since(start time.Time, to prometheus.Observer) { to.Observe(time.Since(star
 // Collectors implements api.Observed.
 func (n *Node) Collectors() []prometheus.Collector {
 	m := n.meter
-	return []prometheus.Collector{m.batch, m.commit, m.apply, m.propose, m.leaders, nodeCollector{n}}
+	return []prometheus.Collector{m.batch, m.commit, m.apply, m.propose, m.leaders, m.silences, nodeCollector{n}}
 }
 
 // nodeCollector reads a node as it is. It asks nothing of other nodes nor of
@@ -99,7 +102,7 @@ var series = map[string]struct {
 	"edgecoder_feature_level":              {"Feature level of the cluster.", prometheus.GaugeValue, nil},
 	"edgecoder_clock_timestamp_seconds":    {"Cluster clock, Unix time.", prometheus.GaugeValue, nil},
 	"edgecoder_clock_skew_seconds":         {"Wall clock of this node minus the median of the voters'.", prometheus.GaugeValue, nil},
-	"edgecoder_peer_clock_offset_seconds":  {"Wall clock of a voter minus this node's, of those that answered lately.", prometheus.GaugeValue, []string{"peer"}},
+	"edgecoder_peer_clock_offset_seconds":  {"Wall clock of another server of the cluster minus this node's, of those that answered lately.", prometheus.GaugeValue, []string{"peer"}},
 	"edgecoder_gossip_members":             {"Members that gossip sees, by state.", prometheus.GaugeValue, []string{"state"}},
 	"edgecoder_gossip_queue_messages":      {"Broadcasts waiting to be sent.", prometheus.GaugeValue, nil},
 	"edgecoder_gossip_dropped_total":       {"Gossip that was dropped, by reason.", prometheus.CounterValue, []string{"reason"}},
@@ -181,7 +184,7 @@ func (n *Node) measurePeers(put sample) {
 			names[c.ID] = c.Name
 		}
 	})
-	for id, ms := range n.offsets(voters(n.servers())) {
+	for id, ms := range n.offsets(idsOf(n.servers())) {
 		if name := names[id]; id != n.id.NodeID && name != "" {
 			put("edgecoder_peer_clock_offset_seconds", seconds(ms), name)
 		}

@@ -45,6 +45,7 @@ type Node struct {
 	epochs      epochs
 	departure   departure
 	removal     expulsion // who says that this node was removed
+	lookout     lookout
 	gate        gate
 	restoring   sync.Mutex  // held while a backup is taken or planned
 	snapping    sync.Mutex  // held while raft takes a snapshot here, and while another replaces the state
@@ -190,7 +191,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.serve(sockets)
-	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.backupLoop, n.manifestLoop} {
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop} {
 		n.loops.Go(func() { loop(run) })
 	}
 	return n.awaitBootstrap(ctx)
@@ -256,7 +257,7 @@ func (n *Node) isRemoved(id string) (yes bool) {
 func (n *Node) Stop(ctx context.Context) error {
 	if n.lead.Load() != nil && n.hasPeers() {
 		handed := make(chan error, 1)
-		go func() { handed <- n.raft.LeadershipTransfer().Error() }()
+		go func() { handed <- n.transferTo("").Error() }()
 		select {
 		case err := <-handed:
 			if err != nil {

@@ -285,8 +285,8 @@ type proposal struct {
 // enqueue stamps a command and puts it into the log's queue. Without a slot for
 // it, it is certainly not done.
 func (n *Node) enqueue(l *leadership, cmd fsm.Command) (proposal, error) {
-	if !n.clockStands(l) {
-		return proposal{}, errClock()
+	if e := n.clockRefuses(l); e != nil {
+		return proposal{}, e
 	}
 	if e := n.noRoom(l, cmd.Kind); e != nil {
 		return proposal{}, e
@@ -314,17 +314,6 @@ func (n *Node) enqueue(l *leadership, cmd fsm.Command) (proposal, error) {
 		<-n.proposals
 		since(begun, n.meter.commit)
 	}}, nil
-}
-
-// clockStands tells whether our wall clock was judged good and has not jumped since.
-func (n *Node) clockStands(l *leadership) bool {
-	moved := n.drift() - time.Duration(l.drift.Load())
-	return l.clockOK.Load() && moved < maxDrift && moved > -maxDrift
-}
-
-func errClock() *client.Error {
-	return &client.Error{Code: client.CodeUnavailable, Reason: reasonClock, RetryAfter: time.Second,
-		Detail: "the leader's wall clock agrees with no majority of coordinators: check the clocks (time synchronisation)"}
 }
 
 // await waits for a log entry within ctx. Past that the outcome is unknown:

@@ -46,7 +46,7 @@ func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *pee
 	logger := raftLogger(n.log)
 	layer := &streamLayer{Listener: listener, self: n.id.NodeID, dialer: dialer}
 	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: layer, MaxPool: 4, Timeout: peerTimeout, Logger: logger,
+		Stream: layer, MaxPool: 4, Timeout: n.cfg.Timing.Peer, Logger: logger,
 		MaxRPCsInFlight: 1, // the default of 2 was seen to wedge a follower for ever after a short disk error
 	})
 	notices := make(chan bool, 16)
@@ -99,9 +99,6 @@ func (n *Node) endRaft() error {
 }
 
 const (
-	// peerTimeout bounds one exchange with a peer; a leadership transfer to one
-	// that hangs blocks every write for so long. Snapshots get more by their size.
-	peerTimeout = 3 * time.Second
 	// snapshotsKept: a restore that the cluster does not take falls back to an older one.
 	snapshotsKept = 3
 	// snapshotThreshold entries make a snapshot worth it; trailingLogs, at

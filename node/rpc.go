@@ -29,6 +29,7 @@ const (
 	rpcMember    = "/member"
 	rpcAudit     = "/audit"
 	rpcFields    = "/fields"
+	rpcReach     = "/reach"
 
 	// maxRPCBytes bounds a call: the largest is a command at its own bound.
 	maxRPCBytes = fsm.MaxCommandBytes + 64<<10
@@ -121,6 +122,7 @@ func (n *Node) rpcServer() *http.Server {
 	routes.HandleFunc("POST "+rpcPing, serveRPC(n, anyNode, n.servePing))
 	routes.HandleFunc("POST "+rpcCertify, serveRPC(n, anyNode, n.serveCertify))
 	routes.HandleFunc("POST "+rpcTransfer, serveRPC(n, coordinatorsOnly, n.serveTransfer))
+	routes.HandleFunc("POST "+rpcReach, serveRPC(n, anyNode, n.serveReach))
 	routes.HandleFunc("POST "+rpcFields, serveRPC(n, anyNode, n.serveFields))
 	routes.HandleFunc("POST "+rpcAudit, serveRPC(n, anyNode, n.serveAudit))
 	routes.HandleFunc("POST "+rpcMember, serveRPC(n, anyNode, n.serveMember))

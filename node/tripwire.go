@@ -172,7 +172,7 @@ func (n *Node) serveFields(_ context.Context, _ string, req fieldsRequest) (fiel
 
 // differingFields asks the others for their fields' digests at a mark.
 func (n *Node) differingFields(ctx context.Context, mark uint64) []string {
-	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Peer)
 	defer cancel()
 	own := n.machine.FieldsAt(mark)
 	var out []string

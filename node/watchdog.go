@@ -19,8 +19,7 @@ import (
 // From the hang to a new leader: up to 1.1 s until the idle leader's next tick is
 // written (Timing.Tick and dutyInterval; there is no other probe), Timing.Stall,
 // one look, and an election. The last words ask for it; measured, that makes 2.1
-// to 2.8 s. When nobody hears them the others notice the silence after one to two
-// heartbeat timeouts: 3.8 to 5.2 s.
+// to 2.8 s. When nobody hears them the others notice the silence (lookout.go).
 const (
 	// stallLook is how often the writes in flight are looked at.
 	stallLook = 100 * time.Millisecond
@@ -32,21 +31,22 @@ const (
 	exitStalled = 3
 )
 
-// stall measures how long one write was seen in flight. Time in which nobody
-// looked hardly counts: after a pause of the whole process, every write would
-// seem to have hung.
+// stall measures how long one thing was seen to last: a write in flight, the
+// silence of a leader. Time in which nobody looked hardly counts: after a pause of
+// the whole process, every write would seem to have hung.
 type stall struct {
-	id   uint64 // of the write; 0: none
-	last time.Time
-	seen time.Duration
+	every time.Duration // between two looks
+	id    uint64        // of the write or silence; 0: none
+	last  time.Time
+	seen  time.Duration
 }
 
 func (s *stall) look(now time.Time, id uint64) time.Duration {
 	if id == 0 || id != s.id {
-		*s = stall{id: id, last: now}
+		*s = stall{every: s.every, id: id, last: now}
 		return 0
 	}
-	s.seen += min(now.Sub(s.last), 2*stallLook)
+	s.seen += min(now.Sub(s.last), 2*s.every)
 	s.last = now
 	return s.seen
 }
@@ -56,7 +56,7 @@ func (s *stall) look(now time.Time, id uint64) time.Duration {
 func (n *Node) watchDisk(ctx context.Context) {
 	look := time.NewTicker(stallLook)
 	defer look.Stop()
-	var s stall
+	s := stall{every: stallLook}
 	hung := false
 	for {
 		select {
