@@ -50,6 +50,8 @@ type Config struct {
 	Exit       func(code int)   // ends the process when the leader's disk hangs; nil: os.Exit
 
 	disk       diskHooks
+	network    network                       // simulations: in memory; nil: the machine's
+	iterations int                           // tests: cost of a new key file; 0: the default
 	executable func() (io.ReadCloser, error) // tests: what this binary is
 	step       func(name string)             // tests: called at each step of a restore
 }

@@ -34,6 +34,7 @@ type disk struct {
 // diskHooks let tests break a disk; nil in every other use.
 type diskHooks struct {
 	begin  func(what string) // called as a write begins: a hung disk does not return
+	end    func(what string) // called when a write is done, before anybody is told
 	statfs func(dir string) (free, size int64, err error)
 }
 
@@ -51,7 +52,13 @@ func (d *disk) Begin(what string) (done func(error)) {
 	if d.hooks.begin != nil {
 		d.hooks.begin(what)
 	}
-	return done
+	if d.hooks.end == nil {
+		return done
+	}
+	return func(err error) {
+		d.hooks.end(what)
+		done(err)
+	}
 }
 
 // NoSpace implements store.Guard.
