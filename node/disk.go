@@ -48,16 +48,16 @@ func openDisk(cfg Config) (*disk, error) {
 
 // Begin implements store.Guard.
 func (d *disk) Begin(what string) (done func(error)) {
-	done = d.Watch.Begin(what)
+	told := d.Watch.Begin(what)
 	if d.hooks.begin != nil {
 		d.hooks.begin(what)
 	}
 	if d.hooks.end == nil {
-		return done
+		return told
 	}
 	return func(err error) {
 		d.hooks.end(what)
-		done(err)
+		told(err)
 	}
 }
 

@@ -59,6 +59,10 @@ func newRPCClient(d *peerDialer) *http.Client {
 			if err != nil {
 				return nil, &dialError{err}
 			}
+			// net/http goes on dialling after the call was given up, and counts it as a
+			// connection: unbounded, calls into a partition would use up all of them.
+			ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+			defer cancel()
 			return d.dial(ctx, protoRPC, id)
 		},
 		MaxConnsPerHost: maxRPCConns, MaxIdleConnsPerHost: maxRPCConns, IdleConnTimeout: time.Minute,
