@@ -52,6 +52,7 @@ type Config struct {
 	disk       diskHooks
 	network    network                       // simulations: in memory; nil: the machine's
 	iterations int                           // tests: cost of a new key file; 0: the default
+	oftenSnap  bool                          // tests: snapshots after few entries
 	executable func() (io.ReadCloser, error) // tests: what this binary is
 	step       func(name string)             // tests: called at each step of a restore
 }

@@ -281,6 +281,9 @@ func (n *Node) shutdown() error {
 		if why := n.fatal.Load(); why != nil {
 			n.stopErr = *why
 		}
+		if n.rpc != nil {
+			n.rpc.CloseIdleConnections()
+		}
 		n.loops.Wait()
 		n.forgetPassphrase()
 		close(n.done)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net"
@@ -14,6 +13,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/edgecoder/edgecoder/chaos"
@@ -21,9 +21,15 @@ import (
 	"github.com/edgecoder/edgecoder/gossip/gossiptest"
 )
 
-// simWorld is a cluster of the real node code in one bubble of testing/synctest:
-// all its time is virtual, its network lies in memory, and its files where
-// writing them is quick. Package chaos plays its scenarios on it.
+// simWorld is a cluster in one bubble of testing/synctest. The nodes are the
+// real ones, from Start to the last file: API, TLS, raft, gossip, stores. What
+// they stand on is not: time is virtual, the network lies in memory, clocks and
+// disks are each server's own and err, and a process that is killed loses what
+// it had not written. Package chaos plays its scenarios here.
+//
+// In a bubble nobody may wait for a mutex while time must pass, or all stands
+// still for ever; so nothing here sleeps under a lock, and no hook does that the
+// node calls under one.
 type simWorld struct {
 	t       *testing.T
 	dir     string // of all data; owned by the world
@@ -31,33 +37,35 @@ type simWorld struct {
 	links   *simLinks
 	outside *gossiptest.Host // where the clients are
 	servers map[string]*simServer
-	names   []string // of the servers, in order
-	admin   string   // token
-	joining string   // token
-	roots   *x509.CertPool
+	admin   string         // token
+	joining string         // token; empty until the first server runs
+	roots   *x509.CertPool // the cluster's CA
 	still   chan struct{}  // a place of one: synctest.Wait is for one at a time
-	ghosts  sync.WaitGroup // processes that were killed, until nothing of them runs
+	ghosts  sync.WaitGroup // what attends to processes, until nothing of them is left
+
+	mu   sync.Mutex
+	died []error // processes that ended by themselves and should not have; guarded by mu
 }
 
 // simOutside is the address of all clients.
 const simOutside = "10.9.0.1:9"
 
-// newSimWorld brings a cluster up.
+// newSimWorld brings a cluster up. The seed draws its clocks, disks and wires.
 func newSimWorld(t *testing.T, seed uint64, size int, dir string) *simWorld {
 	w := &simWorld{t: t, dir: dir, network: gossiptest.New(seed), servers: map[string]*simServer{}, still: make(chan struct{}, 1)}
 	w.outside = w.network.Host(simOutside)
 	rng := rand.New(rand.NewPCG(seed, 0x51a7))
 	for i := range size {
 		s := newSimServer(w, i, rng)
-		w.servers[s.name], w.names = s, append(w.names, s.name)
+		w.servers[s.name] = s
 	}
 	w.links = newSimLinks(w.network, w.servers, seed)
-	for i, name := range w.names {
-		if err := w.Start(t.Context(), name); err != nil {
-			t.Fatalf("start %s: %v", name, err)
+	for _, s := range w.sorted() {
+		if err := s.start(t.Context()); err != nil {
+			t.Fatal(err)
 		}
-		if i == 0 {
-			w.introduce(w.servers[name])
+		if w.joining == "" {
+			w.introduce(s)
 		}
 	}
 	w.eventually("all vote", func() bool {
@@ -71,9 +79,14 @@ func newSimWorld(t *testing.T, seed uint64, size int, dir string) *simWorld {
 	return w
 }
 
-// introduce learns of the first server what the world needs to know.
+// sorted are the servers in the order of their names.
+func (w *simWorld) sorted() []*simServer {
+	return slices.SortedFunc(maps.Values(w.servers), func(a, b *simServer) int { return a.index - b.index })
+}
+
+// introduce learns from the first server what clients and joiners need.
 func (w *simWorld) introduce(first *simServer) {
-	pem, err := os.ReadFile(filepath.Join(w.DataDir(first.name), fileCA))
+	pem, err := os.ReadFile(filepath.Join(first.data(), fileCA))
 	if w.roots = x509.NewCertPool(); err != nil || !w.roots.AppendCertsFromPEM(pem) {
 		w.t.Fatalf("the cluster's CA: %v", err)
 	}
@@ -97,7 +110,8 @@ func (w *simWorld) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 
 // site is the world as package chaos wants it.
 func (w *simWorld) site() chaos.Site {
-	s := chaos.Site{Nodes: map[string]string{}, Token: w.admin, Roots: w.roots, Dial: w.dial, What: "in memory, virtual time", Proc: w, Net: w.links, Disk: w, Clock: w}
+	s := chaos.Site{Nodes: map[string]string{}, Token: w.admin, Roots: w.roots, Dial: w.dial, What: "in memory, virtual time",
+		Proc: simProcesses{w}, Net: w.links, Disk: simDisks{w}, Clock: simClocks{w}}
 	for name, server := range w.servers {
 		s.Nodes[name] = server.url()
 	}
@@ -116,35 +130,42 @@ func (w *simWorld) eventually(what string, ok func() bool) {
 	w.t.Fatalf("not in five minutes: %s", what)
 }
 
-// end stops every server and waits until nothing of any process is left, which
-// synctest holds to: a goroutine that outlives its node fails the test.
+// freeze waits until nothing moves, and calls f while nothing does: what was
+// written by then is written, and whatever is under way is not.
+func (w *simWorld) freeze(f func()) {
+	w.still <- struct{}{}
+	defer func() { <-w.still }()
+	synctest.Wait()
+	f()
+}
+
+// dead notes that a process ended by itself.
+func (w *simWorld) dead(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.died = append(w.died, err)
+}
+
+// simLinger is longer than any timer that a connection leaves behind: idle ones
+// are closed after a minute or two, those into a partition reset after 15 s.
+const simLinger = 5 * time.Minute
+
+// end stops every server. A goroutine that outlives its node makes synctest
+// fail the test.
 func (w *simWorld) end() {
 	var all sync.WaitGroup
 	for _, s := range w.servers {
-		all.Go(func() { _ = s.kill() })
+		all.Go(func() {
+			if err := s.stop(context.Background()); err != nil {
+				w.dead(err)
+			}
+		})
 	}
 	all.Wait()
 	w.ghosts.Wait()
 	w.outside.Crash()
 	time.Sleep(simLinger)
+	for _, err := range w.died {
+		w.t.Error(err)
+	}
 }
-
-// simLinger is longer than any timer that a connection may leave behind: idle
-// ones are closed after a minute, those into a partition reset after 15 s.
-const simLinger = 5 * time.Minute
-
-// freeze waits until nothing moves and calls f, while which nothing does: all
-// that was written is there, all that was not is not.
-func (w *simWorld) freeze(f func()) {
-	w.still <- struct{}{}
-	defer func() { <-w.still }()
-	synctestWait()
-	f()
-}
-
-// sorted are the servers in order.
-func (w *simWorld) sorted() []*simServer {
-	return slices.SortedFunc(maps.Values(w.servers), func(a, b *simServer) int { return a.index - b.index })
-}
-
-var _ = fmt.Sprint
