@@ -16,8 +16,8 @@ type simClock struct {
 }
 
 const (
-	simClockOff   = time.Second // most that a sound clock is off; a majority must be within 5 s of each other
-	simClockDrift = 20e-6       // most that it drifts: 72 ms an hour
+	simClockOff   = 200 * time.Millisecond // most that a sound clock is off from the start: the judge counts on it
+	simClockDrift = 10e-6                  // most that it drifts: 36 ms an hour
 )
 
 // newSimClock draws a sound clock.

@@ -62,7 +62,10 @@ func TestSim(t *testing.T) {
 		t.Fatalf("%s: %v", simSeedsEnv, err)
 	}
 	for _, seed := range seeds {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) { simulate(t, simScenario(seed, lasts)) })
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel() // each world has a bubble of its own
+			simulate(t, simScenario(seed, lasts))
+		})
 	}
 }
 
