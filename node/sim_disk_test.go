@@ -16,6 +16,7 @@ type simDisk struct {
 
 	mu     sync.Mutex // guards what follows
 	rng    *rand.Rand
+	slow   time.Duration // least that half a write takes
 	frozen chan struct{} // closed when it thaws; nil: it is not frozen
 }
 
@@ -33,10 +34,18 @@ const (
 func (d *simDisk) latency() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	most := simWrite
 	if d.rng.IntN(simSlowOne) == 0 {
-		return time.Duration(d.rng.Int64N(int64(simSlowWrite)))
+		most = simSlowWrite
 	}
-	return time.Duration(d.rng.Int64N(int64(simWrite)))
+	return d.slow + time.Duration(d.rng.Int64N(int64(most)))
+}
+
+// spoil makes all writes slow from now on.
+func (d *simDisk) spoil(slow time.Duration) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.slow = slow
 }
 
 func (d *simDisk) freeze() {

@@ -32,6 +32,7 @@ import (
 // node calls under one.
 type simWorld struct {
 	t       *testing.T
+	seed    uint64
 	dir     string // of all data; owned by the world
 	network *gossiptest.Network
 	links   *simLinks
@@ -52,7 +53,7 @@ const simOutside = "10.9.0.1:9"
 
 // newSimWorld brings a cluster up. The seed draws its clocks, disks and wires.
 func newSimWorld(t *testing.T, seed uint64, size int, dir string) *simWorld {
-	w := &simWorld{t: t, dir: dir, network: gossiptest.New(seed), servers: map[string]*simServer{}, still: make(chan struct{}, 1)}
+	w := &simWorld{t: t, seed: seed, dir: dir, network: gossiptest.New(seed), servers: map[string]*simServer{}, still: make(chan struct{}, 1)}
 	w.outside = w.network.Host(simOutside)
 	rng := rand.New(rand.NewPCG(seed, 0x51a7))
 	for i := range size {
