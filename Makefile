@@ -10,6 +10,8 @@ LDFLAGS := -s -w -X github.com/edgecoder/edgecoder/cmd.Version=$(VERSION)
 FUZZTIME ?= 20s
 FUZZSHORT ?= 300x
 SIMCHECKS ?= 1000
+SIMSEEDS ?= 1-8
+SIMHOURS ?= 0.5
 OVERLOAD ?= 1m
 KILLS ?= 20
 SATURATION ?= 10m
@@ -61,7 +63,8 @@ fuzz-short: ## FUZZSHORT (default 300x) mutants of the seeds of every fuzz targe
 	    (cd "$$dir" && "$$bin/t" -test.run '^$$' -test.fuzz "^$$f\$$" -test.fuzztime $(FUZZSHORT) -test.fuzzminimizetime 1x -test.fuzzcachedir "$$bin/cache" >"$$bin/log" 2>&1) || { echo "$$dir $$f"; cat "$$bin/log"; exit 1; }; \
 	  done; done
 
-sim: ## gossip in virtual time; the state machine against its model, SIMCHECKS (1000) histories a property
+sim: ## five real nodes in virtual time, SIMHOURS (0.5) each for SIMSEEDS (1-8); gossip alone; the state machine against its model, SIMCHECKS (1000) histories a property
+	EDGECODER_SIM_SEEDS='$(SIMSEEDS)' EDGECODER_SIM_FOR='$(SIMHOURS)h' GOGC=300 go test -count=1 -timeout 0 -v -artifacts ./node -run '^TestSim$$'
 	go test -count=1 ./gossip -run Sim
 	go test -count=1 -timeout 30m ./fsm -run 'P[0-9]|Monotone' -rapid.checks=$(SIMCHECKS)
 
@@ -91,7 +94,7 @@ chaos-short: ## the chaos runs that are part of make test
 chaos-planted: ## judge the judges: each planted bug must be found (about five minutes)
 	go vet -tags planted ./cmd ./fsm ./node
 	go test -count=1 -tags planted -run '^TestPlants' ./cmd
-	go test -tags planted -count=1 -timeout 5m -run '^TestP4Agreement' ./node
+	go test -tags planted -count=1 -timeout 5m -v -run '^TestP4Agreement|^TestSimPlanted' ./node
 	EDGECODER_PLANTED=1 go test -count=1 -timeout 6m -v -run '^TestPlanted$$' ./chaos
 
 clean: ## remove what was built or run here

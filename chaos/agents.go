@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -52,7 +53,7 @@ func prepare(ctx context.Context, f *field, mix Traffic) ([]agent, judge.PolicyR
 	}
 	update := client.PolicyUpdate{
 		RateLimit: &client.RateLimit{Requests: wideRequests, WindowMs: wideWindowMs},
-		Overrides: map[string]client.RateLimit{agents[len(agents)-1].id: {Requests: narrowRequests, WindowMs: narrowWindowMs}},
+		Overrides: map[string]client.RateLimit{agents[len(agents)-1].id: {Requests: narrowRequests, WindowMs: cmp.Or(mix.NarrowMs, narrowWindowMs)}},
 	}
 	if mix.SkewMs != 0 {
 		update.MaxSkewMs = &mix.SkewMs

@@ -31,9 +31,9 @@ func (r *run) mend(ctx context.Context) error {
 		if r.arena.Disk != nil {
 			errs = append(errs, r.arena.Disk.Thaw(n), r.arena.Disk.Free(n))
 		}
-		_ = r.field.Signal(n, syscall.SIGCONT) // it may not run
+		_ = r.arena.Proc.Signal(n, syscall.SIGCONT) // it may not run
 	}
-	return errors.Join(append(errs, each(r.field.Members(), func(n string) error { return r.field.Start(ctx, n) }))...)
+	return errors.Join(append(errs, each(r.field.Members(), func(n string) error { return r.arena.Proc.Start(ctx, n) }))...)
 }
 
 // agree waits until all members are voters, have the same chain, and share a mark
@@ -44,6 +44,9 @@ func (r *run) agree(ctx context.Context) (detail string, err error) {
 	clients, err := r.field.clients()
 	if err != nil {
 		return "", err
+	}
+	for _, c := range clients {
+		defer c.Close()
 	}
 	start := time.Now()
 	var from uint64

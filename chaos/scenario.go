@@ -57,6 +57,10 @@ type Traffic struct {
 	// SkewMs is the policy's at the start, 0: the server's default. When given,
 	// agents' clocks are off by up to most of it, ahead and behind.
 	SkewMs int64 `json:"skew_ms,omitempty"`
+	// NarrowMs is the window of the agent that is held to narrowRequests, 0: narrowWindowMs. Slow traffic needs a wider one.
+	NarrowMs int64 `json:"narrow_ms,omitempty"`
+	// Poll is how often each node is asked for its status, 0: pollEvery.
+	Poll Duration `json:"poll,omitempty"`
 }
 
 // Weights are the shares of the kinds of operations.

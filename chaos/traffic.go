@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -203,7 +204,7 @@ func (t *traffic) poll(ctx context.Context) {
 				return
 			}
 			defer c.Close()
-			tick := time.NewTicker(pollEvery)
+			tick := time.NewTicker(cmp.Or(time.Duration(t.mix.Poll), pollEvery))
 			defer tick.Stop()
 			for {
 				select {

@@ -51,6 +51,9 @@ type Config struct {
 
 	level      uint32 // tests: the feature level that this binary says it knows
 	disk       diskHooks
+	network    network                       // simulations: in memory; nil: the machine's
+	iterations int                           // tests: cost of a new key file; 0: the default
+	oftenSnap  bool                          // tests: snapshots after few entries
 	executable func() (io.ReadCloser, error) // tests: what this binary is
 	step       func(name string)             // tests: called at each step of a restore
 	silence    func() time.Duration          // tests: how much longer ago than it was every node was last heard

@@ -33,6 +33,7 @@ type disk struct {
 // diskHooks let tests break a disk; nil in every other use.
 type diskHooks struct {
 	begin  func(what string) // called as a write begins: a hung disk does not return
+	end    func(what string) // called when a write is done, before anybody is told
 	statfs func(dir string) (free, size int64, err error)
 }
 
@@ -46,11 +47,17 @@ func openDisk(cfg Config) (*disk, error) {
 
 // Begin implements store.Guard.
 func (d *disk) Begin(what string) (done func(error)) {
-	done = d.Watch.Begin(what)
+	told := d.Watch.Begin(what)
 	if d.hooks.begin != nil {
 		d.hooks.begin(what)
 	}
-	return done
+	if d.hooks.end == nil {
+		return told
+	}
+	return func(err error) {
+		d.hooks.end(what)
+		told(err)
+	}
 }
 
 // NoSpace implements store.Guard.

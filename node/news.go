@@ -51,8 +51,12 @@ func (n *Node) startGossip() error {
 	if n.id.Role != fsm.RoleCoordinator {
 		onStream = nil // only coordinators take nodes in
 	}
+	sockets, err := n.cfg.net().gossip(n.cfg.GossipAddr)
+	if err != nil {
+		return err
+	}
 	n.pool, err = gossip.Start(gossip.Config{
-		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, PoolKeys: n.id.PoolKeys,
+		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, Sockets: sockets, PoolKeys: n.id.PoolKeys,
 		Seeds: n.seeds, Profile: n.cfg.Timing.Gossip,
 		OnStream: onStream, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
 	})

@@ -161,8 +161,8 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.openAudit(); err != nil {
 		return err
 	}
-	n.dialer = &peerDialer{book: n.book, creds: n.creds}
-	n.rpc = newRPCClient(n.dialer)
+	n.dialer = &peerDialer{book: n.book, creds: n.creds, net: n.cfg.net()}
+	n.rpc = newRPCClient(n.dialer, n.cfg.Timing.Peer)
 	n.reads = &readIndexer{fetch: n.readPoint, limit: n.cfg.Timing.Request}
 	n.leaderReads = &readIndexer{fetch: n.confirmHere, limit: n.cfg.Timing.Request}
 	if err := n.openStore(); err != nil {
@@ -283,6 +283,9 @@ func (n *Node) shutdown() error {
 		n.stopErr = errors.Join(n.endRaft(), n.closeAudit(), n.unlock())
 		if why := n.fatal.Load(); why != nil {
 			n.stopErr = *why
+		}
+		if n.rpc != nil {
+			n.rpc.CloseIdleConnections()
 		}
 		n.loops.Wait()
 		n.forgetPassphrase()

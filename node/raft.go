@@ -113,7 +113,7 @@ func (n *Node) raftConfig(notices chan<- bool) *raft.Config {
 	conf.HeartbeatTimeout, conf.ElectionTimeout = n.cfg.Timing.Heartbeat, n.cfg.Timing.Election
 	conf.LeaderLeaseTimeout, conf.CommitTimeout = n.cfg.Timing.LeaderLease, n.cfg.Timing.Commit
 	conf.SnapshotThreshold, conf.TrailingLogs, conf.SnapshotInterval = snapshotThreshold, trailingLogs, 30*time.Second
-	if plantedBuild { // short runs are to restore snapshots too
+	if plantedBuild || n.cfg.oftenSnap { // short runs are to restore snapshots too
 		conf.SnapshotThreshold, conf.TrailingLogs, conf.SnapshotInterval = 64, 128, time.Second
 	}
 	conf.NotifyCh, conf.ShutdownOnRemove = notices, false

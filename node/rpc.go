@@ -52,14 +52,18 @@ const (
 	reasonLevel     = "feature_level"
 )
 
-// newRPCClient returns an HTTP client whose hosts are node ids.
-func newRPCClient(d *peerDialer) *http.Client {
+// newRPCClient returns an HTTP client whose hosts are node ids; limit bounds a dial.
+func newRPCClient(d *peerDialer, limit time.Duration) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			id, _, err := net.SplitHostPort(addr)
 			if err != nil {
 				return nil, &dialError{err}
 			}
+			// net/http goes on dialling after the call was given up, and counts it as a
+			// connection: unbounded, calls into a partition would use up all of them.
+			ctx, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
 			return d.dial(ctx, protoRPC, id)
 		},
 		MaxConnsPerHost: maxRPCConns, MaxIdleConnsPerHost: maxRPCConns, IdleConnTimeout: time.Minute,

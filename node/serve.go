@@ -26,7 +26,7 @@ type face struct {
 
 func (n *Node) listen() (sockets, error) {
 	var s sockets
-	apiSocket, err := net.Listen("tcp", n.cfg.APIAddr)
+	apiSocket, err := n.cfg.net().listen(n.cfg.APIAddr)
 	if err != nil {
 		return s, fmt.Errorf("API: %w", err)
 	}
@@ -36,7 +36,7 @@ func (n *Node) listen() (sockets, error) {
 	s.api = apiMux.listen("h2", "http/1.1", "")
 	peerMux := apiMux
 	if !shared {
-		peerSocket, err := net.Listen("tcp", n.cfg.RaftAddr)
+		peerSocket, err := n.cfg.net().listen(n.cfg.RaftAddr)
 		if err != nil {
 			return s, fmt.Errorf("raft: %w", err)
 		}

@@ -52,7 +52,7 @@ func TestP8ObserverStaysAnObserver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := joinAt(t.Context(), c.cfgs[0].GossipAddr, token, req); err != nil {
+	if _, err := joinAt(t.Context(), c.cfgs[0], c.cfgs[0].GossipAddr, token, req); err != nil {
 		t.Errorf("the same join asked again: %v", err)
 	}
 	for _, change := range []func(*joinRequest){
@@ -67,7 +67,7 @@ func TestP8ObserverStaysAnObserver(t *testing.T) {
 			t.Fatal(err)
 		}
 		forged.Proof = crypto.SignText(n.id.signingKey(), joinLabel, parts...)
-		if reply, err := joinAt(t.Context(), c.cfgs[0].GossipAddr, token, forged); err == nil {
+		if reply, err := joinAt(t.Context(), c.cfgs[0], c.cfgs[0].GossipAddr, token, forged); err == nil {
 			t.Errorf("a changed join was answered, CA key of %d bytes", len(reply.CAKey))
 		}
 	}
@@ -142,7 +142,7 @@ func TestP8MintedCertificatesAreWorthless(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		intruder := &Node{rpc: newRPCClient(&peerDialer{book: lead.book, creds: creds})}
+		intruder := &Node{rpc: newRPCClient(&peerDialer{book: lead.book, creds: creds, net: machineNetwork{}}, LocalTiming().Peer)}
 		lead.book.hear(lead.id.NodeID, peerAddress{Raft: lead.cfg.RaftAddr})
 		var reply pingReply
 		if err := intruder.call(t.Context(), lead.id.NodeID, rpcPing, pingRequest{}, &reply); err == nil {
