@@ -92,20 +92,24 @@ type knownSelf struct {
 	key      crypto.PublicKey // that the request was signed with; zero: none of the agent's
 	code     fsm.Code         // of the request, with that key
 	policy   fsm.Policy
+	level    uint32 // of the cluster
 	clockMs  int64
+	sure     bool // a read point says so: nothing that was acknowledged before the request is missed
 }
 
-// lookAtSelf judges a signed request by this replica.
-func (c *call) lookAtSelf(signed *crypto.SignedRequest, opts ReadOptions) (k knownSelf, err error) {
+// lookAtSelf judges a signed request by this replica. The signature verified with
+// the key that is given, if one is: that is not asked again.
+func (c *call) lookAtSelf(signed *crypto.SignedRequest, opts ReadOptions, verified crypto.PublicKey) (k knownSelf, err error) {
+	k.sure = opts.Strong
 	err = c.readAt(opts, func(state *fsm.State) {
 		k.agent, k.enrolled = state.Agent(signed.AgentID)
-		k.policy, k.clockMs = state.Policy(), state.ClockMs()
+		k.policy, k.level, k.clockMs = state.Policy(), state.Meta().Level, state.ClockMs()
 	})
 	if err != nil {
 		return k, err
 	}
 	for i := len(k.agent.Keys) - 1; i >= 0 && k.key.IsZero(); i-- { // the newest first
-		if pub := k.agent.Keys[i].Public; crypto.Verify(pub, signed.Canonical(), signed.Signature[:]) {
+		if pub := k.agent.Keys[i].Public; pub == verified || crypto.Verify(pub, signed.Canonical(), signed.Signature[:]) {
 			k.key = pub
 		}
 	}
@@ -114,15 +118,17 @@ func (c *call) lookAtSelf(signed *crypto.SignedRequest, opts ReadOptions) (k kno
 	}
 	asked := fsm.Claim{AgentID: signed.AgentID, Key: k.key.Fingerprint(), TimestampMs: signed.TimestampMs, Nonce: signed.Nonce, Self: true,
 		Tag: fsm.NewClaimTag(fsm.SelfCaller, selfClaim, signed.Method, signed.Path, signed.BodySHA256, signed.TimestampMs)}
-	err = c.readAt(opts, func(state *fsm.State) { k.code = state.Check(&asked, state.ClockMs()).Code })
+	// As new as the first look at least, which a read point may have gone before.
+	err = c.readAt(ReadOptions{MinIndex: c.index}, func(state *fsm.State) { k.code = state.Check(&asked, state.ClockMs()).Code })
 	return k, err
 }
 
 // sureOfSelf is lookAtSelf, with a second look at what a strong read brings when
 // the first would refuse: what was acknowledged at one node holds at the next. A
-// stranger pays for it.
+// stranger pays for it. CodeOK is the word of this replica alone: who takes it has
+// the log decide, or asks provenSelf.
 func (c *call) sureOfSelf(signed *crypto.SignedRequest) (knownSelf, error) {
-	k, err := c.lookAtSelf(signed, ReadOptions{})
+	k, err := c.lookAtSelf(signed, ReadOptions{}, crypto.PublicKey{})
 	if err != nil || k.code == fsm.CodeOK {
 		return k, err
 	}
@@ -134,7 +140,18 @@ func (c *call) sureOfSelf(signed *crypto.SignedRequest) (knownSelf, error) {
 		return k, err
 	}
 	defer free()
-	return c.lookAtSelf(signed, ReadOptions{Strong: true})
+	return c.lookAtSelf(signed, ReadOptions{Strong: true}, k.key)
+}
+
+// provenSelf is sureOfSelf for an answer that no log entry stands behind: it is
+// the word of a read point in any case. A replica that is cut off knows nothing of
+// bans, suspensions and changed keys that the others acknowledged since (P2, P9).
+func (c *call) provenSelf(signed *crypto.SignedRequest) (knownSelf, error) {
+	k, err := c.sureOfSelf(signed)
+	if err != nil || k.sure {
+		return k, err
+	}
+	return c.lookAtSelf(signed, ReadOptions{Strong: true}, k.key) // shared by all who ask meanwhile
 }
 
 // refusal returns what to tell an agent whose request is refused with a code.
@@ -205,10 +222,13 @@ func (c *call) unsignedSelf(agentID, text string) (fsm.Code, error) {
 		return "", mustSign
 	}
 	code, stands := fsm.CodeOK, ""
-	// A ban that was acknowledged anywhere holds: there is no log entry to find it.
+	// A ban that was acknowledged anywhere holds, and a revocation of the token: there
+	// is no log entry to find them.
 	err = c.readAt(ReadOptions{Strong: true}, func(state *fsm.State) {
-		p := state.Policy()
-		stands, code = p.UnsignedAgents[agentID], state.Stands(agentID, state.ClockMs())
+		if _, in := state.TokenInForce(tok.ID, state.ClockMs()); in {
+			stands = state.Policy().UnsignedAgents[agentID]
+		}
+		code = state.Stands(agentID, state.ClockMs())
 	})
 	switch {
 	case err != nil:
@@ -218,6 +238,15 @@ func (c *call) unsignedSelf(agentID, text string) (fsm.Code, error) {
 	}
 	c.vouch()
 	return code, nil
+}
+
+// notTold refuses the token that every agent is told, but where existing clients
+// show it (WIRE.md 6): anybody may have it, so it is nobody's credential elsewhere.
+func (c *call) notTold() error {
+	if !c.token.Told || c.route.access == byMesh {
+		return nil
+	}
+	return &client.Error{Code: client.CodeForbidden, Detail: "every agent was told this token: it opens only what existing clients ask with x-mesh-token"}
 }
 
 // asAgent runs a route of an agent: whoever fails pays from the budget of the

@@ -128,6 +128,9 @@ func (s *Server) serve(c *call) error {
 	if err := s.authenticate(c); err != nil {
 		return err
 	}
+	if err := c.notTold(); err != nil {
+		return err
+	}
 	if err := c.checkQuery(); err != nil {
 		return err
 	}

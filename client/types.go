@@ -338,7 +338,7 @@ type Agent struct {
 	KeyID           string `json:"key_id"`
 	PublicKey       string `json:"public_key"`
 	EncryptionKey   string `json:"encryption_key,omitempty"`
-	EncryptionProof string `json:"encryption_proof,omitempty"` // base64; by PublicKey, or by the key that was the agent's when it enrolled
+	EncryptionProof string `json:"encryption_proof,omitempty"` // base64; PublicKey's signature on EncryptionKey
 	EnrolledMs      int64  `json:"enrolled_ms"`
 	UpdatedMs       int64  `json:"updated_ms"`
 	Index           uint64 `json:"index,omitempty"`

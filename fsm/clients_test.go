@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 
@@ -49,61 +48,6 @@ func TestP1AgentsAskForThemselves(t *testing.T) {
 	w.s.meta.v.Level = LevelProfiles // older binaries know no such caller
 	if got := ask(claimOf("a", "9", w.wallMs, "")); got.Code != CodeUnauthorized || w.s.CheckCaller(SelfCaller, w.wallMs) != CodeUnauthorized {
 		t.Errorf("below the level: %+v", got)
-	}
-}
-
-// TestW2KeyIsChangedByTheCurrentKeyAlone is WEAKNESSES C2 in Apply.
-func TestW2KeyIsChangedByTheCurrentKeyAlone(t *testing.T) {
-	w := clientsWorld(t, "a", "b")
-	to := func(by, key string) AgentRekey {
-		return AgentRekey{AgentID: "a", By: keyRef(by), PublicKey: publicKey(key), EncryptionKey: bytes.Repeat([]byte{1}, 32)}
-	}
-	w.want(w.do(Actor{}, to("thief", "thief")), CodeConflict)
-	w.want(w.do(Actor{}, to("b", "thief")), CodeConflict)
-	w.want(w.do(Actor{}, to("a", "b")), CodeConflict) // another's key
-	w.want(w.do(Actor{}, AgentRekey{AgentID: "nobody", By: keyRef("a"), PublicKey: publicKey("a2")}), CodeNotFound)
-	w.must(w.do(Actor{}, to("a", "a2")))
-	if again := w.must(w.do(Actor{}, to("a", "a2"))); !again.Repeated {
-		t.Error("the same change took effect twice")
-	}
-	w.want(w.do(Actor{}, to("a", "a3")), CodeConflict)    // the old key is no longer the newest
-	w.want(w.do(Actor{}, to("a2", "a")), CodeConflict)    // and never comes back
-	w.want(w.do(Actor{}, to("a2", "a3")), CodeOverloaded) // not at will
-	signedBy := func(key, nonce string) Claim {
-		c := claimOf("a", nonce, w.wallMs, nonce)
-		c.Key = keyRef(key)
-		return c
-	}
-	w.wantVerdict(signedBy("a", "under way"), CodeOK) // P5: both verify in the overlap
-	w.wantVerdict(signedBy("a2", "new"), CodeOK)
-	w.pass(DefaultSkewMs + 1)
-	w.wantVerdict(signedBy("a", "late"), CodeKeyExpired)
-	w.pass(RekeyPauseMs)
-	w.must(w.do(Actor{}, to("a2", "a3")))
-	if a, _ := w.s.Agent("a"); len(a.Keys) != 2 || a.Key() != publicKey("a3") {
-		t.Errorf("keys %+v", a.Keys)
-	}
-	if err := w.s.Validate(w.wallMs); err != nil {
-		t.Errorf("a state that changed keys is no sound backup: %v", err)
-	}
-	w.want(w.do(enroller, AgentEnroll{AgentID: "c", PublicKey: publicKey("a")}), CodeConflict) // replaced long ago, still a's
-	w.must(w.do(operator, w.banOf("a", "e1", "n0", nil)))
-	w.want(w.do(Actor{}, to("a3", "a4")), CodeForbidden)
-	w.must(w.do(admin, AgentSetState{AgentID: "b", State: AgentSuspended}))
-	w.want(w.do(Actor{}, AgentRekey{AgentID: "b", By: keyRef("b"), PublicKey: publicKey("b2")}), CodeConflict)
-}
-
-func TestEncryptionKeyIsChangedNotTooOften(t *testing.T) {
-	w := clientsWorld(t, "a")
-	w.pass(EncryptionPauseMs)
-	change := func(b byte) AgentRekey {
-		return AgentRekey{AgentID: "a", By: keyRef("a"), PublicKey: publicKey("a"), EncryptionKey: bytes.Repeat([]byte{b}, 32)}
-	}
-	w.must(w.do(Actor{}, change(1)))
-	w.want(w.do(Actor{}, change(2)), CodeOverloaded)
-	w.want(w.do(Actor{}, AgentRekey{AgentID: "a", By: keyRef("a"), PublicKey: publicKey("a"), EncryptionKey: []byte{1}}), CodeInvalid)
-	if a, _ := w.s.Agent("a"); len(a.Keys) != 1 || a.EncryptionKey[0] != 1 {
-		t.Errorf("%+v", a)
 	}
 }
 
@@ -155,6 +99,12 @@ func TestW4DowngradeIsForOneAgentAndInHistory(t *testing.T) {
 	}
 	w.must(w.do(admin, TokenRevoke{ID: "mesh"}))
 	w.must(set(func(p *Policy) { p.AutoApprove = false })) // a token that ended stops no other change
+	w.must(set(func(p *Policy) { p.LegacyMesh = "" }))
+	told := func(p *Policy) { p.UnsignedAgents = map[string]string{"phone": text.ID} }
+	if res := set(told); res.Code != CodeInvalid || !strings.Contains(res.Detail, "every agent was told") {
+		t.Errorf("a token that all know stands for one agent: %+v", res)
+	}
+	restored(t, snapshotOf(t, w.s, w.history))
 	if code := w.s.Stands("phone", w.wallMs); code != CodeOK {
 		t.Errorf("nobody: %s", code)
 	}

@@ -43,9 +43,7 @@ func (s *State) NeedsLevel() uint32 {
 		need = max(need, LevelProfiles)
 	}
 	for _, a := range s.agents.m {
-		if len(a.EncryptionProof) > 0 {
-			return max(need, LevelProfiles)
-		}
+		need = max(need, a.needsLevel())
 	}
 	return need
 }

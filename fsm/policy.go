@@ -196,6 +196,7 @@ func (s *State) applyPolicySet(c *change, b PolicySet) Result {
 	was, next := s.policy.v, b.Policy
 	next.Version = was.Version + 1
 	s.policy.v = next
+	s.tellToken()
 	s.record(c, "policy_set", fmt.Sprint(next.Version), next.summary(was))
 	return Result{Code: CodeOK, ID: fmt.Sprint(next.Version)}
 }

@@ -125,6 +125,7 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 		return nil, nil, fmt.Errorf("fsm: the backup's policy with the stricter rules of the present: %s: %s; take rules away first, or make them the rule for all", field, fault)
 	}
 	copyTable(s.agents, backup.agents, nil)
+	s.setKeysBack(s.meta.v.ClockMs)
 	copyTable(s.bans, backup.bans, nil)
 	copyTable(s.signingKeys, backup.signingKeys, nil)
 	copyTable(s.keyOwners, backup.keyOwners, nil)
@@ -333,6 +334,9 @@ func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
 		s.closeFar()
 	}
 	s.windows.setBack(to)
+	if s.meta.v.Level >= LevelClients { // in older logs no key has a window
+		s.setKeysBack(to)
+	}
 	c.atMs = next.atMs
 	s.record(c, "recover_clock", s.meta.v.ClusterID, fmt.Sprintf("epoch=%d clock_ms=%d to=%d size=%d head=%s %s", epoch, was, to, size, head, b.Reason))
 	return Result{Code: CodeOK, ID: s.meta.v.ClusterID}
@@ -415,5 +419,5 @@ func Compare(backup, present *State) Undone {
 
 func sameAgent(a, b Agent) bool {
 	return a.ID == b.ID && a.State == b.State && slices.Equal(a.Keys, b.Keys) && bytes.Equal(a.EncryptionKey, b.EncryptionKey) && bytes.Equal(a.EncryptionProof, b.EncryptionProof) &&
-		a.EnrolledMs == b.EnrolledMs && a.UpdatedMs == b.UpdatedMs && a.TokenID == b.TokenID && a.Index == b.Index
+		a.EnrolledMs == b.EnrolledMs && a.UpdatedMs == b.UpdatedMs && a.TokenID == b.TokenID && a.Index == b.Index && a.KeysSignedMs == b.KeysSignedMs
 }

@@ -190,6 +190,9 @@ func agentFault(key string, a Agent) error {
 	if err := optionalID(a.TokenID); err != nil {
 		return err
 	}
+	if err := timeFault(lastTimeMs, "the time that a change of keys was signed with", a.KeysSignedMs); err != nil {
+		return err
+	}
 	return timeFault(MaxTimeMs, "the enrolment", a.EnrolledMs, "the change", a.UpdatedMs)
 }
 

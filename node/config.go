@@ -74,6 +74,15 @@ const minPassphrase = 8
 // maxTrustedProxies bounds what every request is held against.
 const maxTrustedProxies = 256
 
+// widestProxies is the shortest prefix that trusted proxies may have: that of the
+// largest private networks (RFC 1918, RFC 4193). What is wider is the Internet.
+func widestProxies(p netip.Prefix) int {
+	if p.Addr().Is4() {
+		return 8
+	}
+	return 7
+}
+
 const (
 	// maxDiskReserve is far more than anybody needs: a slip of the unit.
 	maxDiskReserve = 1 << 40
@@ -115,8 +124,11 @@ func (c Config) Validate() error {
 		bad("%s: %d networks, at most %d", Setting("trusted-proxies"), len(c.TrustedProxies), maxTrustedProxies)
 	}
 	for _, p := range c.TrustedProxies {
-		if !p.IsValid() || p != p.Masked() {
+		switch {
+		case !p.IsValid() || p != p.Masked():
 			bad("%s %s: want the network itself, such as %s", Setting("trusted-proxies"), p, p.Masked())
+		case p.Bits() < widestProxies(p):
+			bad("%s %s: whoever is in it may ask in anybody's name; name the proxies themselves, or a network of /%d at the widest", Setting("trusted-proxies"), p, widestProxies(p))
 		}
 	}
 	if len(c.Passphrase) < minPassphrase {
