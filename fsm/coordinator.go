@@ -41,6 +41,9 @@ type Removal struct {
 	// LeftAt is the gossip address of a node that the last recovery left behind:
 	// should its copy run on, this side must find it. Else empty.
 	LeftAt string `cbor:"5,keyasint,omitempty"`
+	// Audit is where its audit log ended, as the cluster last knew, for those who
+	// want to look into it. From LevelClients on.
+	Audit *AuditHead `cbor:"6,keyasint,omitempty"`
 }
 
 // SigningKey is a coordinator key that signs, or ever signed, the chain.
@@ -251,7 +254,12 @@ func (s *State) dropCoordinator(c *change, id string, compromised bool) {
 	}
 	s.coordinators.remove(id)
 	s.divergent.remove(id)
-	s.removed.put(id, Removal{ID: id, Name: n.Name, RemovedMs: c.atMs, Compromised: compromised})
+	gone := Removal{ID: id, Name: n.Name, RemovedMs: c.atMs, Compromised: compromised}
+	if head, known := s.auditHeads.get(id); known {
+		gone.Audit = &head
+		s.auditHeads.remove(id)
+	}
+	s.removed.put(id, gone)
 	if k, ok := s.signingKeys.get(n.SigningKey.CoordinatorID()); ok {
 		k.RetiredAt = c.index
 		s.signingKeys.put(n.SigningKey.CoordinatorID(), k)
