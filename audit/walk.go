@@ -23,6 +23,7 @@ const (
 	FaultTorn      = "torn"      // the last line is not whole: a crash, or somebody cut the end off
 	FaultHead      = "head"      // the log does not hold the head that was noted elsewhere
 	FaultEmpty     = "empty"     // there is no line
+	FaultLost      = "lost"      // it once ended with a line that it does not hold, as others remember
 )
 
 // maxFaults bounds a list of faults: after the first one others follow from it.

@@ -10,6 +10,7 @@ import (
 	"github.com/edgecoder/edgecoder/api"
 	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
 )
 
 // openAudit opens this node's own log of security events.
@@ -38,9 +39,18 @@ func (n *Node) closeAudit() error {
 // note records an event that this node is itself the source of.
 func (n *Node) note(typ, level, code string, details map[string]string) {
 	if n.audit != nil {
-		n.audit.Append(audit.Event{Type: typ, Level: level, Code: code, Details: details,
-			Actor: audit.Actor{Kind: "node", ID: n.id.NodeID, Proved: true}, Action: typ})
+		n.audit.Append(n.ownEvent(typ, level, code, details))
 	}
+}
+
+// noteNow is note that returns when the event is durable.
+func (n *Node) noteNow(ctx context.Context, typ, level, code string, details map[string]string) error {
+	return n.audit.Commit(ctx, n.ownEvent(typ, level, code, details))
+}
+
+func (n *Node) ownEvent(typ, level, code string, details map[string]string) audit.Event {
+	return audit.Event{Type: typ, Level: level, Code: code, Details: details,
+		Actor: audit.Actor{Kind: "node", ID: n.id.NodeID, Proved: true}, Action: typ}
 }
 
 // noteJoin records the request of a joiner: its token is the actor once it was
@@ -85,7 +95,7 @@ func auditEvent(e api.AuditEvent) audit.Event {
 
 // auditRequest asks a node for lines of its log, or for its end alone.
 type auditRequest struct {
-	HeadOnly bool   `cbor:"1,keyasint,omitempty"`
+	HeadOnly bool   `cbor:"1,keyasint,omitempty"` // and whether it holds the line of Want
 	Type     string `cbor:"2,keyasint,omitempty"`
 	Level    string `cbor:"3,keyasint,omitempty"`
 	Actor    string `cbor:"4,keyasint,omitempty"`
@@ -93,6 +103,8 @@ type auditRequest struct {
 	After    uint64 `cbor:"6,keyasint,omitempty"`
 	Newest   bool   `cbor:"7,keyasint,omitempty"`
 	Limit    int    `cbor:"8,keyasint,omitempty"`
+
+	Want fsm.AuditPlace `cbor:"9,keyasint,omitempty"` // what the cluster knows of its log; of HeadOnly
 }
 
 // auditReply is a page of a node's log and where the log ends.
@@ -102,6 +114,7 @@ type auditReply struct {
 	Seq     uint64   `cbor:"3,keyasint"`
 	Hash    string   `cbor:"4,keyasint"`
 	File    string   `cbor:"5,keyasint"`
+	Holds   bool     `cbor:"6,keyasint,omitempty"` // the line of Want is there
 }
 
 // Bounds of one node's answer. All answers of a cluster of nine stay below 10 MiB.
@@ -117,14 +130,16 @@ const (
 func (n *Node) serveAudit(ctx context.Context, _ string, req auditRequest) (auditReply, error) {
 	head := n.audit.Head()
 	out := auditReply{Seq: head.Seq, Hash: head.Hash, File: head.File}
-	if req.HeadOnly {
-		return out, nil
-	}
 	select {
 	case n.auditReads <- struct{}{}:
 		defer func() { <-n.auditReads }()
 	case <-ctx.Done():
 		return out, errors.New("too many readers of the audit log")
+	}
+	if req.HeadOnly {
+		var err error
+		out.Holds, err = n.audit.Holds(ctx, headOf(req.Want))
+		return out, err
 	}
 	page, err := n.audit.Read(ctx, audit.Query{Type: req.Type, Level: req.Level, Actor: req.Actor, SinceMs: req.SinceMs,
 		After: req.After, Newest: req.Newest, Limit: min(max(req.Limit, 1), maxAuditLines), Bytes: maxAuditBytes})
