@@ -112,6 +112,7 @@ func (c *call) lookAtSelf(signed *crypto.SignedRequest, opts ReadOptions) (k kno
 	if k.key.IsZero() {
 		return k, nil
 	}
+	c.isSelf(signed.AgentID)
 	asked := fsm.Claim{AgentID: signed.AgentID, Key: k.key.Fingerprint(), TimestampMs: signed.TimestampMs, Nonce: signed.Nonce, Self: true,
 		Tag: fsm.NewClaimTag(fsm.SelfCaller, selfClaim, signed.Method, signed.Path, signed.BodySHA256, signed.TimestampMs)}
 	err = c.readAt(opts, func(state *fsm.State) { k.code = state.Check(&asked, state.ClockMs()).Code })
@@ -216,6 +217,7 @@ func (c *call) unsignedSelf(agentID, text string) (fsm.Code, error) {
 	case stands != tok.ID:
 		return "", mustSign
 	}
+	c.isSelf(agentID)
 	c.vouch()
 	return code, nil
 }
