@@ -132,7 +132,7 @@ func (c *call) keep() error {
 		return nil // a read that was answered, or an admission: its verdict is told apart
 	}
 	e := c.event(changed)
-	if !changed || c.code != "" && c.code != client.CodeUnknownOutcome {
+	if !c.proposed && (!changed || c.code != "" && c.code != client.CodeUnknownOutcome) {
 		c.s.node.Audit(e)
 		return nil
 	}
@@ -146,34 +146,48 @@ func (c *call) keep() error {
 	return nil
 }
 
-// event describes the call and its outcome.
+// event describes the call and its outcome. A change that took effect is one,
+// whatever was answered: an agent that enrolled may be told that it has to wait.
 func (c *call) event(changed bool) AuditEvent {
-	e := AuditEvent{Actor: c.actor(), Action: "no route", RequestID: c.requestID, Code: cmp.Or(c.code, c.verdict, "ok"), Index: c.index}
-	what := kept{"request_refused", auditInfo}
+	e := AuditEvent{Actor: c.actor(), Action: "no route", RequestID: c.requestID, Code: cmp.Or(c.code, c.verdict, "ok"), Index: c.index, Details: c.auditDetails()}
 	if c.route != nil {
 		e.Action = c.route.method + " " + c.route.pattern
 	}
-	if changed {
-		var ok bool
-		if what, ok = changes[e.Action]; !ok {
-			what = kept{"admin_action", auditInfo}
-		}
-		if c.did.typ != "" {
-			what = c.did
-		}
-		if c.code != "" {
-			what.level = auditWarn
-		}
-	}
-	if own, ok := refusedEvents[c.code]; ok {
-		what = own
-	}
-	if own, ok := c.wireEvent(); ok && (c.code != "" || !changed) {
-		what = own
+	what := c.change(e.Action)
+	switch {
+	case c.proposed:
+		e.Code = "ok"
+	case changed && c.code == "":
+	default:
+		what = c.refused(what, changed)
 	}
 	e.Type, e.Level = what.typ, what.level
-	e.Details = c.auditDetails()
 	return e
+}
+
+// change is what the call changes, or was to change.
+func (c *call) change(action string) kept {
+	if c.did.typ != "" {
+		return c.did
+	}
+	if what, ok := changes[action]; ok {
+		return what
+	}
+	return kept{"admin_action", auditInfo}
+}
+
+// refused is what the refusal of a call is.
+func (c *call) refused(what kept, changed bool) kept {
+	if own, ok := c.wireEvent(); ok {
+		return own
+	}
+	if own, ok := refusedEvents[c.code]; ok {
+		return own
+	}
+	if changed {
+		return kept{what.typ, auditWarn}
+	}
+	return kept{"request_refused", auditInfo}
 }
 
 // actor is who asks: the token that was shown to be good, the agent that signed,

@@ -31,6 +31,7 @@ func (s *Server) acceptManifest(c *call) error {
 	if err != nil {
 		return invalid("envelope", err.Error())
 	}
+	c.subject = st.Name + " " + st.Version
 	signers, err := c.manifestSigners(st.Name, envelope)
 	if err != nil {
 		return err
