@@ -5,11 +5,14 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/edgecoder/edgecoder/api"
 	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -53,20 +56,50 @@ func (n *Node) ownEvent(typ, level, code string, details map[string]string) audi
 		Actor: audit.Actor{Kind: "node", ID: n.id.NodeID, Proved: true}, Action: typ}
 }
 
-// noteJoin records the request of a joiner: its token is the actor once it was
-// found to be good, else the address is.
-func (n *Node) noteJoin(r *http.Request, token, code string, details map[string]string) {
+// typeChainTamper is the event of a blacklist chain, or an event for it, that is not
+// what its signatures say (WIRE.md section 11).
+const typeChainTamper = "blacklist_chain_tamper"
+
+// noteChain records a fault of a blacklist chain, if the error is one.
+func (n *Node) noteChain(where string, err error) {
+	if bad := (*crypto.ChainError)(nil); errors.As(err, &bad) {
+		n.note(typeChainTamper, audit.LevelCritical, bad.Code, map[string]string{"where": where, "subject": bad.EventID, "position": strconv.Itoa(bad.Seq), "detail": bad.Detail})
+	}
+}
+
+// noteJoined records a new member and returns when that is durable: only then it
+// is given what members hold.
+func (n *Node) noteJoined(r *http.Request, token string, member fsm.Coordinator) error {
+	e := joinEvent(r, "ok", audit.Actor{Kind: "token", ID: token, Proved: true})
+	e.Details = map[string]string{"subject": member.ID, "name": member.Name, "role": string(member.Role), "address": joinerAddress(r)}
+	if err := n.audit.Commit(r.Context(), e); err != nil {
+		return errNoAudit()
+	}
+	return nil
+}
+
+// errNoAudit refuses a join that would leave no trace. It may be asked again.
+func errNoAudit() error {
+	return &client.Error{Code: client.CodeUnavailable, Reason: "audit", RetryAfter: time.Second,
+		Detail: "this node cannot write its audit log, so it takes nobody in: ask another node, and look at this one's disk and its log"}
+}
+
+func joinerAddress(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
-		host = r.RemoteAddr
+		return r.RemoteAddr
 	}
-	e := audit.Event{Type: "member_join", Level: audit.LevelHigh, Code: code, Action: "POST " + r.URL.Path, Details: details,
-		Actor: audit.Actor{Kind: "address", ID: host}}
-	if token != "" {
-		e.Actor = audit.Actor{Kind: "token", ID: token, Proved: true}
-	}
+	return host
+}
+
+func joinEvent(r *http.Request, code string, actor audit.Actor) audit.Event {
+	return audit.Event{Type: "member_join", Level: audit.LevelHigh, Code: code, Action: "POST " + r.URL.Path, Actor: actor}
+}
+
+// noteRefusedJoin records the refused request of a joiner, by its address.
+func (n *Node) noteRefusedJoin(r *http.Request, code string) {
+	e := joinEvent(r, code, audit.Actor{Kind: "address", ID: joinerAddress(r)})
 	switch code {
-	case "ok":
 	case client.CodeUnauthorized:
 		e.Type, e.Level = "failed_auth", audit.LevelWarn
 	case client.CodeForbidden:
