@@ -35,13 +35,17 @@ type call struct {
 	wrote     bool
 
 	// What the audit log is told (audit.go).
-	code, field, reason string // of the refusal; empty: answered
-	claimed             string // token id that was named without its secret
-	subject             string // who or what the call is about, where the path does not say
-	result              string // id that a change led to
-	proposed            bool   // a change took effect
-	kept                bool   // the event was recorded
-	crowded             bool   // refused for want of a slot
+	code, field, reason string            // of the refusal; empty: answered
+	claimed             string            // token id that was named without its secret
+	subject             string            // who or what the call is about, where the path does not say
+	result              string            // id that a change led to
+	self                client.AuditActor // the agent that asks for itself, once it showed that it is
+	verdict             string            // in the words of WIRE.md, why an agent or a peer is refused
+	did                 kept              // what a change was, where its route does not say
+	told                map[string]string // what a change changed; no secret
+	proposed            bool              // a change took effect
+	kept                bool              // the event was recorded
+	crowded             bool              // refused for want of a slot
 }
 
 // readBody reads a body up to the route's cap. It is kept as a string so that

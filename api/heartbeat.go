@@ -20,6 +20,7 @@ func (s *Server) heartbeat(c *call) error {
 		return err
 	}
 	if code == fsm.CodeBlacklisted {
+		c.verdict = client.VerdictBlacklisted
 		reason, version, err := c.banReason(id)
 		if err != nil {
 			return err
@@ -42,7 +43,7 @@ func (s *Server) pull(c *call) error {
 	}
 	out := client.Pulled{}
 	if code == fsm.CodeBlacklisted {
-		out.Blocked = true
+		out.Blocked, c.verdict = true, client.VerdictBlacklisted
 		if out.Reason, _, err = c.banReason(id); err != nil {
 			return err
 		}
@@ -57,6 +58,7 @@ func (c *call) letIn() (agentID string, code fsm.Code, err error) {
 	if err := decodeLenient(c.body, &req); err != nil {
 		return "", "", err
 	}
+	c.subject = req.AgentID
 	if req.AgentID == "" {
 		return "", "", invalid("agentId", "is required")
 	}

@@ -92,6 +92,7 @@ func (c *call) fail(err error) {
 	c.setRetryAfter(&e)
 	c.setIndexHeader()
 	if f := (*wireFault)(nil); errors.As(err, &f) {
+		c.verdict = f.verdict()
 		c.w.Header()["Content-Type"] = jsonType
 		c.write(cmp.Or(f.status, status), encodeJSON(f.body))
 		return

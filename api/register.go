@@ -25,6 +25,7 @@ func (s *Server) register(c *call) error {
 	if err := decodeLenient(c.body, &req); err != nil {
 		return err
 	}
+	c.subject = req.AgentID
 	if err := checkRegistration(&req); err != nil {
 		return err
 	}
@@ -124,7 +125,8 @@ func (c *call) bind(req *client.RegisterRequest, tok fsm.Token, body fsm.AgentEn
 	if err != nil {
 		return err
 	}
-	c.token = tok
+	c.token, c.did = tok, kept{"agent_enroll", auditInfo}
+	c.tell("key_id", body.PublicKey.KeyID())
 	res, err := c.decide(cmd) // no idempotency key: Apply knows the very same enrolment again
 	switch {
 	case err != nil:
@@ -241,6 +243,9 @@ func (c *call) rekey(body fsm.AgentRekey) error {
 	if err != nil {
 		return err
 	}
+	c.did = kept{"key_rotation", auditInfo}
+	c.tell("key_id", body.PublicKey.KeyID()) // the same as by: the encryption key changed
+	c.tell("by", crypto.KeyIDOf(body.By))
 	res, err := c.decide(cmd)
 	if err != nil {
 		return err

@@ -116,6 +116,7 @@ func (c *call) lookAtSelf(signed *crypto.SignedRequest, opts ReadOptions, verifi
 	if k.key.IsZero() {
 		return k, nil
 	}
+	c.isSelf(signed.AgentID)
 	asked := fsm.Claim{AgentID: signed.AgentID, Key: k.key.Fingerprint(), TimestampMs: signed.TimestampMs, Nonce: signed.Nonce, Self: true,
 		Tag: fsm.NewClaimTag(fsm.SelfCaller, selfClaim, signed.Method, signed.Path, signed.BodySHA256, signed.TimestampMs)}
 	// As new as the first look at least, which a read point may have gone before.
@@ -236,6 +237,7 @@ func (c *call) unsignedSelf(agentID, text string) (fsm.Code, error) {
 	case stands != tok.ID:
 		return "", mustSign
 	}
+	c.isSelf(agentID)
 	c.vouch()
 	return code, nil
 }

@@ -17,7 +17,7 @@ const (
 	hashMember = `,"hash":"`
 	// tailLen is what every line ends with: the member, 64 digits, `"}`.
 	tailLen = len(hashMember) + 2*crypto.HashSize + len(`"}`)
-	// maxLine bounds a line, newline included. The largest event has some 25
+	// maxLine bounds a line, newline included. The largest event has some 40
 	// texts of 256 bytes, and JSON may spell one byte with six.
 	maxLine = 64 << 10
 )

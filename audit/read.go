@@ -70,6 +70,20 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	return page, nil
 }
 
+// Holds tells whether the line that a head names is in the durable part of the
+// log. One that made room is not.
+func (l *Log) Holds(ctx context.Context, head Head) (bool, error) {
+	if head.Seq == 0 {
+		return head.Hash == noHash.String(), nil
+	}
+	page, err := l.Read(ctx, Query{After: head.Seq - 1, Limit: 1})
+	if err != nil || len(page.Lines) == 0 {
+		return false, err
+	}
+	k, err := readLink(page.Lines[0])
+	return err == nil && head.isOf(k), nil
+}
+
 // reading is one query on its way through the files.
 type reading struct {
 	q     Query

@@ -112,6 +112,7 @@ func (s *State) applyTick(index uint64, cmd Command, t Tick) Result {
 	if t.Round != nil {
 		s.judgeRound(*t.Round)
 	}
+	s.hearAuditHeads(t.Heads)
 	if t.Mark {
 		s.purgeExpired()
 		s.windows.prune(s.meta.v.ClockMs, &s.policy.v)

@@ -86,6 +86,8 @@ type Tick struct {
 	Walls  []VoterWall `cbor:"3,keyasint,omitempty"`
 	Mark   bool        `cbor:"4,keyasint,omitempty"`
 	Round  *Round      `cbor:"5,keyasint,omitempty"` // from LevelRecovery on
+	// Heads tells where the audit logs of members end; from LevelClients on.
+	Heads []AuditReport `cbor:"6,keyasint,omitempty"`
 }
 
 // VoterWall is a voter's wall clock as the leader estimates it at AtMs.

@@ -41,9 +41,12 @@ type Removal struct {
 	// LeftAt is the gossip address of a node that the last recovery left behind:
 	// should its copy run on, this side must find it. Else empty.
 	LeftAt string `cbor:"5,keyasint,omitempty"`
+	// Audit is where its audit log ended, as the cluster last knew, for those who
+	// want to look into it. From LevelClients on.
+	Audit *AuditHead `cbor:"6,keyasint,omitempty"`
 	// SilentMs is how long nobody had heard of a node that the cluster cleaned up
-	// by itself; 0: somebody asked for its removal.
-	SilentMs int64 `cbor:"6,keyasint,omitempty"`
+	// by itself; 0: somebody asked for its removal. From LevelUpgrades on.
+	SilentMs int64 `cbor:"7,keyasint,omitempty"`
 }
 
 // SigningKey is a coordinator key that signs, or ever signed, the chain.
@@ -260,7 +263,12 @@ func (s *State) dropCoordinator(c *change, id string, compromised bool) {
 	}
 	s.coordinators.remove(id)
 	s.divergent.remove(id)
-	s.removed.put(id, Removal{ID: id, Name: n.Name, RemovedMs: c.atMs, Compromised: compromised})
+	gone := Removal{ID: id, Name: n.Name, RemovedMs: c.atMs, Compromised: compromised}
+	if head, known := s.auditHeads.get(id); known {
+		gone.Audit = &head
+		s.auditHeads.remove(id)
+	}
+	s.removed.put(id, gone)
 	if k, ok := s.signingKeys.get(n.SigningKey.CoordinatorID()); ok {
 		k.RetiredAt = c.index
 		s.signingKeys.put(n.SigningKey.CoordinatorID(), k)

@@ -24,6 +24,7 @@ const (
 	goldenSnapshot = "testdata/golden.snapshot"
 	goldenFirst    = "testdata/golden.v1.snapshot"     // format version 1, of binaries before history had a file
 	goldenLevel2   = "testdata/golden.level2.snapshot" // of binaries that know no manifests
+	goldenLevel3   = "testdata/golden.level3.snapshot" // of binaries that know no audit heads
 )
 
 // goldenBodies has a command of each kind with fixed contents. What is there is
@@ -70,6 +71,8 @@ func goldenBodies(w *world) map[string]any {
 		"manifest_revoke":    ManifestRevoke{Name: "bin-ü", Version: "1.4.2-rc.1", Forget: true},
 		"agent_enroll_proof": AgentEnroll{AgentID: "agent-ünï", PublicKey: publicKey("a"), EncryptionKey: bytes.Repeat([]byte{9}, 32), EncryptionProof: bytes.Repeat([]byte{8}, 64)},
 		"level_raise":        LevelRaise{From: 4, To: LevelUpgrades, Version: "v5"},
+		"tick_heads": Tick{Term: 3, Mark: true, Heads: []AuditReport{{NodeID: "n0", Head: AuditPlace{Seq: 7, Hash: crypto.Sum([]byte("seven"))}},
+			{NodeID: "n1", After: AuditPlace{Seq: 9, Hash: crypto.Sum([]byte("nine"))}, Lost: true, Head: AuditPlace{Seq: 2, Hash: crypto.Sum([]byte("two"))}}}},
 		"tick_round": Tick{Term: 3, Mark: true, Round: &Round{Mark: 17, Voters: 3, Reports: []Report{
 			{NodeID: "n0", Votes: true, Digest: crypto.Sum([]byte("one"))}, {NodeID: "n1", Digest: crypto.Sum([]byte("two"))}}}},
 	}
@@ -165,13 +168,19 @@ func TestGoldenFirstSnapshot(t *testing.T) {
 	}
 }
 
-// What a binary without manifests wrote reads, and as long as nobody uses them
-// is written as that binary reads it.
-func TestGoldenSnapshotOfLevel2(t *testing.T) {
-	golden := readGolden(t, goldenLevel2)
-	s, records := restored(t, golden)
-	if again := snapshotOf(t, s, historyOf(t, records)); !bytes.Equal(again, golden) {
-		t.Error("it encodes to other bytes, which a server that is still to be upgraded could not read")
+// What a binary without manifests, or without audit heads, wrote reads, and as long
+// as nobody uses them is written as that binary reads it.
+func TestGoldenSnapshotsOfLowerLevels(t *testing.T) {
+	for _, path := range []string{goldenLevel2, goldenLevel3} {
+		golden := readGolden(t, path)
+		s, records := restored(t, golden)
+		if again := snapshotOf(t, s, historyOf(t, records)); !bytes.Equal(again, golden) {
+			t.Errorf("%s encodes to other bytes, which a server that is still to be upgraded could not read", path)
+		}
+	}
+	w := level3SampleWorld(t)
+	if !bytes.Equal(snapshotOf(t, w.s, w.history), readGolden(t, goldenLevel3)) {
+		t.Error("the same log leads to another snapshot than it did: nodes of two versions would differ")
 	}
 }
 

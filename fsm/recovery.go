@@ -131,8 +131,9 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	copyTable(s.keyOwners, backup.keyOwners, nil)
 	copyTable(s.tokens, present.tokens, nil)
 	copyTable(s.coordinators, present.coordinators, nil)
+	copyTable(s.auditHeads, present.auditHeads, nil) // the logs are not taken back: what they once held they still must
 	for id, gone := range backup.removed.m {
-		gone.LeftAt = "" // nobody looks where a file says
+		gone.LeftAt, gone.Audit = "", nil // nobody looks where a file says, nor for what it says
 		s.removed.put(id, gone)
 	}
 	copyTable(s.removed, present.removed, nil)

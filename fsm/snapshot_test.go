@@ -16,17 +16,26 @@ import (
 
 // sampleWorld has a row in every field and records in every stream.
 func sampleWorld(t testing.TB) *world {
+	w := level3SampleWorld(t)
+	w.s.meta.v.Level = LevelClients
+	w.tellHeads(AuditReport{NodeID: "n0", Head: placeOf(7, "seven")}, AuditReport{NodeID: "n2", Head: placeOf(9, "nine")})
+	w.tellHeads(AuditReport{NodeID: "n0", After: placeOf(7, "seven"), Lost: true, Head: placeOf(2, "two")})
+	for label, n := range w.s.Sizes() {
+		if n == 0 {
+			t.Fatalf("the sample has no row in %s", label)
+		}
+	}
+	return w
+}
+
+// level3SampleWorld is the sample that the stored snapshot of level 3 was made of.
+func level3SampleWorld(t testing.TB) *world {
 	w := firstSampleWorld(t)
 	w.must(w.do(joiner, CoordinatorJoin{Coordinator: nodeOf("n2", RoleCoordinator)}))
 	w.must(w.do(Actor{}, Tick{Term: w.term, Round: &Round{Mark: w.s.Marks()[0].Index, Voters: 1,
 		Reports: []Report{{NodeID: "n0", Votes: true, Digest: crypto.Hash{1}}, {NodeID: "n2", Digest: crypto.Hash{2}}}}}))
 	w.must(w.trust(trustOf(1, "a", "b")))
 	w.must(w.do(operator, acceptOf(w.statementOf("bin", "1.4.2", "x"), "a")))
-	for label, n := range w.s.Sizes() {
-		if n == 0 {
-			t.Fatalf("the sample has no row in %s", label)
-		}
-	}
 	return w
 }
 

@@ -47,6 +47,7 @@ func (s *State) Validate(wallMs int64) error {
 		{"divergent", func() error { return eachRow(s.divergent, divergenceFault) }},
 		{"manifest_trust", func() error { return eachRow(s.manifestTrust, manifestTrustFault) }},
 		{"manifests", func() error { return eachRow(s.manifests, manifestFault) }},
+		{"audit_heads", func() error { return eachRow(s.auditHeads, s.auditHeadFault) }},
 	} {
 		if err := f.check(); err != nil {
 			return fmt.Errorf("fsm: field %s: %w", f.name, err)
@@ -318,6 +319,14 @@ func removalFault(key string, r Removal) error {
 	}
 	if len(r.LeftAt) > MaxAddressBytes {
 		return fmt.Errorf("an address of %d bytes, at most %d", len(r.LeftAt), MaxAddressBytes)
+	}
+	if r.Audit != nil {
+		if r.Audit.NodeID != r.ID {
+			return fmt.Errorf("the audit log of %s", shown(r.Audit.NodeID))
+		}
+		if err := r.Audit.fault(); err != nil {
+			return err
+		}
 	}
 	return timeFault(MaxTimeMs, "the removal", r.RemovedMs, "the silence", r.SilentMs)
 }

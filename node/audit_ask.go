@@ -217,18 +217,6 @@ func earliest(n int, next func(i int) (at int64, ok bool)) int {
 	return best
 }
 
-// AuditHeads implements api.Auditor.
-func (n *Node) AuditHeads(ctx context.Context) client.AuditHeads {
-	answers := n.askAudit(ctx, func(string) auditRequest { return auditRequest{HeadOnly: true} })
-	out := client.AuditHeads{Heads: []client.AuditHead{}, Unreachable: missing(answers)}
-	for _, a := range answers {
-		if a.err == nil {
-			out.Heads = append(out.Heads, client.AuditHead{Node: a.node.ID, Name: a.node.Name, Seq: a.reply.Seq, Hash: a.reply.Hash, File: a.reply.File})
-		}
-	}
-	return out
-}
-
 // maxPlaces bounds the nodes of a cursor: members, and those that left while
 // somebody followed.
 const maxPlaces = 128

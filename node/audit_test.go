@@ -70,7 +70,7 @@ func TestAuditOfTheWholeCluster(t *testing.T) {
 			continue
 		}
 		dir := audit.Dir(c.cfgs[2].DataDir)
-		if r, err := audit.Verify(dir, &audit.Head{Seq: h.Seq, Hash: h.Hash}); err != nil || len(r.Faults) > 0 || r.Node != ids[2] {
+		if r, err := audit.Verify(dir, audit.Head{Seq: h.Seq, Hash: h.Hash}); err != nil || len(r.Faults) > 0 || r.Node != ids[2] {
 			t.Errorf("the log of n3: %+v, %v", r, err)
 		}
 		info, err := os.Stat(filepath.Join(dir, h.File))

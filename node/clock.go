@@ -43,6 +43,8 @@ type pingReply struct {
 	Released bool `cbor:"10,keyasint,omitempty"`
 	Leaving  bool `cbor:"11,keyasint,omitempty"` // it is about to forget its log: no vote for it
 	Stuck    bool `cbor:"12,keyasint,omitempty"` // its disk takes no entries: it is full or hangs
+	// Audit tells where its audit log ends; from LevelClients on.
+	Audit *fsm.AuditReport `cbor:"13,keyasint,omitempty"`
 }
 
 // health is what the last good ping of a node told.
@@ -56,8 +58,9 @@ type health struct {
 	full    bool          // its disk is
 	stuck   bool          // it takes no entries, though it answers
 	epoch   uint64
-	level   uint32 // highest feature level that its running binary knows
-	version string // of that binary
+	level   uint32           // highest feature level that its running binary knows
+	version string           // of that binary
+	audit   *fsm.AuditReport // of itself alone; nil: it told none
 
 	term     uint64 // raft's current term there
 	released bool   // it leads and says that this node has no vote
@@ -111,6 +114,7 @@ func (n *Node) servePing(_ context.Context, from string, _ pingRequest) (pingRep
 		r.Marks = nil // judged by its epoch, not by its digests: the cluster may have gone on without it
 	}
 	r.WriteUs, r.Full, r.Stuck = n.diskHealth()
+	r.Audit = n.auditHead.report.Load()
 	return r, nil
 }
 
@@ -153,10 +157,13 @@ func (n *Node) ping(ctx context.Context, id string) {
 	if err != nil {
 		return
 	}
+	if reply.Audit != nil {
+		reply.Audit.NodeID = id // nobody speaks for another
+	}
 	half := time.Since(start) / 2
 	n.health.set(id, health{at: time.Now(), applied: reply.Applied, lag: own - min(own, reply.Applied), marks: reply.Marks, wallMs: reply.WallMs + half.Milliseconds(),
 		write: time.Duration(reply.WriteUs) * time.Microsecond, full: reply.Full, stuck: reply.Stuck, epoch: reply.Epoch, released: reply.Released, term: reply.Term, leaving: reply.Leaving,
-		level: reply.Level, version: reply.Version})
+		level: reply.Level, version: reply.Version, audit: reply.Audit})
 }
 
 // servers returns the servers of raft's newest configuration.

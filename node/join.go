@@ -70,7 +70,7 @@ func answerJoiner[T any](n *Node, serve func(*http.Request) (T, error)) http.Han
 		reply, err := serve(r)
 		if err != nil {
 			e := asAPIError(err)
-			n.noteJoin(r, "", e.Code, nil)
+			n.noteRefusedJoin(r, e.Code)
 			if n.joinLog.Allow() { // strangers must not fill the log
 				n.log.Warn("joiner refused", "remote", r.RemoteAddr, "path", r.URL.Path, "code", e.Code, "detail", e.Detail)
 			}
@@ -110,6 +110,9 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 	if err != nil {
 		return joinReply{}, err
 	}
+	if err := n.audit.Err(); err != nil {
+		return joinReply{}, errNoAudit()
+	}
 	res, err := n.Propose(r.Context(), cmd)
 	if err != nil {
 		return joinReply{}, err
@@ -117,7 +120,9 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 	if !res.OK() {
 		return joinReply{}, &client.Error{Code: string(res.Code), Field: res.Field, Detail: res.Detail}
 	}
-	n.noteJoin(r, token.ID, "ok", map[string]string{"node": req.Coordinator.ID, "name": req.Coordinator.Name, "role": string(req.Coordinator.Role)})
+	if err := n.noteJoined(r, token.ID, req.Coordinator); err != nil {
+		return joinReply{}, err
+	}
 	return n.welcome(r.Context(), req, res.Index)
 }
 

@@ -106,7 +106,7 @@ func (n *Node) duties(ctx context.Context, l *leadership) {
 		n.judgeDisk(ctx, l)
 		if n.opened(ctx, l) {
 			if time.Since(lastMark) >= n.cfg.Timing.Mark {
-				n.tick(ctx, l, fsm.Tick{Term: l.term, Mark: true, Round: n.roundOf(common)})
+				n.tick(ctx, l, fsm.Tick{Term: l.term, Mark: true, Round: n.roundOf(common), Heads: n.auditReports()})
 				lastMark, common = time.Now(), !common
 			} else if n.idle(n.cfg.Timing.Tick) {
 				n.tick(ctx, l, fsm.Tick{Term: l.term})

@@ -46,6 +46,7 @@ type Node struct {
 	departure   departure
 	removal     expulsion // who says that this node was removed
 	lookout     lookout
+	auditHead   auditKeeper // of where audit logs end
 	gate        gate
 	restoring   sync.Mutex  // held while a backup is taken or planned
 	snapping    sync.Mutex  // held while raft takes a snapshot here, and while another replaces the state
@@ -191,7 +192,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.serve(sockets)
-	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop} {
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop} {
 		n.loops.Go(func() { loop(run) })
 	}
 	return n.awaitBootstrap(ctx)

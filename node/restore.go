@@ -378,6 +378,7 @@ func (n *Node) restoreError(err error) error {
 	if e := (*client.Error)(nil); errors.As(err, &e) {
 		return e // of the body on its way
 	}
+	n.noteChain("a backup that was sent here", err)
 	switch {
 	case errors.Is(err, ErrBackup):
 		return &client.Error{Code: client.CodeInvalid, Field: "body", Detail: err.Error()}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 )
@@ -202,6 +203,17 @@ func (n *Node) certificateLoop(ctx context.Context) {
 	for pause(ctx, 24*time.Hour) {
 		if err := n.renewCertificate(ctx); err != nil {
 			n.log.Warn("certificate not renewed, trying again tomorrow", "error", err)
+			n.noteOverdue(n.cfg.Now(), err)
 		}
 	}
+}
+
+// noteOverdue records that this node's certificate could not be renewed.
+func (n *Node) noteOverdue(now time.Time, why error) {
+	ends := n.creds.cert.Load().Leaf.NotAfter
+	typ, level := "key_rotation_overdue", audit.LevelWarn
+	if now.After(ends) {
+		typ, level = "key_expired", audit.LevelCritical
+	}
+	n.note(typ, level, "not_renewed", map[string]string{"subject": "certificate", "ends": ends.UTC().Format(time.RFC3339), "error": why.Error()})
 }
