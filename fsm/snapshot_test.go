@@ -22,6 +22,8 @@ func sampleWorld(t testing.TB) *world {
 		Reports: []Report{{NodeID: "n0", Votes: true, Digest: crypto.Hash{1}}, {NodeID: "n2", Digest: crypto.Hash{2}}}}}))
 	w.must(w.trust(trustOf(1, "a", "b")))
 	w.must(w.do(operator, acceptOf(w.statementOf("bin", "1.4.2", "x"), "a")))
+	w.s.meta.v.Level = LevelClients
+	w.must(w.do(Actor{NodeID: "n0"}, AdmitBatch{Callers: []string{SelfCaller}, Claims: []Claim{claimOf("b", "of its own", w.wallMs, "")}}))
 	for label, n := range w.s.Sizes() {
 		if n == 0 {
 			t.Fatalf("the sample has no row in %s", label)

@@ -5,7 +5,7 @@ import "sync"
 // Slots bound work under way. A holder may have as many as remain free (dynamic
 // thresholds, Choudhury and Hahne 1998): alone half of all. As their work ends, n
 // greedy holders come to have 1/(n+1) each, and as much stays free for others. They
-// never queue. Nil Slots admit everything.
+// never queue.
 type Slots[K comparable] struct {
 	most int
 
@@ -14,19 +14,13 @@ type Slots[K comparable] struct {
 	held map[K]int // has only holders with something under way, so most bounds it
 }
 
-// NewSlots returns so many slots, or nil for none to count.
+// NewSlots returns so many slots.
 func NewSlots[K comparable](most int) *Slots[K] {
-	if most == 0 {
-		return nil
-	}
 	return &Slots[K]{most: most, held: map[K]int{}}
 }
 
 // Take takes a slot, or tells that the holder has its share.
 func (s *Slots[K]) Take(holder K) bool {
-	if s == nil {
-		return true
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held[holder] >= s.most-s.used {
@@ -39,9 +33,6 @@ func (s *Slots[K]) Take(holder K) bool {
 
 // Leave gives a slot back.
 func (s *Slots[K]) Leave(holder K) {
-	if s == nil {
-		return
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.used--
@@ -52,18 +43,12 @@ func (s *Slots[K]) Leave(holder K) {
 
 // Used returns how many slots are taken.
 func (s *Slots[K]) Used() int {
-	if s == nil {
-		return 0
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.used
 }
 
-// Most returns how many slots there are; 0: nothing is counted.
+// Most returns how many slots there are.
 func (s *Slots[K]) Most() int {
-	if s == nil {
-		return 0
-	}
 	return s.most
 }
