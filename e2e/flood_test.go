@@ -8,11 +8,13 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,30 +34,105 @@ const (
 // floodAddresses are where it comes from.
 var floodAddresses = []string{"127.0.0.2", "127.0.0.4", "127.0.0.5", "127.0.0.6"}
 
+// floodOrder is what the process of the flood is told.
+type floodOrder struct {
+	Hosts []string // of all servers
+	Known string   // id of an agent that is enrolled
+}
+
+// floodCounts are what it came to.
+type floodCounts struct {
+	Taken    atomic.Int64 // requests that the sockets took
+	Answered atomic.Int64
+	Refused  atomic.Int64 // of those with 429
+	Slow     atomic.Int64 // connections that were slow or silent until the server closed them
+}
+
+// MarshalJSON implements json.Marshaler.
+func (c *floodCounts) MarshalJSON() ([]byte, error) {
+	return json.Marshal([]int64{c.Taken.Load(), c.Answered.Load(), c.Refused.Load(), c.Slow.Load()})
+}
+
+// startFlood begins a flood in a process of its own: what it does is the machine's
+// to bear, not the honest callers' runtime's. stop ends it and tells what it came to.
+func (m *mesh) startFlood(known string) (stop func() [4]int64) {
+	order := floodOrder{Known: known}
+	for _, n := range m.cluster.Record().Nodes {
+		order.Hosts = append(order.Hosts, strings.TrimPrefix(n.API, "https://"))
+	}
+	text, err := json.Marshal(order)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	cmd := exec.CommandContext(m.t.Context(), os.Args[0], "-test.run=^TestFlood$", "-test.v")
+	cmd.Env = append(os.Environ(), floodEnv+"="+string(text))
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &said, &said
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return func() (counts [4]int64) {
+		_ = in.Close()
+		if err := cmd.Wait(); err != nil {
+			m.t.Fatalf("the flood: %v\n%s", err, said.String())
+		}
+		_, rest, _ := strings.Cut(said.String(), floodEnv+"=")
+		line, _, _ := strings.Cut(rest, "\n")
+		if err := json.Unmarshal([]byte(line), &counts); err != nil {
+			m.t.Fatalf("the flood says %q: %v", said.String(), err)
+		}
+		m.t.Logf("the flood itself took %.1f s of processor time", (cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()).Seconds())
+		return counts
+	}
+}
+
+// TestFlood is that process. It ends with its input.
+func TestFlood(t *testing.T) {
+	var order floodOrder
+	text := os.Getenv(floodEnv)
+	if text == "" {
+		t.Skip("the process of a flood, which TestOverload begins")
+	}
+	if err := json.Unmarshal([]byte(text), &order); err != nil {
+		t.Fatal(err)
+	}
+	f := newFlood(t, order)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	f.end()
+	f.all.Wait()
+	out, err := json.Marshal(&f.counts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("%s=%s\n", floodEnv, out)
+}
+
 // flood is requests without a valid credential to all servers. It is an open loop,
 // pipelined: it waits for no answer, and what a server does not read at its time
 // waits in the sockets. Besides it has slow bodies and silent connections.
 type flood struct {
-	m        *mesh
-	known    string       // id of an agent that is enrolled
-	stranger agent        // one that is not
-	taken    atomic.Int64 // requests that the sockets took
-	answered atomic.Int64
-	refused  atomic.Int64 // of those with 429
-	slow     atomic.Int64 // connections that were slow or silent until the server closed them
+	t        *testing.T
+	order    floodOrder
+	stranger agent // one that is not enrolled
+	counts   floodCounts
 	end      context.CancelFunc
 	all      sync.WaitGroup
 }
 
-func (m *mesh) flood(known string) *flood {
+func newFlood(t *testing.T, order floodOrder) *flood {
 	key, err := crypto.GenerateKey(rand.Reader)
 	if err != nil {
-		m.t.Fatal(err)
+		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(m.t.Context())
-	f := &flood{m: m, known: known, stranger: agent{"nobody", key}, end: cancel}
+	ctx, cancel := context.WithCancel(t.Context())
+	f := &flood{t: t, order: order, stranger: agent{"nobody", key}, end: cancel}
+	kinds := f.kinds()
 	for w := range floodConns {
-		request := f.kinds()[w/len(floodAddresses)%len(f.kinds())]
+		request := kinds[w/len(floodAddresses)%len(kinds)]
 		f.keep(ctx, w, func(ctx context.Context, c net.Conn, host string) { f.pour(ctx, c, request(host)) })
 	}
 	for w := range slowConns {
@@ -71,7 +148,7 @@ func (f *flood) kinds() []func(host string) []byte {
 		return func(host string) []byte {
 			body := fmt.Appendf(nil, `{"agentId":%q,"os":"linux","version":"1","mode":"swarm-only"}`, id)
 			var headers strings.Builder
-			for name, value := range signedHeaders(f.m.t, agent{id, f.stranger.key}, path, body) {
+			for name, value := range signedHeaders(f.t, agent{id, f.stranger.key}, path, body) {
 				fmt.Fprintf(&headers, "%s: %s\r\n", name, value)
 			}
 			return post(host, path, headers.String(), body)
@@ -81,7 +158,7 @@ func (f *flood) kinds() []func(host string) []byte {
 		func(host string) []byte {
 			return post(host, "/v1/admissions", "Authorization: Bearer forged\r\n", []byte("{}"))
 		},
-		asAgent("/register", f.stranger.id), asAgent("/heartbeat", f.stranger.id), asAgent("/heartbeat", f.known),
+		asAgent("/register", f.stranger.id), asAgent("/heartbeat", f.stranger.id), asAgent("/heartbeat", f.order.Known),
 	}
 }
 
@@ -91,12 +168,11 @@ func post(host, path, headers string, body []byte) []byte {
 
 // keep has one connection after the other do the same until the flood ends.
 func (f *flood) keep(ctx context.Context, w int, do func(ctx context.Context, raw net.Conn, host string)) {
-	transport := f.m.from(floodAddresses[w%len(floodAddresses)], 1)
-	nodes := f.m.cluster.Record().Nodes
-	host := strings.TrimPrefix(nodes[w%len(nodes)].API, "https://")
+	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(floodAddresses[w%len(floodAddresses)])}, Timeout: 10 * time.Second}
+	host := f.order.Hosts[w%len(f.order.Hosts)]
 	f.all.Go(func() {
 		for ctx.Err() == nil {
-			raw, err := transport.DialContext(ctx, "tcp", host)
+			raw, err := dialer.DialContext(ctx, "tcp", host)
 			if err != nil {
 				continue // the dialer has a time limit, a full backlog answers late
 			}
@@ -135,7 +211,7 @@ func (f *flood) pour(ctx context.Context, raw net.Conn, request []byte) {
 			_ = raw.Close()
 			return
 		}
-		f.taken.Add(floodBurst)
+		f.counts.Taken.Add(floodBurst)
 	}
 }
 
@@ -150,8 +226,8 @@ func (f *flood) drain(c net.Conn) {
 		if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 			return
 		}
-		if f.answered.Add(1); resp.StatusCode == http.StatusTooManyRequests {
-			f.refused.Add(1)
+		if f.counts.Answered.Add(1); resp.StatusCode == http.StatusTooManyRequests {
+			f.counts.Refused.Add(1)
 		}
 	}
 }
@@ -167,23 +243,19 @@ func (f *flood) dawdle(raw net.Conn, host string, silent bool) {
 		c = secure
 	}
 	_, _ = io.Copy(io.Discard, c) // until the server has enough of it
-	f.slow.Add(1)
+	f.counts.Slow.Add(1)
 }
 
-func (f *flood) stop() {
-	f.end()
-	f.all.Wait()
-}
-
-func (f *flood) report(t *testing.T, length time.Duration) {
+// reportFlood logs what a flood came to.
+func reportFlood(t *testing.T, counts [4]int64, length time.Duration) {
 	load, err := os.ReadFile("/proc/loadavg")
 	if err != nil {
 		t.Error(err)
 	}
 	took := length.Seconds()
 	t.Logf("flood: %d requests/s offered, %.0f taken by the sockets, %.0f answered, %.0f with 429; %.0f slow or silent connections/s ended by the servers; load average %s",
-		floodRate, float64(f.taken.Load())/took, float64(f.answered.Load())/took, float64(f.refused.Load())/took, float64(f.slow.Load())/took, bytes.TrimSpace(load))
-	if f.refused.Load() == 0 || f.slow.Load() == 0 {
+		floodRate, float64(counts[0])/took, float64(counts[1])/took, float64(counts[2])/took, float64(counts[3])/took, bytes.TrimSpace(load))
+	if counts[2] == 0 || counts[3] == 0 {
 		t.Error("nothing of the flood was refused: it was none")
 	}
 }

@@ -53,10 +53,9 @@ func TestOverload(t *testing.T) {
 	h := m.honest()
 	before := m.settled()
 	quiet := h.run(length / 4)
-	f := m.flood(h.workers[0].id)
+	stop := m.startFlood(h.workers[0].id)
 	loud := h.run(length)
-	f.stop()
-	f.report(t, length)
+	reportFlood(t, stop(), length)
 	for _, kind := range []struct {
 		name        string
 		quiet, loud float64
