@@ -23,8 +23,8 @@ func (s *Server) authenticate(c *call) error {
 		}
 		return s.guard.charge(c.address())
 	case byAgent:
-		// The handler does as well; honest agents pay nothing for being asked.
-		return s.guard.spent(c.address())
+		// The handler does; honest agents pay nothing for being asked.
+		return s.hear(c)
 	case byBody:
 		// The handler does, after it has read the body; until then this is a
 		// stranger, who pays before it holds anything.
@@ -53,8 +53,10 @@ func (s *Server) authenticate(c *call) error {
 	return nil
 }
 
-// refuse charges the caller's address for a bad credential.
+// refuse charges the caller's address for a bad credential, or for one that has to
+// be looked up.
 func (s *Server) refuse(c *call, err error) error {
+	c.unvouch()
 	if limited := s.guard.charge(c.address()); limited != nil {
 		return limited
 	}
@@ -125,13 +127,13 @@ func (s *Server) findToken(c *call, t crypto.TokenText, text string) (fsm.Token,
 	if err != nil || found == tokenInForce {
 		return tok, found, err
 	}
-	if err := s.guard.charge(c.address()); err != nil {
+	if err := s.refuse(c, nil); err != nil {
 		return tok, found, err
 	}
 	if found == tokenForged {
 		return tok, found, nil
 	}
-	free, err := s.strong.take()
+	free, err := take(s.slots.strong, guardKey(c.address()))
 	if err != nil {
 		return tok, found, err
 	}

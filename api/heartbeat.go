@@ -79,8 +79,10 @@ func (c *call) letIn() (agentID string, code fsm.Code, err error) {
 		return "", "", notRegistered()
 	case k.key.IsZero():
 		return "", "", k.refusal(fsm.CodeInvalidSignature, &signed)
+	case k.code != fsm.CodeOK && k.code != fsm.CodeBlacklisted: // as a read point has it: the log would say the same
+		return "", "", k.refusal(k.code, &signed)
 	}
-	if err := c.spend(req.AgentID); err != nil {
+	if err := c.pay(&k); err != nil {
 		return "", "", err
 	}
 	res, err := c.admitSelf(&signed)
@@ -91,7 +93,7 @@ func (c *call) letIn() (agentID string, code fsm.Code, err error) {
 		c.vouch()
 		return req.AgentID, res.Code, nil
 	}
-	k.clockMs = res.ClockMs
+	k.clockMs, k.retryAfterMs = res.ClockMs, res.RetryAfterMs
 	return "", "", k.refusal(res.Code, &signed)
 }
 

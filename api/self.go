@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
@@ -18,9 +19,11 @@ import (
 // claim and gets its first answer, and a nonce used for anything else is a replay.
 const selfClaim = "self"
 
-// The budget of one agent for what it asks for itself, at each node, charged only
-// once its signature was verified: nobody else can use it up. An honest worker
-// needs two requests in 1.2 s, each tried three times at the worst.
+// The budget of one agent for what it asks for itself, at each node and from each
+// address, charged only once its signature was verified and for what was not here
+// before: whoever captured a request uses up nothing of its agent's. An honest
+// worker needs two requests in 1.2 s, each tried three times at the worst. What the
+// agent may ask in the whole cluster is the log's to say (fsm.Policy.SelfLimit).
 const (
 	selfPerSecond = 10
 	selfBurst     = 120
@@ -91,10 +94,13 @@ type knownSelf struct {
 	enrolled bool
 	key      crypto.PublicKey // that the request was signed with; zero: none of the agent's
 	code     fsm.Code         // of the request, with that key
+	repeated bool             // its very repetition came before, by this replica
 	policy   fsm.Policy
 	level    uint32 // of the cluster
 	clockMs  int64
 	sure     bool // a read point says so: nothing that was acknowledged before the request is missed
+
+	retryAfterMs int64 // of a code that says so
 }
 
 // lookAtSelf judges a signed request by this replica. The signature verified with
@@ -120,7 +126,10 @@ func (c *call) lookAtSelf(signed *crypto.SignedRequest, opts ReadOptions, verifi
 	asked := fsm.Claim{AgentID: signed.AgentID, Key: k.key.Fingerprint(), TimestampMs: signed.TimestampMs, Nonce: signed.Nonce, Self: true,
 		Tag: fsm.NewClaimTag(fsm.SelfCaller, selfClaim, signed.Method, signed.Path, signed.BodySHA256, signed.TimestampMs)}
 	// As new as the first look at least, which a read point may have gone before.
-	err = c.readAt(ReadOptions{MinIndex: c.index}, func(state *fsm.State) { k.code = state.Check(&asked, state.ClockMs()).Code })
+	err = c.readAt(ReadOptions{MinIndex: c.index}, func(state *fsm.State) {
+		res := state.Check(&asked, state.ClockMs())
+		k.code, k.repeated, k.retryAfterMs = res.Code, res.Repeated, res.RetryAfterMs
+	})
 	return k, err
 }
 
@@ -133,10 +142,10 @@ func (c *call) sureOfSelf(signed *crypto.SignedRequest) (knownSelf, error) {
 	if err != nil || k.code == fsm.CodeOK {
 		return k, err
 	}
-	if err := c.s.guard.charge(c.address()); err != nil {
+	if err := c.s.refuse(c, nil); err != nil {
 		return k, err
 	}
-	free, err := c.s.strong.take()
+	free, err := take(c.s.slots.strong, guardKey(c.address()))
 	if err != nil {
 		return k, err
 	}
@@ -167,6 +176,11 @@ func (k *knownSelf) refusal(code fsm.Code, signed *crypto.SignedRequest) error {
 		_, detail := timeDenial(signed, k.clockMs, k.policy.MaxSkewMs)
 		return badSignature(client.VerdictTimestampSkew, detail)
 	}
+	if code == fsm.CodeRateLimited {
+		limit := k.policy.SelfLimit()
+		return &client.Error{Code: client.CodeRateLimited, RetryAfter: time.Duration(k.retryAfterMs) * time.Millisecond,
+			Detail: fmt.Sprintf("an agent asks at most %d times in %d s for itself, at all nodes together", limit.Requests, limit.WindowMs/1000)}
+	}
 	if verdict, ok := verdictCodes[code]; ok {
 		return badSignature(verdict, denials[code])
 	}
@@ -185,13 +199,26 @@ func inactive(state fsm.AgentState) error {
 	return notActivated("node_inactive", "the agent is "+string(state))
 }
 
-// spend takes one request from the budget of an agent that showed who it is.
+// spend takes one request from the budget of an agent that showed who it is, and
+// the slot in which it may wait for the log.
 func (c *call) spend(agentID string) error {
-	if wait := c.s.selves.take(agentID); wait > 0 {
+	if wait := c.s.selves.Take(named{agentID, guardKey(c.address())}); wait > 0 {
 		return &client.Error{Code: client.CodeRateLimited, RetryAfter: wait,
 			Detail: fmt.Sprintf("an agent asks at most %d times a second here", selfPerSecond)}
 	}
-	return nil
+	return c.takeAgentSlot(agentID)
+}
+
+// pay has a signed request paid for: what comes for the first time by its agent,
+// what was here before by the address that sends it, be it a retry or a replay.
+func (c *call) pay(k *knownSelf) error {
+	if !k.repeated {
+		return c.spend(k.agent.ID)
+	}
+	if err := c.s.guard.charge(c.address()); err != nil {
+		return err
+	}
+	return c.takeAgentSlot(k.agent.ID)
 }
 
 // admitSelf has the cluster decide a request that the agent signed, once.

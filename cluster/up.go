@@ -35,6 +35,7 @@ type Options struct {
 	BasePort   int    // node i gets BasePort+10*i and the two after it, i from 0; 0: free ports
 	Binary     string // the edgecoder binary; empty: this very program
 	Passphrase []byte // of the servers' key files; nil: random
+	SharePort  bool   // raft shares the API's port, as a server has it by default; of new clusters
 	Detach     bool   // servers outlive this process's terminal session
 	Progress   func(format string, args ...any)
 }
@@ -138,7 +139,11 @@ func (c *Cluster) create(o Options) error {
 	}
 	c.rec = Record{Binary: o.Binary}
 	for i, p := range ports {
-		c.rec.Nodes = append(c.rec.Nodes, Node{Name: nodeName(i), API: "https://" + loopback(p[0]), Raft: loopback(p[1]), Gossip: loopback(p[2])})
+		n := Node{Name: nodeName(i), API: "https://" + loopback(p[0]), Raft: loopback(p[1]), Gossip: loopback(p[2])}
+		if o.SharePort {
+			n.Raft = ""
+		}
+		c.rec.Nodes = append(c.rec.Nodes, n)
 	}
 	c.rec.place(o.Dir)
 	if err := c.writePassphrase(o.Passphrase); err != nil {

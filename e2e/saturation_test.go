@@ -25,13 +25,12 @@ func TestSaturation(t *testing.T) {
 		t.Skip("ten minutes of busy processors: set EDGECODER_SATURATION=10m, or run `make saturation`")
 	}
 	m := up(t)
-	a := m.agent("busy")
-	_ = m.leader()
-	before, logs := m.term(), m.markLogs("")
+	h := m.honest()
+	before, logs := m.settled(), m.markLogs("")
 	stop := burn(t, burnersPerCPU*runtime.NumCPU())
-	rate := m.honest(a, length)
+	rate := h.run(length).admissions
 	stop()
-	after := m.term()
+	after := m.settled()
 	t.Logf("%s at %d processors and %d burners: %.0f admissions/s, term %d then %d, %d times a node stood for election", length, runtime.NumCPU(),
 		burnersPerCPU*runtime.NumCPU(), rate, before, after, strings.Count(logs.lines(), "entering candidate state"))
 	if after != before {

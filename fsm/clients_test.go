@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -107,5 +108,61 @@ func TestW4DowngradeIsForOneAgentAndInHistory(t *testing.T) {
 	restored(t, snapshotOf(t, w.s, w.history))
 	if code := w.s.Stands("phone", w.wallMs); code != CodeOK {
 		t.Errorf("nobody: %s", code)
+	}
+}
+
+// TestP6AgentsAskForThemselvesWithinBounds: one agent has a share of the nonces,
+// all agents together have half, and services have the rest.
+func TestP6AgentsAskForThemselvesWithinBounds(t *testing.T) {
+	w := clientsWorld(t, "a", "b")
+	nonces := 0
+	ask := func(agent string, aheadMs int64) ClaimResult {
+		nonces++
+		c := claimOf(agent, fmt.Sprint("n", nonces), w.wallMs+aheadMs, "")
+		c.Caller = 0
+		return w.must(w.do(Actor{NodeID: "n0"}, AdmitBatch{Callers: []string{SelfCaller}, Claims: []Claim{c}})).Claims[0]
+	}
+	limit := w.s.policy.v.SelfLimit()
+	if limit.WindowMs != 2*DefaultSkewMs || limit.Requests != 480 {
+		t.Fatalf("limit %+v", limit)
+	}
+	before := w.s.nonces.size()
+	for i := range limit.Requests {
+		w.pass(i % 2)
+		if got := ask("a", DefaultSkewMs); got.Code != CodeOK {
+			t.Fatalf("%d: %+v", i, got)
+		}
+	}
+	if got := ask("a", 0); got.Code != CodeRateLimited || got.RetryAfterMs <= 0 {
+		t.Fatalf("one more: %+v", got)
+	}
+	if got := ask("b", 0); got.Code != CodeOK {
+		t.Errorf("another agent: %+v", got)
+	}
+	w.wantVerdict(claimOf("a", "of a service", w.wallMs, "x"), CodeOK)
+	w.mark()
+	w.s, _ = restored(t, snapshotOf(t, w.s, w.history))
+	if got := ask("a", 0); got.Code != CodeRateLimited {
+		t.Errorf("after a snapshot: %+v", got)
+	}
+	if total := w.s.selves.total; total != 481 {
+		t.Errorf("%d are counted", total)
+	}
+
+	w.s.selves.total = MaxSelfNonces
+	if got := ask("b", 0); got.Code != CodeOverloaded {
+		t.Errorf("all agents have half: %+v", got)
+	}
+	w.wantVerdict(claimOf("b", "of a service", w.wallMs, "y"), CodeOK)
+	w.s.selves.total = 481
+
+	// When the windows are over, so are the nonces that they counted.
+	w.pass(limit.WindowMs + NonceBucketMs + 1)
+	w.mark()
+	if w.s.selves.total != 0 || w.s.selves.size() != 0 || w.s.nonces.size() > before {
+		t.Errorf("left over: %d claims, %d windows, %d nonces", w.s.selves.total, w.s.selves.size(), w.s.nonces.size())
+	}
+	if err := w.s.Validate(w.wallMs); err != nil {
+		t.Error(err)
 	}
 }

@@ -86,6 +86,12 @@ func (p *Policy) limitOf(agentID string) RateLimit {
 	return p.RateLimit
 }
 
+// SelfLimit is what one agent may ask for itself in the whole cluster.
+func (p *Policy) SelfLimit() RateLimit {
+	window := max(2*p.MaxSkewMs, DefaultRateWindowMs)
+	return RateLimit{Requests: window * SelfPerSecond / 1000, WindowMs: window}
+}
+
 func (p *Policy) profilesOf(agentID string) ProfileRule {
 	if rule, ok := p.AgentProfiles[agentID]; ok {
 		return rule

@@ -159,10 +159,8 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 		return nil, nil, err
 	}
 	s.keepOutcomes(present)
-	for _, row := range present.windows.freeze().(frozenRows) {
-		if err := s.windows.load(row); err != nil {
-			return nil, nil, err
-		}
+	if err := errors.Join(s.windows.loadAll(present.windows), s.selves.loadAll(present.selves)); err != nil {
+		return nil, nil, err
 	}
 	s.reindex()
 	detail := fmt.Sprintf("backup_epoch=%d backup_index=%d backup_size=%d; before: epoch=%d index=%d size=%d head=%s; %s",
@@ -338,6 +336,7 @@ func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
 	if s.meta.v.Level >= LevelClients { // in older logs no key has a window
 		s.setKeysBack(to)
 	}
+	s.selves.setBack(to)
 	c.atMs = next.atMs
 	s.record(c, "recover_clock", s.meta.v.ClusterID, fmt.Sprintf("epoch=%d clock_ms=%d to=%d size=%d head=%s %s", epoch, was, to, size, head, b.Reason))
 	return Result{Code: CodeOK, ID: s.meta.v.ClusterID}

@@ -18,6 +18,7 @@ import (
 func sampleWorld(t testing.TB) *world {
 	w := level3SampleWorld(t)
 	w.s.meta.v.Level = LevelClients
+	w.must(w.do(Actor{NodeID: "n0"}, AdmitBatch{Callers: []string{SelfCaller}, Claims: []Claim{claimOf("b", "of its own", w.wallMs, "")}}))
 	w.tellHeads(AuditReport{NodeID: "n0", Head: placeOf(7, "seven")}, AuditReport{NodeID: "n2", Head: placeOf(9, "nine")})
 	w.tellHeads(AuditReport{NodeID: "n0", After: placeOf(7, "seven"), Lost: true, Head: placeOf(2, "two")})
 	for label, n := range w.s.Sizes() {

@@ -27,6 +27,7 @@ type State struct {
 	idempotent    *table[Outcome]
 	nonces        *nonceWindow
 	windows       *rateWindows
+	selves        *rateWindows          // of what agents ask for themselves
 	divergent     *table[Divergence]    // replicas that differ; empty when all is well
 	manifestTrust *table[ManifestTrust] // one row once it is set
 	manifests     *table[Manifest]
@@ -107,6 +108,7 @@ func NewState() *State {
 		idempotent:    newTable[Outcome]("idempotency", MaxIdempotency),
 		nonces:        newNonceWindow(),
 		windows:       newRateWindows(),
+		selves:        newSelfWindows(),
 		divergent:     newTable[Divergence]("divergent", MaxCoordinators+1),
 		manifestTrust: newTable[ManifestTrust]("manifest_trust", 1),
 		manifests:     newTable[Manifest]("manifests", MaxManifests),
@@ -123,14 +125,14 @@ func (s *State) fields() []field {
 	return []field{
 		s.meta, s.policy, s.marks, s.agents, s.keyOwners, s.tokens, s.coordinators,
 		s.removed, s.signingKeys, s.bans, s.idempotent, s.nonces, s.windows, s.divergent,
-		s.manifestTrust, s.manifests, s.auditHeads,
+		s.manifestTrust, s.manifests, s.auditHeads, s.selves,
 	}
 }
 
 // newerFields are those that came after the first release. A snapshot leaves
 // them out while they are empty: binaries that do not know them can read it, as
 // they must while a cluster is upgraded server by server.
-var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "audit_heads": true}
+var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "audit_heads": true, "self_windows": true}
 
 // Digest returns the digest of the whole state, from the parts that each field
 // keeps. It brings lazily kept parts up to date, so it is a write: within

@@ -43,7 +43,8 @@ func (s *State) Validate(wallMs int64) error {
 		{"bans", func() error { return eachRow(s.bans, s.banFault) }},
 		{"idempotency", func() error { return eachRow(s.idempotent, outcomeFault) }},
 		{"nonces", s.noncesFault},
-		{"rate_windows", s.windowsFault},
+		{"rate_windows", s.windows.fault},
+		{"self_windows", s.selves.fault},
 		{"divergent", func() error { return eachRow(s.divergent, divergenceFault) }},
 		{"manifest_trust", func() error { return eachRow(s.manifestTrust, manifestTrustFault) }},
 		{"manifests", func() error { return eachRow(s.manifests, manifestFault) }},
@@ -375,8 +376,8 @@ func (s *State) noncesFault() error {
 	return nil
 }
 
-func (s *State) windowsFault() error {
-	for agent := range s.windows.agents {
+func (w *rateWindows) fault() error {
+	for agent := range w.agents {
 		if err := crypto.CheckID(agent); err != nil {
 			return err
 		}

@@ -108,6 +108,9 @@ var series = map[string]struct {
 	"edgecoder_gossip_dropped_total":       {"Gossip that was dropped, by reason.", prometheus.CounterValue, []string{"reason"}},
 	"edgecoder_queue_length":               {"Work that waits here, by queue.", prometheus.GaugeValue, []string{"queue"}},
 	"edgecoder_queue_length_max":           {"Most work that may wait here, by queue; what is above is refused.", prometheus.GaugeValue, []string{"queue"}},
+	"edgecoder_handshakes":                 {"TLS handshakes under way, by who speaks: strangers are also those that said nothing yet.", prometheus.GaugeValue, []string{"of"}},
+	"edgecoder_handshakes_max":             {"Most TLS handshakes under way, by who speaks.", prometheus.GaugeValue, []string{"of"}},
+	"edgecoder_handshakes_refused_total":   {"Connections that ended before their TLS handshake: room, the slow made room for others; rate, their address began too many.", prometheus.CounterValue, []string{"reason"}},
 	"edgecoder_disk_free_bytes":            {"Free space under the data directory.", prometheus.GaugeValue, nil},
 	"edgecoder_disk_reserve_bytes":         {"Space held back for what must be written on a full disk.", prometheus.GaugeValue, nil},
 	"edgecoder_disk_low":                   {"1 while the disk is too full to take writes.", prometheus.GaugeValue, nil},
@@ -147,6 +150,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	c.n.measurePeers(put)
 	c.n.measureGossip(put)
 	c.n.measureQueues(put)
+	c.n.measureHandshakes(put)
 	c.n.measureState(put)
 	c.n.measureCopies(put)
 }
@@ -221,6 +225,24 @@ func (n *Node) measureQueues(put sample) {
 	put("edgecoder_queue_length_max", float64(cap(n.proposals)), "proposals")
 	put("edgecoder_queue_length", float64(len(n.joining)), "joins")
 	put("edgecoder_queue_length_max", float64(cap(n.joining)), "joins")
+}
+
+func (n *Node) measureHandshakes(put sample) {
+	var strangers, peers, most, mostPeers int
+	var room, rate uint64
+	for _, m := range n.face.muxes {
+		g := m.greeter
+		strangers, peers = strangers+g.strangers.waiting.Used(), peers+g.peers.waiting.Used()
+		most, mostPeers = most+g.strangers.waiting.Most(), mostPeers+g.peers.waiting.Most()
+		byRoom, byRate := g.refused()
+		room, rate = room+byRoom, rate+byRate
+	}
+	put("edgecoder_handshakes", float64(strangers), "strangers")
+	put("edgecoder_handshakes", float64(peers), "coordinators")
+	put("edgecoder_handshakes_max", float64(most), "strangers")
+	put("edgecoder_handshakes_max", float64(mostPeers), "coordinators")
+	put("edgecoder_handshakes_refused_total", float64(room), "room")
+	put("edgecoder_handshakes_refused_total", float64(rate), "rate")
 }
 
 func (n *Node) measureState(put sample) {

@@ -31,7 +31,7 @@ func (n *Node) listen() (sockets, error) {
 		return s, fmt.Errorf("API: %w", err)
 	}
 	shared := n.cfg.RaftAddr == ""
-	apiMux := newMux(apiSocket, n.creds.server(true, shared), n.checkPeer, n.log)
+	apiMux := newMux(apiSocket, n.creds.server(true, shared), n.cfg.TrustedProxies, n.checkPeer, n.log)
 	n.face.muxes = append(n.face.muxes, apiMux)
 	s.api = apiMux.listen("h2", "http/1.1", "")
 	peerMux := apiMux
@@ -40,7 +40,7 @@ func (n *Node) listen() (sockets, error) {
 		if err != nil {
 			return s, fmt.Errorf("raft: %w", err)
 		}
-		peerMux = newMux(peerSocket, n.creds.server(false, true), n.checkPeer, n.log)
+		peerMux = newMux(peerSocket, n.creds.server(false, true), nil, n.checkPeer, n.log)
 		n.face.muxes = append(n.face.muxes, peerMux)
 	}
 	s.raft, s.rpc = peerMux.listen(protoRaft), peerMux.listen(protoRPC)

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -96,7 +95,7 @@ func (c *credentials) server(api, peer bool) *tls.Config {
 	}
 	shared := apiConfig.Clone()
 	shared.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if slices.Contains(hello.SupportedProtos, protoRaft) || slices.Contains(hello.SupportedProtos, protoRPC) {
+		if speaksPeer(hello) {
 			return peerConfig, nil
 		}
 		return nil, nil // the API's
