@@ -20,7 +20,14 @@ func membersWorld(t *testing.T, size int) *world {
 
 func (w *world) join(id string) {
 	w.t.Helper()
-	w.must(w.do(joiner, CoordinatorJoin{Coordinator: nodeOf(id, RoleCoordinator)}))
+	w.must(w.do(joiner, CoordinatorJoin{Coordinator: newNodeOf(id, RoleCoordinator)}))
+}
+
+// newNodeOf is a node of a binary that knows clean-ups.
+func newNodeOf(id string, role Role) Coordinator {
+	n := nodeOf(id, role)
+	n.Level = LevelUpgrades
+	return n
 }
 
 var leader = Actor{NodeID: "n0"}
@@ -48,14 +55,14 @@ func TestCleanUpKeepsThree(t *testing.T) {
 	if res := w.want(w.do(leader, CoordinatorCleanUp{ID: "n1", SilentMs: day}), CodeConflict); !strings.Contains(res.Detail, "least") {
 		t.Errorf("one of three stays because %q, want the least number", res.Detail)
 	}
-	w.want(w.do(joiner, CoordinatorJoin{Coordinator: nodeOf("n2", RoleCoordinator)}), CodeForbidden)
+	w.want(w.do(joiner, CoordinatorJoin{Coordinator: newNodeOf("n2", RoleCoordinator)}), CodeForbidden)
 }
 
 // TestCleanUpNeedsAReplacement: whoever joined before the silence began takes
 // nobody's place, and observers are nobody's business.
 func TestCleanUpNeedsAReplacement(t *testing.T) {
 	w := membersWorld(t, 4)
-	w.must(w.do(Actor{TokenID: "observer"}, CoordinatorJoin{Coordinator: nodeOf("n5", RoleObserver)}))
+	w.must(w.do(Actor{TokenID: "observer"}, CoordinatorJoin{Coordinator: newNodeOf("n5", RoleObserver)}))
 	w.pass(day + 1000)
 	w.want(w.do(leader, CoordinatorCleanUp{ID: "n3", SilentMs: day}), CodeConflict)
 	w.join("n4")
@@ -83,9 +90,9 @@ func TestLeastCoordinators(t *testing.T) {
 		w.join(fmt.Sprintf("n%d", i))
 	}
 	want("grown", 5)
-	w.must(w.do(Actor{TokenID: "observer"}, CoordinatorJoin{Coordinator: nodeOf("watcher", RoleObserver)}))
+	w.must(w.do(Actor{TokenID: "observer"}, CoordinatorJoin{Coordinator: newNodeOf("watcher", RoleObserver)}))
 	want("with an observer", 5)
-	wiped := nodeOf("n1b", RoleCoordinator)
+	wiped := newNodeOf("n1b", RoleCoordinator)
 	wiped.Name = "name-n1"
 	w.must(w.do(joiner, CoordinatorJoin{Coordinator: wiped, ReplaceID: "n1"}))
 	want("one was wiped", 5)

@@ -8,10 +8,10 @@ import (
 	"github.com/edgecoder/edgecoder/crypto"
 )
 
-// newestGolden is the level whose stored log -update writes anew, while it is not
-// released. All others are what released binaries wrote: levels 1 and 2 the one
-// of commit a73cd48, levels 3 and 4 the one of commit 6207ea7.
-const newestGolden = LevelUpgrades
+// unreleasedGolden is the first level whose stored log -update writes anew: no
+// binary that knows it was released. All others stay as they were written: levels
+// 1 and 2 by commit a73cd48, level 3 by commit 6207ea7.
+const unreleasedGolden = LevelClients
 
 // goldenLevels makes the scene of every level.
 func goldenLevels() map[uint32]func(testing.TB) *world {
@@ -58,8 +58,8 @@ func (w *world) withProfiles() *world {
 func (w *world) withClients() *world {
 	w.must(w.do(Actor{}, AdmitBatch{Callers: []string{SelfCaller, string(RoleVerifier)}, Claims: []Claim{
 		claimOf("a", "s1", w.wallMs, ""), claimOf("a", "s1", w.wallMs, ""), messageOf(claimOf("p", "s2", w.wallMs, ""), w.wallMs+60_000)}}))
-	w.must(w.do(Actor{}, AgentRekey{AgentID: "a", By: keyRef("a"), PublicKey: publicKey("a2"), EncryptionKey: bytes.Repeat([]byte{1}, 32)}))
-	w.want(w.do(Actor{}, AgentRekey{AgentID: "nobody", By: keyRef("a"), PublicKey: publicKey("a3")}), CodeNotFound)
+	w.must(w.do(Actor{}, AgentRekey{AgentID: "a", By: keyRef("a"), PublicKey: publicKey("a2"), EncryptionKey: bytes.Repeat([]byte{1}, 32), TimestampMs: w.wallMs}))
+	w.want(w.do(Actor{}, AgentRekey{AgentID: "nobody", By: keyRef("a"), PublicKey: publicKey("a3"), TimestampMs: w.wallMs}), CodeNotFound)
 	second := claimOf("a", "s3", w.wallMs, "")
 	second.Key = keyRef("a2")
 	w.admit(claimOf("a", "s4", w.wallMs, ""), second)
@@ -68,14 +68,15 @@ func (w *world) withClients() *world {
 		w.must(w.do(admin, TokenCreate{ID: id, Hash: text.Hash(), Role: RoleMesh, Uses: -1}))
 	}
 	w.setPolicy(func(p *Policy) { p.UnsignedAgents, p.LegacyMesh = map[string]string{"phone": "phone"}, text.String() })
+	w.tellHeads(AuditReport{NodeID: "n0", Head: placeOf(7, "seven")}, AuditReport{NodeID: "n2", Head: placeOf(9, "nine")})
 	w.mark()
 	return w
 }
 
 // withUpgrades has everything happen that LevelUpgrades brought: the level rises
-// once every member knows it, and whoever knows less is refused from then on.
+// once every member knows it, whoever knows less is refused from then on, and who
+// is silent for long is cleaned up.
 func (w *world) withUpgrades() *world {
-	leader := Actor{NodeID: "n0"}
 	describe := func(id string, level uint32) Result {
 		return w.do(Actor{NodeID: id}, CoordinatorUpdate{ID: id, API: "h:1", Raft: "h:2", Gossip: "h:3", Level: level, Version: "v5"})
 	}
@@ -92,6 +93,12 @@ func (w *world) withUpgrades() *world {
 	w.want(w.do(joiner, CoordinatorJoin{Coordinator: late}), CodeConflict)
 	late.Level = LevelUpgrades
 	w.must(w.do(joiner, CoordinatorJoin{Coordinator: late}))
+	w.join("n6")
+	w.join("n7")
+	w.pass(MinSilenceMs + 1000)
+	w.want(w.do(leader, CoordinatorCleanUp{ID: "n7", SilentMs: MinSilenceMs}), CodeConflict) // nobody takes its place
+	w.join("n8")
+	w.must(w.do(leader, CoordinatorCleanUp{ID: "n7", SilentMs: MinSilenceMs}))
 	w.mark()
 	return w
 }

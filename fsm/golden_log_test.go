@@ -132,7 +132,7 @@ func TestGoldenScenes(t *testing.T) {
 		for _, l := range w.log {
 			kinds[l.cmd.Kind] = true
 		}
-		if *update && level == newestGolden {
+		if *update && level >= unreleasedGolden {
 			writeGoldenLog(t, level, w)
 		}
 		stored := readGoldenLog(t, level)
