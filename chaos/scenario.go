@@ -21,6 +21,7 @@ type Scenario struct {
 	Steps       []Step   `json:"steps,omitempty"`
 	Random      *Random  `json:"random,omitempty"` // draws further steps from the seed
 	Needs       []Need   `json:"needs,omitempty"`  // what the run prepares before the cluster starts
+	Gossip      bool     `json:"gossip,omitempty"` // at the end every member's gossip must have found every other again
 }
 
 // Need is a facility of the machine that must be prepared before the servers start.
