@@ -101,8 +101,11 @@ func (n *Node) silence(id string) time.Duration {
 // taken its place and the cluster stays as large as it must (fsm.CleanUpFault).
 // Duty of the leader; the caller holds members.
 func (n *Node) cleanUp(ctx context.Context, l *leadership, known []fsm.Coordinator, servers []raft.Server) {
+	var clock int64
+	n.machine.Read(func(s *fsm.State) { clock = s.ClockMs() })
 	for _, c := range known {
-		silent := n.silence(c.ID)
+		// Nobody misses a node for longer than it has been a member.
+		silent := min(n.silence(c.ID), time.Duration(clock-c.JoinedMs)*time.Millisecond)
 		if c.ID == n.id.NodeID || silent.Milliseconds() < fsm.MinSilenceMs || !n.mayCleanUp(l, c, silent, known, servers) {
 			continue
 		}
