@@ -30,8 +30,8 @@ type field struct {
 	addrs   map[string]string // API URL by node
 	dialer  func(node string) dialer
 
-	mu sync.Mutex
-	in map[string]bool // which nodes are to be in the cluster, as its operator decided; guarded by mu
+	mu     sync.Mutex
+	absent map[string]bool // nodes that are not to be in the cluster, as its operator decided; guarded by mu
 }
 
 // dialer connects to a node; nil is the usual way.
@@ -49,13 +49,13 @@ func openField(c *cluster.Cluster, members int, dial func(node string) dialer) (
 	if err != nil {
 		return nil, err
 	}
-	f := &field{cluster: c, token: strings.TrimSpace(string(token)), roots: x509.NewCertPool(), addrs: map[string]string{}, dialer: dial, in: map[string]bool{}}
+	f := &field{cluster: c, token: strings.TrimSpace(string(token)), roots: x509.NewCertPool(), addrs: map[string]string{}, dialer: dial}
 	if !f.roots.AppendCertsFromPEM(ca) {
 		return nil, fmt.Errorf("%s holds no certificate", rec.CAFile)
 	}
 	for i, n := range rec.Nodes {
 		f.nodes = append(f.nodes, n.Name)
-		f.in[n.Name] = i < members
+		f.Enlist(n.Name, i < members)
 		f.addrs[n.Name] = n.API
 	}
 	return f, nil
@@ -65,14 +65,17 @@ func openField(c *cluster.Cluster, members int, dial func(node string) dialer) (
 func (f *field) Members() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return slices.DeleteFunc(slices.Clone(f.nodes), func(n string) bool { return !f.in[n] })
+	return slices.DeleteFunc(slices.Clone(f.nodes), func(n string) bool { return f.absent[n] })
 }
 
 // Enlist implements Admin.
 func (f *field) Enlist(node string, in bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.in[node] = in
+	if f.absent == nil {
+		f.absent = map[string]bool{}
+	}
+	f.absent[node] = !in
 }
 
 // client returns a client of one node that tries once: each attempt is one

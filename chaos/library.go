@@ -149,7 +149,7 @@ func partitions() Scenario {
 func longPartition() Scenario {
 	s := scenario("long-partition", "halves that do not hear of each other for two minutes, and then find each other again", 140*seconds,
 		step(6*seconds, 120*seconds, "partition", map[string]any{"shape": "halves", "target": "leader"}))
-	s.Nodes = 5
+	s.Nodes, s.Gossip = 5, true
 	s.Needs = []Need{NeedNetwork}
 	return s
 }
@@ -217,7 +217,7 @@ func exploreAll() Scenario {
 	s.Random = &Random{Every: 8 * seconds, Min: 500 * Duration(time.Millisecond), Max: 15 * seconds, Pairs: 0.4,
 		Faults: map[string]int{"kill": 4, "pause": 4, "stop": 1, "rolling": 1, "wipe": 1, "replace": 1, "flip": 1, "partition": 6, "netem": 3,
 			"gossip_loss": 1, "transfer": 2, "disk_full": 1, "disk_stall": 1, "clock": 2, "grow": 1, "shrink": 1}}
-	s.Nodes, s.Members = 5, 3
+	s.Nodes, s.Members, s.Gossip = 5, 3, true
 	s.Needs = []Need{NeedNetwork, NeedDisk, NeedClock}
 	return s
 }

@@ -22,6 +22,7 @@ type Scenario struct {
 	Random      *Random  `json:"random,omitempty"` // draws further steps from the seed
 	Needs       []Need   `json:"needs,omitempty"`  // what the run prepares before the cluster starts
 	Timing      string   `json:"timing,omitempty"` // of the servers, empty: their default
+	Gossip      bool     `json:"gossip,omitempty"` // at the end every member's gossip must have found every other again
 }
 
 // Need is a facility of the machine that must be prepared before the servers start.

@@ -31,9 +31,6 @@ func (s *State) applyCoordinatorCleanUp(c *change, b CoordinatorCleanUp) Result 
 	if fault := s.CleanUpFault(b.ID, b.SilentMs); fault != "" {
 		return refuse(CodeConflict, "id", "%s", fault)
 	}
-	if s.removed.full() {
-		return refuse(CodeOverloaded, "", "%d coordinators were removed, no room to remember one more", MaxRemoved)
-	}
 	s.dropCoordinator(c, b.ID, false)
 	gone, _ := s.removed.get(b.ID)
 	gone.SilentMs = b.SilentMs
@@ -51,6 +48,8 @@ func (s *State) CleanUpFault(id string, silentMs int64) string {
 		return fmt.Sprintf("there is no coordinator %q", id)
 	case n.Role != RoleCoordinator:
 		return fmt.Sprintf("%s is an %s, which no majority counts", id, n.Role)
+	case s.removed.full():
+		return fmt.Sprintf("%d coordinators were removed, no room to remember one more", MaxRemoved)
 	case silentMs < MinSilenceMs || silentMs > MaxTimeMs:
 		return fmt.Sprintf("%s has been silent for %d ms, which is not between %d and any time", id, silentMs, int64(MinSilenceMs))
 	case n.JoinedMs > s.meta.v.ClockMs-silentMs:

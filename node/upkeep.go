@@ -10,6 +10,7 @@ import (
 
 	"github.com/edgecoder/edgecoder/api"
 	"github.com/edgecoder/edgecoder/audit"
+	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
 )
@@ -100,8 +101,11 @@ func (n *Node) silence(id string) time.Duration {
 // taken its place and the cluster stays as large as it must (fsm.CleanUpFault).
 // Duty of the leader; the caller holds members.
 func (n *Node) cleanUp(ctx context.Context, l *leadership, known []fsm.Coordinator, servers []raft.Server) {
+	var clock int64
+	n.machine.Read(func(s *fsm.State) { clock = s.ClockMs() })
 	for _, c := range known {
-		silent := n.silence(c.ID)
+		// Nobody misses a node for longer than it has been a member.
+		silent := min(n.silence(c.ID), time.Duration(clock-c.JoinedMs)*time.Millisecond)
 		if c.ID == n.id.NodeID || silent.Milliseconds() < fsm.MinSilenceMs || !n.mayCleanUp(l, c, silent, known, servers) {
 			continue
 		}
@@ -109,7 +113,7 @@ func (n *Node) cleanUp(ctx context.Context, l *leadership, known []fsm.Coordinat
 			n.log.Warn("membership: cleaning up", "node", c.ID, "name", c.Name, "error", err)
 			return
 		}
-		n.proposeCleanUp(ctx, l, c, silent)
+		n.removeSilent(ctx, l, c, silent)
 		return
 	}
 }
@@ -154,28 +158,36 @@ func (n *Node) gossips(id string) bool {
 	return false
 }
 
-// proposeCleanUp has the record removed. If that fails the node is in the
-// configuration again a moment later, without a vote, and is looked at anew.
-func (n *Node) proposeCleanUp(ctx context.Context, l *leadership, c fsm.Coordinator, silent time.Duration) {
-	cmd, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, fsm.CoordinatorCleanUp{ID: c.ID, SilentMs: silent.Milliseconds()})
+// removeSilent has the record removed, and tells of it whatever came of it. If it
+// was refused the node is in the configuration again a moment later, without a
+// vote, and is looked at anew.
+func (n *Node) removeSilent(ctx context.Context, l *leadership, c fsm.Coordinator, silent time.Duration) {
+	code := string(fsm.CodeOK)
+	if err := n.proposeCleanUp(ctx, l, fsm.CoordinatorCleanUp{ID: c.ID, SilentMs: silent.Milliseconds()}); err != nil {
+		code = asAPIError(err).Code
+		n.log.Warn("membership: cleaning up", "node", c.ID, "name", c.Name, "error", err)
+	} else {
+		n.log.Warn("membership: removed for ever a coordinator that was silent and has been replaced", "node", c.ID, "name", c.Name, "silent", silent.Round(time.Second))
+	}
+	n.note("member_clean_up", audit.LevelHigh, code, map[string]string{"node": c.ID, "name": c.Name, "silent_ms": strconv.FormatInt(silent.Milliseconds(), 10)})
+}
+
+func (n *Node) proposeCleanUp(ctx context.Context, l *leadership, body fsm.CoordinatorCleanUp) error {
+	cmd, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, body)
 	if err != nil {
-		n.log.Error("cannot make a clean-up", "error", err)
-		return
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()
 	p, err := n.enqueue(l, cmd)
 	if err != nil {
-		n.log.Warn("membership: cleaning up", "node", c.ID, "name", c.Name, "error", err)
-		return
+		return err
 	}
 	res, err := n.await(ctx, p)
-	if err != nil || !res.OK() {
-		n.log.Warn("membership: cleaning up", "node", c.ID, "name", c.Name, "error", err, "code", res.Code, "detail", res.Detail)
-		return
+	if err == nil && !res.OK() {
+		return &client.Error{Code: string(res.Code), Field: res.Field, Detail: res.Detail}
 	}
-	n.note("member_clean_up", audit.LevelHigh, "ok", map[string]string{"node": c.ID, "name": c.Name, "silent_ms": strconv.FormatInt(silent.Milliseconds(), 10)})
-	n.log.Warn("membership: removed for ever a coordinator that was silent and has been replaced", "node", c.ID, "name", c.Name, "silent", silent.Round(time.Second))
+	return err
 }
 
 // Servers implements api.Membership.
