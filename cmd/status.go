@@ -79,7 +79,7 @@ func drawStatus(t *table, s client.Status) {
 	}
 	t.row("version", fmt.Sprintf("%s, feature level %d", s.Version, s.FeatureLevel))
 	for _, w := range s.LevelWaits {
-		t.row("level waits", fmt.Sprintf("for %d: %s", s.SupportedLevel, levelWaitText(w)))
+		t.row("upgrade", fmt.Sprintf("feature level %d waits: %s", s.SupportedLevel, levelWaitText(w)))
 	}
 }
 

@@ -28,9 +28,9 @@ const (
 	snapshotVersion = snapshotLevels // the newest that is read
 )
 
-// snapshotVersionOf returns the version that a state of a feature level is written in.
-func snapshotVersionOf(level uint32) int {
-	if level >= LevelUpgrades {
+// SnapshotVersion returns the version of the format that the state is written in.
+func (s *State) SnapshotVersion() int {
+	if s.meta.v.Level >= LevelUpgrades {
 		return snapshotLevels
 	}
 	return snapshotPlain
@@ -71,7 +71,7 @@ type Frozen struct {
 // Freeze returns a consistent copy of the state that shares what never changes.
 func (s *State) Freeze() *Frozen {
 	f := &Frozen{
-		header: snapshotHeader{Version: snapshotVersionOf(s.meta.v.Level), ClusterID: s.meta.v.ClusterID, Epoch: s.meta.v.Epoch, Index: s.meta.v.Index,
+		header: snapshotHeader{Version: s.SnapshotVersion(), ClusterID: s.meta.v.ClusterID, Epoch: s.meta.v.Epoch, Index: s.meta.v.Index,
 			Totals: s.Totals()},
 		digest: s.Digest(),
 	}

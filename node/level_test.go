@@ -88,7 +88,7 @@ func (c *trio) refusesOlder() {
 	t := c.t
 	t.Helper()
 	c.eventually("the level is noted", func() bool {
-		text, err := os.ReadFile(filepath.Join(c.cfgs[1].DataDir, fileLevel))
+		text, err := os.ReadFile(filepath.Join(c.cfgs[2].DataDir, fileLevel))
 		return err == nil && strings.Contains(string(text), `"level":5`)
 	})
 	late := testConfig(t, "late")
