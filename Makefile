@@ -3,11 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -euc
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help build install run demo test race lint openapi fuzz fuzz-short sim bench overload failover saturation chaos chaos-short chaos-planted clean
-=======
-.PHONY: help build dist install run demo test race lint openapi fuzz fuzz-short sim bench overload upgrade-test chaos chaos-short chaos-planted clean
->>>>>>> issue6-upgrades
+.PHONY: help build dist install run demo test race lint openapi fuzz fuzz-short sim bench overload failover saturation upgrade-test chaos chaos-short chaos-planted clean
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/edgecoder/edgecoder/cmd.Version=$(VERSION)
@@ -86,16 +82,14 @@ bench: ## micro benchmarks, then signed admissions through a real three-node clu
 overload: ## a flood from loopback for OVERLOAD (1m) against a real cluster while honest agents are admitted
 	EDGECODER_OVERLOAD=$(OVERLOAD) go test -count=1 -timeout 10m -v -run '^TestOverload$$' ./e2e
 
-<<<<<<< HEAD
 failover: ## KILLS (20) leader kills by SIGKILL, then handovers and a rolling restart, as clients of the other nodes see them
 	EDGECODER_FAILOVER=$(KILLS) go test -count=1 -timeout 30m -v -run '^(TestFailover|TestLeadershipHandedOver)$$' ./e2e
 
 saturation: ## every processor busy for SATURATION (10m): a cluster with default settings must keep its leader
 	EDGECODER_SATURATION=$(SATURATION) go test -count=1 -timeout 60m -v -run '^TestSaturation$$' ./e2e
-=======
+
 upgrade-test: ## a cluster of the landed version upgraded server by server under load, in both orders (three minutes; needs this repository's history)
 	EDGECODER_UPGRADE=1 go test -count=1 -timeout 10m -v -run '^TestUpgrade' ./e2e
->>>>>>> issue6-upgrades
 
 chaos: build ## every chaos scenario, a hundred leader kills, then explore-all for DURATION (10m); as root with all faults
 	@mkdir -p '$(CHAOS_DIR)'; failed=; at=$$(date -u +%Y%m%d-%H%M%S); \

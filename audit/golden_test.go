@@ -35,7 +35,7 @@ func TestGoldenLines(t *testing.T) {
 	}
 	stored := t.TempDir()
 	put(t, filepath.Join(stored, filepath.Base(path)), golden)
-	if r := verify(t, stored, &head); len(r.Faults) > 0 {
+	if r := verify(t, stored, head); len(r.Faults) > 0 {
 		t.Errorf("the stored log: %v", r.Faults)
 	}
 }

@@ -25,12 +25,8 @@ func TestTables(t *testing.T) {
 				Node: client.NodeRef{ID: "id-1", Name: "node1"}, ClusterID: testClusterID, State: "follower",
 				Leader: &client.Leader{Name: "node2", API: "https://127.0.0.1:4301"}, Term: 2, CommitIndex: 41, AppliedIndex: 40,
 				Digest: hashText, DigestIndex: 35, Epoch: 1, ClockMs: ms - 1500, ClockSkewMs: -3,
-<<<<<<< HEAD
-				Voters: []client.Server{{Name: "node1", Address: "127.0.0.1:1", ClockSkewMs: new(int64(-3))}, {Name: "node2", Address: "127.0.0.1:2"}}, Version: "v1", FeatureLevel: 1,
-=======
-				Voters: []client.Server{{Name: "node1", Address: "127.0.0.1:1"}, {Name: "node2", Address: "127.0.0.1:2"}}, Version: "v1", FeatureLevel: 1, SupportedLevel: 5,
+				Voters: []client.Server{{Name: "node1", Address: "127.0.0.1:1", ClockSkewMs: new(int64(-3))}, {Name: "node2", Address: "127.0.0.1:2"}}, Version: "v1", FeatureLevel: 1, SupportedLevel: 5,
 				LevelWaits: []client.LevelWait{{Name: "node2", Level: 4, Version: "v4", Reason: client.LevelOlder}, {Name: "node3", Reason: client.LevelSilent}, {Name: "node4", Reason: client.LevelRecord}},
->>>>>>> issue6-upgrades
 			})
 		},
 		"members": func(t *table) {
