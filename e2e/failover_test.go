@@ -36,10 +36,7 @@ func TestFailover(t *testing.T) {
 	var gaps []time.Duration
 	for i := range kills {
 		victim := m.leader()
-		for _, p := range pulses {
-			m.eventually("traffic flows at "+p.node, func() bool { return p.count() > 20*(i+1) })
-			p.reset()
-		}
+		m.flows(pulses)
 		logs := m.markLogs(victim)
 		at := time.Now()
 		m.kill(victim)
@@ -71,12 +68,11 @@ func TestFailover(t *testing.T) {
 type pulse struct {
 	node string
 
-	mu    sync.Mutex
-	done  []time.Time // of each admission since reset
-	total int
-	last  time.Time
-	gap   time.Duration
-	bad   map[string]int // answers other than an admission, by code
+	mu   sync.Mutex
+	done []time.Time // of each admission since reset
+	last time.Time
+	gap  time.Duration
+	bad  map[string]int // answers other than an admission, by code
 }
 
 // pulses starts one for each node; they end with the test.
@@ -96,6 +92,19 @@ func (m *mesh) pulses() []*pulse {
 		})
 	}
 	return out
+}
+
+// flows waits until clients of every node, also of one that was just started
+// again, get admissions, and begins to measure.
+func (m *mesh) flows(pulses []*pulse) {
+	m.t.Helper()
+	for _, p := range pulses {
+		p.reset()
+		m.eventually("traffic flows at "+p.node, func() bool { return p.since(time.Time{}) > 20 })
+	}
+	for _, p := range pulses {
+		p.reset()
+	}
 }
 
 // beat asks until the request is decided.
@@ -135,7 +144,7 @@ func (p *pulse) beatAt(now time.Time) {
 	if !p.last.IsZero() {
 		p.gap = max(p.gap, now.Sub(p.last))
 	}
-	p.last, p.total = now, p.total+1
+	p.last = now
 	p.done = append(p.done, now)
 }
 
@@ -144,12 +153,6 @@ func (p *pulse) reset() {
 	defer p.mu.Unlock()
 	p.gap, p.done = 0, nil
 	clear(p.bad)
-}
-
-func (p *pulse) count() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.total
 }
 
 func (p *pulse) longest() time.Duration {

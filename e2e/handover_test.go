@@ -69,13 +69,7 @@ func (m *mesh) other(leader, asked string) string {
 // of the other nodes saw meanwhile.
 func (m *mesh) sigterm(pulses []*pulse, leader string) {
 	m.t.Helper()
-	for _, p := range pulses {
-		p.reset()
-		m.eventually("traffic flows at "+p.node, func() bool { return p.since(time.Time{}) > 20 })
-	}
-	for _, p := range pulses {
-		p.reset()
-	}
+	m.flows(pulses)
 	at := time.Now()
 	if err := m.cluster.Stop(m.t.Context(), leader, false); err != nil {
 		m.t.Fatalf("stop %s: %v", leader, err)

@@ -61,7 +61,7 @@ func (n *Node) watchLeaderSilence(ctx context.Context) {
 			l.asked = l.quiet.id
 			go n.askReaches(ctx) // ends before the silence is up
 		}
-		n.retime(silent >= n.patience())
+		n.retime(silent >= n.cfg.Timing.Silence && silent >= n.patience()) // mostly the first says it, cheaply
 	}
 }
 
