@@ -15,6 +15,7 @@ SIMHOURS ?= 0.5
 OVERLOAD ?= 1m
 DURATION ?= 10m
 CHAOS_DIR ?= $(CURDIR)/chaos-runs
+SIM_DIR ?= $(CURDIR)/sim-runs
 RUN_DIR ?= $(CURDIR)/run
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
@@ -62,7 +63,8 @@ fuzz-short: ## FUZZSHORT (default 300x) mutants of the seeds of every fuzz targe
 	  done; done
 
 sim: ## five real nodes in virtual time, SIMHOURS (0.5) each for SIMSEEDS (1-8); gossip alone; the state machine against its model, SIMCHECKS (1000) histories a property
-	EDGECODER_SIM_SEEDS='$(SIMSEEDS)' EDGECODER_SIM_FOR='$(SIMHOURS)h' GOGC=300 go test -count=1 -timeout 0 -v -artifacts ./node -run '^TestSim$$'
+	@mkdir -p '$(SIM_DIR)'
+	EDGECODER_SIM_SEEDS='$(SIMSEEDS)' EDGECODER_SIM_FOR='$(SIMHOURS)h' GOGC=300 go test -count=1 -timeout 12h -v -artifacts -outputdir '$(SIM_DIR)' ./node -run '^TestSim$$'
 	go test -count=1 ./gossip -run Sim
 	go test -count=1 -timeout 30m ./fsm -run 'P[0-9]|Monotone' -rapid.checks=$(SIMCHECKS)
 
