@@ -17,6 +17,7 @@ KILLS ?= 20
 SATURATION ?= 10m
 DURATION ?= 10m
 CHAOS_DIR ?= $(CURDIR)/chaos-runs
+SIM_DIR ?= $(CURDIR)/sim-runs
 RUN_DIR ?= $(CURDIR)/run
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -71,7 +72,8 @@ fuzz-short: ## FUZZSHORT (default 300x) mutants of the seeds of every fuzz targe
 	  done; done
 
 sim: ## five real nodes in virtual time, SIMHOURS (0.5) each for SIMSEEDS (1-8); gossip alone; the state machine against its model, SIMCHECKS (1000) histories a property
-	EDGECODER_SIM_SEEDS='$(SIMSEEDS)' EDGECODER_SIM_FOR='$(SIMHOURS)h' GOGC=300 go test -count=1 -timeout 0 -v -artifacts ./node -run '^TestSim$$'
+	@mkdir -p '$(SIM_DIR)'
+	EDGECODER_SIM_SEEDS='$(SIMSEEDS)' EDGECODER_SIM_FOR='$(SIMHOURS)h' GOGC=300 go test -count=1 -timeout 12h -v -artifacts -outputdir '$(SIM_DIR)' ./node -run '^TestSim$$'
 	go test -count=1 ./gossip -run Sim
 	go test -count=1 -timeout 30m ./fsm -run 'P[0-9]|Monotone' -rapid.checks=$(SIMCHECKS)
 

@@ -188,14 +188,13 @@ func (s *simServer) end(p *simProcess) {
 // What is left of p keeps its own copy, and writes to no other.
 func (s *simServer) lose(p *simProcess) (err error) {
 	old := s.data()
-	next := filepath.Join(s.w.dir, fmt.Sprintf("%s-%d", s.name, s.moves+1))
 	s.w.freeze(func() {
-		err = copyTree(next, old)
-		p.unplug()
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.dir, s.now = next, nil
 		s.moves++
+		s.now, s.dir = nil, filepath.Join(s.w.dir, fmt.Sprintf("%s-%d", s.name, s.moves))
+		err = copyTree(s.dir, old)
+		p.unplug()
 	})
 	s.w.ghosts.Go(func() {
 		_ = p.node.shutdown() // nobody hears how it went
