@@ -172,6 +172,9 @@ func (n *Node) serveAudit(ctx context.Context, _ string, req auditRequest) (audi
 	if req.HeadOnly {
 		var err error
 		out.Holds, err = n.audit.Holds(ctx, headOf(req.Want))
+		if err == nil && !out.Holds {
+			n.auditHead.suspect.Store(true)
+		}
 		return out, err
 	}
 	page, err := n.audit.Read(ctx, audit.Query{Type: req.Type, Level: req.Level, Actor: req.Actor, SinceMs: req.SinceMs,
