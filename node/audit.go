@@ -172,6 +172,9 @@ func (n *Node) serveAudit(ctx context.Context, _ string, req auditRequest) (audi
 	if req.HeadOnly {
 		var err error
 		out.Holds, err = n.audit.Holds(ctx, headOf(req.Want))
+		if err == nil && !out.Holds {
+			n.auditHead.suspect.Store(true)
+		}
 		return out, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request/2) // leaves time for the answer

@@ -26,9 +26,10 @@ const typeTruncated = "audit_truncated"
 const maxToldHeads = 128
 
 // auditKeeper follows what the cluster knows of audit logs. Its loop owns all but
-// the report.
+// the first two.
 type auditKeeper struct {
-	report atomic.Pointer[fsm.AuditReport] // to tell; nil: nothing yet
+	report  atomic.Pointer[fsm.AuditReport] // to tell; nil: nothing yet
+	suspect atomic.Bool                     // somebody asked for a line that is not there: look again
 
 	known fsm.AuditPlace   // what the cluster knew when this log was last held against it
 	lost  bool             // and it did not hold that
@@ -77,7 +78,11 @@ func (n *Node) followAuditHeads(ctx context.Context) {
 // checkOwnAudit looks for the line that the cluster knows, unless this run told it.
 func (n *Node) checkOwnAudit(ctx context.Context, known fsm.AuditPlace) error {
 	k := &n.auditHead
-	if known == k.known {
+	again := k.suspect.Swap(false) && !k.lost
+	if again {
+		k.told = nil // the file changed under this node
+	}
+	if known == k.known && !again {
 		return nil
 	}
 	lost := false

@@ -116,3 +116,29 @@ func TestAuditCutOffIsFoundAfterARestart(t *testing.T) {
 		t.Errorf("after a restart with the log as it was: %+v", c.auditHead(0, victim))
 	}
 }
+
+// TestAuditCutOffWhileTheNodeRuns is found when somebody asks for the heads, and
+// remembered: the first line behind the cut, which tells of it here, is not readable
+// in the file, since what was cut off lies in front of it as a hole.
+func TestAuditCutOffWhileTheNodeRuns(t *testing.T) {
+	t.Parallel()
+	t.TempDir()
+	c := &trio{t: t, adjust: func(_ int, cfg *Config) { cfg.Timing.Mark, cfg.Timing.Ping = time.Second, 200*time.Millisecond }}
+	t.Cleanup(c.stopAll)
+	c.grow(1)
+	id := c.nodes[0].id.NodeID
+	c.token("viewer", -1)
+	var known client.AuditHead
+	c.eventually("the cluster knows the end", func() bool {
+		known = c.auditHead(0, id)
+		return known.Known != nil && known.Known.Seq == known.Seq && known.Losses == 0
+	})
+	cutAudit(t, audit.Dir(c.cfgs[0].DataDir), known.Seq)
+	c.eventually("the loss is remembered", func() bool {
+		h := c.auditHead(0, id)
+		return h.Losses > 0 && h.Lost[0].Seq == known.Seq && h.Lost[0].Hash == known.Hash && h.Known.Seq > known.Seq
+	})
+	if _, err := c.client(0, c.admin).CreateToken(t.Context(), client.TokenRequest{Role: "viewer"}); err != nil {
+		t.Errorf("the node does not go on: %v", err)
+	}
+}
