@@ -14,9 +14,9 @@ import (
 // The budget of one address for requests without a valid credential. Honest
 // callers rarely need it: who enrols, or was let in elsewhere a moment ago. A flood
 // beyond it is refused before any signature is checked or the leader is asked; what
-// is within it costs a hundredth of a core.
+// is within it costs some hundredths of a core.
 const (
-	guardPerSecond = 50
+	guardPerSecond = 100
 	guardBurst     = 500
 	guardEntries   = 65_536
 )
