@@ -127,7 +127,7 @@ func parseSeeds(text string) (seeds []uint64, err error) {
 func simulate(t *testing.T, s chaos.Scenario, prepare func(*simWorld)) judge.Verdict {
 	t.Helper()
 	dir := filepath.Join(t.ArtifactDir(), "run")
-	real, virtual := time.Now(), time.Duration(0)
+	started, virtual := time.Now(), time.Duration(0)
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		w := newSimWorld(t, s.Seed, s.Nodes, simDir(t))
@@ -138,7 +138,7 @@ func simulate(t *testing.T, s chaos.Scenario, prepare func(*simWorld)) judge.Ver
 		virtual = time.Since(began)
 		w.end()
 	})
-	took := time.Since(real)
+	took := time.Since(started)
 	t.Logf("%s of virtual time in %s: %.2f h a minute", virtual.Round(time.Second), took.Round(time.Second/10), virtual.Hours()/took.Minutes())
 	res, err := chaos.Report(t.Context(), dir)
 	if err != nil {
