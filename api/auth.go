@@ -133,12 +133,20 @@ func (s *Server) findToken(c *call, t crypto.TokenText, text string) (fsm.Token,
 	if found == tokenForged {
 		return tok, found, nil
 	}
-	free, err := take(s.slots.strong, guardKey(c.address()))
+	free, err := s.takeLookup(c)
 	if err != nil {
 		return tok, found, err
 	}
 	defer free()
 	return s.lookUp(c.ctx, ReadOptions{Strong: true, Always: c.route.always}, t.ID, hash)
+}
+
+// takeLookup lets a call ask what the leader knows of its credential.
+func (s *Server) takeLookup(c *call) (free func(), err error) {
+	if err := s.guard.lookUp(c.address()); err != nil {
+		return nil, err
+	}
+	return take(s.slots.strong, guardKey(c.address()))
 }
 
 func (s *Server) lookUp(ctx context.Context, opts ReadOptions, id string, hash crypto.Hash) (tok fsm.Token, found standing, err error) {

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net/http"
@@ -197,5 +198,22 @@ func TestAgentsThatWaitLeaveTheSlotsOfStrangers(t *testing.T) {
 	}
 	if rankOf(fsm.RoleMesh) != rankLeast || rankOf(fsm.RoleVerifier) != rankWork || rankOf(fsm.RoleAdmin) != rankRule {
 		t.Error("ranks")
+	}
+}
+
+// TestStrangersAskTheLeaderSoOften: within the budget of an address there are fewer
+// questions to the leader, and another address has its own.
+func TestStrangersAskTheLeaderSoOften(t *testing.T) {
+	f := newFixture(t)
+	before := f.node.strong
+	unknown := must(crypto.NewTokenText(rand.Reader, clusterID, "viewer", "")).String()
+	for range guardBurst {
+		f.do(ask{method: "GET", path: "/v1/status", token: unknown, from: "192.0.2.1:9"})
+	}
+	if n := f.node.strong - before; n != lookupsBurst {
+		t.Errorf("%d strong reads, want %d", n, lookupsBurst)
+	}
+	if rec := f.do(ask{method: "GET", path: "/v1/status", token: unknown, from: "192.0.2.2:9"}); rec.Code != 401 {
+		t.Errorf("another address: %d", rec.Code)
 	}
 }

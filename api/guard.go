@@ -16,9 +16,16 @@ import (
 // beyond it is refused before any signature is checked or the leader is asked; what
 // is within it costs some hundredths of a core.
 const (
-	guardPerSecond = 100
+	guardPerSecond = 50
 	guardBurst     = 500
 	guardEntries   = 65_536
+)
+
+// What an address may have looked up at the leader of that: a round between
+// coordinators, which what others ask has to share.
+const (
+	lookupsPerSecond = 10
+	lookupsBurst     = 200
 )
 
 // What is left to agents at an address whose budget others have used up: so many
@@ -42,6 +49,7 @@ const (
 // guard keeps what addresses may ask without a valid credential.
 type guard struct {
 	all   *limit.Rates[netip.Addr]
+	looks *limit.Rates[netip.Addr] // strong reads
 	last  *limit.Rates[netip.Addr] // for what may be an agent's, when all is used up
 	named *limit.Rates[named]      // the same, by the id that is named
 	held  *limit.Slots[netip.Addr] // refusals that wait, see holdBack
@@ -57,6 +65,7 @@ type named struct {
 func newGuard(now func() time.Time) *guard {
 	return &guard{
 		all:   limit.NewRates[netip.Addr](now, guardPerSecond, guardBurst, guardEntries),
+		looks: limit.NewRates[netip.Addr](now, lookupsPerSecond, lookupsBurst, guardEntries),
 		last:  limit.NewRates[netip.Addr](now, lastPerSecond, lastBurst, guardEntries),
 		named: limit.NewRates[named](now, namedPerSecond, namedBurst, guardEntries),
 		held:  limit.NewSlots[netip.Addr](maxHeld),
@@ -65,6 +74,9 @@ func newGuard(now func() time.Time) *guard {
 
 // charge takes one request from the budget of an address.
 func (g *guard) charge(addr netip.Addr) error { return tooMany(g.all.Take(guardKey(addr))) }
+
+// lookUp takes one strong read from the budget of an address.
+func (g *guard) lookUp(addr netip.Addr) error { return tooMany(g.looks.Take(guardKey(addr))) }
 
 // spent refuses an address that has used up its budget, and takes nothing from it.
 func (g *guard) spent(addr netip.Addr) error { return tooMany(g.all.Missing(guardKey(addr))) }

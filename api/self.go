@@ -145,7 +145,7 @@ func (c *call) sureOfSelf(signed *crypto.SignedRequest) (knownSelf, error) {
 	if err := c.s.refuse(c, nil); err != nil {
 		return k, err
 	}
-	free, err := take(c.s.slots.strong, guardKey(c.address()))
+	free, err := c.s.takeLookup(c)
 	if err != nil {
 		return k, err
 	}

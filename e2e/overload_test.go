@@ -116,6 +116,8 @@ type honest struct {
 	workers  []agent
 	own      []*http.Client // of the workers
 	beside   []bool         // whether they are at an address of the flood
+
+	servers, callers float64 // processor time so far, seconds
 }
 
 // rates are what honest callers got done in a second.
@@ -155,6 +157,13 @@ func (h *honest) run(length time.Duration) rates {
 	}
 	all.Wait()
 	took := time.Since(start).Seconds()
+	var servers float64
+	for _, n := range nodes {
+		servers += processorSeconds(h.m.t, n.PID)
+	}
+	own := processorSeconds(h.m.t, os.Getpid())
+	h.m.t.Logf("processor time in %.0f s: servers %.1f s, honest callers %.1f s", took, servers-h.servers, own-h.callers)
+	h.servers, h.callers = servers, own
 	return rates{float64(admitted.Load()) / took, float64(beats.Load()) / took, float64(besides.Load()) / took}
 }
 
@@ -215,6 +224,21 @@ func signedHeaders(t testing.TB, a agent, path string, body []byte) map[string]s
 		out[h[0]] = h[1]
 	}
 	return out
+}
+
+// processorSeconds returns the processor time that a process took so far.
+func processorSeconds(t testing.TB, pid int) float64 {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ") // the name may hold anything
+	var user, system int64
+	if _, err := fmt.Sscanf(strings.Join(strings.Fields(rest)[11:13], " "), "%d %d", &user, &system); err != nil {
+		t.Fatal(err)
+	}
+	return float64(user+system) / 100 // USER_HZ, which is 100 wherever Go runs on Linux
 }
 
 // peakRSS returns the largest resident memory that a process had, in bytes.
