@@ -32,7 +32,8 @@ func sure[T any](v T, err error) T {
 	return v
 }
 
-func newDoorway(t *testing.T) *doorway {
+// newDoorway opens one, after a change of its bounds.
+func newDoorway(t *testing.T, change func(*greeter)) *doorway {
 	key := sure(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	cert := x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	der := sure(x509.CreateCertificate(rand.Reader, &cert, &cert, key.Public(), key))
@@ -52,6 +53,7 @@ func newDoorway(t *testing.T) *doorway {
 			}
 		}()
 	}
+	change(d.mux.greeter)
 	go d.mux.serve()
 	t.Cleanup(d.mux.close)
 	return d
@@ -111,9 +113,9 @@ func (d *doorway) hello(proto string) []byte {
 // TestSilentConnectionsShutNobodyOut is on one port and one address, the worst case:
 // a default node beside a flood of its own machine.
 func TestSilentConnectionsShutNobodyOut(t *testing.T) {
-	d := newDoorway(t)
-	d.mux.greeter.strangers.waiting = limit.NewRoom[netip.Addr](16)
-	d.mux.greeter.peers.waiting = limit.NewRoom[netip.Addr](16)
+	d := newDoorway(t, func(g *greeter) {
+		g.strangers.waiting, g.peers.waiting = limit.NewRoom[netip.Addr](16), limit.NewRoom[netip.Addr](16)
+	})
 	var silent []net.Conn
 	for range 48 {
 		silent = append(silent, d.dial())
@@ -146,9 +148,11 @@ func TestSilentConnectionsShutNobodyOut(t *testing.T) {
 // TestOneAddressBeginsSoManyConnections: strangers of it, that is; its coordinators
 // and other addresses go on.
 func TestOneAddressBeginsSoManyConnections(t *testing.T) {
-	d := newDoorway(t)
 	now := time.Unix(1, 0)
-	d.mux.greeter.rates = limit.NewRates[netip.Addr](func() time.Time { return now }, greetPerSecond, 3, greetEntries)
+	rates := func(g *greeter) {
+		g.rates = limit.NewRates[netip.Addr](func() time.Time { return now }, greetPerSecond, 3, greetEntries)
+	}
+	d := newDoorway(t, rates)
 	for range 3 {
 		d.mustReach("within the rate")
 	}
@@ -166,7 +170,10 @@ func TestOneAddressBeginsSoManyConnections(t *testing.T) {
 	if !d.mux.greeter.mayWarn(time.Now().Add(crowdedPause)) || d.mux.greeter.mayWarn(time.Now().Add(crowdedPause)) {
 		t.Error("the log has not one line a minute")
 	}
-	d.mux.greeter.exempt = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	d = newDoorway(t, func(g *greeter) {
+		rates(g)
+		g.exempt = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+	})
 	for range 5 {
 		if got, err := d.reach("h2"); err != nil || got != "api" {
 			t.Errorf("a proxy: %q, %v", got, err)
@@ -177,7 +184,7 @@ func TestOneAddressBeginsSoManyConnections(t *testing.T) {
 // TestOneKindComputesHalf: handshakes of strangers wait for each other, not those of
 // coordinators; one that waits for its client computes nothing.
 func TestOneKindComputesHalf(t *testing.T) {
-	d := newDoorway(t)
+	d := newDoorway(t, func(*greeter) {})
 	busy := d.mux.greeter.strangers.work
 	for range cap(busy) {
 		busy <- struct{}{}
