@@ -45,7 +45,7 @@ demo: build ## the guided tour on a throw-away cluster
 	./bin/edgecoder demo
 
 test: build ## everything a fresh machine can check
-	go test -timeout 15m ./...
+	go test -timeout 15m -parallel 4 ./... # most of a cluster's test is waiting, also on two processors
 
 race: ## the whole test suite under the race detector
 	go test -race -timeout 30m ./...
