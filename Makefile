@@ -44,8 +44,9 @@ run: build ## a three-node cluster on loopback, in the foreground; Ctrl-C stops 
 demo: build ## the guided tour on a throw-away cluster
 	./bin/edgecoder demo
 
+# Most of a cluster's test is waiting, so four go side by side, also on two processors.
 test: build ## everything a fresh machine can check
-	go test -timeout 15m -parallel 4 ./... # most of a cluster's test is waiting, also on two processors
+	go test -timeout 15m -parallel 4 ./...
 
 race: ## the whole test suite under the race detector
 	go test -race -timeout 30m ./...
