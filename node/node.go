@@ -86,7 +86,7 @@ type Node struct {
 	cancel     context.CancelFunc
 	face       face
 	store      *store.Store
-	transport  *raft.NetworkTransport
+	transport  *termGuard
 	unlock     func() error
 	stop       sync.Once
 	fatal      atomic.Pointer[error] // why the node stops by itself

@@ -45,10 +45,10 @@ func repairable(dir string, err error) error {
 func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *peerDialer) error {
 	logger := raftLogger(n.log)
 	layer := &streamLayer{Listener: listener, self: n.id.NodeID, dialer: dialer}
-	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	transport := newTermGuard(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: 4, Timeout: n.cfg.Timing.Peer, Logger: logger,
 		MaxRPCsInFlight: 1, // the default of 2 was seen to wedge a follower for ever after a short disk error
-	})
+	}), n.observes)
 	notices := make(chan bool, 16)
 	conf := n.raftConfig(notices)
 	conf.Logger = logger
@@ -69,6 +69,7 @@ func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *pee
 		return r.explain(err)
 	}
 	log.follow(n.raft)
+	transport.follow(n.raft.CurrentTerm)
 	leaders := make(chan raft.Observation, 64)
 	n.raft.RegisterObserver(raft.NewObserver(leaders, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)

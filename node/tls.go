@@ -54,7 +54,9 @@ func (c *credentials) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, er
 
 // verify checks a peer's certificate: chain, cluster, and that the records know
 // the node by this key. It never asks the raft configuration, which may be
-// older than the caller. want is the node id that must answer, or "" for any.
+// older than the caller. want is the node id that must answer, or "" for whoever
+// calls. Who calls for raft is a coordinator: raft itself takes entries from
+// anybody that it hears, and observers only ever answer it.
 func (c *credentials) verify(state tls.ConnectionState, want string) error {
 	if len(state.PeerCertificates) == 0 {
 		return errors.New("the peer shows no certificate")
@@ -73,6 +75,8 @@ func (c *credentials) verify(state tls.ConnectionState, want string) error {
 		return fmt.Errorf("the peer belongs to cluster %s, this is %s", peer.cluster, c.clusterID)
 	case want != "" && want != peer.id:
 		return fmt.Errorf("node %s answers where %s was expected: the address has moved", peer.id, want)
+	case want == "" && state.NegotiatedProtocol == protoRaft && peer.role != fsm.RoleCoordinator:
+		return fmt.Errorf("node %s is an %s: only coordinators open connections for raft", peer.id, peer.role)
 	}
 	return c.check(peer)
 }

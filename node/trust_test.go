@@ -2,9 +2,13 @@ package node
 
 import (
 	"errors"
+	"io"
+	"net"
 	"os"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
@@ -96,6 +100,21 @@ func TestP8ObserverStaysAnObserver(t *testing.T) {
 	}
 	if _, err := c.client(1, c.admin).CreateToken(t.Context(), client.TokenRequest{Role: "viewer"}); code(err) != client.CodeUnavailable {
 		t.Errorf("a write at the observer: %v", err)
+	}
+	unused, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raftPort := raft.NewNetworkTransport(&streamLayer{Listener: unused, self: n.id.NodeID, dialer: n.dialer}, 1, 5*time.Second, io.Discard)
+	t.Cleanup(func() { _ = raftPort.Close() })
+	own := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.id.NodeID), Addr: []byte(n.id.NodeID)}
+	before := c.nodes[0].raft.CurrentTerm()
+	var appended raft.AppendEntriesResponse
+	if err := raftPort.AppendEntries(raft.ServerID(leader), raft.ServerAddress(leader), &raft.AppendEntriesRequest{RPCHeader: own, Term: before + 1, Leader: own.Addr}, &appended); err == nil {
+		t.Errorf("an observer appends entries: %+v", appended)
+	}
+	if now := c.nodes[0].raft.CurrentTerm(); now != before || c.nodes[0].raft.State() != raft.Leader {
+		t.Errorf("an observer deposed the leader: term %d, then %d", before, now)
 	}
 }
 
