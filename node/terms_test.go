@@ -52,7 +52,7 @@ func TestTermsThatNoElectionReached(t *testing.T) {
 	id, at := raft.ServerID("coordinator"), guarded.LocalAddr()
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("x"), Addr: []byte("x")}
 	appends := func(term uint64, entries ...*raft.Log) error {
-		return plain.AppendEntries(id, at, &raft.AppendEntriesRequest{RPCHeader: header, Term: term, PrevLogEntry: uint64(len(entries)), PrevLogTerm: uint64(len(entries)), Leader: []byte("x"), Entries: entries}, &raft.AppendEntriesResponse{})
+		return plain.AppendEntries(id, at, &raft.AppendEntriesRequest{RPCHeader: header, Term: term, PrevLogEntry: uint64(len(entries)), PrevLogTerm: uint64(len(entries)), Entries: entries}, &raft.AppendEntriesResponse{})
 	}
 	for what, err := range map[string]error{
 		"heartbeat":        appends(math.MaxUint64),

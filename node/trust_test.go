@@ -110,7 +110,7 @@ func TestP8ObserverStaysAnObserver(t *testing.T) {
 	own := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.id.NodeID), Addr: []byte(n.id.NodeID)}
 	before := c.nodes[0].raft.CurrentTerm()
 	var appended raft.AppendEntriesResponse
-	if err := raftPort.AppendEntries(raft.ServerID(leader), raft.ServerAddress(leader), &raft.AppendEntriesRequest{RPCHeader: own, Term: before + 1, Leader: own.Addr}, &appended); err == nil {
+	if err := raftPort.AppendEntries(raft.ServerID(leader), raft.ServerAddress(leader), &raft.AppendEntriesRequest{RPCHeader: own, Term: before + 1}, &appended); err == nil {
 		t.Errorf("an observer appends entries: %+v", appended)
 	}
 	if now := c.nodes[0].raft.CurrentTerm(); now != before || c.nodes[0].raft.State() != raft.Leader {
