@@ -88,6 +88,10 @@ func (w *world) withUpgrades() *world {
 	w.must(w.do(leader, raise))
 	w.want(w.do(leader, raise), CodeConflict)
 	w.want(describe("n2", LevelClients), CodeConflict)
+	moved := CoordinatorUpdate{ID: "n2", API: "h:4", Raft: "[2001:db8::1]:2", Gossip: "h:3", Level: LevelUpgrades, Version: "v5"}
+	w.must(w.do(Actor{NodeID: "n2"}, moved))
+	w.must(w.do(Actor{NodeID: "n2"}, moved))
+	w.want(describe("n2", LevelUpgrades), CodeOverloaded)
 	late := nodeOf("n5", RoleCoordinator)
 	late.Level = LevelClients
 	w.want(w.do(joiner, CoordinatorJoin{Coordinator: late}), CodeConflict)

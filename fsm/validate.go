@@ -214,6 +214,12 @@ func (s *State) coordinatorFault(key string, n Coordinator) error {
 	if err := optionalID(n.TokenID); err != nil {
 		return err
 	}
+	if err := n.hostsFault(); err != nil {
+		return err
+	}
+	if err := timeFault(MaxTimeMs, "the last description", n.UpdatedMs); err != nil {
+		return err
+	}
 	return timeFault(MaxTimeMs, "the join", n.JoinedMs)
 }
 

@@ -308,9 +308,9 @@ func (n *Node) hostsOnRecord(id string) []string {
 	if id == n.id.NodeID {
 		return hostsOf(n.cfg.APIAddr, n.cfg.raftAddr())
 	}
-	var c fsm.Coordinator
-	n.machine.Read(func(s *fsm.State) { c, _ = s.Coordinator(id) })
-	return hostsOf(c.API, c.Raft)
+	var hosts []string
+	n.machine.Read(func(s *fsm.State) { hosts = s.CertificateHosts(id) })
+	return hosts
 }
 
 func hostsOf(addresses ...string) []string {

@@ -212,8 +212,7 @@ func (n *Node) describeSelf(ctx context.Context) {
 	n.machine.Read(func(s *fsm.State) { mine, known = s.Coordinator(n.id.NodeID) })
 	want := fsm.CoordinatorUpdate{ID: n.id.NodeID, API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr,
 		Level: n.cfg.supports(), Version: n.cfg.Version}
-	have := fsm.CoordinatorUpdate{ID: mine.ID, API: mine.API, Raft: mine.Raft, Gossip: mine.Gossip, Level: mine.Level, Version: mine.Version}
-	if !known || have == want {
+	if !known || mine.Described() == want {
 		return
 	}
 	cmd, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, want)
@@ -223,7 +222,7 @@ func (n *Node) describeSelf(ctx context.Context) {
 	n.loops.Go(func() {
 		for {
 			res, err := n.Propose(ctx, cmd)
-			if err == nil {
+			if err == nil && res.Code != fsm.CodeOverloaded { // too early after the last one
 				if !res.OK() {
 					n.log.Warn("the cluster refused this node's new description", "code", res.Code, "detail", res.Detail)
 				}
