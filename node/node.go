@@ -19,6 +19,7 @@ import (
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
+	"github.com/edgecoder/edgecoder/limit"
 	"github.com/edgecoder/edgecoder/store"
 )
 
@@ -53,7 +54,8 @@ type Node struct {
 	replacing   atomic.Bool // the restore of a backup holds snapping
 	backups     backupLog   // of scheduled backups
 	trust       trust
-	vouches     *rate.Limiter // questions about strangers
+	vouches     *rate.Limiter        // questions about strangers
+	updates     *limit.Rates[string] // nodes that describe themselves to this leader
 	health      peersHealth
 	started     time.Time
 	binary      crypto.Hash // SHA-256 of this executable, with Config.RequireManifest
@@ -118,7 +120,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	cfg.Passphrase = bytes.Clone(cfg.Passphrase) // the caller wipes its own
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(), meter: newMeter(),
-		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
+		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), updates: limit.NewRates[string](time.Now, updateRate, updateBurst, 2*fsm.MaxCoordinators), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
 		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
 		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,

@@ -65,9 +65,33 @@ func (n *Node) servePropose(ctx context.Context, from string, cmd fsm.Command) (
 	if l == nil {
 		return fsm.Result{}, errNotLeader()
 	}
+	if cmd.Kind == fsm.KindCoordinatorUpdate {
+		if err := n.mayDescribe(from, len(cmd.Body)); err != nil {
+			return fsm.Result{}, err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()
 	return n.proposeHere(ctx, l, cmd)
+}
+
+// How often a node may describe itself, and in how many bytes: what Apply refuses
+// (fsm.UpdatePauseMs) is in the log all the same. The burst is for a node that
+// did not hear the answer, and for one that restarts with other addresses.
+const (
+	updateRate     = 1000.0 / fsm.UpdatePauseMs // a second
+	updateBurst    = 3
+	maxUpdateBytes = 4 << 10 // three addresses, an id and a version at their bounds are a third
+)
+
+func (n *Node) mayDescribe(from string, size int) error {
+	if size > maxUpdateBytes {
+		return &client.Error{Code: client.CodeTooLarge, Detail: fmt.Sprintf("a description of %d bytes, at most %d", size, maxUpdateBytes)}
+	}
+	if wait := n.updates.Take(from); wait > 0 {
+		return &client.Error{Code: client.CodeOverloaded, RetryAfter: wait, Detail: fmt.Sprintf("node %s describes itself too often", from)}
+	}
+	return nil
 }
 
 // mayDecide tells whether this node may have a command decided while it may not

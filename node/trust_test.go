@@ -1,10 +1,12 @@
 package node
 
 import (
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,6 +102,35 @@ func TestP8ObserverStaysAnObserver(t *testing.T) {
 	}
 	if _, err := c.client(1, c.admin).CreateToken(t.Context(), client.TokenRequest{Role: "viewer"}); code(err) != client.CodeUnavailable {
 		t.Errorf("a write at the observer: %v", err)
+	}
+	moved, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, fsm.CoordinatorUpdate{ID: n.id.NodeID, API: "victim.example.com:443", Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, Level: n.cfg.supports(), Version: n.cfg.Version})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused int
+	for range 20 * updateBurst {
+		var res fsm.Result
+		if err := n.call(t.Context(), leader, rpcPropose, moved, &res); code(err) == client.CodeOverloaded {
+			refused++
+		}
+	}
+	if refused < 10*updateBurst { // or 100 s went by
+		t.Errorf("an observer describes itself %d times: %d refused", 20*updateBurst, refused)
+	}
+	long, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, fsm.CoordinatorUpdate{ID: n.id.NodeID, Version: strings.Repeat("v", maxUpdateBytes)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var res fsm.Result
+	if err := n.call(t.Context(), leader, rpcPropose, long, &res); code(err) != client.CodeTooLarge {
+		t.Errorf("a description of more than %d bytes: %v", maxUpdateBytes, err)
+	}
+	var cert []byte
+	if err := n.call(t.Context(), leader, rpcCertify, certifyRequest{NodeID: n.id.NodeID, TLSPublic: req.TLSPublic}, &cert); err != nil {
+		t.Fatal(err)
+	}
+	if leaf, err := x509.ParseCertificate(cert); err != nil || leaf.VerifyHostname("victim.example.com") == nil {
+		t.Errorf("an observer got a certificate for a host that it did not join with: %v", err)
 	}
 	unused, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
