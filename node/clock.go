@@ -3,8 +3,10 @@ package node
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/raft"
 
@@ -107,6 +109,20 @@ func (p *peersHealth) set(id string, h health) {
 	p.last[id] = h
 }
 
+// bound cuts what a node told of itself to what is kept of it, and shown.
+func (r *pingReply) bound(id string) {
+	if r.Audit != nil {
+		r.Audit.NodeID = id // nobody speaks for another
+	}
+	r.Marks = r.Marks[max(0, len(r.Marks)-fsm.MaxMarks):]
+	r.Version = strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return -1
+		}
+		return c
+	}, strings.ToValidUTF8(r.Version[:min(len(r.Version), fsm.MaxLabelBytes)], ""))
+}
+
 func (n *Node) servePing(_ context.Context, from string, _ pingRequest) (pingReply, error) {
 	r := pingReply{WallMs: n.wallMs(), Level: n.cfg.supports(), Version: n.cfg.Version, Term: n.raft.CurrentTerm(), Released: n.releases(from), Leaving: !n.leaving().IsZero()}
 	n.machine.Read(func(s *fsm.State) { r.Applied, r.Epoch, r.Marks = s.Index(), s.Meta().Epoch, s.Marks() })
@@ -157,9 +173,7 @@ func (n *Node) ping(ctx context.Context, id string) {
 	if err != nil {
 		return
 	}
-	if reply.Audit != nil {
-		reply.Audit.NodeID = id // nobody speaks for another
-	}
+	reply.bound(id)
 	half := time.Since(start) / 2
 	n.health.set(id, health{at: time.Now(), applied: reply.Applied, lag: own - min(own, reply.Applied), marks: reply.Marks, wallMs: reply.WallMs + half.Milliseconds(),
 		write: time.Duration(reply.WriteUs) * time.Microsecond, full: reply.Full, stuck: reply.Stuck, epoch: reply.Epoch, released: reply.Released, term: reply.Term, leaving: reply.Leaving,

@@ -33,6 +33,9 @@ const (
 
 	// maxRPCBytes bounds a call: the largest is a command at its own bound.
 	maxRPCBytes = fsm.MaxCommandBytes + 64<<10
+	// maxTalkBytes bounds what nodes ask and tell each other all the time, without
+	// being asked for by a client: a record or the last marks, some 2 KiB.
+	maxTalkBytes = 64 << 10
 	// maxRPCConns bounds kept-alive connections to one peer: batches travel on
 	// one, proposals and reads on the others.
 	maxRPCConns = 64
@@ -71,6 +74,15 @@ func newRPCClient(d *peerDialer, limit time.Duration) *http.Client {
 	}}
 }
 
+// rpcBytes bounds the question and the answer of a call.
+func rpcBytes(path string) int64 {
+	switch path {
+	case rpcPing, rpcReach, rpcMember:
+		return maxTalkBytes
+	}
+	return maxRPCBytes
+}
+
 // call sends one request to a node and decodes the answer. The error is a
 // *client.Error: unavailable when certainly nothing was done, unknown_outcome
 // when the peer may have acted.
@@ -88,9 +100,13 @@ func (n *Node) call(ctx context.Context, nodeID, path string, in, out any) error
 		return callError(nodeID, err)
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxRPCBytes+1))
+	most := rpcBytes(path)
+	data, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = fmt.Errorf("it is longer than %d bytes", most)
+	}
 	if err != nil {
-		return &client.Error{Code: client.CodeUnknownOutcome, Detail: fmt.Sprintf("the answer of node %s was cut off: %v", nodeID, err)}
+		return &client.Error{Code: client.CodeUnknownOutcome, Detail: fmt.Sprintf("the answer of node %s was not read to its end: %v", nodeID, err)}
 	}
 	if resp.StatusCode != http.StatusOK {
 		var p client.Problem
@@ -153,7 +169,7 @@ func serveRPC[In, Out any](n *Node, who callers, serve func(ctx context.Context,
 			writeRPCError(w, e)
 			return
 		}
-		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRPCBytes))
+		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, rpcBytes(r.URL.Path)))
 		var in In
 		if err == nil {
 			err = fsm.Decode(data, &in)

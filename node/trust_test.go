@@ -132,6 +132,10 @@ func TestP8ObserverStaysAnObserver(t *testing.T) {
 	if leaf, err := x509.ParseCertificate(cert); err != nil || leaf.VerifyHostname("victim.example.com") == nil {
 		t.Errorf("an observer got a certificate for a host that it did not join with: %v", err)
 	}
+	var member memberReply
+	if err := n.call(t.Context(), leader, rpcMember, memberRequest{ID: strings.Repeat("x", maxTalkBytes)}, &member); code(err) != client.CodeInvalid {
+		t.Errorf("a question of more than %d bytes: %v", maxTalkBytes, err)
+	}
 	unused, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
