@@ -37,21 +37,26 @@ func TestPeerConnsAreBounded(t *testing.T) {
 		if _ = first.Close(); !m.register(open("member")) {
 			t.Error("a closed connection counts")
 		}
-		members := len(m.peers)
+		count := func() int {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			return len(m.peers)
+		}
+		members := count()
 		for i := range 2 * maxFarewells {
 			for range 2 * maxFarewellsOfOne {
 				if p := open("removed" + strconv.Itoa(i)); m.register(p) && !m.farewell(p) {
 					_ = p.Close()
 				}
 			}
-			if got, want := len(m.peers)-members, min(maxFarewells, (i+1)*maxFarewellsOfOne); got != want {
+			if got, want := count()-members, min(maxFarewells, (i+1)*maxFarewellsOfOne); got != want {
 				t.Fatalf("%d removed nodes have %d connections, want %d", i+1, got, want)
 			}
 		}
 		time.Sleep(farewellTime)
 		synctest.Wait()
-		if len(m.peers) != members {
-			t.Errorf("%d connections of removed nodes are left", len(m.peers)-members)
+		if left := count() - members; left != 0 {
+			t.Errorf("%d connections of removed nodes are left", left)
 		}
 	})
 }
