@@ -76,6 +76,13 @@ func TestRemovingTheLeader(t *testing.T) {
 		if _, err := c.client(left, c.admin).CreateToken(t.Context(), client.TokenRequest{Role: "viewer"}); err != nil {
 			t.Errorf("a write afterwards: %v", err)
 		}
+		c.eventually("the removed one tells what the only other says", func() bool {
+			err := c.nodes[lead].Ready()
+			return err != nil && strings.Contains(err.Error(), onlyOtherSaysRemoved)
+		})
+		if err := c.nodes[lead].expelled(); err != nil {
+			t.Errorf("it takes the word of one: %v", err)
+		}
 		c.stopAll()
 	}
 }
