@@ -80,40 +80,22 @@ func (s *State) replaced(id string, sinceMs int64) bool {
 }
 
 // LeastCoordinators is how many coordinators a clean-up leaves at least: three,
-// or all but one of the most that the cluster ever had.
-func (s *State) LeastCoordinators() int { return max(MinCoordinators, s.mostCoordinators()-1) }
+// or all but one of the most that were members at one time since the cluster has
+// been at LevelUpgrades.
+func (s *State) LeastCoordinators() int {
+	return max(MinCoordinators, s.meta.v.MostCoordinators-1)
+}
 
-// mostCoordinators counts how many coordinators were members at one time. It
-// follows from the keys, which are kept for ever with the indexes between which
-// they might sign; those of removed nodes do not tell observers apart, which can
-// only make the count too high.
-func (s *State) mostCoordinators() int {
-	type span struct{ from, to uint64 } // to: first index without it; 0: still here
-	spans := map[string]span{}
-	for _, k := range s.signingKeys.m {
-		if n, ok := s.coordinators.get(k.NodeID); ok && n.Role != RoleCoordinator {
-			continue
-		}
-		have, known := spans[k.NodeID]
-		if !known {
-			spans[k.NodeID] = span{k.Since, k.RetiredAt}
-			continue
-		}
-		to := max(have.to, k.RetiredAt)
-		if have.to == 0 || k.RetiredAt == 0 {
-			to = 0
-		}
-		spans[k.NodeID] = span{min(have.from, k.Since), to}
+// countMost notes how many coordinators are members, if there never were more.
+func (s *State) countMost() {
+	if s.meta.v.Level < LevelUpgrades {
+		return
 	}
-	most := 0
-	for _, begins := range spans { // the count rises only where a node joins
-		here := 0
-		for _, other := range spans {
-			if other.from <= begins.from && (other.to == 0 || begins.from < other.to) {
-				here++
-			}
+	now := 0
+	for _, n := range s.coordinators.m {
+		if n.Role == RoleCoordinator {
+			now++
 		}
-		most = max(most, here)
 	}
-	return most
+	s.meta.v.MostCoordinators = max(s.meta.v.MostCoordinators, now)
 }

@@ -12,6 +12,7 @@ func membersWorld(t *testing.T, size int) *world {
 	t.Helper()
 	w := genesisWorld(t)
 	w.s.meta.v.Level = LevelUpgrades
+	w.s.countMost()
 	for i := 1; i < size; i++ {
 		w.join(fmt.Sprintf("n%d", i))
 	}
@@ -73,12 +74,12 @@ func TestCleanUpNeedsAReplacement(t *testing.T) {
 
 // TestLeastCoordinators: at least three, and at most one fewer than there ever
 // were at one time. A node that takes the place of another in one step was
-// never there beside it.
+// never there beside it, and observers are none, not even once they were removed.
 func TestLeastCoordinators(t *testing.T) {
 	w := membersWorld(t, 1)
 	want := func(what string, most int) {
 		t.Helper()
-		if got := w.s.mostCoordinators(); got != most {
+		if got := w.s.Meta().MostCoordinators; got != most {
 			t.Errorf("%s: %d at one time, want %d", what, got, most)
 		}
 		if got := w.s.LeastCoordinators(); got != max(3, most-1) {
@@ -92,6 +93,8 @@ func TestLeastCoordinators(t *testing.T) {
 	want("grown", 5)
 	w.must(w.do(Actor{TokenID: "observer"}, CoordinatorJoin{Coordinator: newNodeOf("watcher", RoleObserver)}))
 	want("with an observer", 5)
+	w.must(w.do(admin, CoordinatorRemove{ID: "watcher"}))
+	want("without it again", 5)
 	wiped := newNodeOf("n1b", RoleCoordinator)
 	wiped.Name = "name-n1"
 	w.must(w.do(joiner, CoordinatorJoin{Coordinator: wiped, ReplaceID: "n1"}))

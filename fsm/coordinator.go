@@ -205,6 +205,7 @@ func (s *State) putCoordinator(c *change, n Coordinator) {
 	s.coordinators.put(n.ID, n)
 	s.keyOwners.put(string(ref[:]), ownerCoordinator+n.ID)
 	s.signingKeys.put(n.SigningKey.CoordinatorID(), SigningKey{Public: n.SigningKey, NodeID: n.ID, API: n.API, Since: c.index})
+	s.countMost()
 }
 
 // Described is the update that would change nothing.

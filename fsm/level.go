@@ -64,6 +64,7 @@ func (s *State) applyLevelRaise(c *change, b LevelRaise) Result {
 		}
 	}
 	s.meta.v.Level, s.meta.v.LevelVersion = b.To, b.Version
+	s.countMost()
 	s.record(c, "level_raise", s.meta.v.ClusterID, fmt.Sprintf("from=%d to=%d version=%s", b.From, b.To, b.Version))
 	return Result{Code: CodeOK, ID: s.meta.v.ClusterID}
 }

@@ -114,7 +114,7 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	// Another cluster, or another past, may have admitted claims since the backup, under a wider policy too.
 	r.Forgetful = r.Forgetful || was.ClusterID != old.ClusterID || !old.IsPastOf(was)
 	s.meta.v = Meta{Index: max(was.Index, old.Index), ClockMs: max(was.ClockMs, old.ClockMs), NonceFloorMs: max(was.NonceFloorMs, old.NonceFloorMs),
-		TickTerm: was.TickTerm, Recovered: was.Recovered, Recoveries: was.Recoveries, ClusterID: was.ClusterID, Level: was.Level, LevelVersion: was.LevelVersion, CACert: was.CACert,
+		TickTerm: was.TickTerm, Recovered: was.Recovered, Recoveries: was.Recoveries, ClusterID: was.ClusterID, Level: was.Level, LevelVersion: was.LevelVersion, MostCoordinators: was.MostCoordinators, CACert: was.CACert,
 		ChainHead: old.ChainHead, ChainSize: old.ChainSize, AdminSize: old.AdminSize}
 	if was.ClusterID != old.ClusterID || was.Epoch > old.Epoch || !old.IsPastOf(was) {
 		// The clock of another cluster, or of before a recovery, is none here: all agents sign by the same world's time.

@@ -45,11 +45,13 @@ func busyBackup(t testing.TB) (w *world, backup *State, h *MemoryHistory) {
 
 func TestRestoredKeepsAndTakes(t *testing.T) {
 	w, backup, h := busyBackup(t)
+	w.s.meta.v.MostCoordinators, backup.meta.v.MostCoordinators = 7, 9
 	was, before := w.s.Meta(), backup.Meta()
 	r := restoreWorld(t, w, backup, h, w.wallMs+7)
 	got := r.s.Meta()
 	want := Meta{Index: was.Index, ClockMs: w.wallMs + 7, NonceFloorMs: w.wallMs + 7 + DefaultSkewMs, TickTerm: 9, ClusterID: was.ClusterID,
-		Epoch: 2, Level: LevelClients, CACert: []byte("rotated"), ChainHead: before.ChainHead, ChainSize: before.ChainSize, AdminSize: before.AdminSize + 1}
+		Epoch: 2, Level: LevelClients, CACert: []byte("rotated"), ChainHead: before.ChainHead, ChainSize: before.ChainSize, AdminSize: before.AdminSize + 1,
+		MostCoordinators: 7}
 	if !sameEncoding(got, want) {
 		t.Errorf("meta is %+v, want %+v", got, want)
 	}

@@ -69,6 +69,9 @@ type Meta struct {
 	// LevelVersion is the version of the binary that proposed Level; empty for the
 	// level that the cluster began with.
 	LevelVersion string `cbor:"17,keyasint,omitempty"`
+	// MostCoordinators is how many coordinators were members at one time, observers
+	// apart: clean-ups leave all but one of them. From LevelUpgrades on.
+	MostCoordinators int `cbor:"18,keyasint,omitempty"`
 }
 
 // IsPastOf tells whether a state came from this one, as far as recoveries tell:

@@ -118,6 +118,8 @@ func (m *Meta) fault(wallMs int64) error {
 		return fmt.Errorf("%d recoveries, at most %d", len(m.Recoveries), maxRecoveries)
 	case m.Epoch < 1 || m.Epoch >= maxEpoch || m.Reserved > maxEpoch || m.Recovered > m.Epoch:
 		return fmt.Errorf("epoch %d, %d reserved, %d recovered: outside 1..%d or out of order", m.Epoch, m.Reserved, m.Recovered, uint64(maxEpoch-1))
+	case m.MostCoordinators < 0 || m.MostCoordinators > MaxCoordinators:
+		return fmt.Errorf("%d coordinators at one time, at most %d", m.MostCoordinators, MaxCoordinators)
 	case len(m.CACert) > MaxCACertBytes:
 		return fmt.Errorf("a CA certificate of %d bytes, at most %d", len(m.CACert), MaxCACertBytes)
 	case (m.ChainSize == 0) != (m.ChainHead == crypto.BlacklistGenesis), m.ChainSize > 0 && headErr != nil:

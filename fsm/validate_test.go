@@ -22,6 +22,7 @@ var hostileRows = map[string]struct {
 	"clock":        {func(s *State) { s.meta.v.ClockMs = math.MaxInt64 - 5 }, "clock"},
 	"clock below":  {func(s *State) { s.meta.v.ClockMs = -1 }, "clock"},
 	"floor":        {func(s *State) { s.meta.v.NonceFloorMs = math.MaxInt64 }, "floor"},
+	"most members": {func(s *State) { s.meta.v.MostCoordinators = MaxCoordinators + 1 }, "at one time"},
 	"floor ahead":  {func(s *State) { s.meta.v.NonceFloorMs = s.meta.v.ClockMs + MaxSkewMs + 2*NonceBucketMs }, "floor"},
 	"closed":       {func(s *State) { s.meta.v.Closed = []TimeRange{{FromMs: 1, ToMs: math.MaxInt64}} }, "closed"},
 	"closed order": {func(s *State) { s.meta.v.Closed = []TimeRange{{FromMs: 5, ToMs: 9}, {FromMs: 9, ToMs: 10}} }, "closed"},

@@ -16,7 +16,8 @@ import (
 // A node that was removed never applies the entry that says so: from that entry
 // on nobody talks to it. But its operator must learn why it stands still, so the
 // members answer its pings with this one word. A few of them lying stop nobody: it
-// takes a majority of the coordinators that this node has on record.
+// takes a majority of the coordinators that this node has on record, and two of
+// them at least. With one other on record its word is told, and stops nothing.
 
 const reasonRemoved = "removed"
 
@@ -33,9 +34,14 @@ type expulsion struct {
 	mu sync.Mutex
 	by map[string]bool // who says that it was removed; bounded by the configuration, which alone is asked; guarded by mu
 
-	told atomic.Pointer[client.Error] // why this node must not serve; nil when it may. Written by the ping loop
-	last time.Time                    // when it was last logged; the ping loop's own
+	told   atomic.Pointer[client.Error] // why this node must not serve; nil when it may. Written by the ping loop
+	unsure atomic.Bool                  // the only other coordinator on record says so. Written by the ping loop
+	last   time.Time                    // when it was last logged; the ping loop's own
 }
+
+// minAccusers is how many must say that a node was removed before it stops: one
+// alone may be the liar.
+const minAccusers = 2
 
 // tellEvery is how often the log says it: raft's own complaints are many.
 const tellEvery = time.Minute
@@ -54,23 +60,29 @@ func (e *expulsion) hear(id string, removed bool) {
 	e.by[id] = true
 }
 
-// majority returns who says so, if they are most of the coordinators on record.
-func (e *expulsion) majority(known []string) []string {
+// majority returns who says so, if they are most of the coordinators on record,
+// and whether they are enough to stop for.
+func (e *expulsion) majority(known []string) (by []string, enough bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	by := slices.DeleteFunc(slices.Clone(known), func(id string) bool { return !e.by[id] })
+	by = slices.DeleteFunc(slices.Clone(known), func(id string) bool { return !e.by[id] })
 	if 2*len(by) <= len(known) {
-		return nil
+		return nil, false
 	}
-	return by
+	return by, len(by) >= minAccusers
 }
 
 // judgeRemoval decides whether this node was removed, and tells it. Duty of the
 // ping loop.
 func (n *Node) judgeRemoval() {
-	by := n.removal.majority(n.book.coordinators(n.id.NodeID))
-	if len(by) == 0 {
+	by, enough := n.removal.majority(n.book.coordinators(n.id.NodeID))
+	n.removal.unsure.Store(len(by) > 0 && !enough)
+	if !enough {
 		n.removal.told.Store(nil)
+		if len(by) > 0 && time.Since(n.removal.last) >= tellEvery {
+			n.removal.last = time.Now()
+			n.log.Warn(onlyOtherSaysRemoved, "coordinator", by[0])
+		}
 		return
 	}
 	if time.Since(n.removal.last) < tellEvery && n.removal.told.Load() != nil {
@@ -85,6 +97,9 @@ func (n *Node) judgeRemoval() {
 		n.note("removed", audit.LevelHigh, reasonRemoved, map[string]string{"by": strings.Join(by, ",")})
 	}
 }
+
+// onlyOtherSaysRemoved is what a node of two says of the other's word.
+const onlyOtherSaysRemoved = "the only other coordinator on record says that this node was removed from the cluster: if an administrator did that, stop this server and move its data directory away; if nobody did, look at the other"
 
 // expelled is an error once most of the others say that this node was removed.
 func (n *Node) expelled() error {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -147,8 +149,37 @@ func (c *trio) tokenAt(i int, role string) string {
 	return got.Token
 }
 
+// transferWithoutEnd has a node ask every leader to hand over, until it is
+// stopped; then it looks how often that was heeded.
+func (c *trio) transferWithoutEnd(liar *Node) (stop func()) {
+	ctx, cancel := context.WithCancel(c.t.Context())
+	var heeded atomic.Int64
+	var all sync.WaitGroup
+	start := time.Now()
+	for range 8 {
+		all.Go(func() {
+			for pause(ctx, time.Millisecond) {
+				var none struct{}
+				if _, leader := liar.leaderNow(); leader != "" && liar.call(ctx, string(leader), rpcTransfer, transferRequest{}, &none) == nil {
+					heeded.Add(1)
+				}
+			}
+		})
+	}
+	return func() {
+		cancel()
+		all.Wait()
+		took := time.Since(start)
+		c.t.Logf("%d transfers in %v", heeded.Load(), took)
+		if most := 1 + int64(took/transferPause); heeded.Load() > most {
+			c.t.Errorf("%d transfers in %v, at most %d", heeded.Load(), took, most)
+		}
+	}
+}
+
 // TestRemovedCoordinatorIsCutOff: after peers remove, the node is no voter and
-// reaches nobody, although its process still runs.
+// reaches nobody, although its process still runs. Until then it has leadership
+// transferred as often as it can, which does not save it.
 func TestRemovedCoordinatorIsCutOff(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, 3)
@@ -156,9 +187,18 @@ func TestRemovedCoordinatorIsCutOff(t *testing.T) {
 	lead := c.leader()
 	victim := (lead + 1) % 3
 	id := c.nodes[victim].id.NodeID
-	if _, err := c.client(lead, c.admin).RemovePeer(t.Context(), id, false); err != nil {
-		t.Fatal(err)
+	stop := c.transferWithoutEnd(c.nodes[victim])
+	for i := range 10 {
+		c.eventually("a write", func() bool { return c.createToken(lead) == nil })
+		if i == 0 {
+			c.eventually("the first transfer", func() bool { return c.nodes[lead].lead.Load() == nil })
+		}
 	}
+	c.eventually("the removal", func() bool {
+		_, err := c.client(lead, c.admin).RemovePeer(t.Context(), id, false)
+		return err == nil
+	})
+	stop()
 	c.eventually("two voters", func() bool { return len(voters(c.nodes[lead].servers())) == 2 })
 	c.eventually("the removed node reaches nobody", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)

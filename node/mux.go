@@ -94,31 +94,85 @@ func (m *mux) handshake(raw net.Conn) {
 	}
 }
 
+const (
+	// maxPeerConns bounds the open connections of one node: its calls use
+	// maxRPCConns, raft a few more, and those of a machine that crashed stay until
+	// they are noticed to be dead.
+	maxPeerConns = 4 * maxRPCConns
+	// maxFarewells and maxFarewellsOfOne bound the connections of removed nodes,
+	// which hear one word within farewellTime. One node's ping may meet a call or two.
+	maxFarewells      = 32
+	maxFarewellsOfOne = 4
+	farewellTime      = 2 * time.Second
+)
+
 // admit hands over a coordinator's connection. It is registered before it is
 // asked once more whether the node is welcome, so that a removal in between is
 // seen here or by drop.
 func (m *mux) admit(l *muxListener, conn net.Conn, state tls.ConnectionState) {
 	peer, err := nameOf(state.PeerCertificates[0])
 	p := &peerConn{Conn: conn, nodeID: peer.id, mux: m}
-	m.mu.Lock()
-	m.peers[p] = struct{}{}
-	m.mu.Unlock()
-	if err == nil {
-		err = orFarewell(m.welcome(peer), state.NegotiatedProtocol)
+	if err != nil || !m.register(p) {
+		_ = conn.Close()
+		return
 	}
-	if err != nil {
+	err = m.welcome(peer)
+	if orFarewell(err, state.NegotiatedProtocol) != nil || err != nil && !m.farewell(p) {
 		_ = p.Close()
 		return
 	}
 	l.hand(p)
 }
 
+// register notes an open connection, unless its node has too many.
+func (m *mux) register(p *peerConn) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	of := 0
+	for other := range m.peers {
+		if other.nodeID == p.nodeID {
+			of++
+		}
+	}
+	if of >= maxPeerConns {
+		if m.greeter.mayWarn(time.Now()) {
+			m.log.Warn("a node has too many connections, no more are taken until it closes some", "node", p.nodeID, "open", of)
+		}
+		return false
+	}
+	m.peers[p] = struct{}{}
+	return true
+}
+
+// farewell lets a removed node keep a connection for long enough to hear that it
+// was removed, unless it or all of them have too many.
+func (m *mux) farewell(p *peerConn) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all, of := 0, 0
+	for other := range m.peers {
+		if other.leaving {
+			all++
+			if other.nodeID == p.nodeID {
+				of++
+			}
+		}
+	}
+	if all >= maxFarewells || of >= maxFarewellsOfOne {
+		return false
+	}
+	p.leaving = true
+	time.AfterFunc(farewellTime, func() { _ = p.Close() }) // whatever it sends meanwhile
+	return true
+}
+
 // peerConn is a connection of a coordinator. It hides that it is TLS from
 // net/http, which would close a connection whose ALPN protocol it does not know.
 type peerConn struct {
 	net.Conn
-	nodeID string
-	mux    *mux
+	nodeID  string
+	mux     *mux
+	leaving bool // its node was removed; guarded by mux.mu
 }
 
 func (p *peerConn) Close() error {

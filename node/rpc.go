@@ -39,6 +39,9 @@ const (
 	// maxRPCConns bounds kept-alive connections to one peer: batches travel on
 	// one, proposals and reads on the others.
 	maxRPCConns = 64
+	// bodyTime is how long the body of a call may take to arrive: the largest over
+	// a link of some 1.2 Mbit/s. The calls themselves may last longer.
+	bodyTime = 30 * time.Second
 )
 
 // errNotLeader answers a call that only the leader can serve; the caller looks
@@ -166,10 +169,13 @@ func serveRPC[In, Out any](n *Node, who callers, serve func(ctx context.Context,
 	return func(w http.ResponseWriter, r *http.Request) {
 		from := peerOf(r.Context())
 		if e := n.mayCall(from, who); e != nil {
+			if e.Reason == reasonRemoved {
+				w.Header().Set("Connection", "close")
+			}
 			writeRPCError(w, e)
 			return
 		}
-		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, rpcBytes(r.URL.Path)))
+		data, err := readBody(w, r, rpcBytes(r.URL.Path))
 		var in In
 		if err == nil {
 			err = fsm.Decode(data, &in)
@@ -190,6 +196,20 @@ func serveRPC[In, Out any](n *Node, who callers, serve func(ctx context.Context,
 		}
 		_, _ = w.Write(body) // the caller sees a cut-off answer as unknown
 	}
+}
+
+// readBody reads the body of a call, which must arrive in time. The deadline ends
+// with it, or net/http would take the call for given up while it is served.
+func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	conn := http.NewResponseController(w)
+	if err := conn.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	if err != nil {
+		return nil, err
+	}
+	return data, conn.SetReadDeadline(time.Time{})
 }
 
 func writeRPCError(w http.ResponseWriter, e *client.Error) {

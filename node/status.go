@@ -109,6 +109,9 @@ func (n *Node) Ready() error {
 	switch l := n.lead.Load(); {
 	case leader == "":
 		e.Reason, e.Detail = reasonNoLeader, "no leader is known"
+		if n.removal.unsure.Load() {
+			e.Reason, e.Detail = reasonRemoved, "no leader is known, and "+onlyOtherSaysRemoved
+		}
 	case cluster == "":
 		e.Reason, e.Detail = reasonCatchingUp, "this replica has not caught up: it knows no cluster yet"
 	case string(leader) == n.id.NodeID:

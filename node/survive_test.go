@@ -49,6 +49,9 @@ func TestRemovalKeepsAMajority(t *testing.T) {
 	if _, err := c.client(lead, c.admin).RemovePeer(t.Context(), id, false); code(err) != client.CodeConflict {
 		t.Fatalf("removed a voter that the majority needs: %v", err)
 	}
+	if err := c.nodes[lead].TransferLeadership(t.Context(), gone.id.NodeID); code(err) != client.CodeConflict || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("a transfer to a node that is down: %v", err)
+	}
 	if n := len(voters(c.nodes[lead].servers())); n != 3 {
 		t.Errorf("%d voters, want 3", n)
 	}
@@ -72,6 +75,13 @@ func TestRemovingTheLeader(t *testing.T) {
 		})
 		if _, err := c.client(left, c.admin).CreateToken(t.Context(), client.TokenRequest{Role: "viewer"}); err != nil {
 			t.Errorf("a write afterwards: %v", err)
+		}
+		c.eventually("the removed one tells what the only other says", func() bool {
+			err := c.nodes[lead].Ready()
+			return err != nil && strings.Contains(err.Error(), onlyOtherSaysRemoved)
+		})
+		if err := c.nodes[lead].expelled(); err != nil {
+			t.Errorf("it takes the word of one: %v", err)
 		}
 		c.stopAll()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -23,9 +24,9 @@ func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 		return errObserver()
 	}
 	var before string // the leader that was asked
-	err := n.onLeader(ctx, func(_ context.Context, _ *leadership) error {
+	err := n.onLeader(ctx, func(ctx context.Context, _ *leadership) error {
 		before = n.id.NodeID
-		return n.transferHere(id)
+		return n.transferHere(ctx, id)
 	}, func(ctx context.Context, leader string) error {
 		var none struct{}
 		before = leader
@@ -54,7 +55,7 @@ func (n *Node) awaitLeader(ctx context.Context, before, wanted string) error {
 			if now == "" {
 				return errUnknownOutcome("no node is seen to lead after the transfer was asked for")
 			}
-			return &client.Error{Code: client.CodeConflict, Detail: fmt.Sprintf("leadership was not transferred: %s leads now", n.nameOf(now))}
+			return errNotTransferred(n.nameOf(now) + " leads now")
 		}
 	}
 }
@@ -70,24 +71,92 @@ func (n *Node) nameOf(id string) (name string) {
 	return name
 }
 
-func (n *Node) serveTransfer(_ context.Context, _ string, req transferRequest) (struct{}, error) {
-	return struct{}{}, n.transferHere(req.To)
+func (n *Node) serveTransfer(ctx context.Context, _ string, req transferRequest) (struct{}, error) {
+	return struct{}{}, n.transferHere(ctx, req.To)
 }
 
+// A transfer stops all writes while it lasts, and any coordinator may ask for
+// one. So whoever asks without end, of each leader in turn, must leave the others
+// time to write, and to remove it.
+const (
+	// transferPause is for how long a leader has led before it hands over because
+	// somebody asks.
+	transferPause = 2 * time.Second
+	// transferRetry is for how long it tries no other after one that failed, which
+	// stopped the writes for up to Timing.Peer.
+	transferRetry = 30 * time.Second
+	// transferPatience is how long a transfer waits for its turn: less than
+	// Timing.Request, or whoever asked has given up.
+	transferPatience = transferPause + 500*time.Millisecond
+)
+
 // transferHere has this leader hand over, to any voter when id is empty.
-func (n *Node) transferHere(id string) error {
+func (n *Node) transferHere(ctx context.Context, id string) error {
+	l := n.lead.Load()
 	switch {
-	case n.lead.Load() == nil:
+	case l == nil:
 		return errNotLeader()
 	case id == n.id.NodeID:
 		return nil
 	case id != "" && !isVoter(n.servers(), id):
 		return &client.Error{Code: client.CodeNotFound, Field: "node", Detail: "there is no voter " + id}
 	}
+	unlock, err := n.transferTurn(ctx, l, id)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	l.tried = time.Now()
 	if err := n.transferTo(id).Error(); err != nil {
-		return &client.Error{Code: client.CodeConflict, Detail: "leadership was not transferred: " + err.Error()}
+		return errNotTransferred(err.Error())
 	}
 	return nil
+}
+
+// transferTurn waits until a transfer may begin, and holds members then: a change
+// of members goes first, and raft takes none meanwhile.
+func (n *Node) transferTurn(ctx context.Context, l *leadership, id string) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, transferPatience)
+	defer cancel()
+	n.askClocks() // who came back a moment ago may not have answered yet
+	for {
+		why := fmt.Sprintf("this leader leads for less than %v, or its members are changing", transferPause)
+		if time.Since(l.since) >= transferPause && n.members.TryLock() {
+			if why = n.transferFault(l, id); why == "" {
+				return n.members.Unlock, nil
+			}
+			failed := !l.tried.IsZero()
+			n.members.Unlock()
+			if failed {
+				return nil, errNotTransferred(why)
+			}
+		}
+		select {
+		case <-l.over:
+			return nil, errNotLeader()
+		case <-ctx.Done():
+			return nil, errNotTransferred(why)
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+// transferFault tells why leadership may not be transferred now, or "". The
+// caller holds members.
+func (n *Node) transferFault(l *leadership, id string) string {
+	switch since := time.Since(l.tried); {
+	case !l.tried.IsZero() && since < transferRetry:
+		return fmt.Sprintf("a transfer failed %v ago, the next may be tried in %v", since.Round(time.Second), (transferRetry - since).Round(time.Second))
+	case id == "" && n.bestVoter(voters(n.servers()), mostApplied) == "":
+		return "no other voter answers that can take entries"
+	case id != "" && !n.works(id):
+		return n.nameOf(id) + " does not answer, or takes no entries"
+	}
+	return ""
+}
+
+func errNotTransferred(why string) *client.Error {
+	return &client.Error{Code: client.CodeConflict, Detail: "leadership was not transferred: " + why}
 }
 
 // transferTo begins to hand leadership to a voter, to the best one when id is

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"io"
@@ -228,6 +229,32 @@ func TestP8AVouchEndsWithItsWitness(t *testing.T) {
 	if _, err := c.nodes[lead].vouchFor(stranger); err == nil {
 		t.Error("a leader asked about a stranger")
 	}
+	c.removedHoldsNothing(liar, victim)
+}
+
+// removedHoldsNothing: a removed node that stalls in the middle of its calls keeps
+// no connection.
+func (c *trio) removedHoldsNothing(gone, at *Node) {
+	_ = gone.shutdown() // by itself it goes on asking whether it is a member
+	m := at.face.muxes[len(at.face.muxes)-1]
+	for range 2 * maxFarewellsOfOne {
+		conn, err := tls.Dial("tcp", at.cfg.RaftAddr, gone.creds.dial(protoRPC, at.id.NodeID))
+		if err != nil {
+			continue
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, "POST /ping HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nx") // and nothing more, for ever
+	}
+	c.eventually("it holds none", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for p := range m.peers {
+			if p.nodeID == gone.id.NodeID {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // TestJoinSurvivesACrashBeforeItsAnswer: the identity is on disk before the

@@ -122,6 +122,9 @@ func (n *Node) cleanUp(ctx context.Context, l *leadership, known []fsm.Coordinat
 // by gossip's word too, does a replacement vote and stay healthy, and are there
 // enough voters without it.
 func (n *Node) mayCleanUp(l *leadership, c fsm.Coordinator, silent time.Duration, known []fsm.Coordinator, servers []raft.Server) bool {
+	if n.fresh(c.ID) || n.gossips(c.ID) {
+		return false
+	}
 	var fault string
 	var least int
 	var level uint32
@@ -129,7 +132,7 @@ func (n *Node) mayCleanUp(l *leadership, c fsm.Coordinator, silent time.Duration
 	n.machine.Read(func(s *fsm.State) {
 		fault, least, level, clock = s.CleanUpFault(c.ID, silent.Milliseconds()), s.LeastCoordinators(), s.Meta().Level, s.ClockMs()
 	})
-	if fault != "" || level < fsm.LevelUpgrades || n.fresh(c.ID) || n.gossips(c.ID) {
+	if fault != "" || level < fsm.LevelUpgrades {
 		return false
 	}
 	left := len(voters(servers))

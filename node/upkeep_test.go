@@ -215,11 +215,14 @@ func TestFewSayRemoved(t *testing.T) {
 		by      int
 	}{{"a", true, 0}, {"x", true, 0}, {"y", true, 0}, {"b", true, 0}, {"c", true, 3}, {"a", false, 0}, {"d", true, 3}} {
 		e.hear(step.id, step.removed)
-		if by := e.majority(known); len(by) != step.by {
-			t.Errorf("step %d: %v say so, want %d", i, by, step.by)
+		if by, enough := e.majority(known); len(by) != step.by || enough != (step.by > 0) {
+			t.Errorf("step %d: %v say so, enough %t, want %d", i, by, enough, step.by)
 		}
 	}
-	if by := new(expulsion).majority(nil); by != nil {
+	if by, enough := e.majority([]string{"b"}); len(by) != 1 || enough {
+		t.Errorf("one other on record: %v say so, enough %t", by, enough)
+	}
+	if by, enough := new(expulsion).majority(nil); by != nil || enough {
 		t.Errorf("nobody on record, and %v say so", by)
 	}
 }
