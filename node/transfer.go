@@ -90,11 +90,11 @@ func (n *Node) transferHere(id string) error {
 	return nil
 }
 
-// transferTo begins to hand leadership to a voter, to the best one when id is
+// transferTo begins to hand leadership to a voter, to the fittest one when id is
 // empty. raft by itself would choose one that is dead as soon as any other.
 func (n *Node) transferTo(id string) raft.Future {
 	if id == "" {
-		id = n.bestVoter(voters(n.servers()), mostApplied)
+		id = n.anyFit()
 	}
 	if id == "" {
 		return n.raft.LeadershipTransfer()
