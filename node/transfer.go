@@ -34,12 +34,13 @@ func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 	if e := (*client.Error)(nil); err != nil && (!errors.As(err, &e) || e.Code != client.CodeUnknownOutcome) {
 		return err
 	}
-	return n.awaitLeader(ctx, before, id)
+	return n.awaitLeader(ctx, before, id, err != nil)
 }
 
 // awaitLeader waits until the wanted node leads, or with none wanted any other
-// than before; if that does not come to pass it tells who leads instead.
-func (n *Node) awaitLeader(ctx context.Context, before, wanted string) error {
+// than before; if that does not come to pass it tells who leads instead. While it
+// is open whether the node was asked to lead, it may do so later.
+func (n *Node) awaitLeader(ctx context.Context, before, wanted string, open bool) error {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()
 	for {
@@ -53,6 +54,9 @@ func (n *Node) awaitLeader(ctx context.Context, before, wanted string) error {
 		case <-ctx.Done():
 			if now == "" {
 				return errUnknownOutcome("no node is seen to lead after the transfer was asked for")
+			}
+			if open && now == before {
+				return errUnknownOutcome(n.nameOf(now) + " leads still, and the transfer may be under way")
 			}
 			return &client.Error{Code: client.CodeConflict, Detail: fmt.Sprintf("leadership was not transferred: %s leads now", n.nameOf(now))}
 		}
@@ -85,9 +89,19 @@ func (n *Node) transferHere(id string) error {
 		return &client.Error{Code: client.CodeNotFound, Field: "node", Detail: "there is no voter " + id}
 	}
 	if err := n.transferTo(id).Error(); err != nil {
-		return &client.Error{Code: client.CodeConflict, Detail: "leadership was not transferred: " + err.Error()}
+		return transferError(err)
 	}
 	return nil
+}
+
+// transferError sorts raft's errors: what it refuses at once was not done. After
+// its time is up, or an answer was lost, the target may have been asked to stand for
+// election, and may win yet.
+func transferError(err error) error {
+	if errors.Is(err, raft.ErrLeadershipTransferInProgress) || errors.Is(err, raft.ErrEnqueueTimeout) {
+		return &client.Error{Code: client.CodeConflict, Detail: "leadership was not transferred: " + err.Error()}
+	}
+	return errUnknownOutcome("leadership was not seen to move")
 }
 
 // transferTo begins to hand leadership to a voter, to the fittest one when id is
