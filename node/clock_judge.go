@@ -36,7 +36,7 @@ func (n *Node) judgeClock(ctx context.Context, l *leadership) {
 	var v clockVerdict
 	to := ""
 	if supporters(offsets, 0) <= len(ids)/2 {
-		if to = n.trueClock(ids, offsets); to != "" {
+		if to = n.fitter(hasClock); to != "" {
 			v.refusal = errClockMoves()
 		} else {
 			v.refusal = errClock(n.skews(ids, offsets))
@@ -52,15 +52,26 @@ func (n *Node) judgeClock(ctx context.Context, l *leadership) {
 	}
 }
 
-// trueClock returns another voter that works and whose clock a majority supports,
-// as far as their reports allow to judge anybody; "" if there is none.
-func (n *Node) trueClock(ids []string, offsets map[string]int64) string {
-	for _, id := range ids {
-		if o, known := offsets[id]; known && id != n.id.NodeID && n.works(id) && supporters(offsets, o) > len(ids)/2 {
-			return id
+// clocksWithout refuses to take a voter's clock away if those left, which agree
+// with a majority now, would not: nobody could stamp, nor record the removal.
+func (n *Node) clocksWithout(id string) error {
+	ids := voters(n.servers())
+	left := slices.DeleteFunc(slices.Clone(ids), func(v string) bool { return v == id })
+	if !n.anyTrue(ids) || n.anyTrue(left) {
+		return nil
+	}
+	return &client.Error{Code: client.CodeConflict, Field: "id", Detail: "without it no voter's clock would agree with a majority of them: set the clocks of the others first; measured against the median: " + n.skews(left, n.offsets(left))}
+}
+
+// anyTrue tells whether a majority of voters supports the clock of one of them.
+func (n *Node) anyTrue(ids []string) bool {
+	offsets := n.offsets(ids)
+	for _, o := range offsets {
+		if supporters(offsets, o) > len(ids)/2 {
+			return true
 		}
 	}
-	return ""
+	return false
 }
 
 // clockRefuses returns why this leader must not stamp now: its wall clock was not

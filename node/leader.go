@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -154,11 +155,23 @@ func (n *Node) askClocks() {
 	}
 }
 
+// handOver hands leadership to a voter and remembers that it was tried.
 func (n *Node) handOver(ctx context.Context, id string) {
+	n.resting.set(id, cameBack)
 	if err := n.transferTo(id).Error(); err != nil {
+		n.resting.set(id, failedLately)
 		n.log.Warn("leadership transfer failed", "to", id, "error", err)
 		pause(ctx, time.Second)
 	}
+}
+
+// handOverTo is handOver if there is somebody, and tells whether there was.
+func (n *Node) handOverTo(ctx context.Context, id string) bool {
+	if id == "" {
+		return false
+	}
+	n.handOver(ctx, id)
+	return true
 }
 
 // opened makes sure that the term's first tick is applied, and with it
@@ -212,11 +225,8 @@ func (n *Node) tick(ctx context.Context, l *leadership, t fsm.Tick) bool {
 // suspended: only a term's first tick may move the cluster clock so far, so
 // somebody must begin a new one. A sole voter can only start again.
 func (n *Node) giveUpTerm(ctx context.Context) {
-	for _, id := range voters(n.servers()) {
-		if id != n.id.NodeID && n.works(id) {
-			n.handOver(ctx, id)
-			return
-		}
+	if n.handOverTo(ctx, n.anyFit()) {
+		return
 	}
 	if len(voters(n.servers())) == 1 {
 		n.fail(errors.New("the wall clock jumped ahead of the cluster clock in the middle of a term, and there is no other voter to begin a new one: start this server again"))
@@ -279,7 +289,7 @@ func (n *Node) alignMembers(ctx context.Context) {
 // and that is still in it, and tells whether it did anything.
 func (n *Node) removeLeftover(ctx context.Context, id string, servers []raft.Server) bool {
 	if id == n.id.NodeID {
-		return n.handOverToAny(ctx, servers, anybody)
+		return n.handOverTo(ctx, n.asFit())
 	}
 	if isVoter(servers, id) && n.canLose(id) != nil {
 		return false // wait: removing it now would leave the cluster without a majority
@@ -288,42 +298,30 @@ func (n *Node) removeLeftover(ctx context.Context, id string, servers []raft.Ser
 	return true
 }
 
-func anybody(health) bool { return true }
-
-// handOverToAny hands leadership to a voter that works and may have it.
-func (n *Node) handOverToAny(ctx context.Context, servers []raft.Server, may func(health) bool) bool {
-	for _, v := range voters(servers) {
-		if h, ok := n.health.get(v); ok && v != n.id.NodeID && n.works(v) && may(h) {
-			n.handOver(ctx, v)
-			return true
-		}
-	}
-	return false
-}
-
 // dropServer takes a node out of raft's configuration before its record is
 // removed: from the record on nobody talks to it any more, so it must not be
 // one whose vote is still needed. The caller holds members until the record is
 // committed, or alignMembers would bring the node back.
 func (n *Node) dropServer(ctx context.Context, id string) error {
 	servers := n.servers()
+	if isVoter(servers, id) {
+		if err := cmp.Or(n.canLose(id), n.clocksWithout(id)); err != nil {
+			return err
+		}
+	}
 	if id == n.id.NodeID {
-		if n.handOverToAny(ctx, servers, anybody) {
+		if n.handOverTo(ctx, n.asFit()) {
 			return errNotLeader() // the next leader removes us
 		}
-		return &client.Error{Code: client.CodeConflict, Field: "id", Detail: "no other voter answers that could lead without this one"}
+		return &client.Error{Code: client.CodeConflict, Field: "id", Detail: "no other voter answers that could lead as well as this one: look at the disks and clocks of the others (edgecoder status)"}
 	}
+	n.resting.set(id, cameBack) // it goes: leadership must not
 	known := false
 	for _, s := range servers {
 		known = known || string(s.ID) == id
 	}
 	if !known {
 		return nil
-	}
-	if isVoter(servers, id) {
-		if err := n.canLose(id); err != nil {
-			return err
-		}
 	}
 	removed := make(chan error, 1)
 	go func() { removed <- n.raft.RemoveServer(raft.ServerID(id), 0, n.cfg.Timing.Request).Error() }()

@@ -23,12 +23,14 @@ import (
 // Voters do so one after the other: the first ones find that the rest still have a
 // leader, and the one that completes a majority is granted its pre-vote; two at
 // once would split the votes. Who has most goes last, because nobody else can get
-// its vote. All the rest stays raft's, pre-vote first of all: a node that is alone
+// its vote; of those with as much, whose disk is full goes first: it lets go of the
+// leader, so that it can vote, and one with room completes the majority. All the rest stays raft's, pre-vote first of all: a node that is alone
 // with its silence disturbs nobody. raft's own timers remain for when the lookout
 // starves.
 
-// shyFactor stretches the timeouts of a node whose disk is full, so that voters
-// with room are candidates before it.
+// shyFactor stretches raft's own timers at a node whose disk is full, so that voters
+// with room are candidates before it. The lookout does not wait longer there: with
+// pre-vote, who still waits for the leader votes for nobody.
 const shyFactor = 3
 
 // lookout is the one place that changes raft's timeouts.
@@ -38,6 +40,7 @@ type lookout struct {
 	// Owned by watchLeaderSilence.
 	quiet stall  // how long the leader was seen to be silent
 	asked uint64 // the silence in which the others were asked for their reach
+	place place
 
 	mu      sync.Mutex
 	reaches map[string]uint64 // last index of each voter that said so in this silence; guarded by mu
@@ -75,21 +78,45 @@ func (n *Node) leaderSilence() uint64 {
 	return uint64(last.UnixNano())
 }
 
+// place is a node's turn in one silence. It holds for all of it: once raft looks, it
+// knows the dead leader no more, which would stand among those left behind.
+type place struct {
+	silence uint64
+	turn    int
+}
+
+// in returns the turn of a silence, which is found once.
+func (p *place) in(silence uint64, find func() int) int {
+	if p.silence != silence {
+		*p = place{silence, find()}
+	}
+	return p.turn
+}
+
 // patience is how long this node lets its leader be silent: until its turn.
 func (n *Node) patience() time.Duration {
+	turn := n.lookout.place.in(n.lookout.quiet.id, n.findTurn)
+	return n.cfg.Timing.Silence + time.Duration(turn)*n.cfg.Timing.Turn
+}
+
+func (n *Node) findTurn() int {
 	_, leader := n.raft.LeaderWithID()
 	left := slices.DeleteFunc(voters(n.servers()), func(v string) bool { return v == string(leader) })
-	turn := n.lookout.turn(left, n.id.NodeID, n.raft.LastIndex())
-	d := n.cfg.Timing.Silence + time.Duration(turn)*n.cfg.Timing.Turn
-	if n.lookout.shy.Load() {
-		d *= shyFactor
+	return n.lookout.turn(left, n.id.NodeID, n.raft.LastIndex(), n.isFull)
+}
+
+// isFull tells whether the disk of a voter was, when it was last heard.
+func (n *Node) isFull(id string) bool {
+	if id == n.id.NodeID {
+		return n.lookout.shy.Load()
 	}
-	return d
+	h, _ := n.health.get(id)
+	return h.full
 }
 
 // turn is the place of a node among the voters that a leader left behind. Their
 // logs stand still without it, so all of them find the same order.
-func (l *lookout) turn(left []string, own string, last uint64) int {
+func (l *lookout) turn(left []string, own string, last uint64, full func(id string) bool) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	reach := func(id string) uint64 {
@@ -99,7 +126,7 @@ func (l *lookout) turn(left []string, own string, last uint64) int {
 		return l.reaches[id]
 	}
 	slices.SortFunc(left, func(a, b string) int {
-		return cmp.Or(cmp.Compare(reach(a), reach(b)), cmp.Compare(a, b))
+		return cmp.Or(cmp.Compare(reach(a), reach(b)), compareBool(full(b), full(a)), cmp.Compare(a, b))
 	})
 	return max(slices.Index(left, own), 0)
 }

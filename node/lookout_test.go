@@ -14,11 +14,14 @@ import (
 func TestTurns(t *testing.T) {
 	for _, c := range []struct {
 		reach map[string]uint64
+		full  string   // whose disk is
 		want  []string // in the order of their turns
 	}{
-		{map[string]uint64{"a": 7, "b": 7, "c": 7}, []string{"a", "b", "c"}},
-		{map[string]uint64{"a": 9, "b": 7, "c": 8}, []string{"b", "c", "a"}},
-		{map[string]uint64{"a": 8, "b": 7, "c": 7}, []string{"b", "c", "a"}},
+		{map[string]uint64{"a": 7, "b": 7, "c": 7}, "", []string{"a", "b", "c"}},
+		{map[string]uint64{"a": 9, "b": 7, "c": 8}, "", []string{"b", "c", "a"}},
+		{map[string]uint64{"a": 8, "b": 7, "c": 7}, "", []string{"b", "c", "a"}},
+		{map[string]uint64{"a": 7, "b": 7, "c": 7}, "c", []string{"c", "a", "b"}},
+		{map[string]uint64{"a": 8, "b": 7, "c": 7}, "a", []string{"b", "c", "a"}},
 	} {
 		for i, own := range c.want {
 			l := lookout{reaches: map[string]uint64{}}
@@ -28,17 +31,34 @@ func TestTurns(t *testing.T) {
 				}
 			}
 			left := []string{"c", "a", "b"}
-			if got := l.turn(left, own, c.reach[own]); got != i {
+			if got := l.turn(left, own, c.reach[own], func(id string) bool { return id == c.full }); got != i {
 				t.Errorf("%v: %s has turn %d, want %d", c.reach, own, got, i)
 			}
 		}
 	}
-	silent := lookout{}
-	if got := silent.turn([]string{"b", "a"}, "b", 5); got != 1 {
+	silent, room := lookout{}, func(string) bool { return false }
+	if got := silent.turn([]string{"b", "a"}, "b", 5, room); got != 1 {
 		t.Errorf("with a silent voter: turn %d, want the last", got)
 	}
-	if got := silent.turn([]string{"a", "b"}, "observer", 5); got != 0 {
+	if got := silent.turn([]string{"a", "b"}, "observer", 5, room); got != 0 {
 		t.Errorf("a node without a vote: turn %d", got)
+	}
+}
+
+// TestPlaceHoldsForASilence: a turn does not move when raft forgets who led.
+func TestPlaceHoldsForASilence(t *testing.T) {
+	l, room := lookout{reaches: map[string]uint64{"a": 7}}, func(string) bool { return false }
+	left := []string{"a", "b"}
+	find := func() int { return l.turn(left, "b", 7, room) }
+	if got := l.place.in(1, find); got != 1 {
+		t.Fatalf("turn %d, want the second", got)
+	}
+	left = []string{"a", "b", "dead"}
+	if got := l.place.in(1, find); got != 1 {
+		t.Errorf("in the same silence: turn %d", got)
+	}
+	if got := l.place.in(2, find); got != 2 {
+		t.Errorf("in the next: turn %d", got)
 	}
 }
 

@@ -62,6 +62,7 @@ type Node struct {
 
 	lead         atomic.Pointer[leadership]
 	lastApplied  atomic.Int64                   // wall nanoseconds of the last applied command
+	resting      resting                        // whom this node handed leadership to lately
 	diverged     atomic.Pointer[fsm.Divergence] // why this node must not serve; nil when it may
 	accepted     atomic.Bool                    // Config.RequireManifest was found to hold
 	faded        atomic.Bool                    // the mark that diverged is about is not known here any more: no reason to forget the log

@@ -35,12 +35,13 @@ func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 	if e := (*client.Error)(nil); err != nil && (!errors.As(err, &e) || e.Code != client.CodeUnknownOutcome) {
 		return err
 	}
-	return n.awaitLeader(ctx, before, id)
+	return n.awaitLeader(ctx, before, id, err != nil)
 }
 
 // awaitLeader waits until the wanted node leads, or with none wanted any other
-// than before; if that does not come to pass it tells who leads instead.
-func (n *Node) awaitLeader(ctx context.Context, before, wanted string) error {
+// than before; if that does not come to pass it tells who leads instead. While it
+// is open whether the node was asked to lead, it may do so later.
+func (n *Node) awaitLeader(ctx context.Context, before, wanted string, open bool) error {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()
 	for {
@@ -54,6 +55,9 @@ func (n *Node) awaitLeader(ctx context.Context, before, wanted string) error {
 		case <-ctx.Done():
 			if now == "" {
 				return errUnknownOutcome("no node is seen to lead after the transfer was asked for")
+			}
+			if open && now == before {
+				return errUnknownOutcome(n.nameOf(now) + " leads still, and the transfer may be under way")
 			}
 			return errNotTransferred(n.nameOf(now) + " leads now")
 		}
@@ -108,7 +112,7 @@ func (n *Node) transferHere(ctx context.Context, id string) error {
 	defer unlock()
 	l.tried = time.Now()
 	if err := n.transferTo(id).Error(); err != nil {
-		return errNotTransferred(err.Error())
+		return transferError(err)
 	}
 	return nil
 }
@@ -147,7 +151,7 @@ func (n *Node) transferFault(l *leadership, id string) string {
 	switch since := time.Since(l.tried); {
 	case !l.tried.IsZero() && since < transferRetry:
 		return fmt.Sprintf("a transfer failed %v ago, the next may be tried in %v", since.Round(time.Second), (transferRetry - since).Round(time.Second))
-	case id == "" && n.bestVoter(voters(n.servers()), mostApplied) == "":
+	case id == "" && n.anyFit() == "":
 		return "no other voter answers that can take entries"
 	case id != "" && !n.works(id):
 		return n.nameOf(id) + " does not answer, or takes no entries"
@@ -159,11 +163,21 @@ func errNotTransferred(why string) *client.Error {
 	return &client.Error{Code: client.CodeConflict, Detail: "leadership was not transferred: " + why}
 }
 
-// transferTo begins to hand leadership to a voter, to the best one when id is
+// transferError sorts raft's errors: what it refuses at once was not done. After
+// its time is up, or an answer was lost, the target may have been asked to stand for
+// election, and may win yet.
+func transferError(err error) error {
+	if errors.Is(err, raft.ErrLeadershipTransferInProgress) || errors.Is(err, raft.ErrEnqueueTimeout) {
+		return errNotTransferred(err.Error())
+	}
+	return errUnknownOutcome("leadership was not seen to move")
+}
+
+// transferTo begins to hand leadership to a voter, to the fittest one when id is
 // empty. raft by itself would choose one that is dead as soon as any other.
 func (n *Node) transferTo(id string) raft.Future {
 	if id == "" {
-		id = n.bestVoter(voters(n.servers()), mostApplied)
+		id = n.anyFit()
 	}
 	if id == "" {
 		return n.raft.LeadershipTransfer()

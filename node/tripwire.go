@@ -126,9 +126,8 @@ func (n *Node) tripwireLoop(ctx context.Context) {
 // has no vote any more stops it for a fresh start. While it votes it must not
 // forget its log.
 func (n *Node) leaveDiverged(ctx context.Context) bool {
-	servers := n.servers()
 	if n.lead.Load() != nil {
-		if !n.handOverToAny(ctx, servers, anybody) {
+		if !n.handOverTo(ctx, n.anyFit()) {
 			pause(ctx, time.Second)
 		}
 		return false

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -105,19 +104,16 @@ func within(limit time.Duration, f func()) {
 	}
 }
 
-// callElection tells the voter that has most to stand for election now, or the
+// callElection tells the fittest voter to stand for election now, or the
 // next one if it does not hear. That is no more than a hint: whoever lacks a
 // committed entry gets no votes.
 func (n *Node) callElection() {
 	t := n.transport
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.id.NodeID), Addr: t.EncodePeer(raft.ServerID(n.id.NodeID), t.LocalAddr())}
-	ids := voters(n.servers())
-	for {
-		to := n.bestVoter(ids, mostApplied)
-		if to == "" || t.TimeoutNow(raft.ServerID(to), raft.ServerAddress(to), &raft.TimeoutNowRequest{RPCHeader: header}, &raft.TimeoutNowResponse{}) == nil {
+	for _, to := range n.candidates(mostApplied) {
+		if t.TimeoutNow(raft.ServerID(to.id), raft.ServerAddress(to.id), &raft.TimeoutNowRequest{RPCHeader: header}, &raft.TimeoutNowResponse{}) == nil {
 			return
 		}
-		ids = slices.DeleteFunc(ids, func(id string) bool { return id == to })
 	}
 }
 

@@ -1,0 +1,51 @@
+package node
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestFitness: a clock that a majority supports weighs more than room on the disk.
+func TestFitness(t *testing.T) {
+	const hour = 3_600_000
+	for _, c := range []struct {
+		full    bool
+		offsets map[string]int64
+		want    fitness
+	}{
+		{false, map[string]int64{"a": 0, "b": -hour, "c": 9}, hasClock + hasRoom},
+		{true, map[string]int64{"a": 0, "b": -hour, "c": 9}, hasClock},
+		{false, map[string]int64{"a": 0, "b": -hour}, hasRoom},
+		{true, map[string]int64{"b": 0, "c": 0}, 0}, // its own clock was not heard
+	} {
+		if got := fitnessOf("a", c.full, 3, c.offsets); got != c.want {
+			t.Errorf("%+v: %d, want %d", c, got, c.want)
+		}
+	}
+	if hasClock <= hasRoom {
+		t.Error("leadership would go from a true clock to an empty disk")
+	}
+}
+
+// TestRestingTargets: who was tried lately is not chosen again at once, and a
+// transfer that failed gives others their turn.
+func TestRestingTargets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var r resting
+		r.set("a", cameBack)
+		r.set("b", cameBack)
+		r.set("b", failedLately)
+		if !r.is("a") || !r.is("b") || r.is("c") {
+			t.Errorf("at once: %+v", r.until)
+		}
+		time.Sleep(failedLately)
+		if !r.is("a") || r.is("b") {
+			t.Errorf("after a failure: %+v", r.until)
+		}
+		time.Sleep(cameBack - failedLately)
+		if r.set("c", cameBack); r.is("a") || len(r.until) != 1 {
+			t.Errorf("after a hand-over: %+v", r.until)
+		}
+	})
+}
