@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"path/filepath"
+	"time"
 
 	"github.com/edgecoder/edgecoder/client"
 )
@@ -13,21 +15,27 @@ import (
 // moves once: each is stopped gracefully, and must be ready, a voter, and as far
 // as the others were, before the next one stops. So at most one is away at a time
 // and nothing that is acknowledged depends on it. With a binary, servers run that
-// one from now on. All must run when it begins, and it ends at the first that
-// does not come back.
+// one from now on; the record says so once the first came back with it. All must
+// run when it begins, and it ends at the first that does not come back.
 func (c *Cluster) Restart(ctx context.Context, binary string) error {
 	order, err := c.restartOrder(ctx)
 	if err != nil {
 		return err
 	}
 	if binary != "" {
-		if err := c.useBinary(ctx, binary); err != nil {
-			return err
+		if c.next, err = tryBinary(ctx, binary); err != nil {
+			return fmt.Errorf("the binary to run: %w; nothing was restarted", err)
 		}
+		defer func() { c.next = "" }()
 	}
 	for i, name := range order {
 		if err := c.restartOne(ctx, name); err != nil {
 			return fmt.Errorf("%w\n%d of %d servers were restarted, %v were not: look at it before you go on", err, i, len(order), order[i:])
+		}
+		if i == 0 && c.next != "" {
+			if err := c.keepBinary(ctx, c.next); err != nil {
+				return fmt.Errorf("%s runs %s, but the record does not say so: %w", name, c.next, err)
+			}
 		}
 	}
 	return nil
@@ -58,15 +66,30 @@ func (c *Cluster) restartOrder(ctx context.Context) ([]string, error) {
 	return append(first, last...), nil
 }
 
-// useBinary has servers run a program from now on.
-func (c *Cluster) useBinary(ctx context.Context, binary string) error {
+// tryTime is how long a binary may take to tell its version.
+const tryTime = 10 * time.Second
+
+// tryBinary returns the real path of a program that may be run, and runs at all.
+func tryBinary(ctx context.Context, binary string) (string, error) {
 	path, err := filepath.Abs(binary)
-	if err == nil {
-		err = checkBinary(path)
-	}
 	if err != nil {
-		return fmt.Errorf("the binary to run: %w", err)
+		return "", err
 	}
+	if path, err = checkBinary(path); err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, tryTime)
+	defer cancel()
+	try := exec.CommandContext(ctx, path, "version")
+	try.Env = serverEnviron()
+	if err := try.Run(); err != nil {
+		return "", fmt.Errorf("`%s version` fails: %w", quote(path), err)
+	}
+	return path, nil
+}
+
+// keepBinary has servers run a program from now on.
+func (c *Cluster) keepBinary(ctx context.Context, path string) error {
 	return c.locked(ctx, func() error {
 		c.mu.Lock()
 		defer c.mu.Unlock()

@@ -1,12 +1,31 @@
 package cluster
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 )
+
+// secondName is another name of the test binary, which is its own server.
+func secondName(t *testing.T) string {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	other := filepath.Join(dir, "newer")
+	if err == nil {
+		var self string
+		self, err = os.Executable()
+		err = errors.Join(err, os.Link(self, other))
+	}
+	if err == nil {
+		err = os.Chmod(other, 0o700)
+	}
+	if err != nil {
+		t.Skipf("no second name for the test binary: %v", err)
+	}
+	return other
+}
 
 // TestRestartTakesOneAtATime: followers first, the leader last, each anew.
 func TestRestartTakesOneAtATime(t *testing.T) {
@@ -28,16 +47,13 @@ func TestRestartTakesOneAtATime(t *testing.T) {
 			t.Errorf("%d servers run at %q %v", running, format, args)
 		}
 	})
-	other := filepath.Join(t.TempDir(), "newer")
-	self, err := os.Executable()
-	if err == nil {
-		err = os.Link(self, other)
-	}
-	if err != nil {
-		t.Skipf("no second name for the test binary: %v", err)
-	}
-	if err := os.Chmod(other, 0o700); err != nil {
+	other := secondName(t)
+	broken := filepath.Join(t.TempDir(), "broken")
+	if err := os.WriteFile(broken, []byte("#!/bin/sh\nexit 7\n"), 0o700); err != nil {
 		t.Fatal(err)
+	}
+	if err := c.Restart(t.Context(), broken); err == nil || !strings.Contains(err.Error(), "exit status 7") || stopped != nil {
+		t.Errorf("a binary that does not run: %v, stopped %v", err, stopped)
 	}
 	if err := c.Restart(t.Context(), other); err != nil {
 		t.Fatal(err)
@@ -67,6 +83,15 @@ func TestRestartBeginsOnlyWithAWholeCluster(t *testing.T) {
 // TestRestartStopsAtTheFirstThatFails: the others go on.
 func TestRestartStopsAtTheFirstThatFails(t *testing.T) {
 	c := up(t, Options{Dir: newDir(t), Nodes: 3})
+	before := c.Record().Binary
+	t.Setenv(fakeFails, "node2")
+	if err := c.Restart(t.Context(), secondName(t)); err == nil || c.Record().Binary != before {
+		t.Errorf("no server runs the new binary: %v, and the record says %s", err, c.Record().Binary)
+	}
+	t.Setenv(fakeFails, "")
+	if err := c.Start(t.Context(), "node2"); err != nil {
+		t.Fatal(err)
+	}
 	t.Setenv(fakeFails, "node3")
 	err := c.Restart(t.Context(), "")
 	if err == nil || !strings.Contains(err.Error(), "1 of 3 servers were restarted, [node3 node1] were not") {
