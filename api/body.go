@@ -44,14 +44,18 @@ func (c *call) readBody() error {
 	leave := c.enterBody(control, length)
 	text, err := readAtMost(c.r.Body, length, most)
 	stayed := leave()
-	switch {
-	case err != nil:
+	if err != nil || !stayed {
 		// Whatever is still to come, nobody reads it: with the connection goes
 		// what the peer could hold by sending slowly.
 		c.w.Header()["Connection"] = closing
-		if !stayed {
-			return errCrowded
-		}
+	}
+	switch {
+	case !stayed:
+		// All of it may be here by now. But net/http, which then waits for the peer
+		// to go away, met the deadline of evict and cancels the request, if not yet
+		// then half way through.
+		return errCrowded
+	case err != nil:
 		return invalid("body", "the body broke off, or did not arrive in time")
 	case int64(len(text)) > most:
 		return bodyTooLarge(most)

@@ -186,6 +186,70 @@ func TestSlowBodiesShutNobodyOut(t *testing.T) {
 	})
 }
 
+// lastByte is a body that calls back once it was read whole.
+type lastByte struct {
+	io.ReadCloser
+	left int
+	then func()
+}
+
+func (b *lastByte) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= n; b.left == 0 && n > 0 {
+		b.then()
+	}
+	return n, err
+}
+
+// TestEvictionMeetsAWholeBody: who has to make room with the last byte is refused
+// before anything is done, not cancelled in the middle of it.
+func TestEvictionMeetsAWholeBody(t *testing.T) {
+	f := newFixture(t)
+	synctest.Test(t, func(t *testing.T) {
+		f.server.tokenBodies = limit.NewRoom[string](leastBody)
+		f.server.strangerBodies = limit.NewRoom[netip.Addr](leastBody)
+		srv := f.server.HTTPServer()
+		inner, crowd, canceled := srv.Handler, true, false
+		srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			r.Body = &lastByte{r.Body, int(r.ContentLength), func() {
+				if crowd {
+					f.server.tokenBodies.Enter("another", leastBody, func() {})
+					f.server.strangerBodies.Enter(netip.Addr{}, leastBody, func() {})
+					synctest.Wait()
+					canceled = r.Context().Err() != nil
+				}
+			}}
+			inner.ServeHTTP(w, r)
+		})
+		dial := serveInMemory(t, srv)
+		before := f.node.index
+		post := func(path, token, body string) *http.Response {
+			w := dial("192.0.2.1:1")
+			go func() {
+				_, _ = fmt.Fprintf(w.conn, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s", path, token, len(body), body)
+			}()
+			return must(http.ReadResponse(w.in, nil))
+		}
+		const body = `{"role":"viewer","label":"x"}`
+		for path, token := range map[string]string{"/v1/tokens": f.tokens[fsm.RoleAdmin], "/heartbeat": ""} {
+			resp := post(path, token, body)
+			if resp.StatusCode != 503 || !resp.Close || resp.Header.Get("Retry-After") == "" {
+				t.Errorf("%s: %+v", path, resp)
+			}
+			if !canceled {
+				t.Errorf("%s: the request is not canceled: its body may as well be taken", path)
+			}
+		}
+		if f.node.index != before {
+			t.Error("what was refused was done")
+		}
+		crowd = false
+		if resp := post("/v1/tokens", f.tokens[fsm.RoleAdmin], body); resp.StatusCode != 201 || f.node.index == before {
+			t.Errorf("afterwards: %+v", resp)
+		}
+	})
+}
+
 // TestRefusalsDoNotWaitForTheBody: net/http reads what nobody read before it sends
 // an answer; who sends slowly waits for less than it would have to.
 func TestRefusalsDoNotWaitForTheBody(t *testing.T) {

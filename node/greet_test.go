@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,7 +34,7 @@ func sure[T any](v T, err error) T {
 	return v
 }
 
-// newDoorway opens one, after a change of its bounds.
+// newDoorway opens one at which loopback is a member's, after a change of its bounds.
 func newDoorway(t *testing.T, change func(*greeter)) *doorway {
 	key := sure(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	cert := x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
@@ -53,15 +55,19 @@ func newDoorway(t *testing.T, change func(*greeter)) *doorway {
 			}
 		}()
 	}
+	d.mux.greeter.isMember = func(a netip.Addr) bool { return a == netip.MustParseAddr("127.0.0.1") }
 	change(d.mux.greeter)
 	go d.mux.serve()
 	t.Cleanup(d.mux.close)
 	return d
 }
 
-func (d *doorway) dial() net.Conn {
+func (d *doorway) dial() net.Conn { return d.dialFrom(1) }
+
+// dialFrom dials from one of the addresses of loopback.
+func (d *doorway) dialFrom(host byte) net.Conn {
 	d.t.Helper()
-	conn, err := net.Dial("tcp", d.addr)
+	conn, err := (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, host)}}).Dial("tcp", d.addr)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -71,8 +77,10 @@ func (d *doorway) dial() net.Conn {
 }
 
 // reach returns what the service of a protocol says.
-func (d *doorway) reach(proto string) (string, error) {
-	conn := tls.Client(d.dial(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{proto}})
+func (d *doorway) reach(proto string) (string, error) { return d.reachFrom(1, proto) }
+
+func (d *doorway) reachFrom(host byte, proto string) (string, error) {
+	conn := tls.Client(d.dialFrom(host), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{proto}})
 	if err := conn.Handshake(); err != nil {
 		return "", err
 	}
@@ -205,7 +213,75 @@ func TestOneKindComputesHalf(t *testing.T) {
 		<-busy
 	}
 	d.mustReach("afterwards")
-	if len(busy) != 0 || len(d.mux.greeter.peers.work) != 0 {
+	if len(busy) != 0 || len(d.mux.greeter.claims.work) != 0 || len(d.mux.greeter.peers.work) != 0 {
 		t.Error("places were not given back")
 	}
+}
+
+// TestWhoClaimsToBeACoordinatorTakesNothingOfMembers: the first message proves
+// nothing, so what is not where a member is has a lane and a rate of its own.
+func TestWhoClaimsToBeACoordinatorTakesNothingOfMembers(t *testing.T) {
+	const addresses, each, inAll = 20, 4, 30
+	var past atomic.Int64 // the clock
+	clock := func() time.Time { return time.Unix(1, past.Load()) }
+	d := newDoorway(t, func(g *greeter) {
+		g.claimed = limit.NewRates[netip.Addr](clock, claimsPerSecond, each/2, claimsEntries)
+		g.claimedBy = limit.NewRates[struct{}](clock, claimsInAll, inAll, 2)
+	})
+	g := d.mux.greeter
+	for range cap(g.claims.work) { // all that they may compute
+		g.claims.work <- struct{}{}
+	}
+	hello := d.hello(protoRaft)
+	for n := range addresses * each {
+		_, _ = d.dialFrom(byte(10 + n%addresses)).Write(hello)
+	}
+	tooOften := func() uint64 { _, rate := g.refused(); return rate }
+	for end := time.Now().Add(20 * time.Second); tooOften() < addresses*each-inAll && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	if tooOften() != addresses*each-inAll || g.peers.waiting.Used() != 0 {
+		t.Fatalf("%d refused, %d in the members' lane", tooOften(), g.peers.waiting.Used())
+	}
+	for range 5 {
+		d.mustReach("a member beside claims")
+	}
+	// One that moved is not shut out.
+	for range cap(g.claims.work) {
+		<-g.claims.work
+	}
+	if got, err := d.reachFrom(200, protoRaft); err == nil {
+		t.Errorf("beyond what all may claim: %q", got)
+	}
+	past.Store(int64(time.Second / claimsInAll))
+	if got, err := d.reachFrom(201, protoRaft); err != nil || got != "raft" {
+		t.Errorf("one that moved: %q, %v", got, err)
+	}
+}
+
+// TestSilenceTakesNothingOfMembers: a member's connection has its place from the
+// first moment on.
+func TestSilenceTakesNothingOfMembers(t *testing.T) {
+	d := newDoorway(t, func(g *greeter) { g.strangers.waiting = limit.NewRoom[netip.Addr](4) })
+	slow := d.dial()
+	for n := range 8 {
+		d.dialFrom(byte(10 + n))
+	}
+	for end := time.Now().Add(20 * time.Second); d.mux.greeter.strangers.waiting.Evicted() < 4 && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+	conn := tls.Client(slow, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{protoRaft}})
+	if err := conn.Handshake(); err != nil {
+		t.Error("a member whose first message took long:", err)
+	}
+}
+
+// fromNetwork dials from one address.
+type fromNetwork struct {
+	machineNetwork
+	addr netip.Addr
+}
+
+func (f fromNetwork) dial(ctx context.Context, addr string) (net.Conn, error) {
+	return (&net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(f.addr, 0))}).DialContext(ctx, "tcp", addr)
 }

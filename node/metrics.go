@@ -108,9 +108,9 @@ var series = map[string]struct {
 	"edgecoder_gossip_dropped_total":       {"Gossip that was dropped, by reason.", prometheus.CounterValue, []string{"reason"}},
 	"edgecoder_queue_length":               {"Work that waits here, by queue.", prometheus.GaugeValue, []string{"queue"}},
 	"edgecoder_queue_length_max":           {"Most work that may wait here, by queue; what is above is refused.", prometheus.GaugeValue, []string{"queue"}},
-	"edgecoder_handshakes":                 {"TLS handshakes under way, by who speaks: strangers are also those that said nothing yet.", prometheus.GaugeValue, []string{"of"}},
+	"edgecoder_handshakes":                 {"TLS handshakes under way, by who speaks: coordinators are what comes from addresses of members, claims who speaks their protocol from elsewhere, strangers are also those that said nothing yet.", prometheus.GaugeValue, []string{"of"}},
 	"edgecoder_handshakes_max":             {"Most TLS handshakes under way, by who speaks.", prometheus.GaugeValue, []string{"of"}},
-	"edgecoder_handshakes_refused_total":   {"Connections that ended before their TLS handshake: room, the slow made room for others; rate, their address began too many.", prometheus.CounterValue, []string{"reason"}},
+	"edgecoder_handshakes_refused_total":   {"Connections that ended before their TLS handshake: room, the slow made room for others; rate, their address began too many, or too many claimed to be coordinators.", prometheus.CounterValue, []string{"reason"}},
 	"edgecoder_disk_free_bytes":            {"Free space under the data directory.", prometheus.GaugeValue, nil},
 	"edgecoder_disk_reserve_bytes":         {"Space held back for what must be written on a full disk.", prometheus.GaugeValue, nil},
 	"edgecoder_disk_low":                   {"1 while the disk is too full to take writes.", prometheus.GaugeValue, nil},
@@ -228,19 +228,22 @@ func (n *Node) measureQueues(put sample) {
 }
 
 func (n *Node) measureHandshakes(put sample) {
-	var strangers, peers, most, mostPeers int
+	var strangers, peers, claims, most, mostPeers, mostClaims int
 	var room, rate uint64
 	for _, m := range n.face.muxes {
 		g := m.greeter
 		strangers, peers = strangers+g.strangers.waiting.Used(), peers+g.peers.waiting.Used()
 		most, mostPeers = most+g.strangers.waiting.Most(), mostPeers+g.peers.waiting.Most()
+		claims, mostClaims = claims+g.claims.waiting.Used(), mostClaims+g.claims.waiting.Most()
 		byRoom, byRate := g.refused()
 		room, rate = room+byRoom, rate+byRate
 	}
 	put("edgecoder_handshakes", float64(strangers), "strangers")
 	put("edgecoder_handshakes", float64(peers), "coordinators")
+	put("edgecoder_handshakes", float64(claims), "claims")
 	put("edgecoder_handshakes_max", float64(most), "strangers")
 	put("edgecoder_handshakes_max", float64(mostPeers), "coordinators")
+	put("edgecoder_handshakes_max", float64(mostClaims), "claims")
 	put("edgecoder_handshakes_refused_total", float64(room), "room")
 	put("edgecoder_handshakes_refused_total", float64(rate), "rate")
 }

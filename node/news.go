@@ -130,7 +130,7 @@ func (n *Node) hearMembers() {
 	for _, m := range n.pool.Members() {
 		c := m.Card
 		if c.NodeID != n.id.NodeID && (m.State == gossip.StateAlive || m.State == gossip.StateSuspect) {
-			n.book.hear(c.NodeID, peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip})
+			n.book.hear(c.NodeID, peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Reached: m.Addr})
 		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/edgecoder/edgecoder/api"
@@ -43,8 +45,16 @@ func (n *Node) listen() (sockets, error) {
 		peerMux = newMux(peerSocket, n.creds.server(false, true), nil, n.checkPeer, n.log)
 		n.face.muxes = append(n.face.muxes, peerMux)
 	}
+	for _, m := range n.face.muxes {
+		m.greeter.isMember, m.greeter.met = n.isMemberAt, n.book.meet
+	}
 	s.raft, s.rpc = peerMux.listen(protoRaft), peerMux.listen(protoRPC)
 	return s, nil
+}
+
+// isMemberAt tells whether a node that was not removed is at an address.
+func (n *Node) isMemberAt(addr netip.Addr) bool {
+	return slices.ContainsFunc(n.book.at(addr), func(id string) bool { return !n.isRemoved(id) })
 }
 
 // serve starts the services; raft's listener is read by raft itself.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -222,10 +223,24 @@ func TestP8AVouchEndsWithItsWitness(t *testing.T) {
 	if victim.unwelcome(stranger) {
 		t.Fatal("a vouch of a member does not count")
 	}
+	moved := netip.MustParseAddr("127.0.0.9")
+	if !victim.isMemberAt(netip.MustParseAddr("127.0.0.1")) || victim.isMemberAt(moved) {
+		t.Error("members are not known by their addresses")
+	}
+	from := peerDialer{book: liar.book, creds: liar.creds, net: fromNetwork{addr: moved}}
+	conn, err := from.dial(t.Context(), protoRPC, victim.id.NodeID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c.eventually("an address that a member proved is known", func() bool { return victim.isMemberAt(moved) })
 	if _, err := c.client(lead, c.admin).RemovePeer(t.Context(), liar.id.NodeID, true); err != nil {
 		t.Fatal(err)
 	}
 	c.eventually("the stranger is unwelcome", func() bool { return victim.unwelcome(stranger) })
+	if victim.isMemberAt(moved) {
+		t.Error("the address of a removed node is a member's")
+	}
 	if _, err := c.nodes[lead].vouchFor(stranger); err == nil {
 		t.Error("a leader asked about a stranger")
 	}
