@@ -246,7 +246,7 @@ func (c *call) rekey(body fsm.AgentRekey) error {
 	c.did = kept{"key_rotation", auditInfo}
 	c.tell("key_id", body.PublicKey.KeyID()) // the same as by: the encryption key changed
 	c.tell("by", crypto.KeyIDOf(body.By))
-	res, err := c.decide(cmd)
+	res, err := c.decideRekey(cmd, body)
 	if err != nil {
 		return err
 	}
@@ -265,6 +265,17 @@ func (c *call) rekey(body fsm.AgentRekey) error {
 		return badSignature(client.VerdictTimestampSkew, res.Detail)
 	}
 	return refusal(res)
+}
+
+// decideRekey has the log decide what it will not refuse for all that is known here,
+// which is a read point old: else an agent would fill it with refusals, for the
+// pauses between changes hold back only those that are made.
+func (c *call) decideRekey(cmd fsm.Command, body fsm.AgentRekey) (res fsm.Result, err error) {
+	err = c.readAt(ReadOptions{MinIndex: c.index}, func(state *fsm.State) { res = state.CheckRekey(body, state.ClockMs()) })
+	if err != nil || !res.OK() || res.Repeated {
+		return res, err
+	}
+	return c.decide(cmd)
 }
 
 // namedKeys are the keys that a registration names.
