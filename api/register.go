@@ -167,11 +167,9 @@ func (k *knownSelf) otherKey(req *client.RegisterRequest, signed *crypto.SignedR
 	return badSignature(client.VerdictInvalidSignature, denials[fsm.CodeInvalidSignature])
 }
 
-// registerKnown answers an enrolled agent that signed with a key of its own.
+// registerKnown answers an enrolled agent that signed with a key of its own, and
+// has paid.
 func (c *call) registerKnown(req *client.RegisterRequest, signed *crypto.SignedRequest, k *knownSelf) error {
-	if err := c.spend(req.AgentID); err != nil {
-		return err
-	}
 	switch k.code {
 	case fsm.CodeOK:
 	case fsm.CodeBlacklisted:

@@ -52,6 +52,7 @@ type Server struct {
 	tokenBodies    *limit.Room[string]     // the same of holders of tokens, by token id
 	document       func() []byte           // OpenAPI, made when it is first asked for
 	selves         *limit.Rates[named]     // of agents that ask for themselves
+	proven         newestSigned            // what agents asked without a log entry
 	relayed        *meshSeen               // messages of the mesh that came before
 	conns          *connections
 	meter          *meter

@@ -302,6 +302,19 @@ func TestW14NobodyPaysForForgeries(t *testing.T) {
 	for range selfBurst + 10 {
 		wantWire(t, forger.heartbeat(), 401, "signature_invalid", "invalid_signature")
 	}
+	f.tick(60_000)
+	body := w.registerBody()
+	captured := w.sign("/register", body, w.key)
+	f.tick(1)
+	w.register()
+	for range selfBurst + 10 { // from behind the agent's own address, in any order
+		if rec := w.post("/register", body, captured); rec.Code != 200 {
+			t.Fatalf("%d %s", rec.Code, rec.Body)
+		}
+	}
+	if rec := w.register(); rec.Code != 200 {
+		t.Errorf("%d %s", rec.Code, rec.Body)
+	}
 	if rec := w.heartbeat(); rec.Code != 200 {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
