@@ -120,9 +120,6 @@ func (s *Server) serve(c *call) error {
 	if err := s.authenticate(c); err != nil {
 		return err
 	}
-	if err := c.notTold(); err != nil {
-		return err
-	}
 	if err := c.checkQuery(); err != nil {
 		return err
 	}
@@ -145,6 +142,9 @@ func (s *Server) serve(c *call) error {
 		return err
 	}
 	defer c.leaveSlot()
+	if err := c.notTold(); err != nil {
+		return err
+	}
 	return rt.handle(c)
 }
 
