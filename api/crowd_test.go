@@ -31,6 +31,7 @@ func TestAgentsAreServedBesideAFlood(t *testing.T) {
 		t.Fatalf("a flood without a signature: %d", code)
 	}
 	for range 4 {
+		f.tick(1)
 		if a, b := w.heartbeat().Code, w.register().Code; a != 200 || b != 200 {
 			t.Fatalf("an honest worker beside it: %d and %d", a, b)
 		}

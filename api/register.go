@@ -167,11 +167,9 @@ func (k *knownSelf) otherKey(req *client.RegisterRequest, signed *crypto.SignedR
 	return badSignature(client.VerdictInvalidSignature, denials[fsm.CodeInvalidSignature])
 }
 
-// registerKnown answers an enrolled agent that signed with a key of its own.
+// registerKnown answers an enrolled agent that signed with a key of its own, and
+// has paid.
 func (c *call) registerKnown(req *client.RegisterRequest, signed *crypto.SignedRequest, k *knownSelf) error {
-	if err := c.spend(req.AgentID); err != nil {
-		return err
-	}
 	switch k.code {
 	case fsm.CodeOK:
 	case fsm.CodeBlacklisted:
@@ -246,7 +244,7 @@ func (c *call) rekey(body fsm.AgentRekey) error {
 	c.did = kept{"key_rotation", auditInfo}
 	c.tell("key_id", body.PublicKey.KeyID()) // the same as by: the encryption key changed
 	c.tell("by", crypto.KeyIDOf(body.By))
-	res, err := c.decide(cmd)
+	res, err := c.decideRekey(cmd, body)
 	if err != nil {
 		return err
 	}
@@ -265,6 +263,17 @@ func (c *call) rekey(body fsm.AgentRekey) error {
 		return badSignature(client.VerdictTimestampSkew, res.Detail)
 	}
 	return refusal(res)
+}
+
+// decideRekey has the log decide what it will not refuse for all that is known here,
+// which is a read point old: else an agent would fill it with refusals, for the
+// pauses between changes hold back only those that are made.
+func (c *call) decideRekey(cmd fsm.Command, body fsm.AgentRekey) (res fsm.Result, err error) {
+	err = c.readAt(ReadOptions{MinIndex: c.index}, func(state *fsm.State) { res = state.CheckRekey(body, state.ClockMs()) })
+	if err != nil || !res.OK() || res.Repeated {
+		return res, err
+	}
+	return c.decide(cmd)
 }
 
 // namedKeys are the keys that a registration names.

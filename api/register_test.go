@@ -82,10 +82,22 @@ func TestW2RekeyByTheCurrentKey(t *testing.T) {
 		}
 	}
 	wantWire(t, w.signedPost("/register", w.registerBody()), 401, "signature_invalid", "key_not_current") // no way back
-	taken := f.enrolled("worker-2")
+	taken, third := f.enrolled("worker-2"), f.worker("worker-1", "")
 	f.tick(1)
 	stolen := next.registerBody("publicKeyPem", crypto.PublicOf(taken.key).PEM(), "publicKeyProof", taken.proofFor("worker-1", next))
+	before := len(f.node.proposals)
 	wantWire(t, next.post("/register", stolen, next.sign("/register", stolen, next.key)), 403, "node_not_activated", "binding_conflict")
+	soon := next.registerBody("publicKeyPem", crypto.PublicOf(third.key).PEM(), "publicKeyProof", third.keyProof(next))
+	wantWire(t, next.post("/register", soon, next.sign("/register", soon, next.key)), 503, "overloaded", "")
+	next.x25519 = third.x25519
+	wantWire(t, next.register(), 503, "overloaded", "")
+	if n := len(f.node.proposals) - before; n != 0 {
+		t.Errorf("%d entries of the log hold nothing but refusals that were known", n)
+	}
+	f.tick(fsm.EncryptionPauseMs)
+	if rec := next.register(); rec.Code != 200 || b64(next.agentOf().EncryptionKey) != next.x25519 || len(f.node.proposals) != before+1 {
+		t.Errorf("after the pause: %d %s", rec.Code, rec.Body)
+	}
 }
 
 // TestC2NobodyTakesAKeyItDoesNotHold: an agent that made another's public key its

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/edgecoder/edgecoder/client"
@@ -153,15 +154,48 @@ func (c *call) sureOfSelf(signed *crypto.SignedRequest) (knownSelf, error) {
 	return c.lookAtSelf(signed, ReadOptions{Strong: true}, k.key)
 }
 
-// provenSelf is sureOfSelf for an answer that no log entry stands behind: it is
-// the word of a read point in any case. A replica that is cut off knows nothing of
-// bans, suspensions and changed keys that the others acknowledged since (P2, P9).
+// provenSelf is sureOfSelf for an answer that no log entry stands behind, paid for:
+// it is the word of a read point in any case. A replica that is cut off knows nothing
+// of bans, suspensions and changed keys that the others acknowledged since (P2, P9).
 func (c *call) provenSelf(signed *crypto.SignedRequest) (knownSelf, error) {
 	k, err := c.sureOfSelf(signed)
-	if err != nil || k.sure {
+	if err != nil {
 		return k, err
 	}
+	if k.code == fsm.CodeOK || k.code == fsm.CodeBlacklisted {
+		k.repeated = !c.s.proven.later(k.agent.ID, signed.TimestampMs) // no nonce in the log tells
+		if err := c.pay(&k); err != nil {
+			return k, err
+		}
+	}
+	if k.sure {
+		return k, nil
+	}
 	return c.lookAtSelf(signed, ReadOptions{Strong: true}, k.key) // shared by all who ask meanwhile
+}
+
+// newestSigned remembers of each agent when the newest of its requests was signed
+// that provenSelf saw here. What was signed no later is taken for a repetition: it
+// costs an honest agent nothing, but that the address pays. Two generations bound it,
+// as in limit.Rates: together selfEntries, some 10 MiB.
+type newestSigned struct {
+	mu         sync.Mutex
+	young, old map[string]int64 // by agent id, Unix milliseconds
+}
+
+// later tells whether the request is newer than all before it, and remembers it.
+func (n *newestSigned) later(agentID string, signedMs int64) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	newest, ok := n.young[agentID]
+	if !ok {
+		newest = n.old[agentID]
+		if len(n.young) >= selfEntries/2 || n.young == nil {
+			n.young, n.old = map[string]int64{}, n.young
+		}
+	}
+	n.young[agentID] = max(newest, signedMs)
+	return signedMs > newest
 }
 
 // refusal returns what to tell an agent whose request is refused with a code.
@@ -271,12 +305,30 @@ func (c *call) unsignedSelf(agentID, text string) (fsm.Code, error) {
 
 // notTold refuses the token that every agent is told, but where existing clients
 // show it (WIRE.md 6): anybody may have it, so it is nobody's credential elsewhere.
+// That it was not told is the word of a read point: a replica that has not heard of
+// it yet would let it pass.
 func (c *call) notTold() error {
-	if !c.token.Told || c.route.access == byMesh {
+	if !c.mayBeTold() {
 		return nil
 	}
-	return &client.Error{Code: client.CodeForbidden, Detail: "every agent was told this token: it opens only what existing clients ask with x-mesh-token"}
+	told := c.token.Told
+	if !told {
+		err := c.readAt(ReadOptions{Strong: true}, func(state *fsm.State) {
+			t, _ := state.Token(c.token.ID)
+			told = t.Told
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if told {
+		return &client.Error{Code: client.CodeForbidden, Detail: "every agent was told this token: it opens only what existing clients ask with x-mesh-token"}
+	}
+	return nil
 }
+
+// mayBeTold: only tokens of role mesh ever are.
+func (c *call) mayBeTold() bool { return c.token.Role == fsm.RoleMesh && c.route.access != byMesh }
 
 // asAgent runs a route of an agent: whoever fails pays from the budget of the
 // address, and one without budget is refused before anything is verified.

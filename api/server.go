@@ -52,6 +52,7 @@ type Server struct {
 	tokenBodies    *limit.Room[string]     // the same of holders of tokens, by token id
 	document       func() []byte           // OpenAPI, made when it is first asked for
 	selves         *limit.Rates[named]     // of agents that ask for themselves
+	proven         newestSigned            // what agents asked without a log entry
 	relayed        *meshSeen               // messages of the mesh that came before
 	conns          *connections
 	meter          *meter
@@ -119,9 +120,6 @@ func (s *Server) serve(c *call) error {
 	if err := s.authenticate(c); err != nil {
 		return err
 	}
-	if err := c.notTold(); err != nil {
-		return err
-	}
 	if err := c.checkQuery(); err != nil {
 		return err
 	}
@@ -144,6 +142,9 @@ func (s *Server) serve(c *call) error {
 		return err
 	}
 	defer c.leaveSlot()
+	if err := c.notTold(); err != nil {
+		return err
+	}
 	return rt.handle(c)
 }
 

@@ -120,7 +120,7 @@ func (c *call) takeSlot() (err error) {
 		if err != nil {
 			return err
 		}
-		if waits {
+		if waits || c.mayBeTold() {
 			class = classWait
 		}
 	}

@@ -222,7 +222,7 @@ func TestC1NoTokenIsGivenAway(t *testing.T) {
 	rec := f.do(ask{method: "POST", path: "/security/blacklist", token: shared, body: "{}"})
 	wantWire(t, rec, 403, "mesh_forbidden", "")
 	wantWire(t, f.do(ask{method: "POST", path: "/heartbeat", token: shared, body: a.call()}), 401, "signature_invalid", "missing_headers")
-	own := f.makeToken(fsm.RoleMesh, -1)
+	own, next := f.makeToken(fsm.RoleMesh, -1), f.makeToken(fsm.RoleMesh, -1)
 	for _, path := range []string{"/v1/agents", "/v1/agents/worker-2", "/v1/blacklist", "/v1/openapi.json", "/v1/status", "/v1/tokens", "/v1/policy"} {
 		if rec := f.do(ask{method: "GET", path: path, token: shared}); rec.Code != 403 {
 			t.Errorf("%s: %d", path, rec.Code)
@@ -235,6 +235,17 @@ func TestC1NoTokenIsGivenAway(t *testing.T) {
 	if strings.Contains(text, shared) || !strings.Contains(text, must(crypto.ParseTokenText(shared)).ID) {
 		t.Errorf("the policy names the token by its id: %s", text)
 	}
+	f.node.held = true // this replica hears of nothing from now on
+	p = f.node.leader.Policy()
+	p.LegacyMesh = next
+	f.node.mustApply(f.actor(), fsm.PolicySet{IfVersion: p.Version, Policy: p})
+	wantProblem(t, f.do(ask{method: "GET", path: "/v1/agents", token: next}), client.CodeForbidden, "") // told at another node
+	f.node.strongErr = &client.Error{Code: client.CodeUnavailable, Detail: "no leader"}
+	wantProblem(t, f.do(ask{method: "GET", path: "/v1/agents", token: own}), client.CodeUnavailable, "")
+	if rec := f.do(ask{method: "GET", path: "/mesh/peers", token: next}); rec.Code != 200 {
+		t.Errorf("what existing clients ask waits for nobody: %d", rec.Code)
+	}
+	f.node.held, f.node.strongErr = false, nil
 	p = f.node.leader.Policy()
 	p.LegacyMesh = ""
 	f.node.mustApply(f.actor(), fsm.PolicySet{IfVersion: p.Version, Policy: p})
@@ -301,6 +312,19 @@ func TestW14NobodyPaysForForgeries(t *testing.T) {
 	forger := f.worker("worker-1", "")
 	for range selfBurst + 10 {
 		wantWire(t, forger.heartbeat(), 401, "signature_invalid", "invalid_signature")
+	}
+	f.tick(60_000)
+	body := w.registerBody()
+	captured := w.sign("/register", body, w.key)
+	f.tick(1)
+	w.register()
+	for range selfBurst + 10 { // from behind the agent's own address, in any order
+		if rec := w.post("/register", body, captured); rec.Code != 200 {
+			t.Fatalf("%d %s", rec.Code, rec.Body)
+		}
+	}
+	if rec := w.register(); rec.Code != 200 {
+		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
 	if rec := w.heartbeat(); rec.Code != 200 {
 		t.Errorf("%d %s", rec.Code, rec.Body)

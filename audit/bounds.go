@@ -38,12 +38,15 @@ func classOf(a Actor) class {
 
 // bound is what one class may have of the log.
 type bound struct {
-	rows   int // events told apart in a window
-	ofOne  int // of them of one actor
-	sums   int // rows of what found none, by actor, type and code
-	actors int // that are remembered with what they spent
-	day    int // bytes of lines a day; 0: no bound
-	oneDay int // of one actor
+	rows  int // events told apart in a window
+	ofOne int // of them of one actor, and as many of its actions
+	// actions are rows of what found none, by actor, type, code and action. Outsiders
+	// have none: each of them could take as many as there are routes.
+	actions int
+	sums    int // rows of what found none of those either, by actor, type and code
+	actors  int // that are remembered with what they spent
+	day     int // bytes of lines a day; 0: no bound
+	oneDay  int // of one actor
 }
 
 // The bounds keep a log of 256 MiB for two weeks whatever outsiders do: their two
@@ -53,7 +56,7 @@ type bound struct {
 var bounds = [classes]bound{
 	// What a node says of itself has the house's own few types and codes.
 	ofNode:    {rows: 512, ofOne: 512, sums: math.MaxInt, actors: 1},
-	ofProved:  {rows: 4096, ofOne: 64, sums: 512, actors: 8192, day: 64 << 20, oneDay: 1 << 20},
+	ofProved:  {rows: 4096, ofOne: 64, actions: 512, sums: 512, actors: 8192, day: 64 << 20, oneDay: 1 << 20},
 	ofAddress: {rows: 512, ofOne: 16, sums: 64, actors: 8192, day: 4 << 20, oneDay: 256 << 10},
 	ofClaim:   {rows: 512, ofOne: 8, actors: 512, day: 4 << 20},
 }

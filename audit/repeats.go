@@ -12,8 +12,8 @@ import (
 // Events that differ in nothing but time, request id and log index are written
 // once, and then counted: a line at the end of the window tells how many more
 // there were. What finds no row, or has no bytes left (bounds.go), is counted by
-// type and code under its actor's name, and then under that of all others of its
-// class. The counts of all lines add up to the events, exactly.
+// type and code under its actor's name, of a proved one by action too, and then under
+// that of all others of its class. The counts of all lines add up to the events, exactly.
 
 const (
 	// repeatWindow is how long repeats are counted before a line tells of them,
@@ -32,16 +32,17 @@ const (
 type rest int
 
 const (
-	whole   rest = iota // all
-	byActor             // actor, type, level and code
-	byClass             // type, level and code
+	whole    rest = iota // all
+	byAction             // actor, type, level, code and action
+	byActor              // actor, type, level and code
+	byClass              // type, level and code
 )
 
 type repeatKey struct {
 	rest                       rest
 	class                      class
 	typ, level, kind, id, code string
-	what                       uint64 // hash of action and details; 0 unless whole
+	what                       uint64 // hash of action and details; of the action byAction, else 0 but for whole
 }
 
 func (k *repeatKey) actor() actorKey { return actorKey{k.class, k.kind, k.id} }
@@ -62,8 +63,9 @@ type actorKey struct {
 
 // spender is an actor with rows, or with a purse that is not full again.
 type spender struct {
-	rows  int
-	purse *rate.Limiter
+	rows    int // of whole events
+	actions int // of sums by action
+	purse   *rate.Limiter
 }
 
 type repeats struct {
@@ -95,11 +97,15 @@ func (r *repeats) note(e *Event, now time.Time) (first bool) {
 	if r.place(&k, e, now) {
 		return r.begin(k, e, now)
 	}
-	e.Action, e.RequestID, e.Index, e.Details = "", "", 0, nil
-	k.rest, k.what = byActor, 0
-	if r.rows[k] == nil && r.count[k.class][byActor] >= bounds[k.class].sums {
-		e.Actor = Actor{Kind: kindOthers, Proved: e.Actor.Proved}
-		k.rest, k.kind, k.id = byClass, kindOthers, ""
+	e.RequestID, e.Index, e.Details = "", 0, nil
+	k.rest, k.what = byAction, r.what(e)
+	if r.rows[k] == nil && !r.placeAction(&k) {
+		e.Action = ""
+		k.rest, k.what = byActor, 0
+		if r.rows[k] == nil && r.count[k.class][byActor] >= bounds[k.class].sums {
+			e.Actor = Actor{Kind: kindOthers, Proved: e.Actor.Proved}
+			k.rest, k.kind, k.id = byClass, kindOthers, ""
+		}
 	}
 	if row := r.rows[k]; row != nil {
 		row.again(e, now)
@@ -151,12 +157,32 @@ func (r *repeats) place(k *repeatKey, e *Event, now time.Time) bool {
 	if !e.pay(now, r.purses[k.class], s.purse) {
 		return false
 	}
+	r.remember(k, s)
+	s.rows++
+	return true
+}
+
+// placeAction takes a row for what an actor does of one kind, which keeps what it
+// tried from going under in what it did before. It costs no bytes.
+func (r *repeats) placeAction(k *repeatKey) bool {
+	b := &bounds[k.class]
+	s := r.actors[k.actor()]
+	switch {
+	case r.count[k.class][byAction] >= b.actions, s == nil && r.known[k.class] >= b.actors, s != nil && s.actions >= b.ofOne:
+		return false
+	case s == nil:
+		s = &spender{purse: newPurse(b.oneDay)}
+	}
+	r.remember(k, s)
+	s.actions++
+	return true
+}
+
+func (r *repeats) remember(k *repeatKey, s *spender) {
 	if r.actors[k.actor()] == nil {
 		r.actors[k.actor()] = s
 		r.known[k.class]++
 	}
-	s.rows++
-	return true
 }
 
 // over tells whether a window has passed; a clock that went back ends it too.
@@ -183,8 +209,11 @@ func (r *repeats) due(now time.Time, all bool) []*repeat {
 		}
 		delete(r.rows, k)
 		r.count[k.class][k.rest]--
-		if k.rest == whole {
+		switch k.rest {
+		case whole:
 			r.actors[k.actor()].rows--
+		case byAction:
+			r.actors[k.actor()].actions--
 		}
 		if row.n > 0 {
 			out = append(out, row)
@@ -202,7 +231,7 @@ func (r *repeats) due(now time.Time, all bool) []*repeat {
 // forget lets go of actors without a row whose purse is as full as a new one.
 func (r *repeats) forget(now time.Time) {
 	for k, s := range r.actors {
-		if s.rows == 0 && (s.purse == nil || s.purse.TokensAt(now) >= float64(s.purse.Burst())) {
+		if s.rows == 0 && s.actions == 0 && (s.purse == nil || s.purse.TokensAt(now) >= float64(s.purse.Burst())) {
 			delete(r.actors, k)
 			r.known[k.class]--
 		}

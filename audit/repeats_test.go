@@ -79,11 +79,21 @@ func TestOneActorCrowdsNobodyOut(t *testing.T) {
 			t.Fatalf("event %d is of %+v", i, e.Actor)
 		}
 	}
+	other := refusalOf("noisy", "POST /v1/leader/transfer", "")
+	if first := r.note(&other, now); !first || other.Action != "POST /v1/leader/transfer" || other.Actor.ID != "noisy" {
+		t.Errorf("what else it tries: first %t: %+v", first, other)
+	}
+	for i := range 10 * bounds[ofProved].ofOne {
+		e := refusalOf("noisy", fmt.Sprint("GET /", i), "")
+		if r.note(&e, now); e.Actor.ID != "noisy" {
+			t.Fatalf("action %d is of %+v", i, e.Actor)
+		}
+	}
 	e := refusalOf("quiet", "DELETE /v1/peers/{peer}", "node1")
 	if first := r.note(&e, now); !first || e.Action == "" || e.Details["subject"] != "node1" {
 		t.Errorf("first %t: %+v", first, e)
 	}
-	if n := len(r.rows); n != bounds[ofProved].ofOne+2 {
+	if n := len(r.rows); n != 2*bounds[ofProved].ofOne+2 { // events, actions, the rest of them, and the quiet one's
 		t.Errorf("%d rows", n)
 	}
 }
@@ -118,7 +128,7 @@ func TestRepeatsAreBounded(t *testing.T) {
 			}
 		}
 		b := bounds[classOf(actorOf(0))]
-		if most := b.rows + b.sums + 1; len(r.rows) > most || len(r.actors) > b.actors {
+		if most := b.rows + b.actions + b.sums + 1; len(r.rows) > most || len(r.actors) > b.actors {
 			t.Errorf("%s: %d rows, at most %d; %d actors, at most %d", name, len(r.rows), most, len(r.actors), b.actors)
 		}
 		counted := uint64(first)

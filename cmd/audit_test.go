@@ -130,6 +130,7 @@ func TestAuditVerifyAsksTheCluster(t *testing.T) {
 	}{
 		{"an older line, of another hash", []client.AuditHead{own(known(row, place(2, other)))}, nil, exitRefused, "another hash"},
 		{"known and held", []client.AuditHead{own(known(row, place(head.Seq, head.Hash)))}, nil, exitDone, "what the cluster knows"},
+		{"it says until where", []client.AuditHead{own(known(row, place(head.Seq, head.Hash)))}, nil, exitDone, fmt.Sprintf("checked until line %d", head.Seq)},
 		{"its own word alone", []client.AuditHead{own(row)}, nil, exitDone, "own word alone"},
 		{"it says that all is well", []client.AuditHead{own(known(row, place(7, other)))}, nil, exitRefused, "cut off"},
 		{"made anew", []client.AuditHead{own(known(row, place(head.Seq, other)))}, nil, exitRefused, "made anew"},

@@ -39,8 +39,11 @@ type auditView struct {
 	Verified bool `json:"verified"`
 	// HeadFrom is "cluster", "node", "given" or "none": that of the node alone is its
 	// own word, and none leaves open whether the end is missing.
-	HeadFrom string              `json:"head_from"`
-	Lost     []client.AuditPlace `json:"lost,omitempty"` // ends that the cluster remembers and the log lost
+	HeadFrom string `json:"head_from"`
+	// HeadSeq is the line of that head: newer ones can be missing unseen, as those of a
+	// node's last seconds.
+	HeadSeq uint64              `json:"head_seq,omitempty"`
+	Lost    []client.AuditPlace `json:"lost,omitempty"` // ends that the cluster remembers and the log lost
 	audit.Report
 }
 
@@ -115,7 +118,7 @@ func (p *program) auditHeads(c *cli.Context, dir string, view *auditView) ([]aud
 		if err != nil {
 			return nil, usagef("--head: %w", err)
 		}
-		view.HeadFrom = "given"
+		view.HeadFrom, view.HeadSeq = "given", head.Seq
 		return []audit.Head{head}, nil
 	case !c.Bool("cluster"):
 		return nil, nil
@@ -149,11 +152,11 @@ func (p *program) clusterHeads(c *cli.Context, api *client.Client, node string, 
 		}
 		var want []audit.Head
 		if h.Seq > 0 {
-			view.HeadFrom = "node"
+			view.HeadFrom, view.HeadSeq = "node", h.Seq
 			want = append(want, audit.Head{Seq: h.Seq, Hash: h.Hash})
 		}
 		if h.Known != nil {
-			view.HeadFrom = "cluster"
+			view.HeadFrom, view.HeadSeq = "cluster", h.Known.Seq
 			want = append(want, audit.Head{Seq: h.Known.Seq, Hash: h.Known.Hash})
 		}
 		view.Lost = h.Lost
@@ -183,9 +186,9 @@ func auditNode(dir string) (string, error) {
 // auditEnds says how far the end was checked, by auditView.HeadFrom.
 var auditEnds = map[string][2]string{
 	"none":    {"not checked", "lines may be missing behind it: --head or --cluster"},
-	"given":   {"checked", "against the head that was given"},
-	"node":    {"checked", "against the node's own word alone: the cluster knows nothing of its log yet"},
-	"cluster": {"checked", "against what the cluster knows of it"},
+	"given":   {"checked until line %d", "against the head that was given"},
+	"node":    {"checked until line %d", "against the node's own word alone: the cluster knows nothing of its log yet"},
+	"cluster": {"checked until line %d", "against what the cluster knows of it, which is some seconds old: newer lines can be missing unseen"},
 }
 
 func drawAuditView(t *table, v auditView) {
@@ -198,7 +201,11 @@ func drawAuditView(t *table, v auditView) {
 	t.row("lines", number(v.Lines), fmt.Sprintf("seq %d to %d in %d files", v.First, v.Last, v.Files))
 	t.row("newest", t.when(v.LastMs))
 	t.row("head", fmt.Sprintf("%d:%s", v.Last, v.Head))
-	t.row("end", auditEnds[v.HeadFrom][0], auditEnds[v.HeadFrom][1])
+	end := auditEnds[v.HeadFrom]
+	if v.HeadFrom != "none" {
+		end[0] = fmt.Sprintf(end[0], v.HeadSeq)
+	}
+	t.row("end", end[0], end[1])
 	for _, f := range v.Faults {
 		t.row("fault", f.Error())
 	}

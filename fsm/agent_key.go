@@ -37,43 +37,63 @@ type AgentRekey struct {
 // and their repetitions are not refused. A proof of the encryption key counts for
 // one pair of keys: it goes with either of them.
 func (s *State) applyAgentRekey(c *change, b AgentRekey) Result {
-	a, ok := s.agents.get(b.AgentID)
-	if !ok {
-		return refuse(CodeNotFound, "agent_id", "there is no agent %q", b.AgentID)
-	}
-	if res, ok := s.mayRekey(c, a, b); !ok {
+	a, res := s.rekeyed(b, c.atMs)
+	if !res.OK() || res.Repeated {
 		return res
 	}
-	if a.hasKeys(b) {
-		return Result{Code: CodeOK, ID: a.ID, Repeated: true}
+	was, _ := s.agents.get(b.AgentID)
+	if a.Key() != was.Key() {
+		ref := a.Key().Fingerprint()
+		s.keyOwners.put(string(ref[:]), ownerAgent+a.ID)
 	}
-	if res, ok := s.checkRekey(c, a, b); !ok {
-		return res
-	}
-	was := a.Key().KeyID()
-	if a.Key() != b.PublicKey {
-		if res, ok := s.takeKey(c, &a, b.PublicKey); !ok {
-			return res
-		}
-	} else if c.atMs-a.UpdatedMs < EncryptionPauseMs {
-		return refuse(CodeOverloaded, "", "%q was changed less than %d ms ago", a.ID, EncryptionPauseMs)
-	}
-	a.EncryptionKey, a.EncryptionProof = b.EncryptionKey, b.EncryptionProof
 	a.KeysSignedMs, a.UpdatedMs, a.Index = b.TimestampMs, c.atMs, c.index
 	s.agents.put(a.ID, a)
-	s.record(c, "agent_rekey", a.ID, "key_id="+a.Key().KeyID()+" by="+was)
-	return Result{Code: CodeOK, ID: a.ID}
+	s.record(c, "agent_rekey", a.ID, "key_id="+a.Key().KeyID()+" by="+was.Key().KeyID())
+	return res
+}
+
+// CheckRekey returns what Apply would say of a change of keys at a clock, Unix
+// milliseconds: a refusal that is known beforehand needs no place in the log.
+func (s *State) CheckRekey(b AgentRekey, nowMs int64) Result {
+	_, res := s.rekeyed(b, nowMs)
+	return res
+}
+
+// rekeyed returns the agent with its keys changed, or why it keeps those it has.
+func (s *State) rekeyed(b AgentRekey, nowMs int64) (Agent, Result) {
+	a, ok := s.agents.get(b.AgentID)
+	if !ok {
+		return a, refuse(CodeNotFound, "agent_id", "there is no agent %q", b.AgentID)
+	}
+	if res, ok := s.mayRekey(a, nowMs); !ok {
+		return a, res
+	}
+	if a.hasKeys(b) {
+		return a, Result{Code: CodeOK, ID: a.ID, Repeated: true}
+	}
+	if res, ok := s.checkRekey(a, b, nowMs); !ok {
+		return a, res
+	}
+	if a.Key() != b.PublicKey {
+		if res, ok := s.takeKey(&a, b.PublicKey, nowMs); !ok {
+			return a, res
+		}
+	} else if nowMs-a.UpdatedMs < EncryptionPauseMs {
+		return a, refuse(CodeOverloaded, "", "%q was changed less than %d ms ago", a.ID, EncryptionPauseMs)
+	}
+	a.EncryptionKey, a.EncryptionProof = b.EncryptionKey, b.EncryptionProof
+	return a, Result{Code: CodeOK, ID: a.ID}
 }
 
 // mayRekey asks whether the agent may act at all, now that the change takes its
 // place in the log: a ban or a suspension may have been faster.
-func (s *State) mayRekey(c *change, a Agent, b AgentRekey) (Result, bool) {
+func (s *State) mayRekey(a Agent, nowMs int64) (Result, bool) {
 	switch {
 	case a.State != AgentActive:
 		return refuse(CodeAgentNotActive, "state", "%q is %s: only an active agent changes its keys", a.ID, a.State), false
-	case s.banned(a.ID, c.atMs):
+	case s.banned(a.ID, nowMs):
 		return refuse(CodeBlacklisted, "agent_id", "a ban is in force on %q", a.ID), false
-	case s.recoveringAt(c.atMs) != 0:
+	case s.recoveringAt(nowMs) != 0:
 		return refuse(CodeUnavailable, "", "the cluster was recovered or restored: keys change again once admissions do"), false
 	}
 	return Result{}, true
@@ -88,16 +108,16 @@ func (a Agent) hasKeys(b AgentRekey) bool {
 // checkRekey holds a change to the key and the time that it was signed with. It
 // uses up no nonce: that each change is signed later than the one before, and
 // than the enrolment, keeps a captured request from taking one back.
-func (s *State) checkRekey(c *change, a Agent, b AgentRekey) (Result, bool) {
+func (s *State) checkRekey(a Agent, b AgentRekey, nowMs int64) (Result, bool) {
 	after := a.KeysSignedMs
-	if a.EnrolledMs <= c.atMs { // else the clock was set back since
+	if a.EnrolledMs <= nowMs { // else the clock was set back since
 		after = max(after, a.EnrolledMs)
 	}
 	switch n := len(b.EncryptionProof); {
 	case a.Key().Fingerprint() != b.By:
 		return refuse(CodeConflict, "public_key", "the keys of %q are changed by its newest key alone, which is %s", a.ID, a.Key().KeyID()), false
-	case !s.inWindow(b.TimestampMs, c.atMs):
-		return refuse(CodeTimestampSkew, "", "the request was signed at %d, outside the window around %d", b.TimestampMs, c.atMs), false
+	case !s.inWindow(b.TimestampMs, nowMs):
+		return refuse(CodeTimestampSkew, "", "the request was signed at %d, outside the window around %d", b.TimestampMs, nowMs), false
 	case b.TimestampMs <= after:
 		return refuse(CodeReplay, "", "the request was signed at %d, the keys of %q are as of %d: sign a new one", b.TimestampMs, a.ID, after), false
 	case len(b.EncryptionKey) != 0 && len(b.EncryptionKey) != 32:
@@ -108,8 +128,9 @@ func (s *State) checkRekey(c *change, a Agent, b AgentRekey) (Result, bool) {
 	return Result{}, true
 }
 
-// takeKey gives the agent a new key, which must never have been anybody's.
-func (s *State) takeKey(c *change, a *Agent, key crypto.PublicKey) (Result, bool) {
+// takeKey gives the agent a new key, which must never have been anybody's. It does
+// not say so in keyOwners: what is only looked at changes nothing.
+func (s *State) takeKey(a *Agent, key crypto.PublicKey, nowMs int64) (Result, bool) {
 	if err := crypto.CheckPublicKey(key); err != nil {
 		return refuse(CodeInvalid, "public_key", "%v", err), false
 	}
@@ -118,23 +139,22 @@ func (s *State) takeKey(c *change, a *Agent, key crypto.PublicKey) (Result, bool
 	switch _, taken := s.keyOwners.get(string(ref[:])); {
 	case taken:
 		return refuse(CodeConflict, "public_key", "this public key belongs to another id, or was replaced"), false
-	case newest.NotBeforeMs != 0 && c.atMs-newest.NotBeforeMs < RekeyPauseMs:
+	case newest.NotBeforeMs != 0 && nowMs-newest.NotBeforeMs < RekeyPauseMs:
 		return refuse(CodeOverloaded, "", "the key of %q was changed less than %d ms ago", a.ID, RekeyPauseMs), false
 	case s.keyOwners.full():
 		return refuse(CodeOverloaded, "", "%d public keys are known, no room for one more", s.keyOwners.size()), false
 	}
 	var keys []AgentKey // a new list: rows are never changed in place
 	for _, k := range a.Keys[:len(a.Keys)-1] {
-		if k.NotAfterMs == 0 || k.NotAfterMs >= c.atMs {
+		if k.NotAfterMs == 0 || k.NotAfterMs >= nowMs {
 			keys = append(keys, k)
 		}
 	}
 	if len(keys)+2 > MaxAgentKeys {
 		return refuse(CodeOverloaded, "", "%d keys of %q verify, at most %d", len(keys)+1, a.ID, MaxAgentKeys), false
 	}
-	newest.NotAfterMs = min(c.atMs+s.policy.v.MaxSkewMs, MaxTimeMs)
-	a.Keys = append(keys, newest, AgentKey{Public: key, NotBeforeMs: max(c.atMs, 1)})
-	s.keyOwners.put(string(ref[:]), ownerAgent+a.ID)
+	newest.NotAfterMs = min(nowMs+s.policy.v.MaxSkewMs, MaxTimeMs)
+	a.Keys = append(keys, newest, AgentKey{Public: key, NotBeforeMs: max(nowMs, 1)})
 	return Result{}, true
 }
 
