@@ -18,6 +18,7 @@ SATURATION ?= 10m
 DURATION ?= 10m
 CHAOS_DIR ?= $(CURDIR)/chaos-runs
 SIM_DIR ?= $(CURDIR)/sim-runs
+PLANTED ?= .*
 RUN_DIR ?= $(CURDIR)/run
 PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -104,11 +105,11 @@ chaos: build ## every chaos scenario, a hundred leader kills, then explore-all f
 chaos-short: ## the chaos runs that are part of make test
 	go test -count=1 -timeout 3m -v -run '^TestRun' ./chaos
 
-chaos-planted: ## judge the judges: each planted bug must be found (about five minutes)
+chaos-planted: ## judge the judges: each planted bug that PLANTED (all) matches must be found (about five minutes)
 	go vet -tags planted ./cmd ./fsm ./node
 	go test -count=1 -tags planted -run '^TestPlants' ./cmd
 	go test -tags planted -count=1 -timeout 5m -v -run '^TestP4Agreement|^TestSimPlanted' ./node
-	EDGECODER_PLANTED=1 go test -count=1 -timeout 6m -v -run '^TestPlanted$$' ./chaos
+	EDGECODER_PLANTED=1 go test -count=1 -timeout 6m -v -run '^TestPlanted$$/^(none|$(PLANTED))$$' ./chaos
 
 clean: ## remove what was built or run here
 	rm -rf bin dist '$(RUN_DIR)'
