@@ -157,9 +157,9 @@ func (n *Node) askClocks() {
 
 // handOver hands leadership to a voter and remembers that it was tried.
 func (n *Node) handOver(ctx context.Context, id string) {
-	n.resting.set(id, cameBack)
+	n.resting.set(id, cameBack, false)
 	if err := n.transferTo(id).Error(); err != nil {
-		n.resting.set(id, failedLately)
+		n.resting.set(id, failedLately, true)
 		n.log.Warn("leadership transfer failed", "to", id, "error", err)
 		pause(ctx, time.Second)
 	}
@@ -315,7 +315,7 @@ func (n *Node) dropServer(ctx context.Context, id string) error {
 		}
 		return &client.Error{Code: client.CodeConflict, Field: "id", Detail: "no other voter answers that could lead as well as this one: look at the disks and clocks of the others (edgecoder status)"}
 	}
-	n.resting.set(id, cameBack) // it goes: leadership must not
+	n.resting.set(id, cameBack, false) // it goes: leadership must not
 	known := false
 	for _, s := range servers {
 		known = known || string(s.ID) == id

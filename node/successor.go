@@ -32,9 +32,10 @@ const (
 
 // successor is a voter that could lead.
 type successor struct {
-	id   string
-	fit  fitness
-	rest bool // it was tried lately
+	id     string
+	fit    fitness
+	rest   bool // it was tried lately
+	failed bool // and did not take it: who must leave tries others first
 	health
 }
 
@@ -49,10 +50,11 @@ func (n *Node) candidates(order func(a, b health) int) []successor {
 		if id == n.id.NodeID || !ok || h.leaving || !n.works(id) {
 			continue
 		}
-		all = append(all, successor{id, fitnessOf(id, h.full, len(ids), offsets), n.resting.is(id), h})
+		rest, failed := n.resting.is(id)
+		all = append(all, successor{id, fitnessOf(id, h.full, len(ids), offsets), rest, failed, h})
 	}
 	slices.SortFunc(all, func(a, b successor) int {
-		return cmp.Or(compareBool(a.rest, b.rest), cmp.Compare(b.fit, a.fit), order(a.health, b.health), cmp.Compare(a.id, b.id))
+		return cmp.Or(compareBool(a.failed, b.failed), cmp.Compare(b.fit, a.fit), compareBool(a.rest, b.rest), order(a.health, b.health), cmp.Compare(a.id, b.id))
 	})
 	return all
 }
@@ -126,23 +128,32 @@ func compareBool(a, b bool) int {
 // were voters in cameBack.
 type resting struct {
 	mu    sync.Mutex
-	until map[string]time.Time // monotonic
+	until map[string]rest
 }
 
-func (r *resting) set(id string, d time.Duration) {
+type rest struct {
+	until  time.Time // monotonic
+	failed bool      // it did not take the leadership
+}
+
+func (r *resting) set(id string, d time.Duration, failed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	next := map[string]time.Time{id: time.Now().Add(d)}
-	for other, until := range r.until {
-		if other != id && time.Now().Before(until) {
-			next[other] = until
+	now := time.Now()
+	next := map[string]rest{id: {now.Add(d), failed}}
+	for other, rest := range r.until {
+		if other != id && now.Before(rest.until) {
+			next[other] = rest
 		}
 	}
 	r.until = next
 }
 
-func (r *resting) is(id string) bool {
+// is tells whether a voter rests, and whether because it failed.
+func (r *resting) is(id string) (rests, failed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return time.Now().Before(r.until[id])
+	rest := r.until[id]
+	rests = time.Now().Before(rest.until)
+	return rests, rests && rest.failed
 }

@@ -33,19 +33,25 @@ func TestFitness(t *testing.T) {
 func TestRestingTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r resting
-		r.set("a", cameBack)
-		r.set("b", cameBack)
-		r.set("b", failedLately)
-		if !r.is("a") || !r.is("b") || r.is("c") {
-			t.Errorf("at once: %+v", r.until)
+		want := func(when, id string, rests, failed bool) {
+			if gotRests, gotFailed := r.is(id); gotRests != rests || gotFailed != failed {
+				t.Errorf("%s: %s rests %t, failed %t", when, id, gotRests, gotFailed)
+			}
 		}
+		r.set("a", cameBack, false)
+		r.set("b", cameBack, false)
+		r.set("b", failedLately, true)
+		want("at once", "a", true, false)
+		want("at once", "b", true, true)
+		want("at once", "c", false, false)
 		time.Sleep(failedLately)
-		if !r.is("a") || r.is("b") {
-			t.Errorf("after a failure: %+v", r.until)
-		}
+		want("after a failure", "a", true, false)
+		want("after a failure", "b", false, false)
 		time.Sleep(cameBack - failedLately)
-		if r.set("c", cameBack); r.is("a") || len(r.until) != 1 {
-			t.Errorf("after a hand-over: %+v", r.until)
+		r.set("c", cameBack, false)
+		want("after a hand-over", "a", false, false)
+		if len(r.until) != 1 {
+			t.Errorf("remembered: %+v", r.until)
 		}
 	})
 }
