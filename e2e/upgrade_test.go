@@ -21,19 +21,19 @@ import (
 // landed is the commit of the version before this one; its binaries know feature
 // level landedLevel, one below what this test has refused until all are upgraded.
 const (
-	landed      = "a73cd481f989645fc57cff782ae395441d7c1d2e"
-	landedLevel = 2
+	landed      = "4fa5b56d4875d5f16cbffb6da594099856bcd4b0"
+	landedLevel = 3
 )
 
-// upgradeAsked switches the tests of mixed versions on: they take minutes, which
-// `make upgrade-test` has and CI has not.
+// upgradeAsked switches the tests of mixed versions on, which need the history of
+// this repository and a minute: `make upgrade-test`, which CI runs.
 const upgradeAsked = "EDGECODER_UPGRADE"
 
 // landedBinary builds the server of the landed version from the history of this repository.
 func landedBinary(t *testing.T) string {
 	t.Helper()
 	if os.Getenv(upgradeAsked) == "" {
-		t.Skipf("mixed versions take minutes: for whoever sets %s, as make upgrade-test does", upgradeAsked)
+		t.Skipf("builds the landed version and takes a minute: for whoever sets %s, as make upgrade-test does, which CI runs", upgradeAsked)
 	}
 	if err := exec.Command("git", "cat-file", "-e", landed+"^{commit}").Run(); err != nil {
 		t.Skipf("the landed version, commit %.12s, is not in this checkout: not for shallow clones and archives", landed)
@@ -159,7 +159,7 @@ func (v *versions) refusesNew() {
 		}
 		_, err := v.useNew(name)
 		if e := (*client.Error)(nil); !errors.As(err, &e) || e.Code != client.CodeConflict || e.Reason != "feature_level" {
-			v.t.Errorf("%s, led by %s: a rule of signatures, which level %d does not know: %v", name, v.leader(), landedLevel, err)
+			v.t.Errorf("%s, led by %s: an agent that need not sign, which level %d does not know: %v", name, v.leader(), landedLevel, err)
 		}
 	}
 }
@@ -172,8 +172,11 @@ func (v *versions) useNew(name string) (client.Policy, error) {
 	if err != nil {
 		return p, err
 	}
-	rule := map[string]string{"somebody": "rfc9421"}
-	return cl.SetPolicy(v.t.Context(), p.Version, client.PolicyUpdate{AgentProfiles: rule})
+	token, err := cl.CreateToken(v.t.Context(), client.TokenRequest{Role: "mesh"})
+	if err != nil {
+		return p, err
+	}
+	return cl.SetPolicy(v.t.Context(), p.Version, client.PolicyUpdate{UnsignedAgents: map[string]string{"somebody": token.ID}})
 }
 
 // underLoad runs steps while honest agents act, and checks afterwards that all
@@ -225,7 +228,7 @@ func TestUpgradeServerByServer(t *testing.T) {
 				v.agree()
 			})
 			for _, name := range v.names() {
-				if p, err := v.useNew(name); err != nil || p.AgentProfiles["somebody"] != "rfc9421" {
+				if p, err := v.useNew(name); err != nil || p.UnsignedAgents["somebody"] == "" {
 					t.Errorf("%s: what is new: %+v, %v", name, p, err)
 				}
 			}

@@ -114,7 +114,7 @@ func (s *State) repeatedEnrolment(c *change, b AgentEnroll) (Result, bool) {
 	if !ok || a.Key() != b.PublicKey || a.TokenID != c.actor.TokenID || c.actor.TokenID == "" {
 		return Result{}, false
 	}
-	if s.meta.v.Level >= LevelProfiles && !a.EncryptsAs(b) { // older logs were applied without
+	if s.meta.v.Level >= LevelClients && !a.EncryptsAs(b) { // older logs were applied without
 		return refuse(CodeConflict, "encryption_key", "%s", OtherEncryptionKey(a.ID)), true
 	}
 	return Result{Code: CodeOK, ID: a.ID, Repeated: true}, true
@@ -134,11 +134,8 @@ func OtherEncryptionKey(id string) string {
 
 // needsLevel returns the feature level that the members of the row need.
 func (a Agent) needsLevel() uint32 {
-	switch {
-	case a.KeysSignedMs != 0:
+	if a.KeysSignedMs != 0 || len(a.EncryptionProof) > 0 {
 		return LevelClients
-	case len(a.EncryptionProof) > 0:
-		return LevelProfiles
 	}
 	return 0
 }

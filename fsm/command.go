@@ -36,7 +36,7 @@ const (
 	KindRestoreBegin      Kind = 14 // from LevelRecovery on
 	KindManifestTrustSet  Kind = 15 // from LevelProfiles on
 	KindManifestAccept    Kind = 16 // from LevelProfiles on
-	KindManifestRevoke    Kind = 17 // from LevelProfiles on
+	KindManifestRevoke    Kind = 17 // from LevelClients on
 	KindAgentRekey        Kind = 18 // from LevelClients on
 	KindLevelRaise        Kind = 19 // from LevelUpgrades on, which it raises to
 
@@ -158,7 +158,7 @@ type AgentEnroll struct {
 	PublicKey     crypto.PublicKey `cbor:"2,keyasint"`
 	EncryptionKey []byte           `cbor:"3,keyasint,omitempty"` // raw X25519
 	// EncryptionProof was verified before this was proposed: PublicKey's signature
-	// on EncryptionKey (crypto.SignEncryptionKey). From LevelProfiles on.
+	// on EncryptionKey (crypto.SignEncryptionKey). From LevelClients on.
 	EncryptionProof []byte `cbor:"4,keyasint,omitempty"`
 }
 

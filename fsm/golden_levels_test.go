@@ -10,7 +10,7 @@ import (
 
 // unreleasedGolden is the first level whose stored log -update writes anew: no
 // binary that knows it was released. All others stay as they were written: levels
-// 1 and 2 by commit a73cd48, level 3 by commit 6207ea7.
+// 1 and 2 by commit a73cd48, level 3 as commit 4fa5b56 applied it.
 const unreleasedGolden = LevelClients
 
 // goldenLevels makes the scene of every level.
@@ -33,7 +33,7 @@ func (w *world) withProfiles() *world {
 	for _, role := range []Role{RoleAgent, RoleCoordinator} { // the recovery took them
 		w.must(w.do(admin, TokenCreate{ID: string(role), Role: role, Uses: -1}))
 	}
-	w.must(w.do(enroller, AgentEnroll{AgentID: "p", PublicKey: publicKey("p"), EncryptionKey: bytes.Repeat([]byte{9}, 32), EncryptionProof: bytes.Repeat([]byte{8}, 64)}))
+	w.must(w.do(enroller, AgentEnroll{AgentID: "p", PublicKey: publicKey("p"), EncryptionKey: bytes.Repeat([]byte{9}, 32)}))
 	w.setPolicy(func(p *Policy) {
 		p.Profiles, p.AgentProfiles = ProfilesRFC9421, map[string]ProfileRule{"a": ProfilesAny}
 	})
@@ -47,8 +47,6 @@ func (w *world) withProfiles() *world {
 	w.must(w.do(operator, acceptOf(w.statementOf("bin", "1.5.0", "y"), "b")))
 	w.want(w.do(operator, acceptOf(w.statementOf("bin", "1.4.9", "z"), "b")), CodeConflict)
 	w.want(w.do(operator, acceptOf(w.statementOf("lib", "1.0.0", "z"), "stranger")), CodeInvalid)
-	w.must(w.do(admin, ManifestRevoke{Name: "bin", Version: "1.4.2"}))
-	w.must(w.do(admin, ManifestRevoke{Name: "bin", Version: "1.5.0", Forget: true}))
 	w.mark()
 	return w
 }
@@ -56,6 +54,9 @@ func (w *world) withProfiles() *world {
 // withClients has everything happen that LevelClients brought: agents that ask
 // for themselves and change their keys, and what policy says of older clients.
 func (w *world) withClients() *world {
+	w.must(w.do(enroller, AgentEnroll{AgentID: "q", PublicKey: publicKey("q"), EncryptionKey: bytes.Repeat([]byte{9}, 32), EncryptionProof: bytes.Repeat([]byte{8}, 64)}))
+	w.must(w.do(admin, ManifestRevoke{Name: "bin", Version: "1.4.2"}))
+	w.must(w.do(admin, ManifestRevoke{Name: "bin", Version: "1.5.0", Forget: true}))
 	w.must(w.do(Actor{}, AdmitBatch{Callers: []string{SelfCaller, string(RoleVerifier)}, Claims: []Claim{
 		claimOf("a", "s1", w.wallMs, ""), claimOf("a", "s1", w.wallMs, ""), messageOf(claimOf("p", "s2", w.wallMs, ""), w.wallMs+60_000)}}))
 	w.must(w.do(Actor{}, AgentRekey{AgentID: "a", By: keyRef("a"), PublicKey: publicKey("a2"), EncryptionKey: bytes.Repeat([]byte{1}, 32), TimestampMs: w.wallMs}))

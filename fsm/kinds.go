@@ -38,9 +38,9 @@ func (k Kind) Level() uint32 {
 	switch k {
 	case KindClockRecover, KindRestoreBegin:
 		return LevelRecovery
-	case KindManifestTrustSet, KindManifestAccept, KindManifestRevoke:
+	case KindManifestTrustSet, KindManifestAccept:
 		return LevelProfiles
-	case KindAgentRekey:
+	case KindManifestRevoke, KindAgentRekey:
 		return LevelClients
 	case KindCoordinatorCleanUp:
 		return LevelUpgrades

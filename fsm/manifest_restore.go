@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/edgecoder/edgecoder/crypto/manifest"
 )
@@ -41,6 +42,11 @@ func (s *State) NeedsLevel() uint32 {
 	}
 	if s.manifests.size()+s.manifestTrust.size() > 0 {
 		need = max(need, LevelProfiles)
+	}
+	for _, row := range s.manifests.m {
+		if row.Trimmed || slices.ContainsFunc(row.Versions, func(v AcceptedVersion) bool { return v.RevokedMs != 0 }) {
+			need = max(need, LevelClients)
+		}
 	}
 	for _, a := range s.agents.m {
 		need = max(need, a.needsLevel())
