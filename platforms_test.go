@@ -36,7 +36,7 @@ type listed struct {
 func TestTypesOnEveryPlatform(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("types for other platforms: run without -short, as make test does")
+		t.Skip("types for other platforms: run without -short, as make test and CI do")
 	}
 	for _, platform := range platforms {
 		if platform == runtime.GOOS+"/"+runtime.GOARCH {

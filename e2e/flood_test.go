@@ -95,7 +95,7 @@ func TestFlood(t *testing.T) {
 	var order floodOrder
 	text := os.Getenv(floodEnv)
 	if text == "" {
-		t.Skip("the process of a flood, which TestOverload begins")
+		t.Skip("no test of its own: the process of a flood, which TestOverload begins")
 	}
 	if err := json.Unmarshal([]byte(text), &order); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ const burnersPerCPU = 2
 func TestSaturation(t *testing.T) {
 	length, err := time.ParseDuration(os.Getenv("EDGECODER_SATURATION"))
 	if err != nil || length <= 0 {
-		t.Skip("ten minutes of busy processors: set EDGECODER_SATURATION=10m, or run `make saturation`")
+		t.Skip("takes ten minutes of all processors, more than CI has: set EDGECODER_SATURATION=10m, or run `make saturation`")
 	}
 	m := up(t)
 	h := m.honest()
