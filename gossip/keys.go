@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 )
 
-// Rotation is install everywhere, use everywhere, remove everywhere; the replicated key schedule drives it.
+// Rotation is install everywhere, use everywhere, remove everywhere; the replicated key schedule drives it. Whoever installed a key says
+// so with Acknowledge, so that nobody seals with one that another cannot open yet.
 
 // ErrKey is in the chain of every error about a pool key.
 var ErrKey = errors.New("gossip: pool key")
@@ -76,4 +78,34 @@ func (p *Pool) RemoveKey(key []byte) error {
 		return err
 	}
 	return p.ring.RemoveKey(key)
+}
+
+// SetKeys makes the ring hold just these keys, and seals with the first from now on. It is install, use and remove in this order, so it
+// may be called again, and from whatever ring: what both have is readable throughout. Both together must fit into a ring.
+func (p *Pool) SetKeys(keys [][]byte) error {
+	if len(keys) == 0 || len(keys) > maxKeys {
+		return fmt.Errorf("%w: a ring of %d, must be 1 to %d", ErrKey, len(keys), maxKeys)
+	}
+	for _, key := range keys {
+		if err := checkKey(key); err != nil {
+			return err
+		}
+	}
+	for _, key := range keys {
+		if err := p.InstallKey(key); err != nil {
+			return err
+		}
+	}
+	if err := p.UseKey(keys[0]); err != nil {
+		return err
+	}
+	for _, old := range p.ring.GetKeys()[1:] {
+		if slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, old) }) {
+			continue
+		}
+		if err := p.RemoveKey(old); err != nil {
+			return err
+		}
+	}
+	return nil
 }

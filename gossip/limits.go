@@ -92,6 +92,11 @@ const (
 	// maxKeys bounds the keyring: the one in use, the next, the last, and room for a rotation that overlaps.
 	maxKeys = 8
 
+	// maxAcks bounds the keys that a member says it holds: pool keys, and as many CAs. Above: an error to the caller, malformed when it
+	// comes from the network.
+	maxAcks     = 2 * maxKeys
+	maxAckBytes = 1 + maxAcks*8
+
 	// The log adapter lets this many memberlist lines through in a second: garbage from a stranger must not fill our disk.
 	maxLogLines = 20
 	maxLogLine  = 512

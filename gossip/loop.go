@@ -29,6 +29,7 @@ func (p *Pool) run() {
 			p.applyChanges()
 			p.askAgain()
 			p.table.expire(p.cfg.Now())
+			p.sayAcks()
 		}
 	}
 }
@@ -85,6 +86,8 @@ func (p *Pool) take(it item) {
 		p.takeHead(&m, true)
 	case kindGoodbye:
 		p.takeGoodbye(&m)
+	case kindAcks:
+		p.takeAcks(&m)
 	}
 }
 

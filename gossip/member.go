@@ -14,7 +14,8 @@ const (
 type Member struct {
 	Card      Card
 	State     string
-	ChangedMs int64  // when State last changed, by our clock
-	Addr      string // where memberlist reaches it, host:port; may differ from Card.Gossip behind a NAT
-	Head      []byte // opaque signed head, the last that OnHead accepted
+	ChangedMs int64   // when State last changed, by our clock
+	Addr      string  // where memberlist reaches it, host:port; may differ from Card.Gossip behind a NAT
+	Head      []byte  // opaque signed head, the last that OnHead accepted
+	Holds     []AckID // the keys it says it holds (Acknowledge); nil if it said nothing
 }

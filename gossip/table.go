@@ -22,6 +22,9 @@ type entry struct {
 	changed             time.Time
 
 	head []byte
+
+	acks   []AckID // the keys it says it holds; replaced, never written to
+	acksMs int64   // when it said so, by its clock
 }
 
 // table is the pool's view. The loop is the only writer but for the line of the node itself, which its owner sets; anybody reads.
@@ -104,6 +107,7 @@ func (t *table) up(c Card, addr string, trusted bool, now time.Time) (replayed b
 	}
 	if !e.live {
 		e.left, e.suspect, e.goodbye = false, false, time.Time{}
+		e.acks, e.acksMs = nil, 0 // it may be another process, with another clock
 		t.setLive(e, true)
 	}
 	e.addr = addr
@@ -293,7 +297,7 @@ func (t *table) members() []Member {
 	defer t.mu.RUnlock()
 	out := make([]Member, 0, len(t.lines))
 	for _, e := range t.lines {
-		m := Member{Card: e.card, State: e.state, ChangedMs: e.changed.UnixMilli(), Addr: e.addr, Head: slices.Clone(e.head)}
+		m := Member{Card: e.card, State: e.state, ChangedMs: e.changed.UnixMilli(), Addr: e.addr, Head: slices.Clone(e.head), Holds: slices.Clone(e.acks)}
 		m.Card.Signature = slices.Clone(e.card.Signature)
 		out = append(out, m)
 	}

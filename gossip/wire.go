@@ -13,6 +13,7 @@ const (
 	kindNews    = 1
 	kindHead    = 2
 	kindGoodbye = 3 // body empty: the origin leaves on purpose
+	kindAcks    = 4 // acksVersion, then the AckIDs of the keys that the origin holds
 )
 
 const stateVersion = 1
@@ -36,6 +37,8 @@ func (m *message) check() error {
 		limit = MaxNews
 	case kindHead:
 		limit = MaxHead
+	case kindAcks:
+		limit = maxAckBytes
 	case kindGoodbye:
 	default:
 		return fmt.Errorf("%w: kind %d", errMalformed, m.Kind)
