@@ -47,7 +47,7 @@ func newFixtureAt(t testing.TB, level uint32) *fixture {
 	for _, role := range allRoles[:len(allRoles)-1] {
 		f.tokens[role] = f.makeToken(role, 100)
 	}
-	f.server = New(f.node, Config{ClusterID: clusterID, CAPin: testPin, Version: "test",
+	f.server = New(f.node, Config{ClusterID: clusterID, CAPin: func() string { return testPin }, Version: "test",
 		Log: slog.New(slog.NewTextHandler(f.log, nil)), Now: func() time.Time { return f.now }})
 	f.server.EndStreams() // a walk over all routes must not follow events for ever; see letStreamsLast
 	f.server.pause = 0

@@ -29,9 +29,9 @@ const headerRequestID = "X-Request-Id"
 // Config is what a server needs besides its node.
 type Config struct {
 	ClusterID string
-	Node      string // name of the node, beside each of its metrics
-	CAPin     string // SHA-256 of the cluster CA certificate, hex; join and enrolment tokens carry it
-	Version   string // of the binary
+	Node      string        // name of the node, beside each of its metrics
+	CAPin     func() string // SHA-256 of the active CA's certificate, hex; join and enrolment tokens carry it
+	Version   string        // of the binary
 	// TrustedProxies are the networks whose forwarded-address headers count.
 	TrustedProxies []netip.Prefix
 	Log            *slog.Logger

@@ -73,7 +73,7 @@ type repeatedToken struct {
 func (s *Server) newTokenText(role fsm.Role) (crypto.TokenText, error) {
 	pin := ""
 	if role.SingleUse() {
-		pin = s.cfg.CAPin
+		pin = s.cfg.CAPin()
 	}
 	return crypto.NewTokenText(s.cfg.Rand, s.cfg.ClusterID, string(role), pin)
 }

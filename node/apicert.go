@@ -87,5 +87,5 @@ func (c *credentials) getAPICertificate(hello *tls.ClientHelloInfo) (*tls.Certif
 	if own := c.apiCert.Load(); own != nil && hello.ServerName != "" && own.Leaf.VerifyHostname(hello.ServerName) == nil {
 		return own, nil
 	}
-	return c.cert.Load(), nil
+	return c.face.Load(), nil
 }

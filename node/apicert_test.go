@@ -80,7 +80,7 @@ func TestAPICertificateIsForItsHosts(t *testing.T) {
 	certFile, keyFile := operatorPair(t, now.Add(-time.Hour), "a.example", "*.b.example")
 	c := &credentials{}
 	cluster := &tls.Certificate{}
-	c.cert.Store(cluster)
+	c.face.Store(cluster)
 	n := &Node{creds: c, cfg: Config{Now: func() time.Time { return now }}}
 	shown := func(host string) bool {
 		got, err := c.getAPICertificate(&tls.ClientHelloInfo{ServerName: host})

@@ -54,7 +54,8 @@ func parseSigner(pkcs8 []byte) (crypto.Signer, error) {
 
 func serial() (*big.Int, error) { return rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 127)) }
 
-// newCA makes the cluster CA: its certificate in DER and its key in PKCS#8.
+// newCA makes a cluster CA: its certificate in DER and its key in PKCS#8. One
+// more CA may stand below it: its predecessor, cross-signed (crossSign).
 func newCA(clusterID string, now time.Time) (cert, key []byte, err error) {
 	if key, err = newTLSKey(); err != nil {
 		return nil, nil, err
@@ -68,26 +69,67 @@ func newCA(clusterID string, now time.Time) (cert, key []byte, err error) {
 		return nil, nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: number, Subject: pkix.Name{CommonName: "EdgeCoder cluster " + clusterID},
+		// The serial number keeps the names of a cluster's CAs apart.
+		SerialNumber: number, Subject: pkix.Name{CommonName: "EdgeCoder cluster " + clusterID, SerialNumber: number.Text(16)},
 		NotBefore: now.Add(-leafBackdate), NotAfter: now.Add(caLife),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
+		IsCA: true, BasicConstraintsValid: true, MaxPathLen: 1, KeyUsage: x509.KeyUsageCertSign,
 	}
 	cert, err = x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
 	return cert, key, err
 }
 
+// parse returns the certificate of a CA and its key; without the key the signer
+// is nil.
+func (a authority) parse() (*x509.Certificate, crypto.Signer, error) {
+	ca, err := x509.ParseCertificate(a.Cert)
+	if err != nil {
+		return nil, nil, fmt.Errorf("CA certificate: %w", err)
+	}
+	if len(a.Key) == 0 {
+		return ca, nil, nil
+	}
+	signer, err := parseSigner(a.Key)
+	if err != nil {
+		return nil, nil, fmt.Errorf("CA key: %w", err)
+	}
+	return ca, signer, nil
+}
+
+// crossSign signs another CA's key and name with this one: whoever trusts only
+// this CA then trusts what the other issued. It ends with the first of the two.
+func (a authority) crossSign(other *x509.Certificate) ([]byte, error) {
+	ca, signer, err := a.parse()
+	if err != nil {
+		return nil, err
+	}
+	if signer == nil {
+		return nil, errNoCAKey
+	}
+	number, err := serial()
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{
+		SerialNumber: number, RawSubject: other.RawSubject, SubjectKeyId: other.SubjectKeyId,
+		NotBefore: other.NotBefore, NotAfter: other.NotAfter,
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	if ca.NotAfter.Before(template.NotAfter) {
+		template.NotAfter = ca.NotAfter
+	}
+	return x509.CreateCertificate(rand.Reader, template, ca, other.PublicKey, signer)
+}
+
+var errNoCAKey = errors.New("this node does not hold the CA key: only coordinators sign certificates")
+
 // issueLeaf signs a node's certificate for its public key.
-func (id *identity) issueLeaf(nodeID string, role fsm.Role, public crypto.PublicKey, hosts []string, now time.Time) ([]byte, error) {
-	if len(id.CAKey) == 0 {
-		return nil, errors.New("this node does not hold the CA key: only coordinators sign certificates")
-	}
-	ca, err := x509.ParseCertificate(id.CACert)
+func (a authority) issueLeaf(clusterID, nodeID string, role fsm.Role, public crypto.PublicKey, hosts []string, now time.Time) ([]byte, error) {
+	ca, signer, err := a.parse()
 	if err != nil {
-		return nil, fmt.Errorf("CA certificate: %w", err)
+		return nil, err
 	}
-	signer, err := parseSigner(id.CAKey)
-	if err != nil {
-		return nil, fmt.Errorf("CA key: %w", err)
+	if signer == nil {
+		return nil, errNoCAKey
 	}
 	number, err := serial()
 	if err != nil {
@@ -98,7 +140,7 @@ func (id *identity) issueLeaf(nodeID string, role fsm.Role, public crypto.Public
 		NotBefore: now.Add(-leafBackdate), NotAfter: now.Add(leafLife), BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		URIs:        []*url.URL{{Scheme: uriScheme, Host: id.ClusterID, Path: "/" + string(role) + "/" + nodeID}},
+		URIs:        []*url.URL{{Scheme: uriScheme, Host: clusterID, Path: "/" + string(role) + "/" + nodeID}},
 		DNSNames:    []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
 	for _, h := range hosts {
@@ -114,18 +156,17 @@ func (id *identity) issueLeaf(nodeID string, role fsm.Role, public crypto.Public
 	return x509.CreateCertificate(rand.Reader, template, ca, public, signer)
 }
 
-// tlsCertificate joins leaf, CA and key for a handshake; the CA goes along so
-// that a joiner can compare it with the pin in its token.
-func (id *identity) tlsCertificate() (*tls.Certificate, error) {
+// tlsCertificate joins a node's TLS key and the chain that it shows.
+func (id *identity) tlsCertificate(chain [][]byte) (*tls.Certificate, error) {
 	signer, err := parseSigner(id.TLSKey)
 	if err != nil {
 		return nil, fmt.Errorf("TLS key of this node: %w", err)
 	}
-	leaf, err := x509.ParseCertificate(id.TLSCert)
+	leaf, err := x509.ParseCertificate(chain[0])
 	if err != nil {
 		return nil, fmt.Errorf("TLS certificate of this node: %w", err)
 	}
-	return &tls.Certificate{Certificate: [][]byte{id.TLSCert, id.CACert}, PrivateKey: signer, Leaf: leaf}, nil
+	return &tls.Certificate{Certificate: chain, PrivateKey: signer, Leaf: leaf}, nil
 }
 
 // peerName is whom a certificate was issued for.
@@ -145,6 +186,10 @@ func nameOf(leaf *x509.Certificate) (peerName, error) {
 	return peerName{}, errors.New("the certificate names no EdgeCoder node")
 }
 
-func certPEM(der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+func certPEM(ders ...[]byte) []byte {
+	var out []byte
+	for _, der := range ders {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	return out
 }

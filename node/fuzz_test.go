@@ -33,7 +33,7 @@ func stable[T any](t *testing.T, data []byte) {
 // what gossip carries for this room.
 func FuzzRPC(f *testing.F) {
 	for _, v := range []any{
-		pingRequest{1}, pingReply{Version: "v", Marks: []fsm.Mark{{}}}, certifyRequest{"n", []byte{1}}, transferRequest{"n"}, memberRequest{"n"}, fieldsRequest{1},
+		pingRequest{1}, pingReply{Version: "v", Marks: []fsm.Mark{{}}}, certifyRequest{"n", []byte{1}, true}, transferRequest{"n"}, memberRequest{"n"}, fieldsRequest{1},
 		joinRequest{Token: "t"}, manifestRequest{"t", "n"}, readPoint{}, admitReply{}, memberReply{}, chainHead{Head: "h"},
 		joinReply{Members: memberFile{Members: map[string]peerAddress{"n": {Name: "n"}}}}, fieldsReply{Fields: map[string]string{"a": "b"}},
 	} {

@@ -60,7 +60,7 @@ func (n *Node) genesis(ctx context.Context, l *leadership) bool {
 		return false
 	}
 	cmd, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, fsm.Genesis{
-		ClusterID: n.id.ClusterID, CACert: n.id.CACert, Level: n.cfg.supports(),
+		ClusterID: n.id.ClusterID, CACert: n.shared.Load().active().Cert, Level: n.cfg.supports(),
 		AdminToken: fsm.TokenCreate{ID: token.ID, Hash: token.Hash(), Role: fsm.RoleAdmin, Uses: -1, Label: "bootstrap"},
 		Coordinator: fsm.Coordinator{ID: n.id.NodeID, Name: n.cfg.Name, Role: fsm.RoleCoordinator, SigningKey: n.id.publicKey(),
 			EncryptionKey: encryption, API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, Level: n.cfg.supports(), Version: n.cfg.Version, TLSKey: crypto.Sum(tlsKey)},

@@ -183,7 +183,7 @@ func (o *greeting) move() bool {
 
 // speaksPeer tells whether a client is a coordinator, or says so.
 func speaksPeer(hello *tls.ClientHelloInfo) bool {
-	return slices.Contains(hello.SupportedProtos, protoRaft) || slices.Contains(hello.SupportedProtos, protoRPC)
+	return slices.ContainsFunc(hello.SupportedProtos, func(p string) bool { return p == protoRaft || p == protoRPC || p == protoReturn })
 }
 
 // refused returns how many connections had to make room or came too often.

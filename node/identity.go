@@ -20,7 +20,7 @@ import (
 // Files of a data directory.
 const (
 	fileKeys  = "node.keys"  // identity and private keys, encrypted
-	fileCA    = "ca.pem"     // the cluster CA's certificate, for clients; rewritten at each start
+	fileCA    = "ca.pem"     // the cluster CA's certificate, the certificates of the CAs that count, for clients; rewritten when they change
 	filePeers = "peers.json" // where other coordinators were last seen
 	fileRaft  = "raft.db"    // log and stable store
 	fileLock  = "lock"
@@ -39,7 +39,7 @@ type identity struct {
 	NodeID     string   `cbor:"2,keyasint"`
 	Role       fsm.Role `cbor:"3,keyasint"`
 	Bootstrap  bool     `cbor:"4,keyasint"` // this node started the cluster
-	CACert     []byte   `cbor:"5,keyasint"` // DER
+	CACert     []byte   `cbor:"5,keyasint"` // DER, of the active CA
 	CAKey      []byte   `cbor:"6,keyasint"` // PKCS#8; empty on observers
 	Signing    []byte   `cbor:"7,keyasint"` // Ed25519 seed
 	Encryption []byte   `cbor:"8,keyasint"` // X25519 private key
@@ -50,6 +50,9 @@ type identity struct {
 	Started    bool     `cbor:"12,keyasint"`           // a raft log was begun: without it this id has forgotten its votes
 	Resync     bool     `cbor:"14,keyasint,omitempty"` // the next start throws the state away and fetches the others'
 	Undo       uint64   `cbor:"15,keyasint,omitempty"` // the next start takes back the restore of this epoch, which the cluster went on without
+
+	MoreCAs    []authority `cbor:"16,keyasint,omitempty"` // trusted beside CACert, while the CA is rotated
+	SharedAsOf uint64      `cbor:"17,keyasint,omitempty"` // log index as of which CAs and gossip keys are right
 
 	iterations int // cost of the key file that this was read from, which whoever changed it wants kept; 0: the default
 }
@@ -136,7 +139,11 @@ func openIdentity(passphrase, data []byte) (*identity, error) {
 // clear wipes the secrets of an identity that is not needed any more. What the
 // standard library made of them (TLS signers, ciphers) stays until collected.
 func (id *identity) clear() {
-	for _, secret := range append([][]byte{id.CAKey, id.Signing, id.Encryption, id.TLSKey}, id.PoolKeys...) {
+	secrets := append([][]byte{id.CAKey, id.Signing, id.Encryption, id.TLSKey}, id.PoolKeys...)
+	for _, a := range id.MoreCAs {
+		secrets = append(secrets, a.Key)
+	}
+	for _, secret := range secrets {
 		clear(secret)
 	}
 }
@@ -171,14 +178,4 @@ func (id *identity) save(dir string, passphrase []byte) error {
 		return err
 	}
 	return keyfile.WriteAtomic(filepath.Join(dir, fileKeys), data)
-}
-
-// writeCA leaves the CA certificate where clients are told to find it.
-func (id *identity) writeCA(dir string) error {
-	path := filepath.Join(dir, fileCA)
-	text := certPEM(id.CACert)
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, text) {
-		return nil
-	}
-	return keyfile.WriteAtomic(path, text)
 }

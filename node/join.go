@@ -20,6 +20,7 @@ import (
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/gossip"
 )
 
 // Join: a new node dials a seed's gossip port, speaks TLS, checks the CA
@@ -52,6 +53,13 @@ type joinReply struct {
 	TLSCert   []byte     `cbor:"4,keyasint"`
 	PoolKeys  [][]byte   `cbor:"5,keyasint"`
 	Members   memberFile `cbor:"6,keyasint"`
+
+	MoreCAs []authority `cbor:"7,keyasint,omitempty"` // trusted beside CACert, while the CA is rotated
+	AsOf    uint64      `cbor:"8,keyasint,omitempty"` // log index as of which CAs and pool keys are right
+}
+
+func (r joinReply) shared() *sharedSet {
+	return &sharedSet{asOf: r.AsOf, ring: r.PoolKeys, cas: append([]authority{{Cert: r.CACert, Key: r.CAKey}}, r.MoreCAs...)}
 }
 
 // joinServer answers joiners; connections come from the gossip port.
@@ -216,11 +224,10 @@ func (n *Node) welcome(ctx context.Context, req joinRequest, index uint64) (join
 	if err != nil {
 		return joinReply{}, err
 	}
-	reply := joinReply{ClusterID: n.id.ClusterID, CACert: n.id.CACert, TLSCert: cert, PoolKeys: n.id.PoolKeys, Members: n.memberRecords()}
-	if record.Role == fsm.RoleCoordinator {
-		reply.CAKey = n.id.CAKey
-	}
-	return reply, nil
+	set := n.shared.Load().reply(record.Role)
+	first := set.CAs[0]
+	return joinReply{ClusterID: n.id.ClusterID, CACert: first.Cert, CAKey: first.Key, MoreCAs: set.CAs[1:], TLSCert: cert,
+		PoolKeys: set.Ring, Members: n.memberRecords(), AsOf: set.AsOf}, nil
 }
 
 // completeJoin lets a wiped node take its old name: the dead id of that name
@@ -262,46 +269,6 @@ func (n *Node) maybeAlive(l *leadership, c fsm.Coordinator) bool {
 	age := n.clockMs() - c.JoinedMs // below zero when it joined before the clock was set back
 	return c.ID == n.id.NodeID || (heard && time.Since(h.at) < aliveFor) ||
 		(age >= 0 && age < aliveFor.Milliseconds()) || time.Since(l.since) < aliveFor
-}
-
-type certifyRequest struct {
-	NodeID    string `cbor:"1,keyasint"`
-	TLSPublic []byte `cbor:"2,keyasint"` // PKIX
-}
-
-func (n *Node) serveCertify(_ context.Context, from string, req certifyRequest) ([]byte, error) {
-	if req.NodeID != from {
-		return nil, &client.Error{Code: client.CodeForbidden, Detail: "a node asks for its own certificate only"}
-	}
-	return n.sign(req)
-}
-
-// certify issues a certificate here, or on the leader if this node has no CA key.
-func (n *Node) certify(ctx context.Context, req certifyRequest) ([]byte, error) {
-	if len(n.id.CAKey) > 0 {
-		return n.sign(req)
-	}
-	_, leader := n.raft.LeaderWithID()
-	if leader == "" {
-		return nil, &client.Error{Code: client.CodeUnavailable, Reason: reasonNoLeader, Detail: "no leader to ask for a certificate"}
-	}
-	var cert []byte
-	err := n.call(ctx, string(leader), rpcCertify, req, &cert)
-	return cert, err
-}
-
-// sign issues a certificate for what is on record: role, hosts and key of a
-// node are never its own free choice.
-func (n *Node) sign(req certifyRequest) ([]byte, error) {
-	role, key, known := n.recordOf(req.NodeID)
-	if !known || crypto.Sum(req.TLSPublic) != key {
-		return nil, &client.Error{Code: client.CodeForbidden, Field: "tls_public", Detail: "the node is not on record with this key"}
-	}
-	public, err := x509.ParsePKIXPublicKey(req.TLSPublic)
-	if err != nil {
-		return nil, &client.Error{Code: client.CodeInvalid, Field: "tls_public", Detail: err.Error()}
-	}
-	return n.id.issueLeaf(req.NodeID, role, public, n.hostsOnRecord(req.NodeID), time.Now())
 }
 
 func (n *Node) hostsOnRecord(id string) []string {
@@ -439,8 +406,13 @@ func joinAt(ctx context.Context, cfg Config, seed string, token crypto.TokenText
 	if err := postSeed(ctx, cfg, seed, token, joinPath, req, &reply); err != nil {
 		return nil, err
 	}
-	if crypto.Sum(reply.CACert).String() != token.Pin || reply.ClusterID != token.ClusterID {
+	set := reply.shared()
+	pinned := slices.ContainsFunc(set.cas, func(a authority) bool { return a.id().String() == token.Pin })
+	if !pinned || reply.ClusterID != token.ClusterID {
 		return nil, errors.New("the seed's answer is not of the cluster in the join token")
+	}
+	if err := set.check(); err != nil {
+		return nil, fmt.Errorf("the seed's answer: %w", err)
 	}
 	return &reply, nil
 }
@@ -480,9 +452,11 @@ func dialSeed(ctx context.Context, cfg Config, seed string, config *tls.Config, 
 	return secure, nil
 }
 
+const poolKeyBytes = gossip.KeyBytes
+
 // newPoolKey makes a gossip pool key.
 func newPoolKey() ([]byte, error) {
-	key := make([]byte, 32)
+	key := make([]byte, poolKeyBytes)
 	_, err := rand.Read(key)
 	return key, err
 }

@@ -56,7 +56,7 @@ func (n *Node) startGossip() error {
 		return err
 	}
 	n.pool, err = gossip.Start(gossip.Config{
-		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, Sockets: sockets, PoolKeys: n.id.PoolKeys,
+		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, Sockets: sockets, PoolKeys: n.shared.Load().ring,
 		Seeds: n.seeds, Profile: n.cfg.Timing.Gossip,
 		OnStream: onStream, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
 	})

@@ -30,6 +30,8 @@ type Node struct {
 	id      *identity
 	idMu    sync.Mutex // guards id.AdminToken and the writing of the key file
 	creds   *credentials
+	shared  atomic.Pointer[sharedSet] // CAs and gossip keys that count here
+	sharing sync.Mutex                // held while they or our certificates change
 	book    *addressBook
 	machine *fsm.Machine
 	raft    *raft.Raft
@@ -77,6 +79,7 @@ type Node struct {
 	tripped        chan struct{} // diverged was set
 	news           chan struct{}
 	membersChanged chan struct{}
+	sharedMoved    chan struct{} // the state says something new of shared keys
 
 	movedMu sync.Mutex
 	moved   chan struct{} // closed and replaced when raft's leader changes; guarded by movedMu
@@ -123,7 +126,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(), meter: newMeter(),
 		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), updates: limit.NewRates[string](time.Now, updateRate, updateBurst, 2*fsm.MaxCoordinators), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
 		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
-		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
+		membersChanged: make(chan struct{}, 1), sharedMoved: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
 		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
 	}
 	if err := n.start(ctx); err != nil {
@@ -153,7 +156,8 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.ReloadAPICertificate(n.cfg.APICert, n.cfg.APIKey); err != nil {
 		return err
 	}
-	if err := n.id.writeCA(n.cfg.DataDir); err != nil {
+	n.shared.Store(n.id.shared())
+	if err := n.shared.Load().writeCA(n.cfg.DataDir); err != nil {
 		return err
 	}
 	if err := n.renewCertificate(ctx); err != nil {
@@ -195,7 +199,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.serve(sockets)
-	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop} {
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.sharingLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop} {
 		n.loops.Go(func() { loop(run) })
 	}
 	return n.awaitBootstrap(ctx)

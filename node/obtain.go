@@ -69,7 +69,7 @@ func (n *Node) bootstrapIdentity(ctx context.Context) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	id.TLSCert, err = id.issueLeaf(id.NodeID, id.Role, signer.Public(), hostsOf(n.cfg.APIAddr, n.cfg.raftAddr()), time.Now())
+	id.TLSCert, err = id.shared().active().issueLeaf(id.ClusterID, id.NodeID, id.Role, signer.Public(), hostsOf(n.cfg.APIAddr, n.cfg.raftAddr()), time.Now())
 	return id, err
 }
 
@@ -95,7 +95,8 @@ func (n *Node) joinIdentity(ctx context.Context, id *identity) (_ *identity, err
 		return nil, err
 	}
 	id.ClusterID, id.Role = reply.ClusterID, fsm.Role(token.Role)
-	id.CACert, id.CAKey, id.TLSCert, id.PoolKeys = reply.CACert, reply.CAKey, reply.TLSCert, reply.PoolKeys
+	id.TLSCert = reply.TLSCert
+	id.take(reply.shared())
 	n.book.record(reply.Members)
 	return id, nil
 }

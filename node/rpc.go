@@ -30,6 +30,7 @@ const (
 	rpcAudit     = "/audit"
 	rpcFields    = "/fields"
 	rpcReach     = "/reach"
+	rpcReturn    = returnPath
 
 	// maxRPCBytes bounds a call: the largest is a command at its own bound.
 	maxRPCBytes = fsm.MaxCommandBytes + 64<<10
@@ -80,7 +81,7 @@ func newRPCClient(d *peerDialer, limit time.Duration) *http.Client {
 // rpcBytes bounds the question and the answer of a call.
 func rpcBytes(path string) int64 {
 	switch path {
-	case rpcPing, rpcReach, rpcMember:
+	case rpcPing, rpcReach, rpcMember, rpcReturn:
 		return maxTalkBytes
 	}
 	return maxRPCBytes
@@ -149,6 +150,7 @@ func (n *Node) rpcServer() *http.Server {
 	routes.HandleFunc("POST "+rpcFields, serveRPC(n, anyNode, n.serveFields))
 	routes.HandleFunc("POST "+rpcAudit, serveRPC(n, anyNode, n.serveAudit))
 	routes.HandleFunc("POST "+rpcMember, serveRPC(n, anyNode, n.serveMember))
+	routes.HandleFunc("POST "+rpcReturn, serveRPC(n, anyNode, n.serveReturn))
 	return &http.Server{
 		Handler: routes, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0), ConnContext: withPeer,

@@ -12,12 +12,11 @@ import (
 	"time"
 
 	"github.com/edgecoder/edgecoder/api"
-	"github.com/edgecoder/edgecoder/crypto"
 )
 
 // sockets are the listeners of one node, by protocol.
 type sockets struct {
-	api, rpc, raft net.Listener
+	api, rpc, raft, back net.Listener
 }
 
 // face is what answers on them, kept for the shutdown.
@@ -48,7 +47,7 @@ func (n *Node) listen() (sockets, error) {
 	for _, m := range n.face.muxes {
 		m.greeter.isMember, m.greeter.met = n.isMemberAt, n.book.meet
 	}
-	s.raft, s.rpc = peerMux.listen(protoRaft), peerMux.listen(protoRPC)
+	s.raft, s.rpc, s.back = peerMux.listen(protoRaft), peerMux.listen(protoRPC), peerMux.listen(protoReturn)
 	return s, nil
 }
 
@@ -59,20 +58,20 @@ func (n *Node) isMemberAt(addr netip.Addr) bool {
 
 // serve starts the services; raft's listener is read by raft itself.
 func (n *Node) serve(s sockets) {
-	top := api.New(n, api.Config{ClusterID: n.id.ClusterID, Node: n.cfg.Name, CAPin: crypto.Sum(n.id.CACert).String(), Log: n.log, Version: n.cfg.Version, Now: n.cfg.Now, TrustedProxies: n.cfg.TrustedProxies, Rand: rand.Reader})
+	top := api.New(n, api.Config{ClusterID: n.id.ClusterID, Node: n.cfg.Name, CAPin: func() string { return n.shared.Load().active().id().String() }, Log: n.log, Version: n.cfg.Version, Now: n.cfg.Now, TrustedProxies: n.cfg.TrustedProxies, Rand: rand.Reader})
 	apiServer := top.HTTPServer()
 	apiServer.TLSConfig = n.creds.server(true, false) // tells net/http to speak HTTP/2 where it was negotiated
-	rpcServer, joinServer := n.rpcServer(), n.joinServer()
+	rpcServer, joinServer, returnServer := n.rpcServer(), n.joinServer(), n.returnServer()
 	for _, srv := range []struct {
 		server *http.Server
 		l      net.Listener
-	}{{apiServer, s.api}, {rpcServer, s.rpc}, {joinServer, tls.NewListener(n.joins, n.creds.joinServer())}} {
+	}{{apiServer, s.api}, {rpcServer, s.rpc}, {returnServer, s.back}, {joinServer, tls.NewListener(n.joins, n.creds.joinServer())}} {
 		n.loops.Go(func() { _ = srv.server.Serve(srv.l) }) // always ends with ErrServerClosed or a closed listener
 	}
 	for _, m := range n.face.muxes {
 		n.loops.Go(m.serve)
 	}
-	n.face.servers = []*http.Server{apiServer, joinServer, rpcServer}
+	n.face.servers = []*http.Server{apiServer, joinServer, returnServer, rpcServer}
 }
 
 // endFace stops taking requests and lets those under way finish for a while.

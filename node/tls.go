@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 )
@@ -20,36 +18,33 @@ const (
 	protoRaft = "edgecoder-raft/1"
 	protoRPC  = "edgecoder-rpc/1"
 	protoJoin = "http/1.1" // the gossip port serves nothing else over TLS
+	// protoReturn is for a node that missed a rotation of the CA (return.go).
+	protoReturn = "edgecoder-return/1"
 )
 
-// credentials is what TLS needs; the certificate is swapped when it renews.
+// credentials is what TLS needs; all but the cluster is swapped while it is in use.
 type credentials struct {
 	clusterID string
-	caCert    []byte
-	roots     *x509.CertPool
-	cert      atomic.Pointer[tls.Certificate]
+	trusted   atomic.Pointer[trustedCAs]
+	cert      atomic.Pointer[tls.Certificate] // shown to nodes
+	face      atomic.Pointer[tls.Certificate] // shown to the API's clients and to joiners
 	apiCert   atomic.Pointer[tls.Certificate] // the operator's, for the API; mostly nil
 	check     func(peerName) error            // asked of the replicated records at each handshake
 	now       func() time.Time
 }
 
 func newCredentials(id *identity, check func(peerName) error) (*credentials, error) {
-	ca, err := x509.ParseCertificate(id.CACert)
-	if err != nil {
-		return nil, fmt.Errorf("CA certificate: %w", err)
-	}
-	c := &credentials{clusterID: id.ClusterID, caCert: id.CACert, roots: x509.NewCertPool(), check: check, now: time.Now}
-	c.roots.AddCert(ca)
-	cert, err := id.tlsCertificate()
-	if err != nil {
-		return nil, err
-	}
-	c.cert.Store(cert)
-	return c, nil
+	c := &credentials{clusterID: id.ClusterID, check: check, now: time.Now}
+	s := id.shared()
+	return c, c.present(id, s, chains{peer: [][]byte{id.TLSCert, s.active().Cert}})
 }
 
 func (c *credentials) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.cert.Load(), nil
+}
+
+func (c *credentials) getFace(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	return c.face.Load(), nil
 }
 
 // verify checks a peer's certificate: chain, cluster, and that the records know
@@ -62,13 +57,15 @@ func (c *credentials) verify(state tls.ConnectionState, want string) error {
 		return errors.New("the peer shows no certificate")
 	}
 	leaf := state.PeerCertificates[0]
-	if _, err := leaf.Verify(x509.VerifyOptions{Roots: c.roots, CurrentTime: c.now(),
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		return fmt.Errorf("the peer's certificate is not of this cluster's CA: %w", err)
-	}
 	peer, err := nameOf(leaf)
 	if err != nil {
 		return err
+	}
+	if state.NegotiatedProtocol != protoReturn { // there the key on record speaks for the node, and no CA
+		if _, err := leaf.Verify(x509.VerifyOptions{Roots: c.trusted.Load().pool, CurrentTime: c.now(),
+			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+			return fmt.Errorf("%w: %w", errForeignCA, err)
+		}
 	}
 	switch {
 	case peer.cluster != c.clusterID:
@@ -81,12 +78,16 @@ func (c *credentials) verify(state tls.ConnectionState, want string) error {
 	return c.check(peer)
 }
 
+// errForeignCA refuses a certificate of no CA that counts here. It may be of the
+// next one, or of one before: then this node or the other missed a rotation.
+var errForeignCA = errors.New("the peer's certificate is not of this cluster's CA")
+
 // server returns the TLS configuration of a listener that serves the given
 // protocols: peers show certificates, API clients none.
 func (c *credentials) server(api, peer bool) *tls.Config {
 	apiConfig := &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.getAPICertificate, NextProtos: []string{"h2", "http/1.1"}}
 	peerConfig := &tls.Config{
-		MinVersion: tls.VersionTLS13, GetCertificate: c.getCertificate, NextProtos: []string{protoRaft, protoRPC},
+		MinVersion: tls.VersionTLS13, GetCertificate: c.getCertificate, NextProtos: []string{protoRaft, protoRPC, protoReturn},
 		ClientAuth:             tls.RequireAnyClientCert, // verify checks the chain, with better words
 		VerifyConnection:       func(s tls.ConnectionState) error { return orFarewell(c.verify(s, ""), s.NegotiatedProtocol) },
 		SessionTicketsDisabled: true, // a resumed session would skip the list of removed nodes
@@ -129,7 +130,7 @@ func (c *credentials) dial(proto, nodeID string) *tls.Config {
 // joinServer returns the configuration of the join service, whose callers have
 // no certificate yet.
 func (c *credentials) joinServer() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.getCertificate, NextProtos: []string{protoJoin}}
+	return &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.getFace, NextProtos: []string{protoJoin}}
 }
 
 // joinDial returns the configuration of a joiner: it knows no CA yet, only the
@@ -157,13 +158,20 @@ func checkPinned(s tls.ConnectionState, token crypto.TokenText) error {
 	if len(s.PeerCertificates) < 2 {
 		return errors.New("the seed shows no CA certificate: it is no EdgeCoder coordinator")
 	}
-	ca := s.PeerCertificates[len(s.PeerCertificates)-1]
-	if crypto.Sum(ca.Raw).String() != token.Pin {
-		return errors.New("the seed's CA is not the one pinned in the join token: the token is of another cluster, or somebody is in between")
+	roots, rest := x509.NewCertPool(), x509.NewCertPool()
+	found := false
+	for _, cert := range s.PeerCertificates[1:] {
+		if crypto.Sum(cert.Raw).String() == token.Pin {
+			roots.AddCert(cert)
+			found = true
+		} else {
+			rest.AddCert(cert) // while the CA is rotated, the pinned one may have signed that of the seed
+		}
 	}
-	roots := x509.NewCertPool()
-	roots.AddCert(ca)
-	if _, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+	if !found {
+		return errors.New("the seed's CA is not the one pinned in the join token: the token is of another cluster, its CA was rotated since, or somebody is in between")
+	}
+	if _, err := s.PeerCertificates[0].Verify(x509.VerifyOptions{Roots: roots, Intermediates: rest, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
 		return fmt.Errorf("the seed's certificate: %w", err)
 	}
 	seed, err := nameOf(s.PeerCertificates[0])
@@ -176,47 +184,4 @@ func checkPinned(s tls.ConnectionState, token crypto.TokenText) error {
 		return fmt.Errorf("the seed is an %s: only coordinators take nodes in", seed.role)
 	}
 	return nil
-}
-
-// renewCertificate issues this node a fresh certificate; only memory changes,
-// the old one stays in the key file for a start without a CA key at hand.
-func (n *Node) renewCertificate(ctx context.Context) error {
-	public, err := tlsPublic(n.id.TLSKey)
-	if err != nil {
-		return err
-	}
-	if len(n.id.CAKey) == 0 && n.raft == nil {
-		return nil // an observer asks the leader, later
-	}
-	cert, err := n.certify(ctx, certifyRequest{NodeID: n.id.NodeID, TLSPublic: public})
-	if err != nil {
-		return err
-	}
-	fresh := *n.id
-	fresh.TLSCert = cert
-	chain, err := fresh.tlsCertificate()
-	if err != nil {
-		return err
-	}
-	n.creds.cert.Store(chain)
-	return nil
-}
-
-func (n *Node) certificateLoop(ctx context.Context) {
-	for pause(ctx, 24*time.Hour) {
-		if err := n.renewCertificate(ctx); err != nil {
-			n.log.Warn("certificate not renewed, trying again tomorrow", "error", err)
-			n.noteOverdue(n.cfg.Now(), err)
-		}
-	}
-}
-
-// noteOverdue records that this node's certificate could not be renewed.
-func (n *Node) noteOverdue(now time.Time, why error) {
-	ends := n.creds.cert.Load().Leaf.NotAfter
-	typ, level := "key_rotation_overdue", audit.LevelWarn
-	if now.After(ends) {
-		typ, level = "key_expired", audit.LevelCritical
-	}
-	n.note(typ, level, "not_renewed", map[string]string{"subject": "certificate", "ends": ends.UTC().Format(time.RFC3339), "error": why.Error()})
 }

@@ -191,7 +191,7 @@ func TestP8MintedCertificatesAreWorthless(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if forger.TLSCert, err = forger.issueLeaf(nodeID, fsm.RoleCoordinator, signer.Public(), nil, time.Now()); err != nil {
+		if forger.TLSCert, err = forger.shared().active().issueLeaf(forger.ClusterID, nodeID, fsm.RoleCoordinator, signer.Public(), nil, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		creds, err := newCredentials(&forger, func(peerName) error { return nil })

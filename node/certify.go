@@ -1,0 +1,140 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"time"
+
+	"github.com/edgecoder/edgecoder/audit"
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// Certificates of nodes. A coordinator signs its own; an observer, which holds no
+// CA key, asks the leader.
+
+type certifyRequest struct {
+	NodeID    string `cbor:"1,keyasint"`
+	TLSPublic []byte `cbor:"2,keyasint"` // PKIX
+	// Face asks for what clients are shown, a whole chain (sharedSet.faceChain).
+	Face bool `cbor:"3,keyasint,omitempty"`
+}
+
+func (n *Node) serveCertify(_ context.Context, from string, req certifyRequest) ([]byte, error) {
+	if req.NodeID != from {
+		return nil, &client.Error{Code: client.CodeForbidden, Detail: "a node asks for its own certificate only"}
+	}
+	return n.sign(req)
+}
+
+// certify issues a certificate here, or on the leader if this node has no CA key.
+func (n *Node) certify(ctx context.Context, s *sharedSet, req certifyRequest) ([]byte, error) {
+	if len(s.active().Key) > 0 {
+		return n.signWith(s, req)
+	}
+	_, leader := n.raft.LeaderWithID()
+	if leader == "" {
+		return nil, &client.Error{Code: client.CodeUnavailable, Reason: reasonNoLeader, Detail: "no leader to ask for a certificate"}
+	}
+	var cert []byte
+	err := n.call(ctx, string(leader), rpcCertify, req, &cert)
+	return cert, err
+}
+
+func (n *Node) sign(req certifyRequest) ([]byte, error) { return n.signWith(n.shared.Load(), req) }
+
+// signWith issues a certificate for what is on record: role, hosts and key of a
+// node are never its own free choice.
+func (n *Node) signWith(s *sharedSet, req certifyRequest) ([]byte, error) {
+	role, key, known := n.recordOf(req.NodeID)
+	if !known || crypto.Sum(req.TLSPublic) != key {
+		return nil, &client.Error{Code: client.CodeForbidden, Field: "tls_public", Detail: "the node is not on record with this key"}
+	}
+	public, err := x509.ParsePKIXPublicKey(req.TLSPublic)
+	if err != nil {
+		return nil, &client.Error{Code: client.CodeInvalid, Field: "tls_public", Detail: err.Error()}
+	}
+	issuer := s.active()
+	if req.Face {
+		issuer = s.face()
+	}
+	leaf, err := issuer.issueLeaf(n.id.ClusterID, req.NodeID, role, public, n.hostsOnRecord(req.NodeID), time.Now())
+	if err != nil || !req.Face {
+		return leaf, err
+	}
+	rest, err := s.faceChain()
+	if err != nil {
+		return nil, err
+	}
+	return append(leaf, bytes.Join(rest, nil)...), nil
+}
+
+// chainsOf issues what this node shows while a set is in force.
+func (n *Node) chainsOf(ctx context.Context, s *sharedSet) (chains, error) {
+	public, err := tlsPublic(n.id.TLSKey)
+	if err != nil {
+		return chains{}, err
+	}
+	req := certifyRequest{NodeID: n.id.NodeID, TLSPublic: public}
+	leaf, err := n.certify(ctx, s, req)
+	if err != nil {
+		return chains{}, err
+	}
+	out := chains{peer: [][]byte{leaf, s.active().Cert}}
+	if len(s.cas) > 1 { // else one certificate serves both
+		req.Face = true
+		all, err := n.certify(ctx, s, req)
+		if err != nil {
+			return chains{}, err
+		}
+		if out.face, err = splitChain(all); err != nil {
+			return chains{}, err
+		}
+	}
+	return out, nil
+}
+
+// renewCertificate issues this node fresh certificates; only memory changes,
+// the old one stays in the key file for a start without a CA key at hand.
+func (n *Node) renewCertificate(ctx context.Context) error {
+	s := n.shared.Load()
+	if len(s.active().Key) == 0 && n.raft == nil {
+		return nil // an observer asks the leader, later
+	}
+	shown, err := n.chainsOf(ctx, s)
+	if err != nil {
+		return err
+	}
+	return n.creds.present(n.id, s, shown)
+}
+
+// certificateLoop renews certificates when two thirds of their life are over,
+// and tries each hour from then on.
+func (n *Node) certificateLoop(ctx context.Context) {
+	for pause(ctx, renewPause) {
+		if !needsRenewal(n.creds.cert.Load(), n.cfg.Now()) && !needsRenewal(n.creds.face.Load(), n.cfg.Now()) {
+			continue
+		}
+		n.sharing.Lock()
+		err := n.renewCertificate(ctx)
+		n.sharing.Unlock()
+		if err != nil {
+			n.log.Warn("certificate not renewed, trying again in an hour", "error", err)
+			n.noteOverdue(n.cfg.Now(), err)
+		}
+	}
+}
+
+// renewPause is how often a node looks at the age of its certificates.
+const renewPause = time.Hour
+
+// noteOverdue records that this node's certificate could not be renewed.
+func (n *Node) noteOverdue(now time.Time, why error) {
+	ends := n.creds.cert.Load().Leaf.NotAfter
+	typ, level := "key_rotation_overdue", audit.LevelWarn
+	if now.After(ends) {
+		typ, level = "key_expired", audit.LevelCritical
+	}
+	n.note(typ, level, "not_renewed", map[string]string{"subject": "certificate", "ends": ends.UTC().Format(time.RFC3339), "error": why.Error()})
+}

@@ -1,0 +1,117 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// The door for those who come back. A node that was away while the CA was
+// rotated, for longer than the overlap or while the old one was revoked, trusts
+// nobody's certificate and nobody trusts its. What is left is what no CA says:
+// the TLS keys on record. At the door no CA is asked (credentials.verify): each
+// side proves the key that the other has on record of it, and the node is told
+// the CAs and gossip keys that count, over that connection and nothing else. Who
+// was removed is refused as everywhere.
+
+const (
+	returnPath = "/return"
+	returnTime = 5 * time.Second
+)
+
+type returnRequest struct {
+	TLSPublic []byte `cbor:"1,keyasint"` // PKIX; must be the one of the connection
+}
+
+// serveReturn answers a node that proved its key on record, over the door or as
+// an ordinary call.
+func (n *Node) serveReturn(_ context.Context, from string, req returnRequest) (sharedReply, error) {
+	role, known := n.roleOf(from)
+	s := n.shared.Load()
+	switch {
+	case !known:
+		return sharedReply{}, &client.Error{Code: client.CodeForbidden, Detail: "no record of node " + from}
+	case len(s.active().Key) == 0:
+		return sharedReply{}, &client.Error{Code: client.CodeUnavailable, Detail: "this node does not hold the CA key: ask another coordinator"}
+	}
+	reply := s.reply(role)
+	var err error
+	if reply.Peer, err = n.signWith(s, certifyRequest{NodeID: from, TLSPublic: req.TLSPublic}); err != nil {
+		return sharedReply{}, err
+	}
+	reply.Face, err = n.signWith(s, certifyRequest{NodeID: from, TLSPublic: req.TLSPublic, Face: true})
+	return reply, err
+}
+
+// askShared asks one coordinator: by an ordinary call, and if no certificate is
+// good for that, at the door.
+func (n *Node) askShared(ctx context.Context, id string) (sharedReply, error) {
+	var r sharedReply
+	public, err := tlsPublic(n.id.TLSKey)
+	if err != nil {
+		return r, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, returnTime)
+	defer cancel()
+	req := returnRequest{TLSPublic: public}
+	if err := n.call(ctx, id, rpcReturn, req, &r); err == nil {
+		return r, nil
+	}
+	return n.knock(ctx, id, req)
+}
+
+// knock asks at the door.
+func (n *Node) knock(ctx context.Context, id string, req returnRequest) (r sharedReply, err error) {
+	body, err := fsm.Encode(req)
+	if err != nil {
+		return r, err
+	}
+	transport := &http.Transport{DisableKeepAlives: true, DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return n.dialer.dial(ctx, protoReturn, id)
+	}}
+	defer transport.CloseIdleConnections()
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+id+returnPath, bytes.NewReader(body))
+	if err != nil {
+		return r, err
+	}
+	resp, err := (&http.Client{Transport: transport, Timeout: returnTime}).Do(post)
+	if err != nil {
+		return r, err
+	}
+	defer resp.Body.Close()
+	data := make([]byte, maxReturnBytes+1) // one buffer, since it holds secrets
+	defer clear(data)
+	size, err := io.ReadFull(resp.Body, data)
+	switch {
+	case err == nil:
+		return r, fmt.Errorf("the answer of node %s is longer than %d bytes", id, maxReturnBytes)
+	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return r, err
+	case resp.StatusCode != http.StatusOK:
+		return r, fmt.Errorf("node %s answered with status %d: %.200q", id, resp.StatusCode, data[:size])
+	}
+	return r, fsm.DecodeReply(data[:size], &r)
+}
+
+// maxReturnBytes bounds an answer: maxShared CAs of a KiB, as many gossip keys,
+// and a chain.
+const maxReturnBytes = 64 << 10
+
+// returnServer answers at the door.
+func (n *Node) returnServer() *http.Server {
+	routes := http.NewServeMux()
+	routes.HandleFunc("POST "+returnPath, serveRPC(n, anyNode, n.serveReturn))
+	s := &http.Server{Handler: routes, ReadTimeout: returnTime, WriteTimeout: 2 * returnTime, MaxHeaderBytes: 8 << 10,
+		ErrorLog: log.New(io.Discard, "", 0), ConnContext: withPeer}
+	s.SetKeepAlivesEnabled(false) // one question a connection
+	return s
+}

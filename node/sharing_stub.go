@@ -1,0 +1,3 @@
+package node
+
+func (n *Node) wantedShared() (wanted, bool) { return wanted{}, false }
