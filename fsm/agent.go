@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"fmt"
+	"slices"
 
 	"github.com/edgecoder/edgecoder/crypto"
 )
@@ -22,7 +23,7 @@ const (
 type Agent struct {
 	ID            string     `cbor:"1,keyasint"`
 	State         AgentState `cbor:"2,keyasint"`
-	Keys          []AgentKey `cbor:"3,keyasint"` // the last is the newest
+	Keys          Ring       `cbor:"3,keyasint"`
 	EncryptionKey []byte     `cbor:"4,keyasint,omitempty"`
 	EnrolledMs    int64      `cbor:"5,keyasint"`
 	UpdatedMs     int64      `cbor:"6,keyasint"`
@@ -36,19 +37,29 @@ type Agent struct {
 	KeysSignedMs int64 `cbor:"10,keyasint,omitempty"`
 }
 
-// AgentKey is a signing key and the window in which it verifies.
-type AgentKey struct {
-	Public      crypto.PublicKey `cbor:"1,keyasint"`
-	NotBeforeMs int64            `cbor:"2,keyasint"`
-	NotAfterMs  int64            `cbor:"3,keyasint"` // 0: no end
-}
-
-// Key returns the newest key.
+// Key returns the newest key, which may be still to begin.
 func (a Agent) Key() crypto.PublicKey {
 	if len(a.Keys) == 0 {
 		return crypto.PublicKey{}
 	}
 	return a.Keys[len(a.Keys)-1].Public
+}
+
+// KeyAt returns the key that is active at a time, or the newest if none verifies.
+func (a Agent) KeyAt(nowMs int64) crypto.PublicKey {
+	if k, ok := a.Keys.Active(nowMs); ok {
+		return k.Public
+	}
+	return a.Key()
+}
+
+// EncryptionProofAt returns the signature of the key that KeyAt returns on the
+// encryption key, nil if it made none.
+func (a Agent) EncryptionProofAt(nowMs int64) []byte {
+	if k, ok := a.Keys.Active(nowMs); ok && (k.Succession != nil || k.EncryptionProof != nil) {
+		return k.EncryptionProof
+	}
+	return a.EncryptionProof
 }
 
 // keyCode tells whether the key that verified is the agent's and valid now.
@@ -57,7 +68,7 @@ func (a Agent) keyCode(ref KeyRef, nowMs int64) Code {
 		if k.Public.Fingerprint() != ref {
 			continue
 		}
-		if nowMs < k.NotBeforeMs || (k.NotAfterMs != 0 && nowMs > k.NotAfterMs) {
+		if !k.verifies(nowMs) {
 			return CodeKeyExpired
 		}
 		return CodeOK
@@ -96,7 +107,7 @@ func (s *State) applyAgentEnroll(c *change, b AgentEnroll) Result {
 		return refuse(CodeOverloaded, "", "%d agents are enrolled, no room for one more", s.agents.size())
 	}
 	a := Agent{ID: b.AgentID, State: AgentPending, EncryptionKey: b.EncryptionKey, EnrolledMs: c.atMs, UpdatedMs: c.atMs,
-		TokenID: c.actor.TokenID, Index: c.index, EncryptionProof: b.EncryptionProof, Keys: []AgentKey{{Public: b.PublicKey, NotBeforeMs: 0}}}
+		TokenID: c.actor.TokenID, Index: c.index, EncryptionProof: b.EncryptionProof, Keys: Ring{{Public: b.PublicKey, NotBeforeMs: 0}}}
 	if s.policy.v.AutoApprove {
 		a.State = AgentActive
 	}
@@ -134,6 +145,9 @@ func OtherEncryptionKey(id string) string {
 
 // needsLevel returns the feature level that the members of the row need.
 func (a Agent) needsLevel() uint32 {
+	if slices.ContainsFunc(a.Keys, Key.scheduled) {
+		return LevelKeys
+	}
 	if a.KeysSignedMs != 0 || len(a.EncryptionProof) > 0 {
 		return LevelClients
 	}
@@ -165,6 +179,9 @@ func (s *State) applyAgentSetState(c *change, b AgentSetState) Result {
 	}
 	a.State, a.UpdatedMs, a.Index = b.State, c.atMs, c.index
 	s.agents.put(a.ID, a)
+	if a.State == AgentRevoked {
+		s.keyRequests.remove(AgentSubject(a.ID).String())
+	}
 	s.record(c, "agent_"+string(b.State), a.ID, "")
 	return Result{Code: CodeOK, ID: a.ID}
 }

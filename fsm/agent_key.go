@@ -74,6 +74,11 @@ func (s *State) rekeyed(b AgentRekey, nowMs int64) (Agent, Result) {
 	if res, ok := s.checkRekey(a, b, nowMs); !ok {
 		return a, res
 	}
+	if s.meta.v.Level >= LevelKeys { // before, the newest key is the one that verifies
+		if res, ok := s.mayOrder(a, nowMs); !ok {
+			return a, res
+		}
+	}
 	if a.Key() != b.PublicKey {
 		if res, ok := s.takeKey(&a, b.PublicKey, nowMs); !ok {
 			return a, res
@@ -82,6 +87,10 @@ func (s *State) rekeyed(b AgentRekey, nowMs int64) (Agent, Result) {
 		return a, refuse(CodeOverloaded, "", "%q was changed less than %d ms ago", a.ID, EncryptionPauseMs)
 	}
 	a.EncryptionKey, a.EncryptionProof = b.EncryptionKey, b.EncryptionProof
+	if newest := len(a.Keys) - 1; a.Keys[newest].Succession != nil { // its proof stands with it
+		a.Keys = slices.Clone(a.Keys)
+		a.Keys[newest].EncryptionProof = b.EncryptionProof
+	}
 	return a, Result{Code: CodeOK, ID: a.ID}
 }
 
@@ -144,9 +153,9 @@ func (s *State) takeKey(a *Agent, key crypto.PublicKey, nowMs int64) (Result, bo
 	case s.keyOwners.full():
 		return refuse(CodeOverloaded, "", "%d public keys are known, no room for one more", s.keyOwners.size()), false
 	}
-	var keys []AgentKey // a new list: rows are never changed in place
+	var keys Ring // a new list: rows are never changed in place
 	for _, k := range a.Keys[:len(a.Keys)-1] {
-		if k.NotAfterMs == 0 || k.NotAfterMs >= nowMs {
+		if !k.ended(nowMs) {
 			keys = append(keys, k)
 		}
 	}
@@ -154,7 +163,20 @@ func (s *State) takeKey(a *Agent, key crypto.PublicKey, nowMs int64) (Result, bo
 		return refuse(CodeOverloaded, "", "%d keys of %q verify, at most %d", len(keys)+1, a.ID, MaxAgentKeys), false
 	}
 	newest.NotAfterMs = min(nowMs+s.policy.v.MaxSkewMs, MaxTimeMs)
-	a.Keys = append(keys, newest, AgentKey{Public: key, NotBeforeMs: max(nowMs, 1)})
+	a.Keys = append(keys, newest, Key{Public: key, NotBeforeMs: max(nowMs, 1)})
+	return Result{}, true
+}
+
+// mayOrder refuses a change on the word of the newest key while that is still to
+// begin, or was revoked.
+func (s *State) mayOrder(a Agent, nowMs int64) (Result, bool) {
+	newest := a.Keys[len(a.Keys)-1]
+	switch {
+	case newest.pending(nowMs):
+		return refuse(CodeConflict, "public_key", "the next key of %q is prepared already, it is %s", a.ID, newest.Public.KeyID()), false
+	case !newest.verifies(nowMs):
+		return refuse(CodeConflict, "public_key", "the newest key of %q does not verify any more: an operator replaces it (edgecoder keys rotate %s --recover)", a.ID, AgentSubject(a.ID)), false
+	}
 	return Result{}, true
 }
 
@@ -168,7 +190,7 @@ func (s *State) setKeysBack(nowMs int64) {
 			keys[i].NotBeforeMs = min(keys[i].NotBeforeMs, nowMs)
 			keys[i].NotAfterMs = min(keys[i].NotAfterMs, nowMs+s.policy.v.MaxSkewMs)
 		}
-		if !slices.Equal(keys, a.Keys) {
+		if !keys.Same(a.Keys) {
 			a.Keys = keys
 			s.agents.put(a.ID, a)
 		}

@@ -115,6 +115,7 @@ func (s *State) applyTick(index uint64, cmd Command, t Tick) Result {
 	s.hearAuditHeads(t.Heads)
 	if t.Mark {
 		s.purgeExpired()
+		s.settleKeys(index)
 		s.windows.prune(s.meta.v.ClockMs, s.policy.v.limitOf)
 		s.selves.prune(s.meta.v.ClockMs, func(string) RateLimit { return s.policy.v.SelfLimit() })
 		marks := append(slices.Clone(s.marks.v), Mark{Index: index, Digest: s.Digest()})

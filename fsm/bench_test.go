@@ -14,7 +14,7 @@ func unlimitedWorld(b *testing.B, n int) *world {
 	w.setPolicy(func(p *Policy) { p.RateLimit = RateLimit{Requests: MaxRateRequests, WindowMs: 1000} })
 	for i := range n {
 		id := fmt.Sprintf("agent-%06d", i)
-		w.s.agents.put(id, Agent{ID: id, State: AgentActive, Keys: []AgentKey{{Public: publicKey(id)}}})
+		w.s.agents.put(id, Agent{ID: id, State: AgentActive, Keys: Ring{{Public: publicKey(id)}}})
 	}
 	w.log = nil
 	return w

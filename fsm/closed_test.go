@@ -127,7 +127,7 @@ func TestP8ClosedAgents(t *testing.T) {
 	// A key counts only inside its window, both ends included.
 	a, _ := w.s.Agent("a")
 	ref := keyRef("a")
-	a.Keys = []AgentKey{{Public: publicKey("a"), NotBeforeMs: 100, NotAfterMs: 200}}
+	a.Keys = Ring{{Public: publicKey("a"), NotBeforeMs: 100, NotAfterMs: 200}}
 	for now, want := range map[int64]Code{99: CodeKeyExpired, 100: CodeOK, 200: CodeOK, 201: CodeKeyExpired} {
 		if got := a.keyCode(ref, now); got != want {
 			t.Errorf("key at %d: %s, want %s", now, got, want)

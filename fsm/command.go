@@ -41,6 +41,14 @@ const (
 	KindLevelRaise        Kind = 19 // from LevelUpgrades on, which it raises to
 
 	KindCoordinatorCleanUp Kind = 20 // from LevelUpgrades on
+
+	KindKeyScheduleSet Kind = 35 // this and the next ones from LevelKeys on
+	KindKeyPrepare     Kind = 36
+	KindKeyReady       Kind = 37
+	KindKeySwitch      Kind = 38
+	KindKeyRotate      Kind = 39
+	KindKeyRevoke      Kind = 40
+	KindKeyRecover     Kind = 41
 )
 
 // commandVersion is the version of the envelope; a body changes by new

@@ -29,6 +29,26 @@ type Coordinator struct {
 	// UpdatedMs is when it last described itself anew, by the cluster clock; 0:
 	// not since LevelUpgrades.
 	UpdatedMs int64 `cbor:"15,keyasint,omitempty"`
+	// Keys are its signing keys once it has changed them; until then SigningKey,
+	// which it joined with, is the one. From LevelKeys on.
+	Keys Ring `cbor:"16,keyasint,omitempty"`
+}
+
+// Ring returns the signing keys.
+func (n Coordinator) Ring() Ring {
+	if len(n.Keys) == 0 {
+		return Ring{{Public: n.SigningKey}}
+	}
+	return n.Keys
+}
+
+// KeyAt returns the key that is active at a time, or the newest if none verifies.
+func (n Coordinator) KeyAt(nowMs int64) crypto.PublicKey {
+	ring := n.Ring()
+	if k, ok := ring.Active(nowMs); ok {
+		return k.Public
+	}
+	return ring[len(ring)-1].Public
 }
 
 // sameJoin tells whether two records are the same submission.
@@ -200,7 +220,7 @@ func addressFault(addresses ...string) (field, fault string) {
 }
 
 func (s *State) putCoordinator(c *change, n Coordinator) {
-	n.JoinedMs, n.UpdatedMs, n.Hosts = c.atMs, 0, nil
+	n.JoinedMs, n.UpdatedMs, n.Hosts, n.Keys = c.atMs, 0, nil, nil
 	ref := n.SigningKey.Fingerprint()
 	s.coordinators.put(n.ID, n)
 	s.keyOwners.put(string(ref[:]), ownerCoordinator+n.ID)
@@ -245,9 +265,11 @@ func (s *State) applyCoordinatorUpdate(c *change, b CoordinatorUpdate) Result {
 	}
 	n.API, n.Raft, n.Gossip, n.Level, n.Version = b.API, b.Raft, b.Gossip, b.Level, b.Version
 	s.coordinators.put(n.ID, n)
-	if k, ok := s.signingKeys.get(n.SigningKey.CoordinatorID()); ok {
-		k.API = n.API
-		s.signingKeys.put(n.SigningKey.CoordinatorID(), k)
+	for _, key := range n.Ring() {
+		if k, ok := s.signingKeys.get(key.Public.CoordinatorID()); ok {
+			k.API = n.API
+			s.signingKeys.put(key.Public.CoordinatorID(), k)
+		}
 	}
 	s.record(c, "coordinator_update", n.ID, fmt.Sprintf("api=%s raft=%s gossip=%s version=%s", n.API, n.Raft, n.Gossip, n.Version))
 	return Result{Code: CodeOK, ID: n.ID}
@@ -297,9 +319,11 @@ func (s *State) dropCoordinator(c *change, id string, compromised bool) {
 		s.auditHeads.remove(id)
 	}
 	s.removed.put(id, gone)
-	if k, ok := s.signingKeys.get(n.SigningKey.CoordinatorID()); ok {
-		k.RetiredAt = c.index
-		s.signingKeys.put(n.SigningKey.CoordinatorID(), k)
+	for _, key := range n.Ring() {
+		if k, ok := s.signingKeys.get(key.Public.CoordinatorID()); ok && k.RetiredAt == 0 {
+			k.RetiredAt = c.index
+			s.signingKeys.put(key.Public.CoordinatorID(), k)
+		}
 	}
 }
 

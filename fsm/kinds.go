@@ -30,6 +30,14 @@ var tenants = map[Kind]tenant{
 	KindLevelRaise:        tenantOf((*State).applyLevelRaise),
 
 	KindCoordinatorCleanUp: tenantOf((*State).applyCoordinatorCleanUp),
+
+	KindKeyScheduleSet: tenantOf((*State).applyKeyScheduleSet),
+	KindKeyPrepare:     tenantOf((*State).applyKeyPrepare),
+	KindKeyReady:       tenantOf((*State).applyKeyReady),
+	KindKeySwitch:      tenantOf((*State).applyKeySwitch),
+	KindKeyRotate:      tenantOf((*State).applyKeyRotate),
+	KindKeyRevoke:      tenantOf((*State).applyKeyRevoke),
+	KindKeyRecover:     tenantOf((*State).applyKeyRecover),
 }
 
 // Level returns the feature level from which a cluster's log may carry a kind:
@@ -44,6 +52,8 @@ func (k Kind) Level() uint32 {
 		return LevelClients
 	case KindCoordinatorCleanUp:
 		return LevelUpgrades
+	case KindKeyScheduleSet, KindKeyPrepare, KindKeyReady, KindKeySwitch, KindKeyRotate, KindKeyRevoke, KindKeyRecover:
+		return LevelKeys
 	}
 	return 0
 }

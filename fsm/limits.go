@@ -18,6 +18,19 @@ const (
 	MaxAgents = 100_000
 	// MaxAgentKeys bounds the keys of one agent: next, active, retiring, and one spare.
 	MaxAgentKeys = 4
+	// MaxRingKeys bounds the keys of any other subject: what verifies, and those that
+	// ended last. A ring is a part of one row.
+	MaxRingKeys = 8
+	// MaxKeySignatureBytes bounds the signatures on a change of keys: Ed25519 has 64
+	// bytes, ECDSA P-256 in DER 72.
+	MaxKeySignatureBytes = 128
+	// MaxSealedBytes bounds a private key sealed to one member: a P-256 key in PKCS#8
+	// has 138 bytes, in a version 2 envelope and base64 some 700.
+	MaxSealedBytes = 4 << 10
+	// MaxKeySchedules bounds schedules of single subjects; each kind has one besides.
+	MaxKeySchedules = 10_000
+	// MaxKeyRequests bounds rotations that were asked for and wait for their owner.
+	MaxKeyRequests = 10_000
 	// MaxTokens: operators make tokens by hand or by script; a million is a runaway script.
 	MaxTokens = 100_000
 	// MaxCoordinators bounds voters and observers together; raft itself wants few.

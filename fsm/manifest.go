@@ -152,7 +152,7 @@ func (s *State) checkStatement(c *change, b ManifestAccept) ([]KeyRef, Result, b
 		return nil, refuse(CodeTooLarge, "signers", "%d signers, at most %d", len(b.Signers), MaxManifestSigners), false
 	}
 	trust := s.ManifestTrust()
-	signers := trust.vouching(st.Name, b.Signers)
+	signers := trust.vouching(st.Name, b.Signers, func(k Key) bool { return k.verifies(c.atMs) })
 	switch {
 	case trust.Threshold < 1:
 		return nil, refuse(CodeConflict, "", "no signers of manifests are trusted: an admin adds them with `edgecoder manifest trust add`"), false

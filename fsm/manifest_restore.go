@@ -51,7 +51,7 @@ func (s *State) NeedsLevel() uint32 {
 	for _, a := range s.agents.m {
 		need = max(need, a.needsLevel())
 	}
-	return need
+	return max(need, s.keysNeedLevel())
 }
 
 // compareManifests lists what a restore does to manifests.
@@ -85,7 +85,7 @@ func (u Undone) TrustChanged() (changed bool, back, gone []string) {
 	return len(back)+len(gone) > 0 || u.Trust.Threshold != u.TrustThen.Threshold || u.Trust.Version != u.TrustThen.Version, back, gone
 }
 
-func manifestTrustFault(key string, t ManifestTrust) error {
+func (s *State) manifestTrustFault(key string, t ManifestTrust) error {
 	if key != theTrust {
 		return fmt.Errorf("there is only %q", theTrust)
 	}
@@ -97,6 +97,9 @@ func manifestTrustFault(key string, t ManifestTrust) error {
 	}
 	for _, g := range t.Signers {
 		if err := timeFault(MaxTimeMs, "since when a signer is trusted", g.AddedMs); err != nil {
+			return err
+		}
+		if err := s.ringFault(Subject{SubjectManifest, g.Name}, g.Keys); err != nil {
 			return err
 		}
 	}

@@ -26,6 +26,17 @@ type ManifestSigner struct {
 	Key     crypto.PublicKey `cbor:"2,keyasint"`
 	Prefix  string           `cbor:"3,keyasint,omitempty"` // empty: of all names
 	AddedMs int64            `cbor:"4,keyasint"`           // Apply sets it
+	// Keys are its keys once it has changed them; until then Key, by which it was
+	// added, is the one. Apply sets it, from LevelKeys on.
+	Keys Ring `cbor:"5,keyasint,omitempty"`
+}
+
+// Ring returns the keys of a signer.
+func (g ManifestSigner) Ring() Ring {
+	if len(g.Keys) == 0 {
+		return Ring{{Public: g.Key}}
+	}
+	return g.Keys
 }
 
 // ManifestTrustSet replaces the trust policy if its version is still IfVersion
@@ -45,24 +56,36 @@ func (s *State) ManifestTrust() ManifestTrust {
 	return t
 }
 
-// KeysFor returns the keys that may sign manifests of a name.
+// KeysFor returns the keys that may sign manifests of a name, or once might: a
+// manifest that was accepted stays good when its signer's key retires.
 func (t ManifestTrust) KeysFor(name string) []crypto.PublicKey {
 	var out []crypto.PublicKey
 	for _, signer := range t.Signers {
-		if strings.HasPrefix(name, signer.Prefix) {
-			out = append(out, signer.Key)
+		if !strings.HasPrefix(name, signer.Prefix) {
+			continue
+		}
+		for _, k := range signer.Ring() {
+			if k.RevokedAt == 0 {
+				out = append(out, k.Public)
+			}
 		}
 	}
 	return out
 }
 
-// vouching returns those of the keys that are trusted for a name, each once, in
-// byte order.
-func (t ManifestTrust) vouching(name string, keys []KeyRef) []KeyRef {
+// vouching returns those of the keys that are trusted for a name, one a signer,
+// in byte order.
+func (t ManifestTrust) vouching(name string, keys []KeyRef, counts func(Key) bool) []KeyRef {
 	var out []KeyRef
-	for _, key := range t.KeysFor(name) {
-		if ref := key.Fingerprint(); slices.Contains(keys, ref) {
-			out = append(out, ref)
+	for _, signer := range t.Signers {
+		if !strings.HasPrefix(name, signer.Prefix) {
+			continue
+		}
+		for _, k := range signer.Ring() {
+			if ref := k.Public.Fingerprint(); counts(k) && slices.Contains(keys, ref) {
+				out = append(out, ref)
+				break
+			}
 		}
 	}
 	slices.SortFunc(out, func(a, b KeyRef) int { return bytes.Compare(a[:], b[:]) })
@@ -72,7 +95,7 @@ func (t ManifestTrust) vouching(name string, keys []KeyRef) []KeyRef {
 // vouchedFor tells whether the signers that an accepted version came with are
 // trusted still, and enough: those of a stolen key are not.
 func (t ManifestTrust) vouchedFor(v AcceptedVersion) bool {
-	return t.Threshold > 0 && int64(len(t.vouching(v.Statement.Name, v.Signers))) >= t.Threshold
+	return t.Threshold > 0 && int64(len(t.vouching(v.Statement.Name, v.Signers, func(k Key) bool { return k.RevokedAt == 0 }))) >= t.Threshold
 }
 
 func (t ManifestTrust) allows(source string) bool {
@@ -117,7 +140,7 @@ func (g ManifestSigner) fault(before []ManifestSigner) string {
 		return fmt.Sprintf("%q: prefix: %v", g.Name, err)
 	}
 	for _, other := range before {
-		if other.Name == g.Name || other.Key == g.Key {
+		if other.Name == g.Name || other.Ring().at(g.Key.Fingerprint()) >= 0 || g.Ring().at(other.Key.Fingerprint()) >= 0 {
 			return fmt.Sprintf("%q has the name or the key of %q: one signer counts once", g.Name, other.Name)
 		}
 	}
@@ -153,21 +176,59 @@ func (s *State) applyManifestTrustSet(c *change, b ManifestTrustSet) Result {
 	}
 	next.Version, next.Signers = have.Version+1, slices.Clone(next.Signers)
 	for i := range next.Signers {
-		next.Signers[i].AddedMs = have.addedMs(next.Signers[i], c.atMs)
+		next.Signers[i].AddedMs, next.Signers[i].Keys = have.standing(next.Signers[i], c.atMs)
 	}
 	s.manifestTrust.put(theTrust, next)
 	s.record(c, "manifest_trust_set", fmt.Sprint(next.Version), trustChange(have, next))
 	return Result{Code: CodeOK, ID: fmt.Sprint(next.Version)}
 }
 
-// addedMs returns since when the very signer is trusted.
-func (t ManifestTrust) addedMs(g ManifestSigner, nowMs int64) int64 {
+// standing returns since when the very signer is trusted, and the keys it has
+// come to have.
+func (t ManifestTrust) standing(g ManifestSigner, nowMs int64) (addedMs int64, keys Ring) {
 	for _, have := range t.Signers {
 		if have.Name == g.Name && have.Key == g.Key && have.Prefix == g.Prefix {
-			return have.AddedMs
+			return have.AddedMs, have.Keys
 		}
 	}
-	return nowMs
+	return nowMs, nil
+}
+
+// signer finds a signer by name.
+func (t ManifestTrust) signer(name string) (ManifestSigner, bool) {
+	i := slices.IndexFunc(t.Signers, func(g ManifestSigner) bool { return g.Name == name })
+	if i < 0 {
+		return ManifestSigner{}, false
+	}
+	return t.Signers[i], true
+}
+
+// has tells whether a key is or was a signer's.
+func (t ManifestTrust) has(key crypto.PublicKey) bool {
+	return slices.ContainsFunc(t.Signers, func(g ManifestSigner) bool { return g.Ring().at(key.Fingerprint()) >= 0 })
+}
+
+// signersAfter returns up to limit subjects with names after the given one, in order.
+func (t ManifestTrust) signersAfter(after string, limit int) (out []Subject) {
+	for _, g := range t.Signers {
+		if g.Name > after {
+			out = append(out, Subject{SubjectManifest, g.Name})
+		}
+	}
+	slices.SortFunc(out, func(a, b Subject) int { return strings.Compare(a.ID, b.ID) })
+	return out[:min(limit, len(out))]
+}
+
+// putSignerRing replaces the keys of a signer.
+func (s *State) putSignerRing(name string, r Ring) {
+	t := s.ManifestTrust()
+	t.Signers = slices.Clone(t.Signers)
+	for i := range t.Signers {
+		if t.Signers[i].Name == name {
+			t.Signers[i].Keys = r
+		}
+	}
+	s.manifestTrust.put(theTrust, t)
 }
 
 // trustChange says in one line what changed, for the history.

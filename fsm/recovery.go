@@ -142,6 +142,7 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	}
 	s.keepManifests(backup, present)
 	s.adoptKeys(backup, present)
+	s.keepKeys(backup, present)
 	if err := s.agentsOwn(); err != nil {
 		return nil, nil, err
 	}
@@ -190,7 +191,7 @@ func (s *State) keepOutcomes(present *State) {
 // others: old events still verify, new ones only by who is a member.
 func (s *State) adoptKeys(backup, present *State) {
 	for id, k := range backup.signingKeys.m {
-		if n, member := present.coordinators.get(k.NodeID); k.RetiredAt == 0 && (!member || n.SigningKey != k.Public) {
+		if n, member := present.coordinators.get(k.NodeID); k.RetiredAt == 0 && (!member || n.Ring().at(k.Public.Fingerprint()) < 0) {
 			k.RetiredAt = s.meta.v.Index
 			s.signingKeys.put(id, k)
 		}
@@ -333,7 +334,10 @@ func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
 		s.closeFar()
 	}
 	s.windows.setBack(to)
-	if s.meta.v.Level >= LevelClients { // in older logs no key has a window
+	switch level := s.meta.v.Level; {
+	case level >= LevelKeys:
+		s.shiftKeys(was, to)
+	case level >= LevelClients: // in older logs no key has a window
 		s.setKeysBack(to)
 	}
 	s.selves.setBack(to)
@@ -418,6 +422,6 @@ func Compare(backup, present *State) Undone {
 }
 
 func sameAgent(a, b Agent) bool {
-	return a.ID == b.ID && a.State == b.State && slices.Equal(a.Keys, b.Keys) && bytes.Equal(a.EncryptionKey, b.EncryptionKey) && bytes.Equal(a.EncryptionProof, b.EncryptionProof) &&
+	return a.ID == b.ID && a.State == b.State && a.Keys.Same(b.Keys) && bytes.Equal(a.EncryptionKey, b.EncryptionKey) && bytes.Equal(a.EncryptionProof, b.EncryptionProof) &&
 		a.EnrolledMs == b.EnrolledMs && a.UpdatedMs == b.UpdatedMs && a.TokenID == b.TokenID && a.Index == b.Index && a.KeysSignedMs == b.KeysSignedMs
 }

@@ -72,8 +72,8 @@ func TestLongestRowsSurviveASnapshot(t *testing.T) {
 	addr := strings.Repeat("a", MaxAddressBytes)
 	s := NewState()
 	k := publicKey("a")
-	key := AgentKey{Public: k, NotBeforeMs: MaxTimeMs, NotAfterMs: MaxTimeMs}
-	s.agents.put(id("a"), Agent{ID: id("a"), State: AgentSuspended, Keys: []AgentKey{key, key, key, key}, EncryptionKey: make([]byte, 32),
+	key := Key{Public: k, NotBeforeMs: MaxTimeMs, NotAfterMs: MaxTimeMs}
+	s.agents.put(id("a"), Agent{ID: id("a"), State: AgentSuspended, Keys: Ring{key, key, key, key}, EncryptionKey: make([]byte, 32),
 		EnrolledMs: MaxTimeMs, UpdatedMs: MaxTimeMs, TokenID: id("t"), Index: 1 << 60})
 	s.tokens.put(id("t"), Token{ID: id("t"), Role: RoleCoordinator, CreatedMs: MaxTimeMs, ExpiresMs: MaxTimeMs, UsesLeft: 1 << 60, RevokedMs: MaxTimeMs,
 		PurgeMs: MaxTimeMs, Label: strings.Repeat("l", MaxLabelBytes), Epoch: maxEpoch})

@@ -31,7 +31,10 @@ type State struct {
 	divergent     *table[Divergence]    // replicas that differ; empty when all is well
 	manifestTrust *table[ManifestTrust] // one row once it is set
 	manifests     *table[Manifest]
-	auditHeads    *table[AuditHead] // of members, by node id
+	auditHeads    *table[AuditHead]  // of members, by node id
+	keySchedules  *table[Schedule]   // by subject, or by kind of subject
+	keyRequests   *table[KeyRequest] // rotations that wait for their owner, by subject
+	keyRings      *table[Ring]       // of what coordinators share, by subject
 
 	// Indexes derived from the fields above, rebuilt by restore.
 	expiries expiryIndex
@@ -116,6 +119,9 @@ func NewState() *State {
 		manifestTrust: newTable[ManifestTrust]("manifest_trust", 1),
 		manifests:     newTable[Manifest]("manifests", MaxManifests),
 		auditHeads:    newTable[AuditHead]("audit_heads", MaxCoordinators),
+		keySchedules:  newTable[Schedule]("key_schedules", MaxKeySchedules),
+		keyRequests:   newTable[KeyRequest]("key_requests", MaxKeyRequests),
+		keyRings:      newTable[Ring]("key_rings", 2),
 		outcomes:      map[string]int{},
 	}
 	return s
@@ -129,13 +135,15 @@ func (s *State) fields() []field {
 		s.meta, s.policy, s.marks, s.agents, s.keyOwners, s.tokens, s.coordinators,
 		s.removed, s.signingKeys, s.bans, s.idempotent, s.nonces, s.windows, s.divergent,
 		s.manifestTrust, s.manifests, s.auditHeads, s.selves,
+		s.keySchedules, s.keyRequests, s.keyRings,
 	}
 }
 
 // newerFields are those that came after the first release. A snapshot leaves
 // them out while they are empty: binaries that do not know them can read it, as
 // they must while a cluster is upgraded server by server.
-var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "audit_heads": true, "self_windows": true}
+var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "audit_heads": true, "self_windows": true,
+	"key_schedules": true, "key_requests": true, "key_rings": true}
 
 // Digest returns the digest of the whole state, from the parts that each field
 // keeps. It brings lazily kept parts up to date, so it is a write: within

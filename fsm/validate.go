@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"github.com/edgecoder/edgecoder/crypto"
@@ -34,7 +33,7 @@ func (s *State) Validate(wallMs int64) error {
 		{"meta", func() error { return s.meta.v.fault(wallMs) }},
 		{"policy", s.policyFault},
 		{"marks", s.marksFault},
-		{"agents", func() error { return eachRow(s.agents, agentFault) }},
+		{"agents", func() error { return eachRow(s.agents, s.agentFault) }},
 		{"coordinators", func() error { return eachRow(s.coordinators, s.coordinatorFault) }},
 		{"signing_keys", func() error { return eachRow(s.signingKeys, s.signingKeyFault) }},
 		{"key_owners", s.ownersFault},
@@ -46,9 +45,12 @@ func (s *State) Validate(wallMs int64) error {
 		{"rate_windows", s.windows.fault},
 		{"self_windows", s.selves.fault},
 		{"divergent", func() error { return eachRow(s.divergent, divergenceFault) }},
-		{"manifest_trust", func() error { return eachRow(s.manifestTrust, manifestTrustFault) }},
+		{"manifest_trust", func() error { return eachRow(s.manifestTrust, s.manifestTrustFault) }},
 		{"manifests", func() error { return eachRow(s.manifests, manifestFault) }},
 		{"audit_heads", func() error { return eachRow(s.auditHeads, s.auditHeadFault) }},
+		{"key_schedules", func() error { return eachRow(s.keySchedules, scheduleFault) }},
+		{"key_requests", func() error { return eachRow(s.keyRequests, keyRequestFault) }},
+		{"key_rings", func() error { return eachRow(s.keyRings, s.sharedRingFault) }},
 	} {
 		if err := f.check(); err != nil {
 			return fmt.Errorf("fsm: field %s: %w", f.name, err)
@@ -165,7 +167,7 @@ func (s *State) marksFault() error {
 	return nil
 }
 
-func agentFault(key string, a Agent) error {
+func (s *State) agentFault(key string, a Agent) error {
 	if err := rowID(key, a.ID); err != nil {
 		return err
 	}
@@ -177,13 +179,8 @@ func agentFault(key string, a Agent) error {
 	if n := len(a.Keys); n < 1 || n > MaxAgentKeys {
 		return fmt.Errorf("%d keys, it has 1 to %d", n, MaxAgentKeys)
 	}
-	for _, k := range a.Keys {
-		if err := crypto.CheckPublicKey(k.Public); err != nil {
-			return err
-		}
-		if err := timeFault(MaxTimeMs, "the begin of a key", k.NotBeforeMs, "the end of a key", k.NotAfterMs); err != nil {
-			return err
-		}
+	if err := s.ringFault(AgentSubject(a.ID), a.Keys); err != nil {
+		return err
 	}
 	if n := len(a.EncryptionKey); n != 0 && n != 32 {
 		return fmt.Errorf("an encryption key of %d bytes, it has 32", n)
@@ -210,8 +207,14 @@ func (s *State) coordinatorFault(key string, n Coordinator) error {
 	if n.Role != RoleCoordinator && n.Role != RoleObserver {
 		return fmt.Errorf("unknown role %s", shown(string(n.Role)))
 	}
-	if k, ok := s.signingKeys.get(n.SigningKey.CoordinatorID()); !ok || k.Public != n.SigningKey || k.NodeID != n.ID || k.RetiredAt != 0 {
-		return errors.New("its signing key is not in use")
+	if err := s.ringFault(CoordinatorSubject(n.ID), n.Keys); err != nil {
+		return err
+	}
+	for _, key := range n.Ring() {
+		k, ok := s.signingKeys.get(key.Public.CoordinatorID())
+		if inUse := ok && k.RetiredAt == 0; !ok || k.Public != key.Public || k.NodeID != n.ID || !inUse && !key.ended(s.meta.v.ClockMs) {
+			return errors.New("its signing key is not in use")
+		}
 	}
 	if err := optionalID(n.TokenID); err != nil {
 		return err
@@ -239,7 +242,7 @@ func (s *State) signingKeyFault(key string, k SigningKey) error {
 	if len(k.API) > MaxAddressBytes {
 		return fmt.Errorf("an address of %d bytes, at most %d", len(k.API), MaxAddressBytes)
 	}
-	if n, member := s.coordinators.get(k.NodeID); k.RetiredAt == 0 && (!member || n.SigningKey != k.Public) {
+	if n, member := s.coordinators.get(k.NodeID); k.RetiredAt == 0 && (!member || n.Ring().at(k.Public.Fingerprint()) < 0) {
 		return fmt.Errorf("the key is in use, and not that of a member %s", shown(k.NodeID))
 	}
 	return nil
@@ -275,16 +278,19 @@ func (s *State) ownersFault() error {
 	return nil
 }
 
+// cutOwner returns the agent that an owner of a key names.
+func cutOwner(owner string) (agentID string, ok bool) { return strings.CutPrefix(owner, ownerAgent) }
+
 // replacedKeys counts the keys that agents replaced long ago: nobody has them,
 // nor ever will. Only an agent whose newest key replaced another can have any.
 func (s *State) replacedKeys() (n int) {
 	for ref, owner := range s.keyOwners.m {
-		id, ok := strings.CutPrefix(owner, ownerAgent)
+		id, ok := cutOwner(owner)
 		a, known := s.agents.get(id)
 		if !ok || !known || len(a.Keys) == 0 || a.Keys[len(a.Keys)-1].NotBeforeMs == 0 {
 			continue
 		}
-		if !slices.ContainsFunc(a.Keys, func(k AgentKey) bool { f := k.Public.Fingerprint(); return string(f[:]) == ref }) {
+		if a.Keys.at(KeyRef([]byte(ref))) < 0 {
 			n++
 		}
 	}

@@ -51,8 +51,8 @@ var hostileRows = map[string]struct {
 	"agent huge":    {func(s *State) { id := strings.Repeat("A", 1<<20); s.agents.put(id, Agent{ID: id}) }, "1048576 bytes"},
 	"agent state":   {func(s *State) { s.changeAgent(func(a *Agent) { a.State = "root" }) }, `unknown state "root"`},
 	"agent keyless": {func(s *State) { s.changeAgent(func(a *Agent) { a.Keys = nil }) }, "0 keys"},
-	"agent keys":    {func(s *State) { s.changeAgent(func(a *Agent) { a.Keys = make([]AgentKey, MaxAgentKeys+1) }) }, "keys"},
-	"agent weak":    {func(s *State) { s.changeAgent(func(a *Agent) { a.Keys = make([]AgentKey, 1) }) }, "unacceptable"},
+	"agent keys":    {func(s *State) { s.changeAgent(func(a *Agent) { a.Keys = make(Ring, MaxAgentKeys+1) }) }, "keys"},
+	"agent weak":    {func(s *State) { s.changeAgent(func(a *Agent) { a.Keys = make(Ring, 1) }) }, "unacceptable"},
 	"agent window":  {func(s *State) { s.changeAgent(func(a *Agent) { a.Keys[0].NotAfterMs = -1 }) }, "end of a key"},
 	"agent sealed":  {func(s *State) { s.changeAgent(func(a *Agent) { a.EncryptionKey = []byte{1} }) }, "encryption key"},
 	"agent time":    {func(s *State) { s.changeAgent(func(a *Agent) { a.UpdatedMs = MaxTimeMs + 1 }) }, "change"},
@@ -109,7 +109,7 @@ var hostileRows = map[string]struct {
 
 func (s *State) changeAgent(change func(*Agent)) {
 	a, _ := s.agents.get("a")
-	a.Keys = append([]AgentKey(nil), a.Keys...)
+	a.Keys = append(Ring(nil), a.Keys...)
 	change(&a)
 	s.agents.put("a", a)
 }

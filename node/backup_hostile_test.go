@@ -285,7 +285,7 @@ func TestPlanShowsWhatOnlyTheBackupHas(t *testing.T) {
 	added := func(name string, rows [][]byte) [][]byte {
 		switch name {
 		case "agents":
-			return append(rows, rowed(t, "planted", fsm.Agent{ID: "planted", State: fsm.AgentActive, Keys: []fsm.AgentKey{{Public: agentKey}}}))
+			return append(rows, rowed(t, "planted", fsm.Agent{ID: "planted", State: fsm.AgentActive, Keys: fsm.Ring{{Public: agentKey}}}))
 		case "key_owners":
 			return append(rows, owner(agentKey, "agent:planted"), owner(signingKey, "coordinator:"+node))
 		case "signing_keys":

@@ -299,7 +299,7 @@ func changeOf(backup *fsm.State, now fsm.Agent) client.AgentChange {
 }
 
 func newKeys(then, now fsm.Agent) bool {
-	return !slices.Equal(then.Keys, now.Keys) || !bytes.Equal(then.EncryptionKey, now.EncryptionKey)
+	return !then.Keys.Same(now.Keys) || !bytes.Equal(then.EncryptionKey, now.EncryptionKey)
 }
 
 // rekeyed counts the agents whose keys were others in the backup.

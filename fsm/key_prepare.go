@@ -1,0 +1,278 @@
+package fsm
+
+import (
+	"encoding/base64"
+	"fmt"
+
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// KeyPrepare announces the next key of a subject. Who proposes it has verified
+// both signatures on the crypto.Succession that it makes up together with the
+// cluster id: the predecessor's order, and the successor's proof. Who may:
+//
+//   - agent: the agent itself, without a token; the order is its credential.
+//   - coordinator: that node. Its order may be missing when Asked.Recover is set.
+//   - manifest: an admin who holds what the signer signed.
+//   - gossip, ca: any coordinator. The first of a ring has no predecessor: it is
+//     the one in use. The others wait for a KeySwitch; Apply verifies nothing of
+//     their signatures, nor does it see what is sealed.
+type KeyPrepare struct {
+	Subject     string           `cbor:"1,keyasint"`
+	Public      crypto.PublicKey `cbor:"2,keyasint"` // see Key.Public
+	By          crypto.PublicKey `cbor:"3,keyasint"` // the active key; zero: nobody ordered it
+	NotBeforeMs int64            `cbor:"4,keyasint"` // as signed, Unix milliseconds; 0 or past: at once
+	SignedMs    int64            `cbor:"5,keyasint"`
+	Order       []byte           `cbor:"6,keyasint"`
+	Proof       []byte           `cbor:"7,keyasint"`
+
+	Data   []byte       `cbor:"8,keyasint,omitempty"` // of ca: the certificate, DER
+	Copies []SealedCopy `cbor:"9,keyasint,omitempty"` // of gossip and ca, each node once, in byte order
+	// EncryptionProof is Public's signature on the encryption key that the agent
+	// has; without it nobody can check that key once Public is active.
+	EncryptionProof []byte `cbor:"10,keyasint,omitempty"`
+}
+
+// Succession is the statement that both signatures are on.
+func (b KeyPrepare) Succession(clusterID string) crypto.Succession {
+	return crypto.Succession{ClusterID: clusterID, Subject: b.Subject, Predecessor: b.By, Successor: b.Public, NotBeforeMs: b.NotBeforeMs, SignedMs: b.SignedMs}
+}
+
+// Verify checks the signatures of a command about an Ed25519 key.
+func (b KeyPrepare) Verify(clusterID string) error {
+	of, err := ParseSubject(b.Subject)
+	if err != nil || of.Kind.Shared() {
+		return err
+	}
+	st := b.Succession(clusterID)
+	switch {
+	case !b.By.IsZero() && !st.Ordered(b.Order):
+		return fmt.Errorf("the order is no signature of the key %s on this succession of %s", b.By.KeyID(), of)
+	case !st.Proven(b.Proof):
+		return fmt.Errorf("the proof is no signature of the new key %s on this succession of %s", b.Public.KeyID(), of)
+	}
+	return nil
+}
+
+// keysKnown refuses what binaries below LevelKeys do not know.
+func (s *State) keysKnown() (Result, bool) {
+	if s.meta.v.Level < LevelKeys {
+		return refuse(CodeConflict, "", "the cluster is at feature level %d, key schedules need %d: upgrade every server first", s.meta.v.Level, LevelKeys), false
+	}
+	return Result{}, true
+}
+
+func (s *State) applyKeyPrepare(c *change, b KeyPrepare) Result {
+	of, res, ok := s.mayPrepare(c, b)
+	if !ok {
+		return res
+	}
+	ring, res := s.prepared(c, of, b)
+	if !res.OK() || res.Repeated {
+		return res
+	}
+	next := ring[len(ring)-1]
+	s.bind(c, of, next.Public)
+	s.putRing(c, of, ring)
+	if of.Kind == SubjectAgent {
+		a, _ := s.agents.get(of.ID)
+		a.KeysSignedMs = b.SignedMs
+		s.agents.put(a.ID, a)
+	}
+	s.keyRequests.remove(of.String())
+	s.record(c, "key_prepare", of.String(), fmt.Sprintf("key_id=%s public_key=%s by=%s not_before_ms=%d begins_ms=%d signed_ms=%d order=%s proof=%s copies=%d",
+		b.Public.KeyID(), b.Public, keyIDOrNone(b.By), b.NotBeforeMs, next.NotBeforeMs, b.SignedMs, textOf(b.Order), textOf(b.Proof), len(b.Copies)))
+	return res
+}
+
+// CheckPrepare returns what Apply would say of a command now, without its place in
+// the log: a refusal that is known beforehand needs none.
+func (s *State) CheckPrepare(actor Actor, b KeyPrepare, nowMs int64) Result {
+	c := &change{index: s.meta.v.Index, atMs: nowMs, actor: actor}
+	of, res, ok := s.mayPrepare(c, b)
+	if !ok {
+		return res
+	}
+	_, res = s.prepared(c, of, b)
+	return res
+}
+
+func keyIDOrNone(key crypto.PublicKey) string {
+	if key.IsZero() {
+		return "nobody"
+	}
+	return key.KeyID()
+}
+
+func textOf(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+
+// mayPrepare asks who proposes the next key of whom.
+func (s *State) mayPrepare(c *change, b KeyPrepare) (of Subject, res Result, ok bool) {
+	if res, ok := s.keysKnown(); !ok {
+		return of, res, false
+	}
+	of, err := ParseSubject(b.Subject)
+	if err != nil {
+		return of, refuse(CodeInvalid, "subject", "%v", err), false
+	}
+	if _, known := s.ring(of); !known {
+		return of, refuse(CodeNotFound, "subject", "there is no %s", of), false
+	}
+	switch of.Kind {
+	case SubjectAgent:
+		a, _ := s.agents.get(of.ID)
+		res, ok = s.mayRekey(a, c.atMs)
+	case SubjectCoordinator:
+		if ok = c.actor.NodeID == of.ID; !ok {
+			res = refuse(CodeForbidden, "subject", "a coordinator prepares its own keys")
+		}
+	case SubjectManifest:
+		res, ok = s.actorCan(c, CapAdmin)
+	default:
+		res, ok = s.actorCoordinates(c)
+	}
+	return of, res, ok
+}
+
+// actorCoordinates asks for a coordinator that speaks for itself.
+func (s *State) actorCoordinates(c *change) (Result, bool) {
+	if n, member := s.coordinators.get(c.actor.NodeID); !member || n.Role != RoleCoordinator {
+		return refuse(CodeForbidden, "", "coordinators do this, %q is none", c.actor.NodeID), false
+	}
+	return Result{}, true
+}
+
+// prepared returns the ring with the next key, or why there is none.
+func (s *State) prepared(c *change, of Subject, b KeyPrepare) (Ring, Result) {
+	ring, _ := s.ring(of)
+	if i := ring.at(b.Public.Fingerprint()); i >= 0 && i == len(ring)-1 && ring[i].RevokedAt == 0 && ring[i].orderedBy(b.By) {
+		return ring, Result{Code: CodeOK, ID: b.Public.KeyID(), Repeated: true}
+	}
+	if i := ring.pendingAt(c.atMs); i >= 0 {
+		return nil, refuse(CodeConflict, "subject", "the next key of %s is prepared already, it is %s: let it begin or revoke it", of, ring[i].Public.KeyID())
+	}
+	if res, ok := s.checkOrder(c, of, ring, b); !ok {
+		return nil, res
+	}
+	if res, ok := s.bindable(of, b.Public); !ok {
+		return nil, res
+	}
+	if res, ok := s.checkExtras(of, ring, b); !ok {
+		return nil, res
+	}
+	return s.append(c, of, ring, b)
+}
+
+func (k Key) orderedBy(key crypto.PublicKey) bool {
+	if k.Succession == nil {
+		return key.IsZero()
+	}
+	return k.Succession.Predecessor == key
+}
+
+// checkOrder asks whether the key that ordered the change may, and when it did.
+// That each order is signed later than the one before keeps a captured one from
+// taking anything back.
+func (s *State) checkOrder(c *change, of Subject, ring Ring, b KeyPrepare) (Result, bool) {
+	active, ok := ring.Active(c.atMs)
+	asked, _ := s.keyRequests.get(of.String())
+	first := of.Kind.Shared() && len(ring) == 0
+	switch {
+	case len(b.Order) > MaxKeySignatureBytes || len(b.Proof) > MaxKeySignatureBytes || b.By.IsZero() != (len(b.Order) == 0):
+		return refuse(CodeInvalid, "order", "an order of %d bytes and a proof of %d: each has at most %d, and an order is somebody's", len(b.Order), len(b.Proof), MaxKeySignatureBytes), false
+	case b.By.IsZero() && (first || asked.Recover && of.Kind == SubjectCoordinator):
+		return Result{}, true
+	case b.By.IsZero():
+		return refuse(CodeInvalid, "by", "the next key of %s is ordered by its current key", of), false
+	case !ok:
+		return refuse(CodeConflict, "by", "no key of %s verifies: a new one takes an operator", of), false
+	case active.Public != b.By:
+		return refuse(CodeConflict, "by", "the active key of %s is %s, not %s", of, active.Public.KeyID(), b.By.KeyID()), false
+	case of.Kind.Shared():
+		return Result{}, true
+	case !s.inWindow(b.SignedMs, c.atMs):
+		return refuse(CodeTimestampSkew, "signed_ms", "it was signed at %d, outside the window around %d", b.SignedMs, c.atMs), false
+	}
+	if last := s.lastOrderMs(of, ring, c.atMs); b.SignedMs <= last {
+		return refuse(CodeReplay, "signed_ms", "it was signed at %d, the keys of %s are as of %d: sign a new one", b.SignedMs, of, last), false
+	}
+	if begun := active.NotBeforeMs; begun != 0 && c.atMs-begun < RekeyPauseMs {
+		return refuse(CodeOverloaded, "", "the key of %s was changed less than %d ms ago", of, RekeyPauseMs), false
+	}
+	return Result{}, true
+}
+
+// lastOrderMs is when the last change of a subject's keys was signed.
+func (s *State) lastOrderMs(of Subject, ring Ring, nowMs int64) (last int64) {
+	if of.Kind == SubjectAgent {
+		a, _ := s.agents.get(of.ID)
+		last = a.KeysSignedMs
+		if a.EnrolledMs <= nowMs { // else the clock was set back since
+			last = max(last, a.EnrolledMs)
+		}
+	}
+	for _, k := range ring {
+		if k.Succession != nil {
+			last = max(last, k.Succession.SignedMs)
+		}
+	}
+	return last
+}
+
+// checkExtras holds what only some kinds of keys bring to its form.
+func (s *State) checkExtras(of Subject, ring Ring, b KeyPrepare) (Result, bool) {
+	if n := len(b.EncryptionProof); n != 0 && (n != crypto.SignatureSize || of.Kind != SubjectAgent) {
+		return refuse(CodeInvalid, "encryption_proof", "%d bytes, the signature of an agent's key has %d", n, crypto.SignatureSize), false
+	}
+	if !of.Kind.Shared() && len(b.Data)+len(b.Copies) > 0 {
+		return refuse(CodeInvalid, "copies", "the private key of %s is nobody else's", of), false
+	}
+	if of.Kind == SubjectCA && crypto.Sum(b.Data) != crypto.Hash(b.Public) || of.Kind == SubjectGossip && len(b.Data) > 0 {
+		return refuse(CodeInvalid, "data", "the key of ca is named by the SHA-256 of its certificate, that of gossip has no public half"), false
+	}
+	if of.Kind == SubjectCA && len(ring) == 0 && string(b.Data) != string(s.meta.v.CACert) {
+		return refuse(CodeConflict, "data", "the first key of the ring is that of the CA in use"), false
+	}
+	if fault := s.sharedFault(&SharedKey{Data: b.Data, Copies: b.Copies}); fault != nil {
+		return refuse(CodeInvalid, "copies", "%v", fault), false
+	}
+	return Result{}, true
+}
+
+// append returns the ring with the new key at its end, and the end of the one
+// before it set: it verifies for the overlap beside the new one (P5).
+func (s *State) append(c *change, of Subject, ring Ring, b KeyPrepare) (Ring, Result) {
+	k := Key{Public: b.Public, NotBeforeMs: max(b.NotBeforeMs, c.atMs, 1), Index: c.index, EncryptionProof: b.EncryptionProof}
+	if !b.By.IsZero() {
+		k.Succession = &Succession{Predecessor: b.By, NotBeforeMs: b.NotBeforeMs, SignedMs: b.SignedMs, Signature: b.Order}
+	}
+	if of.Kind.Shared() {
+		k.Shared = &SharedKey{Waits: len(ring) > 0, Data: b.Data, Copies: b.Copies}
+	}
+	if have, ok := ring.Active(c.atMs); ok && have.NotAfterMs != 0 && have.NotAfterMs < k.NotBeforeMs {
+		return nil, refuse(CodeInvalid, "not_before_ms", "the key %s ends at %d, before its successor would begin", have.Public.KeyID(), have.NotAfterMs)
+	}
+	if k.NotBeforeMs-c.atMs > MaxScheduleMs || k.NotBeforeMs > MaxTimeMs-MaxScheduleMs {
+		return nil, refuse(CodeInvalid, "not_before_ms", "%d is more than %d ms ahead", b.NotBeforeMs, int64(MaxScheduleMs))
+	}
+	out := ring.with(k, of.Kind.mostKeys(), c.atMs)
+	if out == nil {
+		return nil, refuse(CodeOverloaded, "", "%s has %d keys that verify or wait, no room for one more", of, len(ring))
+	}
+	if k.waits() {
+		out[len(out)-1].NotBeforeMs = 0
+		return out, Result{Code: CodeOK, ID: b.Public.KeyID()}
+	}
+	out.retire(k.NotBeforeMs + s.schedule(of).OverlapMs)
+	return out, Result{Code: CodeOK, ID: b.Public.KeyID()}
+}
+
+// retire gives the keys before the last of a list that is the caller's own an end
+// if they have none: windows that were announced stay as they are.
+func (r Ring) retire(endMs int64) {
+	for i := range r[:len(r)-1] {
+		if k := &r[i]; k.NotAfterMs == 0 && k.RevokedAt == 0 {
+			k.NotAfterMs = endMs
+		}
+	}
+}

@@ -1,0 +1,207 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// scheduled tells whether a key has what binaries below LevelKeys do not know.
+func (k Key) scheduled() bool {
+	return k.Index != 0 || k.RevokedAt != 0 || k.Succession != nil || k.Shared != nil || len(k.EncryptionProof) > 0
+}
+
+// keysNeedLevel returns the feature level that schedules and changed keys need.
+func (s *State) keysNeedLevel() uint32 {
+	if s.keySchedules.size()+s.keyRequests.size()+s.keyRings.size() > 0 {
+		return LevelKeys
+	}
+	for _, g := range s.ManifestTrust().Signers {
+		if len(g.Keys) > 0 {
+			return LevelKeys
+		}
+	}
+	for _, n := range s.coordinators.m {
+		if len(n.Keys) > 0 {
+			return LevelKeys
+		}
+	}
+	return 0
+}
+
+// keepKeys fills what a restored state knows of keys. Members, and so their keys
+// and what they share, are the present's, and so is how often keys are rotated.
+// An agent that both know by one enrolment keeps the keys that began last: it
+// holds no others, and what was revoked stays so. Keys of
+// manifest signers come with the trust policy, which is the backup's; what the
+// present revoked stays revoked.
+func (s *State) keepKeys(backup, present *State) {
+	copyTable(s.keySchedules, present.keySchedules, nil)
+	copyTable(s.keyRequests, present.keyRequests, nil)
+	copyTable(s.keyRings, present.keyRings, nil)
+	if present.meta.v.Level < LevelKeys {
+		return
+	}
+	if old := backup.meta.v; old.ClusterID == present.meta.v.ClusterID && old.IsPastOf(present.meta.v) {
+		for id, a := range s.agents.m {
+			if now, known := present.agents.get(id); known && now.EnrolledMs == a.EnrolledMs && now.TokenID == a.TokenID {
+				s.agents.put(id, a.withKeysOf(now))
+			}
+		}
+		copyTable(s.keyOwners, present.keyOwners, func(owner string) bool { return s.ownerStays(owner) })
+	}
+	for _, g := range present.ManifestTrust().Signers {
+		have, ok := s.ManifestTrust().signer(g.Name)
+		if r := have.Ring().revokedToo(g.Ring()); ok && !r.Same(have.Ring()) {
+			s.putSignerRing(g.Name, r)
+		}
+	}
+}
+
+// withKeysOf returns the agent with the keys of another state of it, if those
+// began later, and with the revocations of both.
+func (a Agent) withKeysOf(now Agent) Agent {
+	if now.Keys[len(now.Keys)-1].NotBeforeMs < a.Keys[len(a.Keys)-1].NotBeforeMs {
+		a.Keys = a.Keys.revokedToo(now.Keys)
+		return a
+	}
+	a.Keys = now.Keys.revokedToo(a.Keys)
+	a.KeysSignedMs = max(a.KeysSignedMs, now.KeysSignedMs)
+	a.EncryptionKey, a.EncryptionProof = now.EncryptionKey, now.EncryptionProof
+	return a
+}
+
+func (s *State) ownerStays(owner string) bool {
+	id, isAgent := cutOwner(owner)
+	return isAgent && s.hasAgent(id)
+}
+
+// revokedToo returns the ring with the revocations of another.
+func (r Ring) revokedToo(other Ring) Ring {
+	out := slices.Clone(r)
+	changed := false // else it is the same list
+	for i := range out {
+		if j := other.at(out[i].Public.Fingerprint()); j >= 0 && other[j].RevokedAt != 0 && out[i].RevokedAt == 0 {
+			out[i].RevokedAt, changed = other[j].RevokedAt, true
+		}
+	}
+	if !changed {
+		return r
+	}
+	return out
+}
+
+// shiftKeys moves the windows of keys along with a clock that was set back.
+func (s *State) shiftKeys(wasMs, toMs int64) {
+	for _, a := range s.agents.values() {
+		if moved := a.Keys.shifted(wasMs, toMs); !moved.Same(a.Keys) {
+			a.Keys = moved
+			s.agents.put(a.ID, a)
+		}
+	}
+	for _, n := range s.coordinators.values() {
+		if moved := n.Keys.shifted(wasMs, toMs); !moved.Same(n.Keys) {
+			n.Keys = moved
+			s.coordinators.put(n.ID, n)
+		}
+	}
+	for _, g := range s.ManifestTrust().Signers {
+		if moved := g.Keys.shifted(wasMs, toMs); !moved.Same(g.Keys) {
+			s.putSignerRing(g.Name, moved)
+		}
+	}
+	for _, text := range s.keyRings.sortedKeys() {
+		r, _ := s.keyRings.get(text)
+		s.keyRings.put(text, r.shifted(wasMs, toMs))
+	}
+	for _, text := range s.keyRequests.sortedKeys() {
+		q, _ := s.keyRequests.get(text)
+		q.AtMs = min(q.AtMs, toMs)
+		s.keyRequests.put(text, q)
+	}
+}
+
+// ringFault says what is wrong with a ring that comes from outside.
+func (s *State) ringFault(of Subject, r Ring) error {
+	if n := len(r); n > of.Kind.mostKeys() {
+		return fmt.Errorf("%d keys, at most %d", n, of.Kind.mostKeys())
+	}
+	for i, k := range r {
+		if err := s.keyFault(of, k); err != nil {
+			return fmt.Errorf("key %d: %w", i, err)
+		}
+		if r.at(k.Public.Fingerprint()) != i {
+			return fmt.Errorf("key %d comes twice", i)
+		}
+		if i > 0 && k.RevokedAt == 0 && !k.waits() && k.NotBeforeMs < r[i-1].NotBeforeMs {
+			return fmt.Errorf("key %d begins before the one in front of it", i)
+		}
+		if k.waits() && i != len(r)-1 && k.RevokedAt == 0 {
+			return fmt.Errorf("key %d waits behind another one", i)
+		}
+	}
+	return nil
+}
+
+func (s *State) keyFault(of Subject, k Key) error {
+	if !of.Kind.Shared() {
+		if err := crypto.CheckPublicKey(k.Public); err != nil {
+			return err
+		}
+	}
+	if err := timeFault(MaxTimeMs, "the begin of a key", k.NotBeforeMs, "the end of a key", k.NotAfterMs); err != nil {
+		return err
+	}
+	if n := len(k.EncryptionProof); n != 0 && (n != crypto.SignatureSize || of.Kind != SubjectAgent) {
+		return fmt.Errorf("an encryption proof of %d bytes", n)
+	}
+	if p := k.Succession; p != nil {
+		if err := timeFault(lastTimeMs, "the order's begin", p.NotBeforeMs, "the order's time", p.SignedMs); err != nil {
+			return err
+		}
+		if n := len(p.Signature); n > MaxKeySignatureBytes {
+			return fmt.Errorf("an order of %d bytes, at most %d", n, MaxKeySignatureBytes)
+		}
+	}
+	if (k.Shared != nil) != of.Kind.Shared() {
+		return errors.New("what stands with shared keys is with these alone")
+	}
+	if k.Shared == nil {
+		return nil
+	}
+	return s.sharedFault(k.Shared)
+}
+
+func scheduleFault(key string, d Schedule) error {
+	of, err := ParseScheduled(key)
+	if err != nil || of.String() != key {
+		return fmt.Errorf("it is for no subject: %w", err)
+	}
+	if field, fault := d.Fault(); fault != "" {
+		return fmt.Errorf("%s: %s", field, fault)
+	}
+	if d.Version < 1 {
+		return errors.New("version 0")
+	}
+	return timeFault(MaxTimeMs, "when it was set", d.SetMs)
+}
+
+func keyRequestFault(key string, q KeyRequest) error {
+	if _, err := ParseSubject(key); err != nil {
+		return err
+	}
+	if err := errors.Join(optionalID(q.Actor.TokenID), optionalID(q.Actor.NodeID)); err != nil {
+		return err
+	}
+	return timeFault(MaxTimeMs, "when it was asked for", q.AtMs)
+}
+
+func (s *State) sharedRingFault(key string, r Ring) error {
+	of, err := ParseSubject(key)
+	if err != nil || !of.Kind.Shared() {
+		return fmt.Errorf("%s shares no keys", shown(key))
+	}
+	return s.ringFault(of, r)
+}

@@ -1,0 +1,233 @@
+package fsm
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// KeyRequest is somebody's wish that the keys of a subject be rotated, until its
+// owner prepares the next one.
+type KeyRequest struct {
+	AtMs  int64 `cbor:"1,keyasint"`
+	Actor Actor `cbor:"2,keyasint"`
+	// Recover lets a coordinator, which its certificate proves, bring a key that no
+	// key of its own ordered: they were revoked.
+	Recover bool `cbor:"3,keyasint,omitempty"`
+}
+
+// KeyRotate asks the owner of a subject to prepare its next key.
+type KeyRotate struct {
+	Subject string `cbor:"1,keyasint"`
+}
+
+// KeyRevoke ends a key at this index, overlap or not. If it was the active one
+// and a next key is prepared, that one begins at once; if it was the next one,
+// the active one goes on.
+type KeyRevoke struct {
+	Subject string `cbor:"1,keyasint"`
+	Key     KeyRef `cbor:"2,keyasint"`
+	Reason  string `cbor:"3,keyasint,omitempty"`
+}
+
+// KeyRecover gives an agent that lost its key a new one on an operator's word, who
+// knows by other ways whose it is. All others are revoked with it. The new key's
+// proof on the crypto.Succession without a predecessor was verified before.
+type KeyRecover struct {
+	Subject  string           `cbor:"1,keyasint"` // agent/ID
+	Public   crypto.PublicKey `cbor:"2,keyasint"`
+	SignedMs int64            `cbor:"3,keyasint"`
+	Proof    []byte           `cbor:"4,keyasint"`
+	Reason   string           `cbor:"5,keyasint"`
+}
+
+// Verify checks the proof.
+func (b KeyRecover) Verify(clusterID string) error {
+	st := crypto.Succession{ClusterID: clusterID, Subject: b.Subject, Successor: b.Public, SignedMs: b.SignedMs}
+	if !st.Proven(b.Proof) {
+		return fmt.Errorf("the proof is no signature of the new key %s on this recovery of %s", b.Public.KeyID(), b.Subject)
+	}
+	return nil
+}
+
+// rotationCapability is what a token must allow for changes of a kind's keys.
+func rotationCapability(kind SubjectKind) Capability {
+	if kind == SubjectAgent {
+		return CapOperate
+	}
+	return CapAdmin
+}
+
+// keysOf finds the keys that a token wants changed.
+func (s *State) keysOf(c *change, subject string, need func(SubjectKind) Capability) (of Subject, ring Ring, res Result, ok bool) {
+	if res, ok := s.keysKnown(); !ok {
+		return of, nil, res, false
+	}
+	of, err := ParseSubject(subject)
+	if err != nil {
+		return of, nil, refuse(CodeInvalid, "subject", "%v", err), false
+	}
+	if res, ok := s.actorCan(c, need(of.Kind)); !ok {
+		return of, nil, res, false
+	}
+	ring, known := s.ring(of)
+	if !known {
+		return of, nil, refuse(CodeNotFound, "subject", "there is no %s", of), false
+	}
+	return of, slices.Clone(ring), Result{}, true
+}
+
+func (s *State) applyKeyRotate(c *change, b KeyRotate) Result {
+	of, ring, res, ok := s.keysOf(c, b.Subject, rotationCapability)
+	if !ok {
+		return res
+	}
+	if _, asked := s.keyRequests.get(of.String()); asked {
+		return Result{Code: CodeOK, ID: of.String(), Repeated: true}
+	}
+	if i := ring.pendingAt(c.atMs); i >= 0 {
+		return refuse(CodeConflict, "subject", "the next key of %s is prepared already, it is %s", of, ring[i].Public.KeyID())
+	}
+	if res, ok := s.ask(c, of, false); !ok {
+		return res
+	}
+	s.record(c, "key_rotate", of.String(), "")
+	return Result{Code: CodeOK, ID: of.String()}
+}
+
+func (s *State) ask(c *change, of Subject, recovers bool) (Result, bool) {
+	if _, asked := s.keyRequests.get(of.String()); !asked && s.keyRequests.full() {
+		return refuse(CodeOverloaded, "", "%d rotations are asked for, no room for one more", s.keyRequests.size()), false
+	}
+	s.keyRequests.put(of.String(), KeyRequest{AtMs: c.atMs, Actor: c.actor, Recover: recovers})
+	return Result{}, true
+}
+
+func (s *State) applyKeyRevoke(c *change, b KeyRevoke) Result {
+	of, ring, res, ok := s.keysOf(c, b.Subject, func(SubjectKind) Capability { return CapAdmin })
+	if !ok {
+		return res
+	}
+	i := ring.at(b.Key)
+	switch {
+	case i < 0:
+		return refuse(CodeNotFound, "key", "%s has no key %s, or not any more", of, crypto.KeyIDOf(b.Key))
+	case len(b.Reason) > MaxReasonBytes:
+		return refuse(CodeTooLarge, "reason", "%d bytes, at most %d", len(b.Reason), MaxReasonBytes)
+	case ring[i].RevokedAt != 0:
+		return Result{Code: CodeOK, ID: ring[i].Public.KeyID()}
+	}
+	was := ring.StateOf(i, c.atMs)
+	ring[i].RevokedAt = c.index
+	if res, ok := s.afterRevocation(c, of, ring, was); !ok {
+		return res
+	}
+	s.putRing(c, of, ring)
+	if of.Kind == SubjectCoordinator {
+		s.retireSigningKeys(of.ID, ring, c)
+	}
+	s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s reason=%q", ring[i].Public.KeyID(), was, b.Reason))
+	return Result{Code: CodeOK, ID: ring[i].Public.KeyID()}
+}
+
+// afterRevocation mends what the revocation of a key leaves, in a list that is the
+// caller's own: there is never a gap that could be closed at once.
+func (s *State) afterRevocation(c *change, of Subject, ring Ring, was KeyState) (Result, bool) {
+	pending := ring.pendingAt(c.atMs)
+	active := ring.activeAt(c.atMs)
+	switch {
+	case was == KeyNext && active >= 0:
+		ring[active].NotAfterMs = 0 // it was to end with the next one
+	case was == KeyActive && pending >= 0:
+		s.begin(c, of, ring)
+	case active >= 0:
+	case of.Kind.Shared():
+		return refuse(CodeConflict, "key", "no key of %s would be left: prepare the next one first (edgecoder keys rotate %s)", of, of), false
+	case of.Kind == SubjectCoordinator:
+		return s.ask(c, of, true)
+	}
+	return Result{}, true
+}
+
+func (s *State) applyKeyRecover(c *change, b KeyRecover) Result {
+	of, ring, res, ok := s.keysOf(c, b.Subject, rotationCapability)
+	if !ok {
+		return res
+	}
+	a, _ := s.agents.get(of.ID)
+	switch {
+	case of.Kind != SubjectAgent:
+		return refuse(CodeInvalid, "subject", "only agents' keys are recovered: a coordinator rotates its own, signers are an admin's trust policy")
+	case a.State == AgentRevoked:
+		return refuse(CodeConflict, "subject", "%q is revoked for good: enrol a new id", a.ID)
+	case len(b.Reason) < 3 || len(b.Reason) > MaxReasonBytes:
+		return refuse(CodeInvalid, "reason", "%d bytes: say in 3 to %d why the key is replaced on your word", len(b.Reason), MaxReasonBytes)
+	case a.Key() == b.Public && ring[len(ring)-1].RevokedAt == 0 && ring[len(ring)-1].Succession == nil:
+		return Result{Code: CodeOK, ID: b.Public.KeyID(), Repeated: true}
+	case !s.inWindow(b.SignedMs, c.atMs):
+		return refuse(CodeTimestampSkew, "signed_ms", "the proof was signed at %d, outside the window around %d", b.SignedMs, c.atMs)
+	}
+	if res, ok := s.bindable(of, b.Public); !ok {
+		return res
+	}
+	for i := range ring {
+		if ring[i].RevokedAt == 0 {
+			ring[i].RevokedAt = c.index
+		}
+	}
+	ring = ring.with(Key{Public: b.Public, NotBeforeMs: max(c.atMs, 1), Index: c.index}, MaxAgentKeys, c.atMs)
+	s.bind(c, of, b.Public)
+	s.putRing(c, of, ring)
+	a, _ = s.agents.get(of.ID)
+	// What was sealed to the lost pair nobody opens any more.
+	a.EncryptionKey, a.EncryptionProof, a.KeysSignedMs = nil, nil, max(a.KeysSignedMs, b.SignedMs)
+	s.agents.put(a.ID, a)
+	s.keyRequests.remove(of.String())
+	s.record(c, "key_recover", of.String(), fmt.Sprintf("key_id=%s public_key=%s signed_ms=%d proof=%s reason=%q", b.Public.KeyID(), b.Public, b.SignedMs, textOf(b.Proof), b.Reason))
+	return Result{Code: CodeOK, ID: b.Public.KeyID()}
+}
+
+// retireSigningKeys notes, beside the keys that ever signed the chain, which of a
+// coordinator's will not sign again.
+func (s *State) retireSigningKeys(nodeID string, ring Ring, c *change) {
+	for _, k := range ring {
+		id := k.Public.CoordinatorID()
+		if row, ok := s.signingKeys.get(id); ok && row.NodeID == nodeID && row.RetiredAt == 0 && k.ended(c.atMs) {
+			row.RetiredAt = c.index
+			s.signingKeys.put(id, row)
+		}
+	}
+}
+
+// settleKeys is done at marks: it retires what the passing of time ended, and
+// drops what stands beside it.
+func (s *State) settleKeys(index uint64) {
+	c := &change{index: index, atMs: s.meta.v.ClockMs}
+	for _, n := range s.coordinators.m {
+		if len(n.Keys) > 0 {
+			s.retireSigningKeys(n.ID, n.Keys, c)
+		}
+	}
+	for _, of := range []Subject{{Kind: SubjectGossip}, {Kind: SubjectCA}} {
+		if ring, _ := s.keyRings.get(of.String()); ring.hasLeftovers(c.atMs) {
+			ring = slices.Clone(ring)
+			for i := range ring {
+				if ring[i].ended(c.atMs) {
+					ring[i].Shared = &SharedKey{Data: ring[i].Shared.Data, Waits: ring[i].Shared.Waits}
+				}
+			}
+			s.keyRings.put(of.String(), ring)
+		}
+	}
+	for _, text := range s.keyRequests.sortedKeys() {
+		of, err := ParseSubject(text)
+		if _, known := s.ring(of); err != nil || !known {
+			s.keyRequests.remove(text)
+		}
+	}
+}
+
+func (r Ring) hasLeftovers(nowMs int64) bool {
+	return slices.ContainsFunc(r, func(k Key) bool { return k.ended(nowMs) && len(k.Shared.Copies)+len(k.Shared.Ready) > 0 })
+}

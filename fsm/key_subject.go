@@ -1,0 +1,156 @@
+package fsm
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// SubjectKind is what kind of owner keys have.
+type SubjectKind string
+
+// The kinds. Of the last two there is one subject each, which has their name.
+const (
+	SubjectAgent       SubjectKind = "agent"
+	SubjectCoordinator SubjectKind = "coordinator"
+	SubjectManifest    SubjectKind = "manifest"
+	SubjectGossip      SubjectKind = "gossip"
+	SubjectCA          SubjectKind = "ca"
+)
+
+// SubjectKinds lists the kinds in the order in which they are shown.
+func SubjectKinds() []SubjectKind {
+	return []SubjectKind{SubjectCoordinator, SubjectAgent, SubjectManifest, SubjectGossip, SubjectCA}
+}
+
+// Shared tells whether keys of the kind are held by all coordinators together.
+func (k SubjectKind) Shared() bool { return k == SubjectGossip || k == SubjectCA }
+
+// Subject is whose keys: coordinator/NODE ID, agent/AGENT ID, manifest/SIGNER,
+// gossip or ca.
+type Subject struct {
+	Kind SubjectKind
+	ID   string // empty of gossip and ca
+}
+
+// AgentSubject is the subject of an agent's keys.
+func AgentSubject(id string) Subject { return Subject{SubjectAgent, id} }
+
+// CoordinatorSubject is the subject of a coordinator's signing keys.
+func CoordinatorSubject(nodeID string) Subject { return Subject{SubjectCoordinator, nodeID} }
+
+// String returns the text of the subject, which ParseSubject reads.
+func (s Subject) String() string {
+	if s.ID == "" {
+		return string(s.Kind)
+	}
+	return string(s.Kind) + "/" + s.ID
+}
+
+// ParseSubject reads the text of a subject. The text of a kind alone names one
+// only where there is one subject of the kind.
+func ParseSubject(text string) (Subject, error) {
+	kind, id, named := strings.Cut(text, "/")
+	s := Subject{SubjectKind(kind), id}
+	switch s.Kind {
+	case SubjectGossip, SubjectCA:
+		if named {
+			return s, fmt.Errorf("%s: %s has no names below it", shown(text), kind)
+		}
+		return s, nil
+	case SubjectAgent, SubjectCoordinator, SubjectManifest:
+		if err := crypto.CheckID(id); err != nil {
+			return s, fmt.Errorf("%s: name one, as %s/ID: %w", shown(text), kind, err)
+		}
+		return s, nil
+	}
+	return s, fmt.Errorf("%s names no keys: want coordinator/NODE, agent/AGENT, manifest/SIGNER, gossip or ca", shown(text))
+}
+
+// ParseScheduled reads what a schedule is set for: a subject, or a kind for all
+// of its subjects that have none of their own.
+func ParseScheduled(text string) (Subject, error) {
+	switch kind := SubjectKind(text); kind {
+	case SubjectAgent, SubjectCoordinator, SubjectManifest:
+		return Subject{Kind: kind}, nil
+	}
+	return ParseSubject(text)
+}
+
+// ring returns the keys of a subject; known is false if there is no such subject.
+func (s *State) ring(of Subject) (r Ring, known bool) {
+	switch of.Kind {
+	case SubjectAgent:
+		a, ok := s.agents.get(of.ID)
+		return a.Keys, ok
+	case SubjectCoordinator:
+		n, ok := s.coordinators.get(of.ID)
+		return n.Ring(), ok
+	case SubjectManifest:
+		g, ok := s.ManifestTrust().signer(of.ID)
+		return g.Ring(), ok
+	}
+	r, _ = s.keyRings.get(of.String())
+	return r, of.Kind.Shared()
+}
+
+// putRing replaces the keys of a subject that is known.
+func (s *State) putRing(c *change, of Subject, r Ring) {
+	switch of.Kind {
+	case SubjectAgent:
+		a, _ := s.agents.get(of.ID)
+		a.Keys, a.UpdatedMs, a.Index = r, c.atMs, c.index
+		s.agents.put(a.ID, a)
+	case SubjectCoordinator:
+		n, _ := s.coordinators.get(of.ID)
+		n.Keys = r
+		s.coordinators.put(n.ID, n)
+	case SubjectManifest:
+		s.putSignerRing(of.ID, r)
+	default:
+		s.keyRings.put(of.String(), r)
+	}
+}
+
+// bind makes a public key the subject's for ever, where keys are bound at all.
+func (s *State) bind(c *change, of Subject, key crypto.PublicKey) {
+	ref := key.Fingerprint()
+	switch of.Kind {
+	case SubjectAgent:
+		s.keyOwners.put(string(ref[:]), ownerAgent+of.ID)
+	case SubjectCoordinator:
+		n, _ := s.coordinators.get(of.ID)
+		s.keyOwners.put(string(ref[:]), ownerCoordinator+of.ID)
+		s.signingKeys.put(key.CoordinatorID(), SigningKey{Public: key, NodeID: of.ID, API: n.API, Since: c.index})
+	}
+}
+
+// bindable refuses a key that is bound already, or that there is no room for.
+func (s *State) bindable(of Subject, key crypto.PublicKey) (Result, bool) {
+	if !of.Kind.Shared() {
+		if err := crypto.CheckPublicKey(key); err != nil {
+			return refuse(CodeInvalid, "public_key", "%v", err), false
+		}
+	}
+	ref := key.Fingerprint()
+	_, taken := s.keyOwners.get(string(ref[:]))
+	_, signs := s.signingKeys.get(key.CoordinatorID())
+	switch {
+	case of.Kind == SubjectAgent && taken, of.Kind == SubjectCoordinator && (taken || signs):
+		return refuse(CodeConflict, "public_key", "this public key belongs to another id, or was replaced"), false
+	case of.Kind == SubjectManifest && s.ManifestTrust().has(key):
+		return refuse(CodeConflict, "public_key", "this public key is a signer's already: one signer counts once"), false
+	case (of.Kind == SubjectAgent || of.Kind == SubjectCoordinator) && s.keyOwners.full(), of.Kind == SubjectCoordinator && s.signingKeys.full():
+		return refuse(CodeOverloaded, "", "%d public keys are known, no room for one more", s.keyOwners.size()), false
+	}
+	return Result{}, true
+}
+
+// mostKeys is how many keys a ring of the kind holds.
+func (k SubjectKind) mostKeys() int {
+	if k == SubjectAgent {
+		return MaxAgentKeys
+	}
+	return MaxRingKeys
+}
