@@ -282,7 +282,8 @@ func (s *State) applyCoordinatorRemove(c *change, b CoordinatorRemove) Result {
 	if _, gone := s.removed.get(b.ID); gone {
 		return Result{Code: CodeOK, ID: b.ID}
 	}
-	if _, ok := s.coordinators.get(b.ID); !ok {
+	n, ok := s.coordinators.get(b.ID)
+	if !ok {
 		return refuse(CodeNotFound, "id", "there is no coordinator %q", b.ID)
 	}
 	if s.onlyVoter(b.ID) {
@@ -290,6 +291,12 @@ func (s *State) applyCoordinatorRemove(c *change, b CoordinatorRemove) Result {
 	}
 	if s.removed.full() {
 		return refuse(CodeOverloaded, "", "%d coordinators were removed, no room to remember one more", MaxRemoved)
+	}
+	if b.Compromised {
+		if res, ok := s.checkCompromised(c, n); !ok {
+			return res
+		}
+		s.revokeHeld(c, n)
 	}
 	s.dropCoordinator(c, b.ID, b.Compromised)
 	s.record(c, "coordinator_remove", b.ID, fmt.Sprintf("compromised=%t", b.Compromised))

@@ -32,17 +32,19 @@ type Node struct {
 	creds   *credentials
 	shared  atomic.Pointer[sharedSet] // CAs and gossip keys that count here
 	sharing sync.Mutex                // held while they or our certificates change
-	book    *addressBook
-	machine *fsm.Machine
-	raft    *raft.Raft
-	pool    *gossip.Pool
-	dialer  *peerDialer
-	rpc     *http.Client
-	disk    *disk
-	audit   *audit.Log // of security events; nil before it is open
-	admit   *admitter
-	meter   *meter
-	reads   *readIndexer // of this node's own questions, wherever the leader is
+
+	saidHeld []gossip.AckID // what the pool was told that we hold; owned by sharingLoop
+	book     *addressBook
+	machine  *fsm.Machine
+	raft     *raft.Raft
+	pool     *gossip.Pool
+	dialer   *peerDialer
+	rpc      *http.Client
+	disk     *disk
+	audit    *audit.Log // of security events; nil before it is open
+	admit    *admitter
+	meter    *meter
+	reads    *readIndexer // of this node's own questions, wherever the leader is
 
 	leaderReads *readIndexer // of all questions to this node as the leader
 	epochs      epochs
@@ -236,6 +238,10 @@ func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 	n.observeEpoch(res, kind)
 	if kind == fsm.KindTick || kind == fsm.KindRestored {
 		n.lookForDivergence()
+	}
+	switch kind {
+	case fsm.KindRestored, fsm.KindLevelRaise, fsm.KindKeyPrepare, fsm.KindKeySwitch, fsm.KindKeyRevoke, fsm.KindCoordinatorRemove:
+		ring(n.sharedMoved)
 	}
 	switch kind {
 	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove, fsm.KindCoordinatorCleanUp:

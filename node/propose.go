@@ -70,6 +70,11 @@ func (n *Node) servePropose(ctx context.Context, from string, cmd fsm.Command) (
 			return fsm.Result{}, err
 		}
 	}
+	if cmd.Kind == fsm.KindKeyReady {
+		if err := n.needsWord(from, cmd); err != nil {
+			return fsm.Result{}, err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()
 	return n.proposeHere(ctx, l, cmd)
@@ -228,6 +233,8 @@ func (n *Node) proposeHere(ctx context.Context, l *leadership, cmd fsm.Command) 
 		return n.changeMembers(ctx, l, cmd)
 	case fsm.KindClockRecover:
 		return n.recoverClock(ctx, l, cmd)
+	case fsm.KindKeyRevoke:
+		return n.revokeShared(ctx, l, cmd)
 	}
 	future, err := n.enqueue(l, cmd)
 	if err != nil {
@@ -264,6 +271,11 @@ func (n *Node) changeMembers(ctx context.Context, l *leadership, cmd fsm.Command
 			return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 		}
 		leaving = body.ID
+		if body.Compromised && n.wouldAccept(cmd, leaving) {
+			if err := n.replaceHeld(ctx, l, cmd.Actor, leaving); err != nil {
+				return fsm.Result{}, err
+			}
+		}
 	}
 	if leaving != "" && n.wouldAccept(cmd, leaving) {
 		if !n.members.TryLock() {

@@ -121,6 +121,7 @@ func (n *Node) sharingLoop(ctx context.Context) {
 			asked = time.Now()
 			n.fetchShared(ctx, lacks)
 		}
+		n.sayReady(ctx)
 		select {
 		case <-ctx.Done():
 			return

@@ -264,7 +264,7 @@ var forwarded = []fsm.Kind{
 
 func (n *Node) mayPropose(from string, cmd fsm.Command) *client.Error {
 	role, _ := n.roleOf(from)
-	own := cmd.Kind == fsm.KindCoordinatorUpdate && cmd.Actor == (fsm.Actor{NodeID: from})
+	own := (cmd.Kind == fsm.KindCoordinatorUpdate || cmd.Kind == fsm.KindKeyReady) && cmd.Actor == (fsm.Actor{NodeID: from})
 	switch {
 	case own:
 		return nil

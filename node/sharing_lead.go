@@ -1,0 +1,306 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/gossip"
+)
+
+// The leader rotates what all share. Every step is a log entry, and what is to be
+// done next is read from the state alone, so a new leader goes on where the last
+// one stopped, and one that comes back after the key was due does it at once:
+//
+//	nothing on record   the key in use is put there
+//	due, or asked for   the next one is made and prepared, sealed to each member
+//	prepared            members take it up and say so (KeyReady); when all that
+//	                    are here did, or after switchWait, it is switched to
+//	switched            members use it; the one before counts until its overlap ends
+
+const (
+	// switchWait is how long a switch that is due waits for members that are here
+	// and do not hold the key. Who missed it fetches it.
+	switchWait = 30 * time.Second
+	// urgentWait is how long a revocation waits for them.
+	urgentWait = 1200 * time.Millisecond
+	// readyPause is between two looks at who holds the key.
+	readyPause = 50 * time.Millisecond
+	// sharedDuty is how often the leader looks after shared keys.
+	sharedDuty = 250 * time.Millisecond
+)
+
+// sharedDuties is a loop of one term.
+func (n *Node) sharedDuties(ctx context.Context, l *leadership) {
+	waits := map[crypto.PublicKey]time.Time{} // since when each next key could be switched to; owned here
+	for l.usable(ctx) == nil {
+		for _, of := range fsm.HeldShared(fsm.RoleCoordinator) {
+			if err := n.rotateShared(ctx, l, of, waits); err != nil && ctx.Err() == nil {
+				n.log.Warn("a key that all share is not rotated yet", "subject", of, "error", err)
+				pause(ctx, time.Second)
+			}
+		}
+		if !pause(ctx, sharedDuty) {
+			return
+		}
+	}
+}
+
+// rotateShared does what is next for one subject, if anything is.
+func (n *Node) rotateShared(ctx context.Context, l *leadership, of fsm.Subject, waits map[crypto.PublicKey]time.Time) error {
+	level, _ := n.clusterLevel()
+	if level < fsm.LevelKeys || n.clockRefuses(l) != nil {
+		return nil
+	}
+	k, nowMs := n.standing(of)
+	switch {
+	case len(k.Ring) == 0:
+		return n.recordShared(ctx, l, of)
+	case k.Pending >= 0:
+		return n.switchShared(ctx, l, k, nowMs, waits)
+	case k.Due(nowMs):
+		beginMs := int64(0)
+		if k.Asked == nil {
+			beginMs = k.DueMs
+		}
+		return n.prepareShared(ctx, l, of, beginMs, "")
+	}
+	return nil
+}
+
+func (n *Node) standing(of fsm.Subject) (k fsm.KeyStanding, nowMs int64) {
+	n.machine.Read(func(s *fsm.State) {
+		nowMs = s.ClockMs()
+		k, _ = s.KeyStanding(of, nowMs)
+	})
+	return k, nowMs
+}
+
+// recordShared puts the key in use on record.
+func (n *Node) recordShared(ctx context.Context, l *leadership, of fsm.Subject) error {
+	have := n.shared.Load()
+	b := fsm.KeyPrepare{Subject: of.String(), Public: fsm.PoolKeyName(have.ring[0])}
+	if of.Kind == fsm.SubjectCA {
+		b.Public, b.Data = crypto.PublicKey(have.active().id()), have.active().Cert
+	}
+	return n.proposeAs(ctx, l, fsm.Actor{NodeID: n.id.NodeID}, b)
+}
+
+// prepareShared makes the next key and has it prepared, to begin at a time, or
+// when the members are ready if that is 0. One node may be left out.
+func (n *Node) prepareShared(ctx context.Context, l *leadership, of fsm.Subject, beginMs int64, without string) error {
+	k, nowMs := n.standing(of)
+	if k.Active < 0 {
+		return fmt.Errorf("no key of %s is active", of)
+	}
+	b := fsm.KeyPrepare{Subject: of.String(), By: k.Ring[k.Active].Public, NotBeforeMs: beginMs, SignedMs: nowMs}
+	var secret []byte
+	var err error
+	if of.Kind == fsm.SubjectCA {
+		if b.Data, secret, err = newCA(n.id.ClusterID, n.cfg.Now()); err == nil {
+			b.Public = crypto.PublicKey(crypto.Sum(b.Data))
+		}
+	} else if secret, err = newPoolKey(); err == nil {
+		b.Public = fsm.PoolKeyName(secret)
+	}
+	if err != nil {
+		return err
+	}
+	defer clear(secret)
+	signer := n.id.signingKey()
+	defer clear(signer)
+	// The coordinator that made the key orders it: each member verifies its copy by
+	// the same signer.
+	b.Order = b.Succession(n.id.ClusterID).Order(signer)
+	if b.Copies, err = n.sealedCopies(signer, of.Kind, crypto.Hash(b.Public), secret, without); err != nil {
+		return err
+	}
+	return n.proposeAs(ctx, l, fsm.Actor{NodeID: n.id.NodeID}, b)
+}
+
+// sealedCopies seals a secret to every member that may have it.
+func (n *Node) sealedCopies(signer crypto.PrivateKey, kind fsm.SubjectKind, id crypto.Hash, secret []byte, without string) (out []fsm.SealedCopy, err error) {
+	var members []fsm.Coordinator
+	n.machine.Read(func(s *fsm.State) { members = s.Coordinators() }) // in the order of their ids
+	for _, m := range members {
+		if m.ID == without || !slices.Contains(fsm.HeldShared(m.Role), fsm.Subject{Kind: kind}) {
+			continue
+		}
+		sealed, err := sealTo(signer, m.EncryptionKey, sealingID(string(kind), id), secret)
+		if err != nil {
+			// It fetches the key; one bad record must not hold up everybody.
+			n.log.Warn("a key cannot be sealed to a member", "subject", kind, "node", m.ID, "error", err)
+			continue
+		}
+		out = append(out, fsm.SealedCopy{NodeID: m.ID, Sealed: sealed})
+	}
+	return out, nil
+}
+
+// switchShared switches to the next key once it is time and the members hold it.
+func (n *Node) switchShared(ctx context.Context, l *leadership, k fsm.KeyStanding, nowMs int64, waits map[crypto.PublicKey]time.Time) error {
+	next := k.Ring[k.Pending]
+	if s := next.Succession; s != nil && nowMs < s.NotBeforeMs {
+		return nil
+	}
+	since, seen := waits[next.Public]
+	if !seen {
+		clear(waits)
+		since = time.Now()
+		waits[next.Public] = since
+	}
+	late := n.notReady(next)
+	if len(late) > 0 && (time.Since(since) < switchWait || !n.mostReady(next)) {
+		return nil
+	}
+	if len(late) > 0 {
+		n.log.Warn("a key is switched to that some members do not hold yet: they will fetch it", "subject", k.Subject, "members", late)
+	}
+	return n.proposeAs(ctx, l, fsm.Actor{NodeID: n.id.NodeID}, fsm.KeySwitch{Subject: k.Subject.String(), Key: next.Public.Fingerprint()})
+}
+
+// notReady lists the members that are here and did not say that they hold a key:
+// those on record by the log, others of the pool by its own word.
+func (n *Node) notReady(k fsm.Key) (late []string) {
+	known := map[string]bool{}
+	n.machine.Read(func(s *fsm.State) {
+		for _, c := range s.Coordinators() {
+			known[c.ID] = true
+		}
+	})
+	for id := range known {
+		if _, said := slices.BinarySearch(k.Shared.Ready, id); !said && (id == n.id.NodeID || n.fresh(id)) {
+			late = append(late, id)
+		}
+	}
+	for _, m := range n.pool.Members() {
+		here := m.State == gossip.StateAlive || m.State == gossip.StateSuspect
+		if here && !known[m.Card.NodeID] && !slices.Contains(m.Holds, ackOf(crypto.Hash(k.Public))) {
+			late = append(late, m.Card.NodeID)
+		}
+	}
+	slices.Sort(late)
+	return late
+}
+
+// mostReady tells whether a majority of the voters holds a key: without them
+// nobody could sign with it, or hand it on.
+func (n *Node) mostReady(k fsm.Key) bool {
+	ids := voters(n.servers())
+	ready := 0
+	for _, id := range ids {
+		if _, said := slices.BinarySearch(k.Shared.Ready, id); said {
+			ready++
+		}
+	}
+	return ready > len(ids)/2
+}
+
+// proposeAs proposes a command of this leader's own and waits for it.
+func (n *Node) proposeAs(ctx context.Context, l *leadership, actor fsm.Actor, body any) error {
+	cmd, err := fsm.New(actor, body)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
+	defer cancel()
+	p, err := n.enqueue(l, cmd)
+	if err != nil {
+		return err
+	}
+	res, err := n.await(ctx, p)
+	if err == nil && !res.OK() {
+		err = &client.Error{Code: string(res.Code), Field: res.Field, Detail: res.Detail}
+	}
+	return err
+}
+
+// revokeShared has a key revoked that all share: the next one begins at the same
+// index, so there must be one, and the members get a moment to take it up.
+func (n *Node) revokeShared(ctx context.Context, l *leadership, cmd fsm.Command) (fsm.Result, error) {
+	body, err := fsm.BodyOf[fsm.KeyRevoke](cmd)
+	if err != nil {
+		return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
+	}
+	of, err := fsm.ParseSubject(body.Subject)
+	if k, _ := n.standing(of); err == nil && of.Kind.Shared() && k.Active >= 0 && k.Ring[k.Active].Public.Fingerprint() == body.Key && n.may(cmd.Actor, fsm.CapAdmin) {
+		if k.Pending < 0 {
+			if err := n.prepareShared(ctx, l, of, 0, ""); err != nil {
+				return fsm.Result{}, err
+			}
+		}
+		n.awaitReady(ctx, of)
+	}
+	p, err := n.enqueue(l, cmd)
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	return n.await(ctx, p)
+}
+
+// replaceHeld prepares successors of all that a node holds, for the others alone.
+// Whatever was prepared for it as well is revoked first, on the same word.
+func (n *Node) replaceHeld(ctx context.Context, l *leadership, actor fsm.Actor, nodeID string) error {
+	var c fsm.Coordinator
+	n.machine.Read(func(s *fsm.State) { c, _ = s.Coordinator(nodeID) })
+	if level, _ := n.clusterLevel(); level < fsm.LevelKeys {
+		return nil
+	}
+	subjects := fsm.HeldShared(c.Role)
+	for _, of := range subjects {
+		k, nowMs := n.standing(of)
+		unheld := false
+		n.machine.Read(func(s *fsm.State) { unheld = s.UnheldSuccessor(of, nodeID, nowMs) })
+		if unheld {
+			continue
+		}
+		if len(k.Ring) == 0 {
+			if err := n.recordShared(ctx, l, of); err != nil {
+				return err
+			}
+		}
+		if k.Pending >= 0 {
+			revoke := fsm.KeyRevoke{Subject: of.String(), Key: k.Ring[k.Pending].Public.Fingerprint(), Reason: "it was given to " + nodeID + ", which is removed as compromised"}
+			if err := n.proposeAs(ctx, l, actor, revoke); err != nil {
+				return err
+			}
+		}
+		if err := n.prepareShared(ctx, l, of, 0, nodeID); err != nil {
+			return err
+		}
+	}
+	n.awaitReady(ctx, subjects...)
+	return nil
+}
+
+// awaitReady waits until all members that are here hold the next keys, for
+// urgentWait at most.
+func (n *Node) awaitReady(ctx context.Context, subjects ...fsm.Subject) {
+	ctx, cancel := context.WithTimeout(ctx, urgentWait)
+	defer cancel()
+	for _, of := range subjects {
+		for {
+			k, _ := n.standing(of)
+			if k.Pending < 0 || len(n.notReady(k.Ring[k.Pending])) == 0 {
+				break
+			}
+			if !pause(ctx, readyPause) {
+				return
+			}
+		}
+	}
+}
+
+// may tells whether the token of an actor is in force here and allows something;
+// Apply asks again.
+func (n *Node) may(actor fsm.Actor, need fsm.Capability) (yes bool) {
+	n.machine.Read(func(s *fsm.State) {
+		t, ok := s.TokenInForce(actor.TokenID, s.ClockMs())
+		yes = ok && t.Role.Can(need)
+	})
+	return yes
+}

@@ -1,3 +1,0 @@
-package node
-
-func (n *Node) wantedShared() (wanted, bool) { return wanted{}, false }
