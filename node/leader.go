@@ -34,6 +34,8 @@ type leadership struct {
 	healthy map[string]time.Time // since when servers have been healthy without a break; guarded by Node.members
 	tried   time.Time            // when a transfer that was asked for began last; guarded by Node.members
 
+	rotating sync.Mutex // held while a shared key is taken a step on
+
 	releasing sync.Mutex        // guards what follows
 	voteless  map[string]uint64 // nodes without a vote, and the last index when that was seen
 	granting  string            // the node that is being given its vote

@@ -272,6 +272,8 @@ func (n *Node) changeMembers(ctx context.Context, l *leadership, cmd fsm.Command
 		}
 		leaving = body.ID
 		if body.Compromised && n.wouldAccept(cmd, leaving) {
+			l.rotating.Lock() // until it is removed, nothing that it was not given comes into force
+			defer l.rotating.Unlock()
 			if err := n.replaceHeld(ctx, l, cmd.Actor, leaving); err != nil {
 				return fsm.Result{}, err
 			}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -43,6 +44,7 @@ func (n *Node) serveReturn(_ context.Context, from string, req returnRequest) (s
 	case len(s.active().Key) == 0:
 		return sharedReply{}, &client.Error{Code: client.CodeUnavailable, Detail: "this node does not hold the CA key: ask another coordinator"}
 	}
+	s = n.without(s, from)
 	reply := s.reply(role)
 	var err error
 	if reply.Peer, err = n.signWith(s, certifyRequest{NodeID: from, TLSPublic: req.TLSPublic}); err != nil {
@@ -50,6 +52,39 @@ func (n *Node) serveReturn(_ context.Context, from string, req returnRequest) (s
 	}
 	reply.Face, err = n.signWith(s, certifyRequest{NodeID: from, TLSPublic: req.TLSPublic, Face: true})
 	return reply, err
+}
+
+// without returns a set as a member may be told it: without the next keys that
+// were sealed to others alone, because it is about to be removed as compromised.
+// Who joined since gets them.
+func (n *Node) without(s *sharedSet, member string) *sharedSet {
+	told := &sharedSet{asOf: s.asOf}
+	withheld := map[crypto.Hash]bool{}
+	n.machine.Read(func(state *fsm.State) {
+		joined := uint64(0)
+		for _, k := range state.SigningKeys() {
+			if k.NodeID == member && (joined == 0 || k.Since < joined) {
+				joined = k.Since
+			}
+		}
+		for _, of := range fsm.HeldShared(fsm.RoleCoordinator) {
+			if k, _ := state.KeyStanding(of, state.ClockMs()); k.Pending >= 0 && k.Ring[k.Pending].Index > joined && state.UnheldSuccessor(of, member, state.ClockMs()) {
+				withheld[crypto.Hash(k.Ring[k.Pending].Public)] = true
+			}
+		}
+	})
+	for _, a := range s.cas {
+		if withheld[a.id()] {
+			a.Key = nil // its certificate is no secret, and trusted
+		}
+		told.cas = append(told.cas, a)
+	}
+	for _, key := range s.ring {
+		if !withheld[poolKeyID(key)] {
+			told.ring = append(told.ring, key)
+		}
+	}
+	return told
 }
 
 // askShared asks one coordinator: by an ordinary call, and if no certificate is

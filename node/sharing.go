@@ -226,7 +226,6 @@ func (n *Node) fetchShared(ctx context.Context, lacks []lack) {
 			err = n.takeReply(reply, len(lacks) > 0)
 		}
 		if err == nil {
-			n.log.Info("keys of the cluster fetched", "from", id, "as_of", reply.AsOf)
 			return
 		}
 		failed = err

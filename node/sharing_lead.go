@@ -53,9 +53,10 @@ func (n *Node) sharedDuties(ctx context.Context, l *leadership) {
 // rotateShared does what is next for one subject, if anything is.
 func (n *Node) rotateShared(ctx context.Context, l *leadership, of fsm.Subject, waits map[crypto.PublicKey]time.Time) error {
 	level, _ := n.clusterLevel()
-	if level < fsm.LevelKeys || n.clockRefuses(l) != nil {
+	if level < fsm.LevelKeys || n.clockRefuses(l) != nil || !l.rotating.TryLock() {
 		return nil
 	}
+	defer l.rotating.Unlock()
 	k, nowMs := n.standing(of)
 	switch {
 	case len(k.Ring) == 0:
@@ -227,6 +228,8 @@ func (n *Node) revokeShared(ctx context.Context, l *leadership, cmd fsm.Command)
 		return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 	}
 	of, err := fsm.ParseSubject(body.Subject)
+	l.rotating.Lock()
+	defer l.rotating.Unlock()
 	if k, _ := n.standing(of); err == nil && of.Kind.Shared() && k.Active >= 0 && k.Ring[k.Active].Public.Fingerprint() == body.Key && n.may(cmd.Actor, fsm.CapAdmin) {
 		if k.Pending < 0 {
 			if err := n.prepareShared(ctx, l, of, 0, ""); err != nil {
@@ -243,7 +246,8 @@ func (n *Node) revokeShared(ctx context.Context, l *leadership, cmd fsm.Command)
 }
 
 // replaceHeld prepares successors of all that a node holds, for the others alone.
-// Whatever was prepared for it as well is revoked first, on the same word.
+// Whatever was prepared for it as well is revoked first, on the same word. The
+// caller holds rotating.
 func (n *Node) replaceHeld(ctx context.Context, l *leadership, actor fsm.Actor, nodeID string) error {
 	var c fsm.Coordinator
 	n.machine.Read(func(s *fsm.State) { c, _ = s.Coordinator(nodeID) })
