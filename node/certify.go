@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/x509"
+	"fmt"
 	"time"
 
 	"github.com/edgecoder/edgecoder/audit"
@@ -37,6 +38,8 @@ func (n *Node) certify(ctx context.Context, s *sharedSet, req certifyRequest) ([
 	if leader == "" {
 		return nil, &client.Error{Code: client.CodeUnavailable, Reason: reasonNoLeader, Detail: "no leader to ask for a certificate"}
 	}
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
+	defer cancel()
 	var cert []byte
 	err := n.call(ctx, string(leader), rpcCertify, req, &cert)
 	return cert, err
@@ -82,17 +85,39 @@ func (n *Node) chainsOf(ctx context.Context, s *sharedSet) (chains, error) {
 		return chains{}, err
 	}
 	out := chains{peer: [][]byte{leaf, s.active().Cert}}
+	if err := issuedBy(leaf, s.active()); err != nil {
+		return chains{}, err // by a leader that is behind, or ahead
+	}
 	if len(s.cas) > 1 { // else one certificate serves both
 		req.Face = true
 		all, err := n.certify(ctx, s, req)
 		if err != nil {
 			return chains{}, err
 		}
-		if out.face, err = splitChain(all); err != nil {
+		if out.face, err = splitChain(all); err == nil {
+			err = issuedBy(out.face[0], s.face())
+		}
+		if err != nil {
 			return chains{}, err
 		}
 	}
 	return out, nil
+}
+
+// issuedBy checks that a certificate is of a CA.
+func issuedBy(leaf []byte, by authority) error {
+	cert, err := x509.ParseCertificate(leaf)
+	if err != nil {
+		return err
+	}
+	ca, _, err := by.parse()
+	if err != nil {
+		return err
+	}
+	if err := cert.CheckSignatureFrom(ca); err != nil {
+		return fmt.Errorf("the certificate is not of CA %s: %w", by.id(), err)
+	}
+	return nil
 }
 
 // renewCertificate issues this node fresh certificates; only memory changes,

@@ -222,8 +222,11 @@ func (r sharedReply) set() (*sharedSet, chains, error) {
 		return nil, chains{}, fmt.Errorf("%w: %w", errShared, err)
 	}
 	face, err := splitChain(r.Face)
-	if _, peerErr := x509.ParseCertificate(r.Peer); err != nil || peerErr != nil {
-		return nil, chains{}, fmt.Errorf("%w: certificates: %w", errShared, cmp.Or(err, peerErr))
+	if err == nil {
+		err = cmp.Or(issuedBy(r.Peer, s.active()), issuedBy(face[0], s.face()))
+	}
+	if err != nil {
+		return nil, chains{}, fmt.Errorf("%w: certificates: %w", errShared, err)
 	}
 	return s, chains{peer: [][]byte{r.Peer, s.active().Cert}, face: face}, nil
 }

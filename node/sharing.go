@@ -115,9 +115,13 @@ func (id *identity) poolKeyOf(s *sharedSet, w wanted, k wantedKey) ([]byte, erro
 // fetches what this node lacks. It is the only one that changes n.shared.
 func (n *Node) sharingLoop(ctx context.Context) {
 	var asked time.Time
+	led := time.Now()
 	for {
 		lacks := n.followShared(ctx)
-		if (len(lacks) > 0 || n.isStranded()) && time.Since(asked) >= fetchPause {
+		if !n.isStranded() {
+			led = time.Now()
+		}
+		if (len(lacks) > 0 || time.Since(led) >= strandedAfter) && time.Since(asked) >= fetchPause {
 			asked = time.Now()
 			n.fetchShared(ctx, lacks)
 		}
@@ -135,6 +139,9 @@ const (
 	// sharingPause is how often the windows of shared keys are looked at: they end
 	// as time passes, without a command.
 	sharingPause = time.Second
+	// strandedAfter is how long without a leader a node waits before it asks whether
+	// it missed a rotation: longer than elections take.
+	strandedAfter = 3 * time.Second
 	// fetchPause is between two questions for keys that this node lacks.
 	fetchPause = 2 * time.Second
 )

@@ -30,6 +30,10 @@ type termGuard struct {
 	open     chan struct{} // closed by follow
 	closed   chan struct{}
 	once     sync.Once
+
+	// handling is held for reading by heartbeats that raft is handling, on goroutines
+	// of the transport: they write terms, so the store stays open for them.
+	handling sync.RWMutex
 }
 
 func newTermGuard(t *raft.NetworkTransport, observer func(nodeID string) bool) *termGuard {
@@ -68,6 +72,14 @@ func (g *termGuard) Consumer() <-chan raft.RPC { return g.calls }
 // SetHeartbeatHandler implements raft.Transport.
 func (g *termGuard) SetHeartbeatHandler(handle func(raft.RPC)) {
 	g.NetworkTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
+		g.handling.RLock()
+		defer g.handling.RUnlock()
+		select {
+		case <-g.closed: // also when both are
+			rpc.Respond(nil, raft.ErrTransportShutdown)
+			return
+		default:
+		}
 		select {
 		case <-g.open:
 		case <-g.closed:
@@ -161,7 +173,10 @@ func (g *termGuard) deposing(id raft.ServerID, told, own uint64) error {
 // Close implements raft.WithClose.
 func (g *termGuard) Close() error {
 	g.once.Do(func() { close(g.closed) })
-	return g.NetworkTransport.Close()
+	err := g.NetworkTransport.Close()
+	g.handling.Lock() // once the last one is through
+	defer g.handling.Unlock()
+	return err
 }
 
 // observes asks the address book, not the state: raft must not wait for a disk
