@@ -130,6 +130,11 @@ func TestGoClientSpeaksEveryRoute(t *testing.T) {
 	check("identity", err)
 	_, err = c.MeshPeers(ctx)
 	check("mesh peers", err)
+	cas, err := c.CAs(ctx)
+	check("CAs", err)
+	if len(cas.CAs) != 1 || cas.CAs[0].State != "active" || !strings.Contains(cas.Bundle(), "BEGIN CERTIFICATE") {
+		t.Errorf("CAs: %+v", cas)
+	}
 	_, err = c.MeshBan(ctx, client.MeshBanRequest{AgentID: "bad", ReasonCode: "manual_review", Reason: "why not", EvidenceHashSHA256: someEvidence})
 	check("mesh ban", err)
 	_, err = c.MeshBlacklist(ctx)

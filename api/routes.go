@@ -56,6 +56,9 @@ func (s *Server) table() []route {
 		{method: post, pattern: "/v1/leader/transfer", need: fsm.CapAdmin, body: bodyBytes,
 			doc: doc{says: "hand leadership to a node, or to the most caught-up one", in: client.LeaderTransfer{}, out: client.LeaderTransferred{}}, handle: s.transferLeader},
 
+		{method: get, pattern: "/v1/ca", need: fsm.CapReadTrust, query: readQuery,
+			doc: doc{says: "the CA certificates that clients should trust now", out: client.CAs{}}, handle: s.cas},
+
 		{method: get, pattern: "/v1/recover/clock", need: fsm.CapReadOps, query: readQuery,
 			doc: doc{says: "the cluster clock beside the wall clocks of the voters", out: client.Clocks{}}, handle: s.clocks},
 		{method: post, pattern: "/v1/recover/clock", need: fsm.CapAdmin, body: bodyBytes,

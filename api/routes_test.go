@@ -61,6 +61,7 @@ var matrix = map[string][]fsm.Role{
 	"POST /v1/manifests":                        operators,
 	"GET /v1/manifests":                         trustReaders,
 	"GET /v1/manifests/accepted/{name}":         trustReaders,
+	"GET /v1/ca":                                trustReaders,
 	"GET /v1/manifests/trust":                   trustReaders,
 	"POST /v1/manifests/accepted/{name}/revoke": admins,
 	"PUT /v1/manifests/trust":                   admins,

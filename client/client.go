@@ -27,7 +27,7 @@ const (
 // Config says which cluster to talk to and as whom.
 type Config struct {
 	Addrs  []string // API URLs of one cluster, such as https://127.0.0.1:4301: tried in turn
-	CAFile string   // PEM file of the cluster CA, the only one that is trusted
+	CAFile string   // PEM file of the cluster's CAs, the only ones that are trusted; read again when it changes
 	CAPEM  []byte   // the same in memory; wins over CAFile
 	CAPin  string   // SHA-256 of the CA certificate in hex, as join and enrolment tokens carry it; used when no CA is given
 	Token  string   // API token; sent to https and loopback addresses only

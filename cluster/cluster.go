@@ -2,9 +2,7 @@ package cluster
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -115,16 +113,6 @@ func (c *Cluster) clientAs(token string, names ...string) (*client.Client, error
 		return nil, err
 	}
 	return client.New(client.Config{Addrs: addrs, CAPEM: ca, Token: token})
-}
-
-// caPEM returns the cluster's CA: our copy, or what a server wrote while there
-// is none yet.
-func (c *Cluster) caPEM() ([]byte, error) {
-	pem, err := os.ReadFile(c.path(caName))
-	if !errors.Is(err, fs.ErrNotExist) {
-		return pem, err
-	}
-	return os.ReadFile(filepath.Join(c.Record().Nodes[0].DataDir, caName))
 }
 
 // Names of the files of a cluster's directory, see the package comment.

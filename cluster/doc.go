@@ -8,7 +8,7 @@
 //	cluster.json    what CONTRACT.md says; written once all nodes are voters and have a leader
 //	starting.json   the same record until then
 //	env             shell file that exports the EDGECODER_ variables
-//	ca.pem          the cluster's CA certificate
+//	ca.pem          the certificates of the cluster's CAs, a link to what the first server keeps up to date
 //	admin.token     first admin token (0600)
 //	mesh.token      one token of role mesh (0600)
 //	passphrase      of the servers' key files (0600)

@@ -195,11 +195,7 @@ func (c *Cluster) bringUp(ctx context.Context, nodes []Node) error {
 // finishUp makes what users of the cluster need, cluster.json last. The first
 // nodes are its members.
 func (c *Cluster) finishUp(ctx context.Context, members int) error {
-	ca, err := c.caPEM()
-	if err != nil {
-		return fmt.Errorf("read the cluster's CA: %w", err)
-	}
-	if err := writeFile(c.path(caName), ca); err != nil {
+	if err := c.linkCA(); err != nil {
 		return err
 	}
 	api, err := c.Client()

@@ -72,6 +72,7 @@ func TestEveryCommandSpeaksJSON(t *testing.T) {
 	f := newFakeAPI(t, map[string]reply{
 		"GET /v1/status":                always(client.Status{Leader: &client.Leader{}, Voters: []client.Server{{}}, Disk: &client.Disk{}, Backup: &client.BackupStatus{}}),
 		"GET /v1/audit/events":          always(client.AuditEvents{Events: []client.AuditEvent{{}}}),
+		"GET /v1/ca":                    always(client.CAs{CAs: []client.CA{{}}}),
 		"GET /v1/members":               always(client.Members{Members: []client.Member{{}}}),
 		"GET /v1/peers":                 always(client.Peers{Peers: []client.Peer{{}}}),
 		"DELETE /v1/peers/n":            always(map[string]any{"id": "i", "index": 1}),

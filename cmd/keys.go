@@ -10,7 +10,7 @@ func (p *program) keysCommand() *cli.Command {
 	return &cli.Command{
 		Name: "keys", Usage: "key files: make, inspect, convert, change the passphrase",
 		Subcommands: []*cli.Command{
-			p.keysGenerateCommand(), p.keysInspectCommand(), p.keysPassphraseCommand(), p.keysConvertCommand(),
+			p.keysGenerateCommand(), p.keysInspectCommand(), p.keysPassphraseCommand(), p.keysConvertCommand(), p.keysCACommand(),
 		},
 	}
 }
