@@ -22,14 +22,14 @@ func (c *Cluster) caPEM() ([]byte, error) {
 func (c *Cluster) firstCA() string {
 	nodes := c.Record().Nodes
 	for _, n := range nodes {
-		if path := filepath.Join(n.DataDir, caName); exists(path) {
+		if path := filepath.Join(n.DataDir, caName); written(path) {
 			return path
 		}
 	}
 	return filepath.Join(nodes[0].DataDir, caName)
 }
 
-func exists(path string) bool { _, err := os.Stat(path); return err == nil }
+func written(path string) bool { _, err := os.Stat(path); return err == nil }
 
 // linkCA makes the CA file that users are told of: a link to the one that the
 // first server keeps up to date, since CAs are rotated. Where there are no links
