@@ -314,7 +314,7 @@ func (x *keyTrial) accepts(m *modelKeys, name string, at int64) bool {
 		return a.keyCode(x.ref(m, name), at) == CodeOK
 	case SubjectCoordinator:
 		row, ok := x.s.SigningKey(x.public(m, name).CoordinatorID())
-		return ok && row.RetiredAt == 0 && x.s.signs(row, at)
+		return ok && x.s.Signs(row, at)
 	case SubjectManifest:
 		return len(x.s.ManifestTrust().vouching("m", []KeyRef{x.ref(m, name)}, func(k Key) bool { return k.verifies(at) })) == 1
 	}

@@ -86,6 +86,7 @@ func (n *Node) accede(ctx context.Context) {
 	n.loops.Go(func() { n.duties(ctx, l) })
 	n.loops.Go(func() { n.membersLoop(ctx, l) })
 	n.loops.Go(func() { n.batchLoop(ctx, l) })
+	n.loops.Go(func() { n.watchKeys(ctx, l) })
 }
 
 func (n *Node) depose() {

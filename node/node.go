@@ -28,7 +28,8 @@ type Node struct {
 	cfg     Config
 	log     *slog.Logger
 	id      *identity
-	idMu    sync.Mutex // guards id.AdminToken and the writing of the key file
+	idMu    sync.Mutex // guards id.AdminToken, the signing keys and the writing of the key file
+	signer  signer     // of this node's signing keys
 	creds   *credentials
 	book    *addressBook
 	machine *fsm.Machine
@@ -48,6 +49,8 @@ type Node struct {
 	removal     expulsion // who says that this node was removed
 	lookout     lookout
 	auditHead   auditKeeper // of where audit logs end
+	keyRounds   keyRounds   // owned by keyLoop
+	keyUses     keyUses     // of keys that retire
 	gate        gate
 	restoring   sync.Mutex  // held while a backup is taken or planned
 	snapping    sync.Mutex  // held while raft takes a snapshot here, and while another replaces the state
@@ -124,7 +127,8 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), updates: limit.NewRates[string](time.Now, updateRate, updateBurst, 2*fsm.MaxCoordinators), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
 		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
-		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
+		keyRounds: keyRounds{active: map[string]crypto.PublicKey{}},
+		joinLog:   rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
 	}
 	if err := n.start(ctx); err != nil {
 		_ = n.shutdown() // the start's own error is the one to report
@@ -147,6 +151,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if n.id, err = n.obtainIdentity(ctx); err != nil {
 		return err
 	}
+	n.signer.hold(n.id.signingSeeds())
 	if n.creds, err = newCredentials(n.id, n.checkPeer); err != nil {
 		return err
 	}
@@ -195,7 +200,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.serve(sockets)
-	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop} {
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop, n.keyLoop} {
 		n.loops.Go(func() { loop(run) })
 	}
 	return n.awaitBootstrap(ctx)
@@ -293,6 +298,7 @@ func (n *Node) shutdown() error {
 		}
 		n.loops.Wait()
 		n.forgetPassphrase()
+		n.signer.hold(nil)
 		close(n.done)
 	})
 	return n.stopErr
