@@ -8,16 +8,18 @@ import (
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
-func wireAgent(a fsm.Agent) client.Agent {
+// wireAgent shows an agent with the key that is active at a time.
+func wireAgent(a fsm.Agent, nowMs int64) client.Agent {
+	key := a.KeyAt(nowMs)
 	out := client.Agent{
-		AgentID: a.ID, State: string(a.State), KeyID: a.Key().KeyID(), PublicKey: a.Key().PEM(),
+		AgentID: a.ID, State: string(a.State), KeyID: key.KeyID(), PublicKey: key.PEM(),
 		EnrolledMs: a.EnrolledMs, UpdatedMs: a.UpdatedMs,
 	}
 	if len(a.EncryptionKey) > 0 {
 		out.EncryptionKey = base64.StdEncoding.EncodeToString(a.EncryptionKey)
 	}
-	if len(a.EncryptionProof) > 0 {
-		out.EncryptionProof = base64.StdEncoding.EncodeToString(a.EncryptionProof)
+	if proof := a.EncryptionProofAt(nowMs); len(proof) > 0 {
+		out.EncryptionProof = base64.StdEncoding.EncodeToString(proof)
 	}
 	return out
 }
@@ -30,7 +32,8 @@ func (s *Server) agents(c *call) error {
 	}
 	after := c.r.URL.Query().Get("after")
 	var page []fsm.Agent
-	if err := c.read(func(state *fsm.State) { page = state.Agents(after, limit+1) }); err != nil {
+	var now int64
+	if err := c.read(func(state *fsm.State) { page, now = state.Agents(after, limit+1), state.ClockMs() }); err != nil {
 		return err
 	}
 	out := client.Agents{Agents: make([]client.Agent, 0, len(page))}
@@ -39,7 +42,7 @@ func (s *Server) agents(c *call) error {
 		out.Next = page[limit-1].ID
 	}
 	for _, a := range page {
-		out.Agents = append(out.Agents, wireAgent(a))
+		out.Agents = append(out.Agents, wireAgent(a, now))
 	}
 	return c.reply(http.StatusOK, out)
 }
@@ -47,14 +50,15 @@ func (s *Server) agents(c *call) error {
 // agent answers GET /v1/agents/{id}.
 func (s *Server) agent(c *call) error {
 	var a fsm.Agent
+	var now int64
 	found := false
-	if err := c.read(func(state *fsm.State) { a, found = state.Agent(c.args[0]) }); err != nil {
+	if err := c.read(func(state *fsm.State) { a, found = state.Agent(c.args[0]); now = state.ClockMs() }); err != nil {
 		return err
 	}
 	if !found {
 		return &client.Error{Code: client.CodeNotFound, Detail: "there is no agent " + quote(c.args[0])}
 	}
-	return c.reply(http.StatusOK, wireAgent(a))
+	return c.reply(http.StatusOK, wireAgent(a, now))
 }
 
 // setAgentState answers POST /v1/agents/{id}/approve, suspend and revoke.
@@ -82,12 +86,13 @@ type agentChanged struct {
 // replyAgent shows the agent as it is after a change.
 func (c *call) replyAgent(status int, res fsm.Result) error {
 	var a fsm.Agent
+	var now int64
 	found := false
-	err := c.readAt(ReadOptions{MinIndex: res.Index}, func(state *fsm.State) { a, found = state.Agent(res.ID) })
+	err := c.readAt(ReadOptions{MinIndex: res.Index}, func(state *fsm.State) { a, found = state.Agent(res.ID); now = state.ClockMs() })
 	if err != nil || !found {
 		return c.reply(status, agentChanged{AgentID: res.ID, Index: res.Index, Repeated: res.Repeated})
 	}
-	out := wireAgent(a)
+	out := wireAgent(a, now)
 	out.Index, out.Repeated = res.Index, res.Repeated
 	return c.reply(status, out)
 }

@@ -67,6 +67,9 @@ var changes = map[string]kept{
 	"DELETE /v1/blacklist/agents/{agent}": {"lift", auditWarn},
 	"POST /v1/manifests":                  {"manifest_accept", auditInfo},
 	"PUT /v1/manifests/trust":             {"manifest_trust", auditWarn},
+	"POST /v1/keys/{subject}/rotate":      {"key_rotation", auditInfo},
+	"POST /v1/keys/{subject}/revoke":      {"key_revoke", auditHigh},
+	"PUT /v1/keys/{subject}/schedule":     {"key_schedule", auditWarn},
 	"GET /v1/snapshot":                    {"backup_read", auditWarn},
 	"POST /v1/snapshot/restore":           {"restore", auditHigh},
 }

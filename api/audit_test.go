@@ -44,7 +44,7 @@ func TestEveryRouteLeavesOneTrace(t *testing.T) {
 			continue
 		}
 		name := rt.method + " " + rt.pattern
-		path := strings.NewReplacer("{peer}", "nobody", "{id}", "nobody", "{agent}", "nobody", "{name}", "nobody").Replace(rt.pattern)
+		path := strings.NewReplacer("{peer}", "nobody", "{id}", "nobody", "{agent}", "nobody", "{name}", "nobody", "{subject}", "agent%2Fnobody").Replace(rt.pattern)
 		if rt.access == byToken {
 			e, _ := f.oneEvent(ask{method: rt.method, path: path})
 			if e.Type != "failed_auth" || e.Code != client.CodeUnauthorized || e.Actor.Proved || e.Actor.Kind != "address" || e.Action != name {
@@ -128,7 +128,7 @@ func TestWithoutAuditNothingChanges(t *testing.T) {
 		if !rt.governs() {
 			continue
 		}
-		path := strings.NewReplacer("{peer}", "nobody", "{id}", "agent-1", "{agent}", "agent-1", "{name}", "nobody").Replace(rt.pattern)
+		path := strings.NewReplacer("{peer}", "nobody", "{id}", "agent-1", "{agent}", "agent-1", "{name}", "nobody", "{subject}", "agent%2Fnobody").Replace(rt.pattern)
 		before := f.node.index
 		rec := f.do(ask{method: rt.method, path: path, token: f.tokens[fsm.RoleAdmin]})
 		if rec.Code != http.StatusServiceUnavailable || f.node.index != before {

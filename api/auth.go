@@ -29,6 +29,10 @@ func (s *Server) authenticate(c *call) error {
 		// The handler does, after it has read the body; until then this is a
 		// stranger, who pays before it holds anything.
 		return s.guard.charge(c.address())
+	case byOrder:
+		if _, shown := c.r.Header["Authorization"]; !shown {
+			return s.guard.charge(c.address())
+		}
 	}
 	text, err := c.credential()
 	if err != nil {

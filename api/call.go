@@ -62,7 +62,11 @@ func (c *call) noBody() error {
 // never get into a command: no replica could decode it.
 func (c *call) checkArgs() error {
 	for _, arg := range c.args {
-		if err := crypto.CheckID(arg); err != nil {
+		err := crypto.CheckID(arg)
+		if c.route.ofSubject() {
+			_, err = fsm.ParseScheduled(arg)
+		}
+		if err != nil {
 			return invalid("path", err.Error())
 		}
 	}

@@ -142,6 +142,7 @@ func TestGoClientSpeaksEveryRoute(t *testing.T) {
 	_, err = c.Audit(ctx, func(json.RawMessage) error { return nil })
 	check("audit", err)
 	manifestRoutes(t, f, c)
+	keyRoutes(t, c)
 	_, err = c.Snapshot(ctx, io.Discard)
 	check("snapshot", err)
 	f.node.leads = &client.Leader{ID: "node-1", API: srv.URL}

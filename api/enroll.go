@@ -129,15 +129,16 @@ func (s *Server) checkEncryptionProof(req client.EnrollRequest, body *fsm.AgentE
 func (c *call) repeatEnrolment(body fsm.AgentEnroll) error {
 	for _, opts := range []ReadOptions{{}, {Strong: true}} {
 		var a fsm.Agent
+		var now int64
 		found := false
-		if err := c.readAt(opts, func(state *fsm.State) { a, found = state.Agent(body.AgentID) }); err != nil {
+		if err := c.readAt(opts, func(state *fsm.State) { a, found = state.Agent(body.AgentID); now = state.ClockMs() }); err != nil {
 			return err
 		}
 		if found && a.TokenID == c.token.ID && a.Key() == body.PublicKey {
 			if !a.EncryptsAs(body) {
 				return &client.Error{Code: client.CodeConflict, Field: "encryption_key", Detail: fsm.OtherEncryptionKey(a.ID)}
 			}
-			out := wireAgent(a)
+			out := wireAgent(a, now)
 			out.Index, out.Repeated = c.index, true
 			return c.reply(http.StatusCreated, out)
 		}

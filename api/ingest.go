@@ -228,12 +228,12 @@ func (c *call) meshSender(id string) (key crypto.PublicKey, found bool, clockMs 
 	err = c.readAt(ReadOptions{}, func(state *fsm.State) {
 		clockMs = state.ClockMs()
 		for _, k := range state.SigningKeys() {
-			if k.RetiredAt == 0 && k.Public.CoordinatorID() == id {
+			if k.Public.CoordinatorID() == id && state.Signs(k, clockMs) {
 				key, found = k.Public, true
 			}
 		}
 		if a, ok := state.Agent(id); !found && ok && state.Stands(id, clockMs) == fsm.CodeOK {
-			key, found = a.Key(), true
+			key, found = a.KeyAt(clockMs), true
 		}
 	})
 	return key, found, clockMs, err

@@ -26,6 +26,7 @@ const (
 // through real states. While held, the replica does not hear of new commands
 // until a strong read.
 type fakeNode struct {
+	keyUses []client.KeyUse // of whatever subject is asked for
 	mu      sync.Mutex
 	leader  *fsm.State
 	replica *fsm.State
@@ -351,3 +352,6 @@ func TestFakeNodeReplicasAgree(t *testing.T) {
 		t.Fatal("leader and replica differ after the fixture")
 	}
 }
+
+// KeyUses implements Keys.
+func (n *fakeNode) KeyUses(string) []client.KeyUse { return n.keyUses }

@@ -115,6 +115,8 @@ func (rt *route) security() []object {
 	switch rt.access {
 	case byToken:
 		return []object{{"bearer": []string{}}}
+	case byOrder:
+		return []object{{"bearer": []string{}}, {}}
 	case byMesh:
 		return []object{{"mesh": []string{}}}
 	case byAgent:
@@ -177,7 +179,7 @@ func (rt *route) parameters() (out []object) {
 
 // mutates tells whether the route takes an idempotency key.
 func (rt *route) mutates() bool {
-	return rt.method != http.MethodGet && !rt.wire() && rt.access == byToken && rt.need != fsm.CapAdmit && rt.upload == 0
+	return rt.method != http.MethodGet && !rt.wire() && (rt.access == byToken || rt.access == byOrder) && rt.need != fsm.CapAdmit && rt.upload == 0
 }
 
 func (rt *route) responses(s *schemas) object {

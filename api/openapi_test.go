@@ -76,7 +76,7 @@ func TestOpenAPITellsOfEveryRoute(t *testing.T) {
 		for _, r := range roles {
 			want[string(r)] = true
 		}
-		if len(op.Roles) != len(want) || (len(want) > 0) != (len(op.Security) == 1 && op.Security[0]["agent"] == nil) {
+		if len(op.Roles) != len(want) || (len(want) > 0) != (len(op.Security) > 0 && op.Security[0]["agent"] == nil) { // an order of an agent stands beside the token of one route
 			t.Errorf("%s: roles %v, want %v, security %v", name, op.Roles, roles, op.Security)
 		}
 		for _, r := range op.Roles {

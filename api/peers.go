@@ -15,7 +15,7 @@ func (s *Server) peers(c *call) error {
 	out := client.Peers{Peers: []client.Peer{}}
 	err := c.read(func(state *fsm.State) {
 		for _, n := range state.Coordinators() {
-			out.Peers = append(out.Peers, activePeer(n, servers[n.ID]))
+			out.Peers = append(out.Peers, activePeer(n, state.ClockMs(), servers[n.ID]))
 		}
 		lastKey := map[string]string{}
 		for _, k := range state.SigningKeys() {
@@ -34,9 +34,9 @@ func (s *Server) peers(c *call) error {
 
 // activePeer joins what the cluster has on record of a node and what the one
 // that answers sees of it.
-func activePeer(n fsm.Coordinator, seen ServerView) client.Peer {
+func activePeer(n fsm.Coordinator, nowMs int64, seen ServerView) client.Peer {
 	p := client.Peer{
-		ID: n.ID, Name: n.Name, Role: string(n.Role), PeerID: n.SigningKey.CoordinatorID(),
+		ID: n.ID, Name: n.Name, Role: string(n.Role), PeerID: n.KeyAt(nowMs).CoordinatorID(),
 		API: coordinatorURL(n.API), Raft: n.Raft, Gossip: n.Gossip, Version: n.Version,
 		Suffrage: cmp.Or(seen.Suffrage, "none"), State: "active", Health: cmp.Or(seen.Health, "unknown"), JoinedMs: n.JoinedMs,
 	}

@@ -160,7 +160,7 @@ func (c *call) bind(req *client.RegisterRequest, tok fsm.Token, body fsm.AgentEn
 // asks for another key is told what it takes; nobody is told by whose word.
 func (k *knownSelf) otherKey(req *client.RegisterRequest, signed *crypto.SignedRequest) error {
 	pub, err := crypto.ParsePublicKeyPEM(req.PublicKeyPEM)
-	if err == nil && pub != k.agent.Key() && crypto.Verify(pub, signed.Canonical(), signed.Signature[:]) {
+	if err == nil && pub != k.agent.KeyAt(k.clockMs) && crypto.Verify(pub, signed.Canonical(), signed.Signature[:]) {
 		return notActivated("key_change_needs_current_key", "this id is bound to another key: a request that changes it is signed by the current one; "+
 			"an agent that lost its key enrols under a new id")
 	}
@@ -205,18 +205,27 @@ func (c *call) keyChange(req *client.RegisterRequest, signed *crypto.SignedReque
 	if named.encryption != nil {
 		b.EncryptionKey = named.encryption
 	}
-	if b.PublicKey == k.agent.Key() && bytes.Equal(b.EncryptionKey, k.agent.EncryptionKey) && (named.proof == nil || k.agent.EncryptionProof != nil) {
+	current := k.agent.KeyAt(k.clockMs)
+	if (b.PublicKey == current || k.retiring(b.PublicKey)) && bytes.Equal(b.EncryptionKey, k.agent.EncryptionKey) && (named.proof == nil || k.agent.EncryptionProofAt(k.clockMs) != nil) {
 		return b, false, nil
 	}
-	if k.key != k.agent.Key() {
+	if k.key != current {
 		// An old key's registration, asked again after the change it made: that
 		// key asks for itself what was replaced, or for what is there already.
 		return b, false, badSignature("key_not_current", "the keys of an agent are changed by its newest key alone")
 	}
-	if b.PublicKey != k.agent.Key() {
-		err = c.checkKeyProof(req, b.PublicKey, k.agent.Key())
+	if b.PublicKey != current {
+		err = c.checkKeyProof(req, b.PublicKey, current)
 	}
 	return b, true, err
+}
+
+// retiring tells whether a key that signed is one that retires on schedule: its
+// agent has named the next one and may use both, so what it registers is no way
+// back to a key that was replaced.
+func (k *knownSelf) retiring(named crypto.PublicKey) bool {
+	active, ok := k.agent.Keys.Active(k.clockMs)
+	return ok && named == k.key && active.Succession != nil && active.Succession.Predecessor == named
 }
 
 // checkKeyProof asks that the key that comes signed the change too.

@@ -18,6 +18,7 @@ const (
 	byMesh                 // x-mesh-token, with the capability of the route (WIRE.md section 6)
 	byBody                 // a credential in the body, which the handler checks
 	byAgent                // the agent's signature over this request, or the token that stands for it; the handler checks
+	byOrder                // Authorization: Bearer with the capability of the route, or an order in the body that an agent's key signed
 	byNobody               // open to all
 )
 
@@ -42,7 +43,12 @@ func (rt *route) wire() bool {
 }
 
 // stranger tells whether who asks is unknown until the handler has the body.
-func (rt *route) stranger() bool { return rt.access == byBody || rt.access == byAgent }
+func (rt *route) stranger() bool {
+	return rt.access == byBody || rt.access == byAgent || rt.access == byOrder
+}
+
+// ofSubject tells whether the argument of the path is whose keys.
+func (rt *route) ofSubject() bool { return strings.Contains(rt.pattern, "/{subject}") }
 
 // router finds the route of a request. Paths are compared segment by segment
 // before unescaping, so that an id may hold a slash.

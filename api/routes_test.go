@@ -65,6 +65,12 @@ var matrix = map[string][]fsm.Role{
 	"GET /v1/manifests/trust":                   trustReaders,
 	"POST /v1/manifests/accepted/{name}/revoke": admins,
 	"PUT /v1/manifests/trust":                   admins,
+	"GET /v1/keys":                              trustReaders,
+	"GET /v1/keys/{subject}":                    trustReaders,
+	"POST /v1/keys/{subject}/rotate":            operators, // or an order of an agent's key
+	"POST /v1/keys/{subject}/revoke":            admins,
+	"GET /v1/keys/{subject}/schedule":           trustReaders,
+	"PUT /v1/keys/{subject}/schedule":           admins,
 	"GET /v1/snapshot":                          admins,
 	"POST /v1/snapshot/restore":                 admins,
 	"GET /identity":                             anybody,
@@ -96,7 +102,7 @@ func TestP8EveryRouteWithEveryRole(t *testing.T) {
 			t.Errorf("%s is not in the matrix", name)
 			continue
 		}
-		path := strings.NewReplacer("{peer}", "nobody", "{id}", "nobody", "{agent}", "nobody", "{name}", "nobody").Replace(rt.pattern)
+		path := strings.NewReplacer("{peer}", "nobody", "{id}", "nobody", "{agent}", "nobody", "{name}", "nobody", "{subject}", "agent%2Fnobody").Replace(rt.pattern)
 		if len(allowed) == 0 {
 			rec := f.do(ask{method: rt.method, path: path})
 			if rec.Code == http.StatusForbidden || (rec.Code == http.StatusUnauthorized && !rt.stranger()) {

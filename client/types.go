@@ -88,7 +88,8 @@ type Status struct {
 	Version      string   `json:"version"`
 	Disk         *Disk    `json:"disk,omitempty"`
 
-	SupportedLevel uint32      `json:"supported_level"`           // highest feature level that this node's binary knows
+	SupportedLevel uint32      `json:"supported_level"` // highest feature level that this node's binary knows
+	KeyAlarms      []KeyAlarm  `json:"key_alarms,omitempty"`
 	LevelWaits     []LevelWait `json:"level_waits_for,omitempty"` // while feature_level is below that: who holds it back, as this node sees it
 
 	Backup   *BackupStatus   `json:"backup,omitempty"`   // of scheduled backups, where they are switched on

@@ -85,7 +85,7 @@ func (s *State) checkEvent(c *change, b BlacklistAppend) (Result, bool) {
 		return refuse(CodeInvalid, "timestamp_ms", "%d is %d ms from the cluster clock %d, at most %d", e.TimestampMs, d, c.atMs, s.policy.v.MaxSkewMs), false
 	}
 	key, ok := s.signingKeys.get(e.SourceCoordinatorID)
-	if !ok || key.RetiredAt != 0 || !s.signs(key, c.atMs) {
+	if !ok || !s.Signs(key, c.atMs) {
 		return refuse(CodeInvalid, "sourceCoordinatorId", "%q is no coordinator that may sign", e.SourceCoordinatorID), false
 	}
 	if b.Lift {
@@ -110,10 +110,10 @@ func (s *State) checkEvent(c *change, b BlacklistAppend) (Result, bool) {
 	return Result{}, true
 }
 
-// signs tells whether a key that is not retired verifies at a time.
-func (s *State) signs(key SigningKey, nowMs int64) bool {
+// Signs tells whether a coordinator's key verifies at a time.
+func (s *State) Signs(key SigningKey, nowMs int64) bool {
 	n, member := s.coordinators.get(key.NodeID)
-	return member && n.Ring().Verifies(key.Public, nowMs)
+	return member && key.RetiredAt == 0 && n.Ring().Verifies(key.Public, nowMs)
 }
 
 // checkReporter asks at this index what the proposer could not know for sure:

@@ -157,6 +157,27 @@ func (r Ring) Signing(nowMs int64) (Key, bool) {
 	return r.Active(nowMs)
 }
 
+// Verifying returns the keys that verify at a time.
+func (r Ring) Verifying(nowMs int64) (out []crypto.PublicKey) {
+	for _, k := range r {
+		if k.verifies(nowMs) {
+			out = append(out, k.Public)
+		}
+	}
+	return out
+}
+
+// Beside returns the keys but the active one that verify at a time or are to come.
+func (r Ring) Beside(nowMs int64) (out []crypto.PublicKey) {
+	active := r.activeAt(nowMs)
+	for i, k := range r {
+		if i != active && !k.ended(nowMs) {
+			out = append(out, k.Public)
+		}
+	}
+	return out
+}
+
 // Verifies tells whether a key of the ring counts at a time.
 func (r Ring) Verifies(key crypto.PublicKey, nowMs int64) bool {
 	i := r.at(key.Fingerprint())

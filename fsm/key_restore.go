@@ -128,6 +128,7 @@ func (s *State) ringFault(of Subject, r Ring) error {
 	if n := len(r); n > of.Kind.mostKeys() {
 		return fmt.Errorf("%d keys, at most %d", n, of.Kind.mostKeys())
 	}
+	begun := int64(0)
 	for i, k := range r {
 		if err := s.keyFault(of, k); err != nil {
 			return fmt.Errorf("key %d: %w", i, err)
@@ -135,8 +136,11 @@ func (s *State) ringFault(of Subject, r Ring) error {
 		if r.at(k.Public.Fingerprint()) != i {
 			return fmt.Errorf("key %d comes twice", i)
 		}
-		if i > 0 && k.RevokedAt == 0 && !k.waits() && k.NotBeforeMs < r[i-1].NotBeforeMs {
-			return fmt.Errorf("key %d begins before the one in front of it", i)
+		if k.RevokedAt == 0 && !k.waits() {
+			if k.NotBeforeMs < begun {
+				return fmt.Errorf("key %d begins before one in front of it", i)
+			}
+			begun = k.NotBeforeMs
 		}
 		if k.waits() && i != len(r)-1 && k.RevokedAt == 0 {
 			return fmt.Errorf("key %d waits behind another one", i)

@@ -139,12 +139,19 @@ func (s *State) bindable(of Subject, key crypto.PublicKey) (Result, bool) {
 	switch {
 	case of.Kind == SubjectAgent && taken, of.Kind == SubjectCoordinator && (taken || signs):
 		return refuse(CodeConflict, "public_key", "this public key belongs to another id, or was replaced"), false
+	case of.Kind.Shared() && s.hadShared(of, ref):
+		return refuse(CodeConflict, "public_key", "%s has or had this key: a key never comes back", of), false
 	case of.Kind == SubjectManifest && s.ManifestTrust().has(key):
 		return refuse(CodeConflict, "public_key", "this public key is a signer's already: one signer counts once"), false
 	case (of.Kind == SubjectAgent || of.Kind == SubjectCoordinator) && s.keyOwners.full(), of.Kind == SubjectCoordinator && s.signingKeys.full():
 		return refuse(CodeOverloaded, "", "%d public keys are known, no room for one more", s.keyOwners.size()), false
 	}
 	return Result{}, true
+}
+
+func (s *State) hadShared(of Subject, ref KeyRef) bool {
+	r, _ := s.keyRings.get(of.String())
+	return r.at(ref) >= 0
 }
 
 // mostKeys is how many keys a ring of the kind holds.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/edgecoder/edgecoder/crypto"
@@ -51,6 +52,30 @@ type peerAddress struct {
 	Role       fsm.Role         `json:"role,omitempty"`
 	TLSKey     crypto.Hash      `json:"tls_key,omitzero"`
 	SigningKey crypto.PublicKey `json:"signing_key,omitzero"`
+	// OtherKeys verify beside SigningKey, or are to come: the file is for a node that
+	// has been away and has no state yet.
+	OtherKeys keyTexts `json:"other_keys,omitempty"`
+}
+
+// keyTexts lists public keys in base64 with spaces between, so that records compare.
+type keyTexts string
+
+func textsOf(keys []crypto.PublicKey) keyTexts {
+	texts := make([]string, 0, len(keys))
+	for _, k := range keys {
+		texts = append(texts, k.String())
+	}
+	return keyTexts(strings.Join(texts, " "))
+}
+
+// keys returns those that are well formed: the file is a help, no authority.
+func (t keyTexts) keys() (out []crypto.PublicKey) {
+	for text := range strings.FieldsSeq(string(t)) {
+		if key, err := crypto.ParsePublicKey(text); err == nil {
+			out = append(out, key)
+		}
+	}
+	return out
 }
 
 func openAddressBook(dir string, log *slog.Logger) *addressBook {

@@ -104,7 +104,10 @@ func (n *Node) linkAndEnqueue(ctx context.Context, l *leadership, cmd fsm.Comman
 		return proposal{}, 0, &client.Error{Code: client.CodeInvalid, Field: "expires_at_ms",
 			Detail: fmt.Sprintf("%d is not after the event's own time %d", *event.ExpiresAtMs, event.TimestampMs)}
 	}
-	key := n.id.signingKey()
+	key, err := n.signingKey()
+	if err != nil {
+		return proposal{}, 0, err
+	}
 	defer clear(key)
 	event.Link(c.head, key)
 	linked, err := fsm.New(cmd.Actor, fsm.BlacklistAppend{Event: event, ReporterKey: body.ReporterKey, Lift: body.Lift})

@@ -50,9 +50,12 @@ type identity struct {
 	Started    bool     `cbor:"12,keyasint"`           // a raft log was begun: without it this id has forgotten its votes
 	Resync     bool     `cbor:"14,keyasint,omitempty"` // the next start throws the state away and fetches the others'
 	Undo       uint64   `cbor:"15,keyasint,omitempty"` // the next start takes back the restore of this epoch, which the cluster went on without
+	// LaterSigning are the seeds of signing keys that came after Signing, which goes
+	// when it is over; the file holds all that verify, and the next one.
+	LaterSigning [][]byte `cbor:"16,keyasint,omitempty"`
 
-	MoreCAs    []authority `cbor:"16,keyasint,omitempty"` // trusted beside CACert, while the CA is rotated
-	SharedAsOf uint64      `cbor:"17,keyasint,omitempty"` // log index as of which CAs and gossip keys are right
+	MoreCAs    []authority `cbor:"17,keyasint,omitempty"` // trusted beside CACert, while the CA is rotated
+	SharedAsOf uint64      `cbor:"18,keyasint,omitempty"` // log index as of which CAs and gossip keys are right
 
 	iterations int // cost of the key file that this was read from, which whoever changed it wants kept; 0: the default
 }
@@ -80,11 +83,16 @@ func newIdentity() (*identity, error) {
 	return &identity{NodeID: id, Signing: signing.Seed(), Encryption: encryption.Bytes(), TLSKey: tlsKey}, nil
 }
 
-// signingKey returns a copy of the key: clear it after use.
+// signingKey returns a copy of the oldest key, which this node joins with: clear it after use.
 func (id *identity) signingKey() crypto.PrivateKey { return ed25519.NewKeyFromSeed(id.Signing) }
 
-func (id *identity) publicKey() crypto.PublicKey {
-	key := id.signingKey()
+func (id *identity) publicKey() crypto.PublicKey { return publicOfSeed(id.Signing) }
+
+// signingSeeds returns all signing keys, the oldest first, in a list of its own.
+func (id *identity) signingSeeds() [][]byte { return append([][]byte{id.Signing}, id.LaterSigning...) }
+
+func publicOfSeed(seed []byte) crypto.PublicKey {
+	key := ed25519.NewKeyFromSeed(seed)
 	defer clear(key)
 	return crypto.PublicOf(key)
 }
@@ -129,9 +137,11 @@ func openIdentity(passphrase, data []byte) (*identity, error) {
 		id.clear()
 		return nil, fmt.Errorf("it opens but does not parse: %w", err)
 	}
-	if len(id.Signing) != ed25519.SeedSize {
-		id.clear()
-		return nil, fmt.Errorf("signing key of %d bytes", len(id.Signing))
+	for _, seed := range id.signingSeeds() {
+		if len(seed) != ed25519.SeedSize {
+			id.clear()
+			return nil, fmt.Errorf("signing key of %d bytes", len(seed))
+		}
 	}
 	return &id, nil
 }
@@ -139,12 +149,14 @@ func openIdentity(passphrase, data []byte) (*identity, error) {
 // clear wipes the secrets of an identity that is not needed any more. What the
 // standard library made of them (TLS signers, ciphers) stays until collected.
 func (id *identity) clear() {
-	secrets := append([][]byte{id.CAKey, id.Signing, id.Encryption, id.TLSKey}, id.PoolKeys...)
+	secrets := [][]byte{id.CAKey, id.Encryption, id.TLSKey}
 	for _, a := range id.MoreCAs {
 		secrets = append(secrets, a.Key)
 	}
-	for _, secret := range secrets {
-		clear(secret)
+	for _, some := range [][][]byte{secrets, id.signingSeeds(), id.PoolKeys} {
+		for _, secret := range some {
+			clear(secret)
+		}
 	}
 }
 

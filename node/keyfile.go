@@ -41,7 +41,8 @@ func OpenKeyFile(passphrase, data []byte) (KeyFileInfo, error) {
 	if err != nil {
 		return KeyFileInfo{}, fmt.Errorf("X25519 key of this node: %w", err)
 	}
-	pub := id.publicKey()
+	seeds := id.signingSeeds()
+	pub := publicOfSeed(seeds[len(seeds)-1]) // the newest: whether it is active already the cluster knows
 	return KeyFileInfo{NodeID: id.NodeID, ClusterID: id.ClusterID, Role: id.Role, SigningKey: pub.PEM(), SigningKeyID: pub.KeyID(),
 		PeerID: pub.CoordinatorID(), EncryptionKeyID: crypto.EncryptionKeyID(encryption), HoldsCAKey: len(id.CAKey) > 0}, nil
 }

@@ -89,6 +89,7 @@ func (n *Node) accede(ctx context.Context) {
 	n.loops.Go(func() { n.membersLoop(ctx, l) })
 	n.loops.Go(func() { n.batchLoop(ctx, l) })
 	n.loops.Go(func() { n.sharedDuties(ctx, l) })
+	n.loops.Go(func() { n.watchKeys(ctx, l) })
 }
 
 func (n *Node) depose() {

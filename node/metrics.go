@@ -20,8 +20,9 @@ type meter struct {
 
 	leaders    prometheus.Counter
 	silences   prometheus.Counter
-	leader     raft.ServerID // the last that was heard of; owned by watchLeader
-	snapshotMs atomic.Int64  // when this replica last took or was sent a snapshot, Unix milliseconds; 0: never
+	leader     raft.ServerID                             // the last that was heard of; owned by watchLeader
+	keys       atomic.Pointer[map[fsm.SubjectKind]count] // the leader's last look at keys; nil before the first
+	snapshotMs atomic.Int64                              // when this replica last took or was sent a snapshot, Unix milliseconds; 0: never
 }
 
 // Buckets in seconds: from what memory takes to what callers no longer wait for.
@@ -122,6 +123,7 @@ var series = map[string]struct {
 	"edgecoder_state_rows_max":             {"Cap of a collection of the live state; at it new rows are refused.", prometheus.GaugeValue, []string{"collection"}},
 	"edgecoder_snapshot_timestamp_seconds": {"When this replica last took or was sent a snapshot, Unix time; absent before the first.", prometheus.GaugeValue, nil},
 	"edgecoder_backup_timestamp_seconds":   {"When this node last wrote a scheduled backup, Unix time; 0 before the first, absent without a schedule.", prometheus.GaugeValue, nil},
+	"edgecoder_keys":                       {"Subjects whose key is due for rotation, overdue or expired, where this node leads.", prometheus.GaugeValue, []string{"kind", "state"}},
 	"edgecoder_backup_failed":              {"1 while the last try of a scheduled backup failed.", prometheus.GaugeValue, nil},
 }
 
@@ -153,6 +155,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	c.n.measureHandshakes(put)
 	c.n.measureState(put)
 	c.n.measureCopies(put)
+	c.n.measureKeys(put)
 }
 
 func (n *Node) measureStatus(put sample) {

@@ -67,9 +67,12 @@ func (n *Node) card() (gossip.Card, error) {
 	card := gossip.Card{ClusterID: n.id.ClusterID, NodeID: n.id.NodeID, Name: n.cfg.Name, Role: string(n.id.Role),
 		API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, IssuedMs: time.Now().UnixMilli()}
 	n.machine.Read(func(s *fsm.State) { card.Recovery = s.Meta().Recovery() })
-	key := n.id.signingKey()
+	key, err := n.signingKey()
+	if err != nil {
+		return card, err
+	}
 	defer clear(key)
-	err := card.Sign(key)
+	err = card.Sign(key)
 	return card, err
 }
 
@@ -95,34 +98,37 @@ func (n *Node) seeds() []string {
 // trustCard tells whether a card's key is the enrolled one of its node. Before
 // this replica has applied anything, the member file stands in for the records.
 func (n *Node) trustCard(c gossip.Card) bool {
-	key, known := n.enrolledKey(c.NodeID)
+	keys, known := n.enrolledKeys(c.NodeID)
 	if !known {
 		n.hearRival(c)
 	}
-	return known && key == c.Key
+	return slices.Contains(keys, c.Key)
 }
 
-func (n *Node) enrolledKey(id string) (key crypto.PublicKey, known bool) {
+// enrolledKeys returns the keys of a node that verify now; known is false if it is
+// no member.
+func (n *Node) enrolledKeys(id string) (keys []crypto.PublicKey, known bool) {
 	a, asOf, known := n.book.recordOf(id)
-	key = a.SigningKey
+	keys = append(keys, a.SigningKey)
+	keys = append(keys, a.OtherKeys.keys()...)
 	n.machine.Read(func(s *fsm.State) {
 		if s.Index() >= asOf && s.Meta().ClusterID != "" {
 			var enrolled fsm.Coordinator
 			enrolled, known = s.Coordinator(id)
-			key = enrolled.SigningKey
+			keys = enrolled.Ring().Verifying(s.ClockMs())
 		}
 	})
 	if !known && !n.isRemoved(id) {
 		if v, ok := n.vouchedFor(id); ok {
-			return v.Coordinator.SigningKey, true
+			return v.keys(), true
 		}
 		if n.vouches.Allow() { // it may have joined in entries that are not applied yet
 			if v, ok := n.joinInLog(id); ok {
-				return n.remember(v).Coordinator.SigningKey, true
+				return n.remember(v).keys(), true
 			}
 		}
 	}
-	return key, known
+	return keys, known
 }
 
 // hearMembers notes the addresses of the cards that gossip adopted.
@@ -141,8 +147,10 @@ func (n *Node) acceptHead(from string, data []byte) bool {
 	if err != nil {
 		return false
 	}
-	key, known := n.enrolledKey(from)
-	if !known || !crypto.VerifyText(key, h.Signature, headLabel, h.parts(n.id.ClusterID, from)...) {
+	keys, known := n.enrolledKeys(from)
+	if !known || !slices.ContainsFunc(keys, func(key crypto.PublicKey) bool {
+		return crypto.VerifyText(key, h.Signature, headLabel, h.parts(n.id.ClusterID, from)...)
+	}) {
 		return false
 	}
 	n.hearEpoch(from, h.Epoch)
@@ -153,6 +161,7 @@ func (n *Node) acceptHead(from string, data []byte) bool {
 // addresses, and lets gossip look again at whom to trust.
 func (n *Node) newsLoop(ctx context.Context) {
 	var announced chainHead
+	var announcedBy crypto.PublicKey
 	var level levelNote
 	for {
 		level = n.noteLevel(level)
@@ -162,18 +171,12 @@ func (n *Node) newsLoop(ctx context.Context) {
 			h.Epoch, h.Index = s.Meta().Epoch, s.Index()
 		})
 		// The cluster may go on without an epoch that is not confirmed.
-		if h.Epoch > 0 && n.unconfirmed() == nil && (h.Epoch != announced.Epoch || h.Head != announced.Head) {
-			key := n.id.signingKey()
-			h.Signature = crypto.SignText(key, headLabel, h.parts(n.id.ClusterID, n.id.NodeID)...)
-			clear(key)
-			data, err := fsm.Encode(h)
-			if err == nil {
-				err = n.pool.SetHead(data)
-			}
-			if err != nil {
+		by, _ := n.signingPublic()
+		if h.Epoch > 0 && n.unconfirmed() == nil && (h.Epoch != announced.Epoch || h.Head != announced.Head || by != announcedBy) {
+			if err := n.announceHead(h); err != nil {
 				n.log.Warn("cannot announce the chain's head", "error", err)
 			}
-			announced = h
+			announced, announcedBy = h, by
 		}
 		if n.membersMoved.Swap(false) {
 			n.book.record(n.memberRecords())
@@ -192,13 +195,29 @@ func (n *Node) newsLoop(ctx context.Context) {
 	}
 }
 
+// announceHead signs a head and has gossip tell it.
+func (n *Node) announceHead(h chainHead) error {
+	key, err := n.signingKey()
+	if err != nil {
+		return err
+	}
+	defer clear(key)
+	h.Signature = crypto.SignText(key, headLabel, h.parts(n.id.ClusterID, n.id.NodeID)...)
+	data, err := fsm.Encode(h)
+	if err != nil {
+		return err
+	}
+	return n.pool.SetHead(data)
+}
+
 // memberRecords returns the records of the state as this replica has it.
 func (n *Node) memberRecords() memberFile {
 	out := memberFile{Members: map[string]peerAddress{}}
 	n.machine.Read(func(s *fsm.State) {
 		out.Index = s.Index()
 		for _, c := range s.Coordinators() {
-			out.Members[c.ID] = peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Role: c.Role, TLSKey: c.TLSKey, SigningKey: c.SigningKey}
+			out.Members[c.ID] = peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Role: c.Role, TLSKey: c.TLSKey,
+				SigningKey: c.KeyAt(s.ClockMs()), OtherKeys: textsOf(c.Ring().Beside(s.ClockMs()))}
 		}
 	})
 	return out

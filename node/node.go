@@ -28,23 +28,24 @@ type Node struct {
 	cfg     Config
 	log     *slog.Logger
 	id      *identity
-	idMu    sync.Mutex // guards id.AdminToken and the writing of the key file
+	idMu    sync.Mutex // guards id.AdminToken, the signing keys and the writing of the key file
+	signer  signer     // of this node's signing keys
 	creds   *credentials
 	shared  atomic.Pointer[sharedSet] // CAs and gossip keys that count here
 	sharing sync.Mutex                // held while they or our certificates change
+	said    []gossip.AckID            // what the pool was told that we hold; owned by sharingLoop
 
-	saidHeld []gossip.AckID // what the pool was told that we hold; owned by sharingLoop
-	book     *addressBook
-	machine  *fsm.Machine
-	raft     *raft.Raft
-	pool     *gossip.Pool
-	dialer   *peerDialer
-	rpc      *http.Client
-	disk     *disk
-	audit    *audit.Log // of security events; nil before it is open
-	admit    *admitter
-	meter    *meter
-	reads    *readIndexer // of this node's own questions, wherever the leader is
+	book    *addressBook
+	machine *fsm.Machine
+	raft    *raft.Raft
+	pool    *gossip.Pool
+	dialer  *peerDialer
+	rpc     *http.Client
+	disk    *disk
+	audit   *audit.Log // of security events; nil before it is open
+	admit   *admitter
+	meter   *meter
+	reads   *readIndexer // of this node's own questions, wherever the leader is
 
 	leaderReads *readIndexer // of all questions to this node as the leader
 	epochs      epochs
@@ -52,6 +53,8 @@ type Node struct {
 	removal     expulsion // who says that this node was removed
 	lookout     lookout
 	auditHead   auditKeeper // of where audit logs end
+	keyRounds   keyRounds   // owned by keyLoop
+	keyUses     keyUses     // of keys that retire
 	gate        gate
 	restoring   sync.Mutex  // held while a backup is taken or planned
 	snapping    sync.Mutex  // held while raft takes a snapshot here, and while another replaces the state
@@ -129,7 +132,8 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), updates: limit.NewRates[string](time.Now, updateRate, updateBurst, 2*fsm.MaxCoordinators), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
 		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), sharedMoved: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
-		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
+		keyRounds: keyRounds{active: map[string]crypto.PublicKey{}},
+		joinLog:   rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
 	}
 	if err := n.start(ctx); err != nil {
 		_ = n.shutdown() // the start's own error is the one to report
@@ -152,6 +156,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if n.id, err = n.obtainIdentity(ctx); err != nil {
 		return err
 	}
+	n.signer.hold(n.id.signingSeeds())
 	if n.creds, err = newCredentials(n.id, n.checkPeer); err != nil {
 		return err
 	}
@@ -201,7 +206,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.serve(sockets)
-	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.sharingLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop} {
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.sharingLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop, n.keyLoop} {
 		n.loops.Go(func() { loop(run) })
 	}
 	return n.awaitBootstrap(ctx)
@@ -303,6 +308,7 @@ func (n *Node) shutdown() error {
 		}
 		n.loops.Wait()
 		n.forgetPassphrase()
+		n.signer.hold(nil)
 		close(n.done)
 	})
 	return n.stopErr

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/store"
@@ -235,6 +236,10 @@ func (n *Node) proposeHere(ctx context.Context, l *leadership, cmd fsm.Command) 
 		return n.recoverClock(ctx, l, cmd)
 	case fsm.KindKeyRevoke:
 		return n.revokeShared(ctx, l, cmd)
+	case fsm.KindKeyPrepare, fsm.KindKeyRecover:
+		if e := n.checkSuccession(cmd); e != nil {
+			return fsm.Result{}, e
+		}
 	}
 	future, err := n.enqueue(l, cmd)
 	if err != nil {
@@ -254,6 +259,28 @@ func (n *Node) levelAllows(cmd fsm.Command) *client.Error {
 	}
 	return &client.Error{Code: client.CodeConflict, Reason: reasonLevel, Detail: fmt.Sprintf(
 		"the cluster is at feature level %d, this needs %d: upgrade every server first", level, need)}
+}
+
+// checkSuccession verifies what a change of keys was signed with: whoever
+// forwarded it may lie, and Apply does not look at it.
+func (n *Node) checkSuccession(cmd fsm.Command) *client.Error {
+	var err error
+	if cmd.Kind == fsm.KindKeyRecover {
+		var b fsm.KeyRecover
+		if b, err = fsm.BodyOf[fsm.KeyRecover](cmd); err == nil {
+			err = b.Verify(n.id.ClusterID)
+		}
+	} else {
+		var b fsm.KeyPrepare
+		if b, err = fsm.BodyOf[fsm.KeyPrepare](cmd); err == nil {
+			err = b.Verify(n.id.ClusterID)
+		}
+	}
+	if err != nil {
+		n.note("invalid_signature", audit.LevelHigh, "key_succession", map[string]string{"where": "a change of keys", "detail": err.Error()})
+		return &client.Error{Code: client.CodeInvalid, Field: "signature", Detail: err.Error()}
+	}
+	return nil
 }
 
 // changeMembers has a record joined or removed. A node that leaves is taken out

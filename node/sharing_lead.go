@@ -112,7 +112,10 @@ func (n *Node) prepareShared(ctx context.Context, l *leadership, of fsm.Subject,
 		return err
 	}
 	defer clear(secret)
-	signer := n.id.signingKey()
+	signer, err := n.signingKey()
+	if err != nil {
+		return err
+	}
 	defer clear(signer)
 	// The coordinator that made the key orders it: each member verifies its copy by
 	// the same signer.

@@ -57,9 +57,9 @@ func (n *Node) sayReady(ctx context.Context) {
 		return
 	}
 	have := n.shared.Load()
-	if said := n.saidHeld; !slices.Equal(said, have.acks()) {
+	if !slices.Equal(n.said, have.acks()) {
 		if err := n.pool.Acknowledge(have.acks()); err == nil {
-			n.saidHeld = have.acks()
+			n.said = have.acks()
 		} else if !errors.Is(err, gossip.ErrClosed) {
 			n.log.Warn("the pool is not told which keys this node holds", "error", err)
 		}

@@ -25,6 +25,7 @@ func (n *Node) Status() client.Status {
 	names := map[string]fsm.Coordinator{}
 	n.machine.Read(func(s *fsm.State) {
 		meta := s.Meta()
+		st.KeyAlarms = keyAlarms(s)
 		st.AppliedIndex, st.Epoch, st.Recovery, st.ClockMs, st.FeatureLevel = meta.Index, meta.Epoch, meta.Recovery(), meta.ClockMs, meta.Level
 		st.Digests = []client.Mark{}
 		for _, m := range s.Marks() {
@@ -68,7 +69,7 @@ func apiURL(addr string) string {
 
 // Identity implements api.Cluster (WIRE.md section 1).
 func (n *Node) Identity() client.Identity {
-	key := n.id.publicKey()
+	key := n.publicKey()
 	return client.Identity{PeerID: key.CoordinatorID(), PublicKeyPEM: key.PEM(), CoordinatorURL: apiURL(n.cfg.APIAddr), NetworkMode: "public_mesh"}
 }
 

@@ -51,6 +51,16 @@ type memberReply struct {
 	Since       uint64          `cbor:"2,keyasint"`
 }
 
+// keys returns the signing keys of the node that the vouch is for.
+func (v vouch) keys() (out []crypto.PublicKey) {
+	for _, k := range v.Coordinator.Ring() {
+		if k.RevokedAt == 0 {
+			out = append(out, k.Public)
+		}
+	}
+	return out
+}
+
 func (n *Node) stands(v vouch) bool {
 	index, _ := n.machine.Index()
 	_, _, known := n.recordOf(v.witness)
@@ -260,11 +270,16 @@ var forwarded = []fsm.Kind{
 	fsm.KindTokenCreate, fsm.KindTokenRevoke, fsm.KindAgentEnroll, fsm.KindAgentSetState, fsm.KindPolicySet,
 	fsm.KindBlacklistAppend, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove,
 	fsm.KindClockRecover, fsm.KindManifestTrustSet, fsm.KindManifestAccept, fsm.KindManifestRevoke, fsm.KindAgentRekey,
+	fsm.KindKeyScheduleSet, fsm.KindKeyPrepare, fsm.KindKeyRotate, fsm.KindKeyRevoke, fsm.KindKeyRecover,
 }
+
+// ownKinds lists what a node says of itself, whatever its role: Apply holds it to
+// the node that said it.
+var ownKinds = []fsm.Kind{fsm.KindCoordinatorUpdate, fsm.KindKeyPrepare, fsm.KindKeyReady, fsm.KindKeySwitch}
 
 func (n *Node) mayPropose(from string, cmd fsm.Command) *client.Error {
 	role, _ := n.roleOf(from)
-	own := (cmd.Kind == fsm.KindCoordinatorUpdate || cmd.Kind == fsm.KindKeyReady) && cmd.Actor == (fsm.Actor{NodeID: from})
+	own := slices.Contains(ownKinds, cmd.Kind) && cmd.Actor == (fsm.Actor{NodeID: from})
 	switch {
 	case own:
 		return nil

@@ -120,6 +120,7 @@ func (n *Node) sortOut(items []*admission) (ready, doubtful []*admission) {
 				replays = append(replays, a)
 			case a.denial == "" && s.CheckCaller(a.TokenID, now) == fsm.CodeOK && s.Check(&a.claim, now).Code == fsm.CodeOK:
 				ready = append(ready, a)
+				n.noteKeyUse(s, a, now)
 			default:
 				doubtful = append(doubtful, a)
 			}
@@ -234,6 +235,7 @@ func (n *Node) confirm(ctx context.Context, items []*admission) {
 				again = append(again, a)
 			default:
 				ready = append(ready, a)
+				n.noteKeyUse(s, a, point.ClockMs)
 			}
 		}
 	})

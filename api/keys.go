@@ -1,0 +1,276 @@
+package api
+
+import (
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// Keys tells what a node itself knows of keys.
+type Keys interface {
+	// KeyUses returns who still signs with keys of a subject that have a successor,
+	// as far as this node saw it since it started.
+	KeyUses(subject string) []client.KeyUse
+}
+
+func wireSchedule(d fsm.Schedule) client.KeySchedule {
+	return client.KeySchedule{Version: d.Version, PeriodMs: d.PeriodMs, OverlapMs: d.OverlapMs, LeadMs: d.LeadMs}
+}
+
+func wireKeys(st fsm.KeyStanding, nowMs int64) client.Keys {
+	out := client.Keys{Subject: st.Subject.String(), Schedule: wireSchedule(st.Schedule), DueMs: st.DueMs,
+		Due: st.Due(nowMs), Overdue: st.Overdue(nowMs), Keys: make([]client.Key, 0, len(st.Ring))}
+	if st.Active >= 0 {
+		out.KeyID = st.Ring[st.Active].Public.KeyID()
+	}
+	if st.Asked != nil {
+		out.AskedMs = st.Asked.AtMs
+	}
+	for i, k := range st.Ring {
+		row := wireKey(st.Subject.Kind, k)
+		row.State = string(st.Ring.StateOf(i, nowMs))
+		if p := k.Succession; p != nil {
+			for j := range out.Keys {
+				if out.Keys[j].KeyID == row.Predecessor {
+					out.Keys[j].Successor = row.KeyID
+				}
+			}
+		}
+		out.Keys = append(out.Keys, row)
+	}
+	return out
+}
+
+func wireKey(kind fsm.SubjectKind, k fsm.Key) client.Key {
+	out := client.Key{KeyID: k.Public.KeyID(), NotBeforeMs: k.NotBeforeMs, UntilMs: k.NotAfterMs, RevokedAt: k.RevokedAt, Index: k.Index}
+	if !kind.Shared() {
+		out.PublicKey = k.Public.PEM()
+	}
+	if kind == fsm.SubjectCoordinator {
+		out.PeerID = k.Public.CoordinatorID()
+	}
+	if p := k.Succession; p != nil {
+		out.Predecessor, out.OrderMs, out.SignedMs = p.Predecessor.KeyID(), p.NotBeforeMs, p.SignedMs
+		out.Signature = base64.StdEncoding.EncodeToString(p.Signature)
+	}
+	if k.Shared != nil {
+		out.Ready = k.Shared.Ready
+		if kind == fsm.SubjectCA {
+			out.Certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.Shared.Data}))
+		}
+	}
+	return out
+}
+
+// keyList answers GET /v1/keys: kind after kind, each in the order of its ids.
+func (s *Server) keyList(c *call) error {
+	limit, err := c.pageLimit()
+	if err != nil {
+		return err
+	}
+	kinds, afterID, err := c.keyPage()
+	if err != nil {
+		return err
+	}
+	out := client.KeyList{Keys: []client.Keys{}}
+	err = c.read(func(state *fsm.State) {
+		now := state.ClockMs()
+		for _, kind := range kinds {
+			for _, of := range state.KeySubjects(kind, afterID, limit+1-len(out.Keys)) {
+				if len(out.Keys) == limit {
+					out.Next = out.Keys[limit-1].Subject
+					return
+				}
+				if st, ok := state.KeyStanding(of, now); ok {
+					out.Keys = append(out.Keys, wireKeys(st, now))
+				}
+			}
+			afterID = ""
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, out)
+}
+
+// keyPage returns the kinds to list, and behind which id of the first to begin.
+func (c *call) keyPage() (kinds []fsm.SubjectKind, afterID string, err error) {
+	kinds = fsm.SubjectKinds()
+	query := c.r.URL.Query()
+	if only := fsm.SubjectKind(query.Get("kind")); only != "" {
+		if !slices.Contains(kinds, only) {
+			return nil, "", invalid("kind", fmt.Sprintf("%s is none of %v", quote(string(only)), kinds))
+		}
+		kinds = []fsm.SubjectKind{only}
+	}
+	text := query.Get("after")
+	if text == "" {
+		return kinds, "", nil
+	}
+	after, err := fsm.ParseSubject(text)
+	at := slices.Index(kinds, after.Kind)
+	if err != nil || at < 0 {
+		return nil, "", invalid("after", quote(text)+" is no subject of a page of this list")
+	}
+	if after.Kind.Shared() { // the only one of its kind
+		return kinds[at+1:], "", nil
+	}
+	return kinds[at:], after.ID, nil
+}
+
+// keys answers GET /v1/keys/{subject}.
+func (s *Server) keys(c *call) error {
+	out, err := c.keysOf(c.read)
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, out)
+}
+
+// keySubject parses the subject in the path.
+func (c *call) keySubject() (fsm.Subject, error) {
+	of, err := fsm.ParseSubject(c.args[0])
+	if err != nil {
+		return of, invalid("subject", err.Error())
+	}
+	return of, nil
+}
+
+// keysOf shows the keys of the subject in the path as a read has them.
+func (c *call) keysOf(read func(func(*fsm.State)) error) (client.Keys, error) {
+	of, err := c.keySubject()
+	if err != nil {
+		return client.Keys{}, err
+	}
+	var out client.Keys
+	known := false
+	err = read(func(state *fsm.State) {
+		var st fsm.KeyStanding
+		now := state.ClockMs()
+		if st, known = state.KeyStanding(of, now); known {
+			out = wireKeys(st, now)
+		}
+	})
+	switch {
+	case err != nil:
+		return out, err
+	case !known:
+		return out, &client.Error{Code: client.CodeNotFound, Detail: "there is no " + of.String()}
+	}
+	out.Uses = c.s.node.KeyUses(of.String())
+	return out, nil
+}
+
+// keySchedule answers GET /v1/keys/{subject}/schedule.
+func (s *Server) keySchedule(c *call) error {
+	of, err := fsm.ParseScheduled(c.args[0])
+	if err != nil {
+		return invalid("subject", err.Error())
+	}
+	var d fsm.Schedule
+	if err := c.read(func(state *fsm.State) { d = state.OwnSchedule(of) }); err != nil {
+		return err
+	}
+	c.w.Header().Set("ETag", strconv.Quote(strconv.FormatUint(d.Version, 10)))
+	return c.reply(http.StatusOK, wireSchedule(d))
+}
+
+// setKeySchedule answers PUT /v1/keys/{subject}/schedule: members that are absent
+// stay as they are.
+func (s *Server) setKeySchedule(c *call) error {
+	version, err := c.ifMatch()
+	if err != nil {
+		return err
+	}
+	of, err := fsm.ParseScheduled(c.args[0])
+	if err != nil {
+		return invalid("subject", err.Error())
+	}
+	var update client.KeyScheduleUpdate
+	if err := c.decode(&update); err != nil {
+		return err
+	}
+	var next fsm.Schedule
+	if err := c.readAt(ReadOptions{}, func(state *fsm.State) { next = state.OwnSchedule(of) }); err != nil {
+		return err
+	}
+	for _, m := range []struct {
+		to   *int64
+		from *int64
+	}{{&next.PeriodMs, update.PeriodMs}, {&next.OverlapMs, update.OverlapMs}, {&next.LeadMs, update.LeadMs}} {
+		if m.from != nil {
+			*m.to = *m.from
+		}
+	}
+	if field, fault := next.Fault(); fault != "" {
+		return invalid(field, fault)
+	}
+	c.tell("schedule", fmt.Sprintf("period_ms=%d overlap_ms=%d lead_ms=%d", next.PeriodMs, next.OverlapMs, next.LeadMs))
+	next.Version, next.SetMs = 0, 0
+	res, err := c.propose(fsm.KeyScheduleSet{Subject: of.String(), IfVersion: version, Schedule: next})
+	if err != nil {
+		return err
+	}
+	next.Version = version + 1
+	return c.reply(http.StatusOK, client.KeyScheduleSet{Subject: of.String(), KeySchedule: wireSchedule(next), Index: res.Index})
+}
+
+// revokeKey answers POST /v1/keys/{subject}/revoke.
+func (s *Server) revokeKey(c *call) error {
+	var req client.RevokeKeyRequest
+	if err := c.decode(&req); err != nil {
+		return err
+	}
+	of, err := c.keySubject()
+	if err != nil {
+		return err
+	}
+	var ref fsm.KeyRef
+	found := false
+	// Strong: a key that was announced at another node must be found here.
+	err = c.readAt(ReadOptions{Strong: true}, func(state *fsm.State) {
+		ring, _ := state.KeyRing(of)
+		for _, k := range ring {
+			if fp := k.Public.Fingerprint(); k.Public.KeyID() == req.KeyID || fp.String() == req.KeyID {
+				ref, found = fp, true
+			}
+		}
+	})
+	switch {
+	case err != nil:
+		return err
+	case !found:
+		return &client.Error{Code: client.CodeNotFound, Field: "key_id", Detail: fmt.Sprintf("%s has no key %s, or not any more", of, quote(req.KeyID))}
+	}
+	c.tell("key_id", crypto.KeyIDOf(ref))
+	res, err := c.propose(fsm.KeyRevoke{Subject: of.String(), Key: ref, Reason: req.Reason})
+	if err != nil {
+		return err
+	}
+	return c.replyKeys(http.StatusOK, res)
+}
+
+// keyChangeMade is the answer to a change when the replica cannot show the keys: the
+// change was made, and that is the news.
+type keyChangeMade struct {
+	Subject  string `json:"subject"`
+	Index    uint64 `json:"index"`
+	Repeated bool   `json:"repeated,omitempty"`
+}
+
+// replyKeys shows the keys as they are after a change.
+func (c *call) replyKeys(status int, res fsm.Result) error {
+	keys, err := c.keysOf(func(f func(*fsm.State)) error { return c.readAt(ReadOptions{MinIndex: res.Index}, f) })
+	if err != nil {
+		return c.reply(status, keyChangeMade{Subject: c.args[0], Index: res.Index, Repeated: res.Repeated})
+	}
+	return c.reply(status, client.KeysChanged{Keys: keys, Index: res.Index, Repeated: res.Repeated})
+}

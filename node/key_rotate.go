@@ -1,0 +1,226 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/edgecoder/edgecoder/audit"
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// A coordinator rotates its own signing key. That it is due, or that somebody
+// asked, is in the replicated state, so it does not matter who leads, nor what was
+// down when it fell due. The next key is in the key file before anybody hears of
+// it, and the old one leaves the file only when the state says that it is over:
+// a crash in between finds the same keys again.
+
+// keyRoundTime is how often a node looks at its own keys, and the leader at
+// everybody's: windows are hours long.
+const keyRoundTime = time.Second
+
+// maxHeldKeys bounds the signing keys in the key file: a ring's worth.
+const maxHeldKeys = fsm.MaxRingKeys
+
+// keyLoop looks after the signing keys of this node. It alone changes them in the
+// key file.
+func (n *Node) keyLoop(ctx context.Context) {
+	for pause(ctx, keyRoundTime) {
+		if err := n.keepOwnKeys(ctx); err != nil {
+			n.log.Warn("this node's signing key is not rotated yet, trying again", "error", err)
+			pause(ctx, 5*keyRoundTime)
+		}
+		n.followRings()
+	}
+}
+
+// keepOwnKeys does what is due: it announces a key that the file has and the
+// state has not, makes the next one, or drops those that are over.
+func (n *Node) keepOwnKeys(ctx context.Context) error {
+	st, level, clock := n.ownStanding()
+	if level < fsm.LevelKeys || len(st.Ring) == 0 {
+		return nil
+	}
+	if err := n.dropEndedKeys(st, clock); err != nil {
+		return err
+	}
+	if !st.Due(clock) {
+		return nil
+	}
+	next, err := n.nextSigningKey(st)
+	if err != nil {
+		return err
+	}
+	return n.announceKey(ctx, st, next, clock)
+}
+
+func (n *Node) ownStanding() (st fsm.KeyStanding, level uint32, clock int64) {
+	n.machine.Read(func(s *fsm.State) {
+		level, clock = s.Meta().Level, s.ClockMs()
+		st, _ = s.KeyStanding(fsm.CoordinatorSubject(n.id.NodeID), clock)
+	})
+	return st, level, clock
+}
+
+// nextSigningKey returns the key that comes after those of the ring: the one that
+// the file has already, or a new one, which is in the file when it returns.
+func (n *Node) nextSigningKey(st fsm.KeyStanding) (crypto.PublicKey, error) {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	held := n.id.signingSeeds()
+	for _, seed := range held {
+		if key := publicOfSeed(seed); !slices.ContainsFunc(st.Ring, func(k fsm.Key) bool { return k.Public == key }) {
+			return key, nil // made by an earlier try
+		}
+	}
+	if len(held) >= maxHeldKeys {
+		return crypto.PublicKey{}, errors.New("the key file holds as many signing keys as a coordinator can have")
+	}
+	made, err := crypto.GenerateKey(rand.Reader)
+	if err != nil {
+		return crypto.PublicKey{}, err
+	}
+	defer clear(made)
+	if err := n.saveSigningSeeds(append(held, made.Seed())); err != nil {
+		return crypto.PublicKey{}, err
+	}
+	return crypto.PublicOf(made), nil
+}
+
+// saveSigningSeeds makes these the signing keys of the file, and then of memory.
+// The caller holds idMu.
+func (n *Node) saveSigningSeeds(seeds [][]byte) error {
+	changed := *n.id
+	changed.Signing, changed.LaterSigning = seeds[0], seeds[1:]
+	if err := changed.save(n.cfg.DataDir, n.cfg.Passphrase); err != nil {
+		return err
+	}
+	n.id.Signing, n.id.LaterSigning = changed.Signing, changed.LaterSigning
+	n.signer.hold(seeds)
+	return nil
+}
+
+// announceKey has the log take the next key, ordered by the active one. If that
+// was revoked there is nobody to order it: the cluster lets it come on the word of
+// this node's certificate.
+func (n *Node) announceKey(ctx context.Context, st fsm.KeyStanding, next crypto.PublicKey, clock int64) error {
+	b := fsm.KeyPrepare{Subject: st.Subject.String(), Public: next, SignedMs: n.clockMs()}
+	if st.Asked == nil && st.DueMs > clock {
+		b.NotBeforeMs = st.DueMs
+	}
+	if st.Active >= 0 {
+		b.By = st.Ring[st.Active].Public
+		old := n.signer.private(b.By)
+		if old == nil {
+			return errNoSigningKey()
+		}
+		defer clear(old)
+		b.Order = b.Succession(n.id.ClusterID).Order(old)
+	}
+	key := n.signer.private(next)
+	defer clear(key)
+	b.Proof = b.Succession(n.id.ClusterID).Prove(key)
+	if res := n.checkPrepare(b); !res.OK() { // no place in the log for what is refused
+		return &client.Error{Code: client.CodeUnavailable, Detail: res.Detail}
+	}
+	cmd, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, b)
+	if err != nil {
+		return err
+	}
+	res, err := n.Propose(ctx, cmd)
+	if err != nil {
+		return err
+	}
+	if !res.OK() {
+		return &client.Error{Code: client.CodeUnavailable, Detail: string(res.Code) + ": " + res.Detail}
+	}
+	n.log.Info("the next signing key of this node is announced", "key_id", next.KeyID(), "peer_id", next.CoordinatorID())
+	n.note("key_rotation", audit.LevelInfo, "ok", map[string]string{"subject": st.Subject.String(), "step": "prepared", "key_id": next.KeyID(), "by": n.id.NodeID})
+	return nil
+}
+
+func (n *Node) checkPrepare(b fsm.KeyPrepare) (res fsm.Result) {
+	n.machine.Read(func(s *fsm.State) { res = s.CheckPrepare(fsm.Actor{NodeID: n.id.NodeID}, b, s.ClockMs()) })
+	return res
+}
+
+// dropEndedKeys takes out of the file what will never sign again. The last one
+// stays: an identity has a key.
+func (n *Node) dropEndedKeys(st fsm.KeyStanding, clock int64) error {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	held := n.id.signingSeeds()
+	kept := slices.DeleteFunc(slices.Clone(held), func(seed []byte) bool {
+		i := slices.IndexFunc(st.Ring, func(k fsm.Key) bool { return k.Public == publicOfSeed(seed) })
+		if i < 0 {
+			return false
+		}
+		state := st.Ring.StateOf(i, clock)
+		return state == fsm.KeyRetired || state == fsm.KeyRevoked
+	})
+	if len(kept) == len(held) || len(kept) == 0 {
+		return nil
+	}
+	return n.saveSigningSeeds(kept)
+}
+
+// followRings has gossip look again at whom it trusts, and shows this node's card
+// under its key of the moment, when keys of coordinators changed.
+func (n *Node) followRings() {
+	rings := map[string]fsm.Ring{}
+	var clock int64
+	n.machine.Read(func(s *fsm.State) {
+		clock = s.ClockMs()
+		for _, c := range s.Coordinators() {
+			rings[c.ID] = c.Ring()
+		}
+	})
+	moved := false
+	for id, ring := range rings {
+		active, _ := ring.Active(clock)
+		if k, known := n.keyRounds.active[id]; !known || k != active.Public {
+			moved = true
+			n.keyRounds.active[id] = active.Public
+		}
+	}
+	for id := range n.keyRounds.active {
+		if _, member := rings[id]; !member {
+			delete(n.keyRounds.active, id)
+		}
+	}
+	if moved {
+		n.book.record(n.memberRecords())
+		n.pool.Recheck()
+	}
+	if key, ok := n.signingPublic(); ok && key != n.keyRounds.card {
+		n.showCard(key)
+	}
+}
+
+// showCard signs this node's card anew and announces its head again.
+func (n *Node) showCard(key crypto.PublicKey) {
+	card, err := n.card()
+	if err == nil && n.keyRounds.card != (crypto.PublicKey{}) {
+		err = n.pool.UpdateCard(card)
+	}
+	if err != nil {
+		n.log.Warn("this node's card is not signed anew yet", "error", err)
+		return
+	}
+	if n.keyRounds.card != (crypto.PublicKey{}) {
+		n.log.Info("this node signs with its new key", "peer_id", key.CoordinatorID())
+		n.note("key_rotation", audit.LevelInfo, "ok", map[string]string{"subject": fsm.CoordinatorSubject(n.id.NodeID).String(), "step": "switched", "key_id": key.KeyID()})
+	}
+	n.keyRounds.card = key
+	ring(n.news)
+}
+
+// keyRounds is what keyLoop remembers; it alone uses it.
+type keyRounds struct {
+	active map[string]crypto.PublicKey // of coordinators, by node id
+	card   crypto.PublicKey            // that signed this node's card
+}
