@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -70,14 +71,63 @@ func readCertFile(path string) ([]byte, error) {
 func (n *Node) ReloadAPICertificate(certFile, keyFile string) error {
 	if certFile == "" && keyFile == "" {
 		n.creds.apiCert.Store(nil)
+		n.apiFiles.Store(nil)
 		return nil
 	}
+	files := &apiFiles{cert: certFile, key: keyFile, stamp: stampOf(certFile) + stampOf(keyFile)}
 	pair, err := loadAPICertificate(certFile, keyFile, n.cfg.now())
 	if err != nil {
 		return err
 	}
 	n.creds.apiCert.Store(pair)
+	n.apiFiles.Store(files)
 	return nil
+}
+
+// apiFiles are the files of the certificate in use. Replaced, never changed.
+type apiFiles struct{ cert, key, stamp string }
+
+// apiCertPause is how often these files are looked at: whatever renews them does
+// so days ahead, and need not know how to signal a server.
+const apiCertPause = 30 * time.Second
+
+// apiCertLoop takes up the operator's certificate when its files change. Half of a
+// pair, as it is while they are written, is refused and read again.
+func (n *Node) apiCertLoop(ctx context.Context) {
+	told := ""
+	for pause(ctx, apiCertPause) {
+		told = n.followAPICertificate(told)
+	}
+}
+
+// followAPICertificate reads files that changed. told is the change that was
+// refused last, which is said once.
+func (n *Node) followAPICertificate(told string) string {
+	files := n.apiFiles.Load()
+	if files == nil {
+		return ""
+	}
+	now := stampOf(files.cert) + stampOf(files.key)
+	if now == files.stamp {
+		return ""
+	}
+	err := n.ReloadAPICertificate(files.cert, files.key)
+	switch {
+	case err == nil:
+		n.log.Info("the API's certificate changed and is taken up", "file", files.cert)
+	case now != told:
+		n.log.Error("the API's certificate changed and is refused, the old one stays", "error", err)
+	}
+	return now
+}
+
+// stampOf tells one writing of a file from the next; "" if there is none.
+func stampOf(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%d bytes of %s;", info.Size(), info.ModTime().Format(time.RFC3339Nano))
 }
 
 // getAPICertificate picks what the API shows: the operator's certificate to a

@@ -107,3 +107,31 @@ func TestAPICertificateIsForItsHosts(t *testing.T) {
 		t.Errorf("taken back: %v", err)
 	}
 }
+
+// TestAPICertificateIsFollowed: whatever renews the files need not signal the server.
+func TestAPICertificateIsFollowed(t *testing.T) {
+	now := time.UnixMilli(1_767_225_600_000)
+	certFile, keyFile := operatorPair(t, now.Add(-time.Hour), "a.example")
+	n := &Node{creds: &credentials{}, log: testLog(t), cfg: Config{Now: func() time.Time { return now }}}
+	if err := n.ReloadAPICertificate(certFile, keyFile); err != nil {
+		t.Fatal(err)
+	}
+	first := n.creds.apiCert.Load()
+	if n.followAPICertificate(""); n.creds.apiCert.Load() != first {
+		t.Error("files that did not change were read again")
+	}
+	freshCert, freshKey := operatorPair(t, now.Add(-time.Minute), "a.example")
+	if err := os.Rename(freshCert, certFile); err != nil {
+		t.Fatal(err)
+	}
+	told := n.followAPICertificate("")
+	if n.creds.apiCert.Load() != first || told == "" {
+		t.Error("half of a pair was taken up, or its refusal is not remembered")
+	}
+	if err := os.Rename(freshKey, keyFile); err != nil {
+		t.Fatal(err)
+	}
+	if n.followAPICertificate(told); n.creds.apiCert.Load() == first {
+		t.Error("a new pair was not taken up")
+	}
+}

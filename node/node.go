@@ -25,15 +25,16 @@ import (
 
 // Node is a running coordinator.
 type Node struct {
-	cfg     Config
-	log     *slog.Logger
-	id      *identity
-	idMu    sync.Mutex // guards id.AdminToken, the signing keys and the writing of the key file
-	signer  signer     // of this node's signing keys
-	creds   *credentials
-	shared  atomic.Pointer[sharedSet] // CAs and gossip keys that count here
-	sharing sync.Mutex                // held while they or our certificates change
-	said    []gossip.AckID            // what the pool was told that we hold; owned by sharingLoop
+	cfg      Config
+	log      *slog.Logger
+	id       *identity
+	idMu     sync.Mutex // guards id.AdminToken, the signing keys and the writing of the key file
+	signer   signer     // of this node's signing keys
+	creds    *credentials
+	shared   atomic.Pointer[sharedSet] // CAs and gossip keys that count here
+	sharing  sync.Mutex                // held while they or our certificates change
+	apiFiles atomic.Pointer[apiFiles]  // of the operator's certificate; mostly nil
+	said     []gossip.AckID            // what the pool was told that we hold; owned by sharingLoop
 
 	book    *addressBook
 	machine *fsm.Machine
@@ -206,7 +207,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.serve(sockets)
-	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.sharingLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop, n.keyLoop} {
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.apiCertLoop, n.sharingLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop, n.keyLoop} {
 		n.loops.Go(func() { loop(run) })
 	}
 	return n.awaitBootstrap(ctx)
