@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -euc
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help build dist install run demo test race lint openapi fuzz fuzz-short sim bench overload failover saturation upgrade-test chaos chaos-short chaos-planted clean
+.PHONY: help build dist install run demo test race lint openapi fuzz fuzz-short sim bench overload failover rotation saturation upgrade-test chaos chaos-short chaos-planted clean
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/edgecoder/edgecoder/cmd.Version=$(VERSION)
@@ -88,6 +88,9 @@ overload: ## a flood from loopback for OVERLOAD (1m) against a real cluster whil
 
 failover: ## KILLS (20) leader kills by SIGKILL, then handovers and a rolling restart, as clients of the other nodes see them
 	EDGECODER_FAILOVER=$(KILLS) go test -count=1 -timeout 30m -v -run '^(TestFailover|TestLeadershipHandedOver)$$' ./e2e
+
+rotation: ## gossip key and CA of real servers rotated under load, the leader killed in the middle of each
+	EDGECODER_ROTATION=1 go test -count=1 -timeout 10m -v -run '^TestP5RotationUnderKills$$' ./e2e
 
 saturation: ## every processor busy for SATURATION (10m): a cluster with default settings must keep its leader
 	EDGECODER_SATURATION=$(SATURATION) go test -count=1 -timeout 60m -v -run '^TestSaturation$$' ./e2e

@@ -10,6 +10,16 @@ import (
 	"github.com/edgecoder/edgecoder/gossip"
 )
 
+// belowKeys is a cluster below fsm.LevelKeys: its state does not say what is shared.
+func belowKeys(t *testing.T, size int) *trio {
+	t.Helper()
+	t.TempDir() // first, so that it is removed last
+	c := &trio{t: t, adjust: func(_ int, cfg *Config) { cfg.level = fsm.LevelUpgrades }}
+	t.Cleanup(c.stopAll)
+	c.grow(size)
+	return c
+}
+
 // rotateBehindTheState has some nodes go by another CA and another gossip key, as
 // of an index that no state reaches, with no overlap at all.
 func rotateBehindTheState(t *testing.T, nodes ...*Node) *sharedSet {
@@ -44,7 +54,7 @@ func (n *Node) takeOver(t *testing.T, set *sharedSet) {
 func TestReturnAfterAMissedRotation(t *testing.T) {
 	heavy(t)
 	t.Parallel()
-	c := newTrio(t, 3)
+	c := belowKeys(t, 3)
 	c.eventually("a leader", func() bool { return c.leader() >= 0 })
 	lead := c.leader()
 	away, stays := (lead+1)%3, (lead+2)%3
@@ -114,7 +124,7 @@ func TestReturnTellsObserversNoCAKey(t *testing.T) {
 func TestJoinDuringAnOverlap(t *testing.T) {
 	heavy(t)
 	t.Parallel()
-	c := newTrio(t, 1)
+	c := belowKeys(t, 1)
 	before := c.token("coordinator", 1)
 	lead := c.nodes[0]
 	have := lead.shared.Load()
@@ -128,6 +138,7 @@ func TestJoinDuringAnOverlap(t *testing.T) {
 	for name, token := range map[string]string{"before": before, "after": c.token("coordinator", 1)} {
 		cfg := testConfig(t, name)
 		cfg.Join, cfg.JoinToken = []string{c.cfgs[0].GossipAddr}, token
+		c.adjust.apply(0, &cfg)
 		n, err := Start(t.Context(), cfg)
 		if err != nil {
 			t.Fatalf("token from %s the switch: %v", name, err)

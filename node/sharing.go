@@ -147,13 +147,13 @@ const (
 )
 
 // followShared brings this node to what its replica says, unless a coordinator
-// told it of later.
+// told it of later. Once the replica has caught up nobody's word is above it.
 func (n *Node) followShared(ctx context.Context) []lack {
 	n.sharing.Lock()
 	defer n.sharing.Unlock()
 	have := n.shared.Load()
 	want, ok := n.wantedShared()
-	if !ok || want.asOf < have.asOf {
+	if !ok || want.asOf < have.asOf && n.Ready() != nil {
 		return nil
 	}
 	next, lacks := n.id.follow(have, want)

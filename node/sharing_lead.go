@@ -239,7 +239,7 @@ func (n *Node) revokeShared(ctx context.Context, l *leadership, cmd fsm.Command)
 				return fsm.Result{}, err
 			}
 		}
-		n.awaitReady(ctx, of)
+		n.awaitReady(ctx, "", of)
 	}
 	p, err := n.enqueue(l, cmd)
 	if err != nil {
@@ -280,19 +280,19 @@ func (n *Node) replaceHeld(ctx context.Context, l *leadership, actor fsm.Actor, 
 			return err
 		}
 	}
-	n.awaitReady(ctx, subjects...)
+	n.awaitReady(ctx, nodeID, subjects...)
 	return nil
 }
 
-// awaitReady waits until all members that are here hold the next keys, for
-// urgentWait at most.
-func (n *Node) awaitReady(ctx context.Context, subjects ...fsm.Subject) {
+// awaitReady waits until all members that are here, but for one, hold the next
+// keys, for urgentWait at most.
+func (n *Node) awaitReady(ctx context.Context, but string, subjects ...fsm.Subject) {
 	ctx, cancel := context.WithTimeout(ctx, urgentWait)
 	defer cancel()
 	for _, of := range subjects {
 		for {
 			k, _ := n.standing(of)
-			if k.Pending < 0 || len(n.notReady(k.Ring[k.Pending])) == 0 {
+			if k.Pending < 0 || len(slices.DeleteFunc(n.notReady(k.Ring[k.Pending]), func(id string) bool { return id == but })) == 0 {
 				break
 			}
 			if !pause(ctx, readyPause) {

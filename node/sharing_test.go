@@ -121,9 +121,6 @@ func TestP5SharedKeysRotate(t *testing.T) {
 	if len(observer.shared.Load().active().Key) > 0 {
 		t.Error("the observer holds a CA key")
 	}
-	for of, key := range before {
-		c.forgotten(of, key)
-	}
 	if !c.allReady() {
 		t.Error("some node does not serve")
 	}
