@@ -31,8 +31,22 @@ func (s *Server) heartbeat(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.reply(http.StatusOK, client.Heartbeat{OK: true, Policy: workerPolicy, Blacklist: bans,
+	due, err := c.keyDue(id)
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, client.Heartbeat{OK: true, Policy: workerPolicy, Blacklist: bans, KeyRotationDue: due,
 		TunnelInvites: []json.RawMessage{}, TunnelCloseNotices: []json.RawMessage{}, DirectWorkOffers: []json.RawMessage{}})
+}
+
+// keyDue tells whether an agent is to name its next key.
+func (c *call) keyDue(agentID string) (due bool, err error) {
+	err = c.readAt(ReadOptions{}, func(state *fsm.State) {
+		if st, ok := state.KeyStanding(fsm.AgentSubject(agentID), state.ClockMs()); ok {
+			due = st.Due(state.ClockMs())
+		}
+	})
+	return due, err
 }
 
 // pull answers POST /pull (WIRE.md 7.4) as a coordinator without work does.

@@ -68,6 +68,9 @@ type Heartbeat struct {
 	TunnelCloseNotices []json.RawMessage `json:"tunnelCloseNotices"`
 	DirectWorkOffers   []json.RawMessage `json:"directWorkOffers"`
 	Blacklist          HeartbeatBans     `json:"blacklist"`
+	// KeyRotationDue is an addition to the protocol: the agent is to name its next key
+	// (POST /v1/keys/agent%2FID/rotate).
+	KeyRotationDue bool `json:"keyRotationDue,omitempty"`
 }
 
 // HeartbeatBans names the agents with a ban in force. Version counts the events

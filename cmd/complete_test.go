@@ -46,6 +46,8 @@ func TestCompletions(t *testing.T) {
 		{"zsh", "token|create|--format|", "table json"},
 		{"zsh", "--format|", "table json"},
 		{"zsh", "keys|generate|--type|", "ed25519 x25519"},
+		{"zsh", "keys|list|--kind|co", "coordinator"},
+		{"zsh", "keys|schedule|g", "gossip"},
 		{"zsh", "blacklist|add|a|--reason-code|manual", "manual_review"},
 		{"zsh", "agent|list|--state|p", "pending"},
 		{"zsh", "server|--log-level|w", "warn"},

@@ -17,6 +17,7 @@ func flagWords() map[string][]string {
 		"role":                 roles,
 		"state":                agentStates,
 		"reason-code":          crypto.ReasonCodes(),
+		"keys list --kind":     keyKinds,
 		"keys generate --type": {typeEd25519, typeX25519},
 		"profile":              {crypto.ProfileRFC9421.String(), crypto.ProfileFiveHeader.String()},
 		"level":                {"INFO", "WARN", "HIGH", "CRITICAL"},
@@ -45,6 +46,8 @@ func operandValues(command string, number int) []candidate {
 		return plainCandidates([]string{shellBash, shellZsh, shellFish})
 	case command == "policy set":
 		return plainCandidates(policyWords)
+	case command == "keys schedule" && number == 0:
+		return plainCandidates(keyKinds)
 	case command == "chaos run" && number == 0:
 		var all []candidate
 		for _, s := range chaos.Scenarios() {

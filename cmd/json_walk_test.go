@@ -92,6 +92,11 @@ func TestEveryCommandSpeaksJSON(t *testing.T) {
 		"GET /v1/blacklist":             always(client.Bans{Bans: []client.Ban{{}}}),
 		"GET /v1/blacklist/agents/a":    always(client.Ban{}),
 		"GET /v1/manifests":             always(client.Manifests{}),
+		"GET /v1/keys":                  always(client.KeyList{Keys: []client.Keys{someKeys}}),
+		"GET /v1/keys/ca":               always(someKeys),
+		"GET /v1/keys/ca/schedule":      always(client.KeySchedule{}),
+		"POST /v1/keys/ca/rotate":       always(client.KeysChanged{Keys: someKeys}),
+		"POST /v1/keys/ca/revoke":       always(client.KeysChanged{Keys: someKeys}),
 		"GET /v1/manifests/trust":       always(client.ManifestTrust{}),
 	})
 	pointAt(t, f)
@@ -99,7 +104,8 @@ func TestEveryCommandSpeaksJSON(t *testing.T) {
 	operand := map[string]string{
 		"peers remove": "n", "policy set": "max_skew_ms=5", "token revoke": "t",
 		"agent show": "a", "agent approve": "a", "agent suspend": "a", "agent revoke": "a",
-		"admit":         "--method POST --path /t --headers " + headers,
+		"admit":     "--method POST --path /t --headers " + headers,
+		"keys show": "ca", "keys schedule": "ca", "keys rotate": "ca", "keys revoke": "ca 0011223344556677",
 		"blacklist add": "a --reason x", "blacklist lift": "a --reason x", "blacklist show": "a",
 	}
 	for path := range leaves(testProgram().app().Commands, nil) {

@@ -8,9 +8,10 @@ import (
 
 func (p *program) keysCommand() *cli.Command {
 	return &cli.Command{
-		Name: "keys", Usage: "key files: make, inspect, convert, change the passphrase",
+		Name: "keys", Usage: "the cluster's keys and their schedules; key files: make, inspect, convert, change the passphrase",
 		Subcommands: []*cli.Command{
-			p.keysGenerateCommand(), p.keysInspectCommand(), p.keysPassphraseCommand(), p.keysConvertCommand(), p.keysCACommand(),
+			p.keysListCommand(), p.keysShowCommand(), p.keysScheduleCommand(), p.keysRotateCommand(), p.keysRevokeCommand(), p.keysCACommand(),
+			p.keysGenerateCommand(), p.keysInspectCommand(), p.keysPassphraseCommand(), p.keysConvertCommand(),
 		},
 	}
 }

@@ -85,11 +85,10 @@ func (m *modelKeys) begins(k *modelKey, t int64) {
 func (m *modelKeys) revoked(k *modelKey, t int64) {
 	was, next := m.newest(t), m.next(t)
 	k.revoked = true
-	switch {
-	case k == next && was != nil:
-		was.until = 0
-	case k == was && next != nil:
+	if k == was && next != nil {
 		m.begins(next, t)
+	} else if left := m.newest(t); left != nil && m.next(t) == nil {
+		left.until = 0
 	}
 	if m.of.Kind == SubjectCoordinator && m.newest(t) == nil && m.next(t) == nil {
 		m.asked = true

@@ -44,11 +44,10 @@ func (s *State) keepKeys(backup, present *State) {
 	if present.meta.v.Level < LevelKeys {
 		return
 	}
-	if old := backup.meta.v; old.ClusterID == present.meta.v.ClusterID && old.IsPastOf(present.meta.v) {
-		for id, a := range s.agents.m {
-			if now, known := present.agents.get(id); known && now.EnrolledMs == a.EnrolledMs && now.TokenID == a.TokenID {
-				s.agents.put(id, a.withKeysOf(now))
-			}
+	if present.sharesPast(backup) {
+		for id := range backup.agents.m {
+			a, _ := present.AfterRestore(backup, id)
+			s.agents.put(id, a)
 		}
 		copyTable(s.keyOwners, present.keyOwners, func(owner string) bool { return s.ownerStays(owner) })
 	}
@@ -60,6 +59,32 @@ func (s *State) keepKeys(backup, present *State) {
 	}
 }
 
+// sharesPast tells whether a backup is of this cluster's own past.
+func (s *State) sharesPast(backup *State) bool {
+	return s.meta.v.Level >= LevelKeys && backup.meta.v.ClusterID == s.meta.v.ClusterID && backup.meta.v.IsPastOf(s.meta.v)
+}
+
+// AfterRestore returns an agent of a backup as it would be here after a restore.
+func (s *State) AfterRestore(backup *State, id string) (Agent, bool) {
+	then, ok := backup.agents.get(id)
+	now, known := s.agents.get(id)
+	if !ok || !known || !s.sharesPast(backup) || now.EnrolledMs != then.EnrolledMs || now.TokenID != then.TokenID {
+		return then, ok
+	}
+	return then.withKeysOf(now), true
+}
+
+// CompareRestore is Compare for a restore, which keeps keys that a recovery from
+// the same copy would lose.
+func CompareRestore(backup, present *State) Undone {
+	u := Compare(backup, present)
+	u.AgentsOther = slices.DeleteFunc(u.AgentsOther, func(now Agent) bool {
+		after, _ := present.AfterRestore(backup, now.ID)
+		return sameAgent(after, now)
+	})
+	return u
+}
+
 // withKeysOf returns the agent with the keys of another state of it, if those
 // began later, and with the revocations of both.
 func (a Agent) withKeysOf(now Agent) Agent {
@@ -68,7 +93,7 @@ func (a Agent) withKeysOf(now Agent) Agent {
 		return a
 	}
 	a.Keys = now.Keys.revokedToo(a.Keys)
-	a.KeysSignedMs = max(a.KeysSignedMs, now.KeysSignedMs)
+	a.KeysSignedMs, a.UpdatedMs, a.Index = max(a.KeysSignedMs, now.KeysSignedMs), now.UpdatedMs, now.Index
 	a.EncryptionKey, a.EncryptionProof = now.EncryptionKey, now.EncryptionProof
 	return a
 }

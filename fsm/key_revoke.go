@@ -23,8 +23,8 @@ type KeyRotate struct {
 }
 
 // KeyRevoke ends a key at this index, overlap or not. If it was the active one
-// and a next key is prepared, that one begins at once; if it was the next one,
-// the active one goes on.
+// and a next key is prepared, that one begins at once; else the newest that is left
+// goes on, without an end until it has another successor.
 type KeyRevoke struct {
 	Subject string `cbor:"1,keyasint"`
 	Key     KeyRef `cbor:"2,keyasint"`
@@ -137,10 +137,13 @@ func (s *State) afterRevocation(c *change, of Subject, ring Ring, was KeyState) 
 	pending := ring.pendingAt(c.atMs)
 	active := ring.activeAt(c.atMs)
 	switch {
-	case was == KeyNext && active >= 0:
-		ring[active].NotAfterMs = 0 // it was to end with the next one
 	case was == KeyActive && pending >= 0:
 		s.begin(c, of, ring)
+	case active >= 0 && pending < 0:
+		ring[active].NotAfterMs = 0 // it was to end with the one that was revoked
+		if of.Kind == SubjectCA {
+			s.meta.v.CACert = ring[active].Shared.Data
+		}
 	case active >= 0:
 	case of.Kind.Shared():
 		return refuse(CodeConflict, "key", "no key of %s would be left: prepare the next one first (edgecoder keys rotate %s)", of, of), false

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"strconv"
+
+	"github.com/edgecoder/edgecoder/crypto"
 )
 
 // Schedule says how often a subject's keys are rotated. It decides when the next
@@ -169,6 +171,20 @@ func (k KeyStanding) Overdue(nowMs int64) bool {
 // has no successor that verifies, or none verifies at all.
 func (k KeyStanding) Expired(nowMs int64) bool {
 	return k.Active < 0 && len(k.Ring) > 0 || k.DueMs != 0 && nowMs > k.DueMs && k.Pending < 0
+}
+
+// NextOrder returns what the owner of a key signs for it to be followed by another,
+// as of its own clock: the active key orders a begin when the next is due, or at
+// once. If none is active, nobody orders it.
+func (k KeyStanding) NextOrder(next crypto.PublicKey, clockMs, signedMs int64) KeyPrepare {
+	b := KeyPrepare{Subject: k.Subject.String(), Public: next, SignedMs: signedMs}
+	if k.Asked == nil && k.DueMs > clockMs {
+		b.NotBeforeMs = k.DueMs
+	}
+	if k.Active >= 0 {
+		b.By = k.Ring[k.Active].Public
+	}
+	return b
 }
 
 // KeyStanding returns how a subject's keys stand at a time.

@@ -108,12 +108,8 @@ func (n *Node) saveSigningSeeds(seeds [][]byte) error {
 // was revoked there is nobody to order it: the cluster lets it come on the word of
 // this node's certificate.
 func (n *Node) announceKey(ctx context.Context, st fsm.KeyStanding, next crypto.PublicKey, clock int64) error {
-	b := fsm.KeyPrepare{Subject: st.Subject.String(), Public: next, SignedMs: n.clockMs()}
-	if st.Asked == nil && st.DueMs > clock {
-		b.NotBeforeMs = st.DueMs
-	}
-	if st.Active >= 0 {
-		b.By = st.Ring[st.Active].Public
+	b := st.NextOrder(next, clock, n.clockMs())
+	if !b.By.IsZero() {
 		old := n.signer.private(b.By)
 		if old == nil {
 			return errNoSigningKey()

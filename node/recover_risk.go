@@ -77,7 +77,7 @@ func lossIn(chosen *fsm.State, c *candidate) CopyLoss {
 	out := CopyLoss{Name: c.label(), DataDir: c.DataDir, TokensRevoked: []string{},
 		BansLost: len(u.BansLost), BansLostList: rowsOf(u.BansLost, banRow), BansBack: len(u.BansBack),
 		AgentsLost: len(u.AgentsLost), AgentsLostIDs: rowsOf(u.AgentsLost, func(a fsm.Agent) string { return a.ID }),
-		AgentsChanged: len(u.AgentsOther), AgentsList: rowsOf(u.AgentsOther, func(a fsm.Agent) client.AgentChange { return changeOf(chosen, a) })}
+		AgentsChanged: len(u.AgentsOther), AgentsList: rowsOf(u.AgentsOther, func(a fsm.Agent) client.AgentChange { return changeOf(chosen.Agent, a) })}
 	for _, t := range c.state.Tokens() {
 		if _, in := chosen.TokenInForce(t.ID, c.state.ClockMs()); in && t.RevokedMs != 0 {
 			out.TokensRevoked = append(out.TokensRevoked, t.ID)

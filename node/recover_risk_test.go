@@ -115,13 +115,13 @@ func TestPlanNamesTheKeysItBrings(t *testing.T) {
 	u := fsm.Compare(backup, present)
 	var got []client.AgentChange
 	for _, a := range u.AgentsOther {
-		got = append(got, changeOf(backup, a))
+		got = append(got, changeOf(backup.Agent, a))
 	}
 	want := []client.AgentChange{
 		{AgentID: "a", State: "active", Then: "active", NewKeys: true, KeyID: next.KeyID(), ThenKeyID: old.KeyID()},
 		{AgentID: "b", State: "suspended", Then: "active"},
 	}
-	if !slices.Equal(got, want) || rekeyed(backup, u.AgentsOther) != 1 {
-		t.Errorf("%+v, %d with other keys", got, rekeyed(backup, u.AgentsOther))
+	if !slices.Equal(got, want) || rekeyed(backup.Agent, u.AgentsOther) != 1 {
+		t.Errorf("%+v, %d with other keys", got, rekeyed(backup.Agent, u.AgentsOther))
 	}
 }

@@ -97,7 +97,7 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 		return client.RestorePlan{}, &client.Error{Code: client.CodeConflict, Reason: reasonLevel, Detail: fmt.Sprintf(
 			"what the backup holds needs feature level %d, this cluster is at %d: upgrade every server first", need, m.Level)}
 	}
-	u := fsm.Compare(t.state, present)
+	u := fsm.CompareRestore(t.state, present)
 	p := client.RestorePlan{
 		Backup: client.SnapshotRef{ClusterID: t.ClusterID, Epoch: t.Epoch, Index: t.Index, ClockMs: t.ClockMs,
 			ChainHead: t.ChainHead, ChainSize: t.ChainSize, Bytes: t.Bytes, SHA256: t.SHA256},
@@ -108,8 +108,9 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 	p.BansLost, p.BansLostList = len(u.BansLost), rowsOf(u.BansLost, banRow)
 	p.BansBack, p.BansBackList = len(u.BansBack), rowsOf(u.BansBack, banRow)
 	p.AgentsLost, p.AgentsLostIDs = len(u.AgentsLost), rowsOf(u.AgentsLost, func(a fsm.Agent) string { return a.ID })
-	p.AgentsChanged, p.AgentsList = len(u.AgentsOther), rowsOf(u.AgentsOther, func(a fsm.Agent) client.AgentChange { return changeOf(t.state, a) })
-	p.AgentsRekeyed = rekeyed(t.state, u.AgentsOther)
+	after := func(id string) (fsm.Agent, bool) { return present.AfterRestore(t.state, id) }
+	p.AgentsChanged, p.AgentsList = len(u.AgentsOther), rowsOf(u.AgentsOther, func(a fsm.Agent) client.AgentChange { return changeOf(after, a) })
+	p.AgentsRekeyed = rekeyed(after, u.AgentsOther)
 	var void []string
 	for _, tok := range present.Tokens() {
 		if _, in := present.TokenInForce(tok.ID, m.ClockMs); in && tok.Role.SingleUse() {
@@ -286,9 +287,12 @@ func keyRow(k fsm.SigningKey) client.KeyRow {
 	return client.KeyRow{PeerID: k.Public.CoordinatorID(), NodeID: k.NodeID, PublicKey: k.Public.String()}
 }
 
-func changeOf(backup *fsm.State, now fsm.Agent) client.AgentChange {
+// agentsThen finds agents as they will be.
+type agentsThen func(id string) (fsm.Agent, bool)
+
+func changeOf(then agentsThen, now fsm.Agent) client.AgentChange {
 	out := client.AgentChange{AgentID: now.ID, State: string(now.State)}
-	if then, ok := backup.Agent(now.ID); ok {
+	if then, ok := then(now.ID); ok {
 		out.Then = string(then.State)
 		out.NewKeys = newKeys(then, now)
 		if then.Key() != now.Key() {
@@ -302,10 +306,10 @@ func newKeys(then, now fsm.Agent) bool {
 	return !then.Keys.Same(now.Keys) || !bytes.Equal(then.EncryptionKey, now.EncryptionKey)
 }
 
-// rekeyed counts the agents whose keys were others in the backup.
-func rekeyed(backup *fsm.State, all []fsm.Agent) (n int) {
+// rekeyed counts the agents whose keys will be others.
+func rekeyed(then agentsThen, all []fsm.Agent) (n int) {
 	for _, now := range all {
-		if then, ok := backup.Agent(now.ID); ok && newKeys(then, now) {
+		if then, ok := then(now.ID); ok && newKeys(then, now) {
 			n++
 		}
 	}
