@@ -22,8 +22,9 @@ func (p *program) peersCommand() *cli.Command {
 			UsageText: "edgecoder peers remove NAME-OR-ID [--compromised]",
 			Description: "Examples:\n  edgecoder peers remove node3\n  edgecoder peers remove node3 --compromised\n\n" +
 				"From then on no member talks to it, its certificate opens nothing, and it signs no event that others accept.\n" +
-				"--compromised marks it so in the records, and changes nothing else yet: the gossip pool key and the cluster CA's key,\n" +
-				"which the node held, stay in use. Keep it off the cluster's network, and revoke the tokens that its operators had.",
+				"--compromised also ends, at the same moment and without an overlap, the gossip key and the cluster CA, whose keys the node held;\n" +
+				"the others go on with new ones. Clients that do not follow a server's ca.pem need it anew: copy it from a server's data directory.\n" +
+				"Keep the node off the cluster's network, and revoke the tokens that its operators had.",
 			Flags:  []cli.Flag{&cli.BoolFlag{Name: "compromised", Usage: "somebody else may hold its keys"}},
 			Action: p.peersRemove,
 		}},

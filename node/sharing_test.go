@@ -105,7 +105,7 @@ func TestP5SharedKeysRotate(t *testing.T) {
 	old := c.client(0, c.admin) // with the CA file of before
 	before := map[fsm.Subject]crypto.Hash{}
 	for _, of := range []fsm.Subject{caSubject, gossipSubject} {
-		c.overlapOf(of, 10*time.Second)
+		c.overlapOf(of, time.Minute)
 		before[of] = c.activeKey(of)
 		if res := c.asAdmin(fsm.KeyRotate{Subject: of.String()}); !res.OK() {
 			t.Fatalf("rotate %s: %+v", of, res)
