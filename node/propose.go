@@ -298,7 +298,8 @@ func (n *Node) changeMembers(ctx context.Context, l *leadership, cmd fsm.Command
 			return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 		}
 		leaving = body.ID
-		if body.Compromised && n.wouldAccept(cmd, leaving) {
+		// A leader that is to go hands over first: it must not make the keys after its own.
+		if body.Compromised && leaving != n.id.NodeID && n.wouldAccept(cmd, leaving) {
 			l.rotating.Lock() // until it is removed, nothing that it was not given comes into force
 			defer l.rotating.Unlock()
 			if err := n.replaceHeld(ctx, l, cmd.Actor, leaving); err != nil {

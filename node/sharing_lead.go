@@ -249,29 +249,24 @@ func (n *Node) revokeShared(ctx context.Context, l *leadership, cmd fsm.Command)
 }
 
 // replaceHeld prepares successors of all that a node holds, for the others alone.
-// Whatever was prepared for it as well is revoked first, on the same word. The
-// caller holds rotating.
+// What was prepared before is revoked first, on the same word: the node may have
+// been given it, or have made it. The caller holds rotating.
 func (n *Node) replaceHeld(ctx context.Context, l *leadership, actor fsm.Actor, nodeID string) error {
-	var c fsm.Coordinator
-	n.machine.Read(func(s *fsm.State) { c, _ = s.Coordinator(nodeID) })
 	if level, _ := n.clusterLevel(); level < fsm.LevelKeys {
 		return nil
 	}
+	var c fsm.Coordinator
+	n.machine.Read(func(s *fsm.State) { c, _ = s.Coordinator(nodeID) })
 	subjects := fsm.HeldShared(c.Role)
 	for _, of := range subjects {
-		k, nowMs := n.standing(of)
-		unheld := false
-		n.machine.Read(func(s *fsm.State) { unheld = s.UnheldSuccessor(of, nodeID, nowMs) })
-		if unheld {
-			continue
-		}
+		k, _ := n.standing(of)
 		if len(k.Ring) == 0 {
 			if err := n.recordShared(ctx, l, of); err != nil {
 				return err
 			}
 		}
 		if k.Pending >= 0 {
-			revoke := fsm.KeyRevoke{Subject: of.String(), Key: k.Ring[k.Pending].Public.Fingerprint(), Reason: "it was given to " + nodeID + ", which is removed as compromised"}
+			revoke := fsm.KeyRevoke{Subject: of.String(), Key: k.Ring[k.Pending].Public.Fingerprint(), Reason: nodeID + " may know it, which is removed as compromised"}
 			if err := n.proposeAs(ctx, l, actor, revoke); err != nil {
 				return err
 			}
