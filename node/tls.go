@@ -192,8 +192,7 @@ func (n *Node) renewCertificate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fresh := *n.id
-	fresh.TLSCert = cert
+	fresh := identity{TLSKey: n.id.TLSKey, TLSCert: cert, CACert: n.id.CACert} // no copy of what keyLoop changes
 	chain, err := fresh.tlsCertificate()
 	if err != nil {
 		return err
