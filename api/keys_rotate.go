@@ -113,19 +113,29 @@ func (c *call) orderedKey(of fsm.Subject, req client.RotateRequest) error {
 	if of.Kind == fsm.SubjectAgent {
 		actor = fsm.Actor{}
 	}
-	var res fsm.Result
-	if err := c.readAt(ReadOptions{MinIndex: c.index}, func(state *fsm.State) { res = state.CheckPrepare(actor, b, state.ClockMs()) }); err != nil {
-		return err
+	res, err := c.foreseenOrder(actor, b)
+	if err == nil && res.OK() && !res.Repeated {
+		res, err = c.decideOrder(actor, b)
 	}
-	if res.OK() && !res.Repeated {
-		if res, err = c.decideOrder(actor, b); err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	if !res.OK() {
 		return orderRefusal(res)
 	}
 	return c.replyKeys(http.StatusOK, res)
+}
+
+// foreseenOrder returns what the log would say of an order: what it would refuse
+// needs no place in it. A refusal is the word of a strong read.
+func (c *call) foreseenOrder(actor fsm.Actor, b fsm.KeyPrepare) (res fsm.Result, err error) {
+	for _, opts := range []ReadOptions{{MinIndex: c.index}, {Strong: true}} {
+		err = c.readAt(opts, func(state *fsm.State) { res = state.CheckPrepare(actor, b, state.ClockMs()) })
+		if err != nil || res.OK() {
+			break
+		}
+	}
+	return res, err
 }
 
 func (c *call) decideOrder(actor fsm.Actor, b fsm.KeyPrepare) (fsm.Result, error) {

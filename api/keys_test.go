@@ -2,9 +2,11 @@ package api
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/edgecoder/edgecoder/client"
@@ -239,6 +241,10 @@ func TestRegisterInTheOverlap(t *testing.T) {
 	f := newFixtureAt(t, fsm.LevelKeys)
 	w := f.enrolled("worker-1")
 	f.passes(1000)
+	f.node.mustApply(f.actor(), fsm.KeyRotate{Subject: "agent/worker-1"})
+	if beat := decodeReply[client.Heartbeat](t, w.heartbeat(), 200); !beat.KeyRotationDue {
+		t.Error("the worker is not told that it is to rotate")
+	}
 	next := must(crypto.GenerateKey(rand.Reader))
 	order := client.SignRotation(clusterID, "agent/worker-1", w.key, next, f.node.nowMs+60_000, f.node.nowMs)
 	decodeReply[client.KeysChanged](t, f.do(ask{method: "POST", path: "/v1/keys/agent%2Fworker-1/rotate", body: order}), 200)
@@ -251,4 +257,30 @@ func TestRegisterInTheOverlap(t *testing.T) {
 	if a := w.agentOf(); len(a.Keys) != 2 {
 		t.Errorf("%+v", a.Keys)
 	}
+	if beat := decodeReply[client.Heartbeat](t, w.heartbeat(), 200); beat.KeyRotationDue {
+		t.Error("the worker is asked again")
+	}
+}
+
+// FuzzRotate: whatever is sent without a token, no key changes and nothing breaks.
+func FuzzRotate(f *testing.F) {
+	x := newFixtureAt(f, fsm.LevelKeys)
+	a := x.agent("a", fsm.AgentActive)
+	x.passes(1000)
+	good := string(must(json.Marshal(client.SignRotation(clusterID, "agent/a", must(crypto.GenerateKey(rand.Reader)), a.key, 0, x.node.nowMs))))
+	f.Add("agent%2Fa", good)
+	f.Add("gossip", `{"recover":true}`)
+	f.Add("manifest%2Fx", `{"public_key":"-----BEGIN PUBLIC KEY-----"}`)
+	f.Add("agent%2Fnobody", `{}`)
+	f.Fuzz(func(t *testing.T, subject, body string) {
+		if u, err := url.Parse("/v1/keys/" + subject + "/rotate"); err != nil || u.EscapedPath() != "/v1/keys/"+subject+"/rotate" || strings.ContainsAny(subject, " \x00\r\n\x7f") {
+			return // no request that net/http would hand on
+		}
+		x.t = t
+		before := x.node.leader.Digest()
+		rec := x.do(ask{method: "POST", path: "/v1/keys/" + subject + "/rotate", body: body})
+		if rec.Code < 400 || rec.Code == 500 || x.node.leader.Digest() != before {
+			t.Errorf("%s: %d %s", subject, rec.Code, rec.Body)
+		}
+	})
 }

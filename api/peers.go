@@ -17,12 +17,14 @@ func (s *Server) peers(c *call) error {
 		for _, n := range state.Coordinators() {
 			out.Peers = append(out.Peers, activePeer(n, state.ClockMs(), servers[n.ID]))
 		}
-		lastKey := map[string]string{}
+		lastKey := map[string]fsm.SigningKey{}
 		for _, k := range state.SigningKeys() {
-			lastKey[k.NodeID] = k.Public.CoordinatorID()
+			if k.Since >= lastKey[k.NodeID].Since {
+				lastKey[k.NodeID] = k
+			}
 		}
 		for _, n := range state.Removed() {
-			out.Peers = append(out.Peers, client.Peer{ID: n.ID, Name: n.Name, PeerID: lastKey[n.ID],
+			out.Peers = append(out.Peers, client.Peer{ID: n.ID, Name: n.Name, PeerID: lastKey[n.ID].Public.CoordinatorID(),
 				Suffrage: "none", State: "removed", RemovedMs: n.RemovedMs, Reason: removalReason(n)})
 		}
 	})

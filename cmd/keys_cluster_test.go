@@ -74,12 +74,12 @@ func TestKeysRotateSigns(t *testing.T) {
 		t.Errorf("%+v with %q", got, token)
 	}
 	for name, args := range map[string][]string{
-		"half an order":            {"--key", filepath.Join(dir, "old")},
-		"no reason":                append([]string{"--recover"}, files...),
-		"a reason for nothing":     {"--reason", "x"},
-		"a begin of nothing":       {"--in", "1h"},
-		"a recovery with a key":    append([]string{"--recover", "--reason", "x", "--key", "old"}, files...),
-		"a time that is none":      append([]string{"--key", filepath.Join(dir, "old"), "--in", "soon"}, files...),
+		"half an order":         {"--key", filepath.Join(dir, "old")},
+		"no reason":             append([]string{"--recover"}, files...),
+		"a reason for nothing":  {"--reason", "x"},
+		"a begin of nothing":    {"--in", "1h"},
+		"a recovery with a key": append([]string{"--recover", "--reason", "x", "--key", "old"}, files...),
+		"a time that is none":   append([]string{"--key", filepath.Join(dir, "old"), "--in", "soon"}, files...),
 	} {
 		if r := runArgs(t, "", append([]string{"keys", "rotate", "agent/a"}, args...)...); r.status != exitUsage {
 			t.Errorf("%s: exit status %d: %s", name, r.status, r.err)

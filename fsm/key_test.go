@@ -383,3 +383,36 @@ func TestSubjectTexts(t *testing.T) {
 		t.Errorf("%v, %v", of, err)
 	}
 }
+
+// TestW15RemovedCoordinatorSignsWithNoKey: neither with the one it joined with nor
+// with any that came after, and none of them is anybody's again.
+func TestW15RemovedCoordinatorSignsWithNoKey(t *testing.T) {
+	w := keysWorld(t, "a")
+	n1 := CoordinatorSubject("n1")
+	w.must(w.do(node("n1"), w.order(n1, "node n1", "node n1 b", 0)))
+	w.must(w.do(operator, w.banOf("x", "e1", "n1", nil)))
+	w.must(w.do(operator, w.banOf("y", "e2", "n1 b", nil)))
+	w.must(w.do(node("n1"), CoordinatorUpdate{ID: "n1", API: "h:9", Raft: "h:8", Gossip: "h:7", Level: LevelKeys}))
+	for _, k := range w.s.SigningKeys() {
+		if k.NodeID == "n1" && k.API != "h:9" {
+			t.Errorf("%s is at %s", k.Public.CoordinatorID(), k.API)
+		}
+	}
+	w.must(w.do(admin, KeyRotate{Subject: n1.String()}))
+	w.must(w.do(admin, CoordinatorRemove{ID: "n1", Compromised: true}))
+	for i, key := range []string{"n1", "n1 b"} {
+		w.want(w.do(operator, w.banOf("z", fmt.Sprint("e", 3+i), key, nil)), CodeInvalid)
+		if row, ok := w.s.SigningKey(publicKey("node " + key).CoordinatorID()); !ok || row.RetiredAt == 0 {
+			t.Errorf("%s: %+v", key, row)
+		}
+		thief := nodeOf("thief", RoleCoordinator)
+		thief.Level, thief.SigningKey = LevelKeys, publicKey("node "+key)
+		w.want(w.do(joiner, CoordinatorJoin{Coordinator: thief}), CodeConflict)
+	}
+	w.want(w.do(node("n1"), w.order(n1, "node n1 b", "node n1 c", 0)), CodeNotFound)
+	w.mark()
+	if w.s.keyRequests.size() != 0 {
+		t.Error("a rotation is asked of nobody")
+	}
+	verifyChain(t, w.s, w.history, 2)
+}

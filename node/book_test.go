@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -92,4 +93,11 @@ func TestQuorumWithAJoinerNobodyApplied(t *testing.T) {
 			t.Errorf("%d coordinators", len(s.Coordinators()))
 		}
 	})
+}
+
+func TestKeyTextsComeBack(t *testing.T) {
+	keys := []crypto.PublicKey{crypto.PublicOf(newTestKey(t)), crypto.PublicOf(newTestKey(t))}
+	if got := textsOf(keys).keys(); !slices.Equal(got, keys) || len(keyTexts("x ").keys()) != 0 || textsOf(nil) != "" {
+		t.Errorf("%v came back as %v", keys, got)
+	}
 }

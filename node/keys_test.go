@@ -310,3 +310,74 @@ func (c *trio) checkCoordinatorRevocation() {
 		t.Errorf("events by key: %v", signers)
 	}
 }
+
+// TestKeyAlarmsAreEvents: what the leader sees of keys stands in its audit log,
+// under the types of WIRE.md section 11, and each alarm once.
+func TestKeyAlarmsAreEvents(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1)
+	n := c.nodes[0]
+	own := fsm.CoordinatorSubject(n.id.NodeID)
+	var st fsm.KeyStanding
+	var clock int64
+	n.machine.Read(func(s *fsm.State) {
+		clock = s.ClockMs()
+		st, _ = s.KeyStanding(own, clock)
+	})
+	w := &keyWatch{active: map[fsm.Subject]string{}, alarms: map[string]time.Time{}}
+	var got count
+	late, old, other := st, st, st
+	late.AskMs, late.DueMs = 1, clock+1
+	old.Subject, old.AskMs, old.DueMs = fsm.AgentSubject("old"), 1, 2
+	other.Ring, other.Active = append(slices.Clone(st.Ring), fsm.Key{Public: crypto.PublicOf(newTestKey(t))}), 1
+	for _, st := range []fsm.KeyStanding{st, late, late, old, other} {
+		n.lookAt(w, st, clock, &got)
+	}
+	if got != (count{due: 3, overdue: 2, expired: 1}) || len(w.alarms) != 2 {
+		t.Errorf("%+v, alarms %v", got, w.alarms)
+	}
+	c.wantEvent(0, "key_rotation_overdue", "WARN", "subject", own.String(), "key_id", st.Ring[0].Public.KeyID())
+	c.wantEvent(0, "key_expired", "CRITICAL", "subject", "agent/old")
+	c.wantEvent(0, "key_rotation", "INFO", "subject", own.String(), "step", "active")
+	n.lookAtKeys(w)
+	if alarms := n.Status().KeyAlarms; len(alarms) != 0 {
+		t.Errorf("a fresh cluster has alarms: %+v", alarms)
+	}
+}
+
+// TestSigningKeySurvivesACrash: a key that was made and never announced is found
+// again, and announced; one that the file lacks is never signed with.
+func TestSigningKeySurvivesACrash(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1)
+	n := c.nodes[0]
+	st, _, _ := n.ownStanding()
+	made, err := n.nextSigningKey(st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := n.nextSigningKey(st); err != nil || again != made {
+		t.Fatalf("%v, %v, want %v", again, err, made)
+	}
+	if key, ok := n.signingPublic(); !ok || key == made {
+		t.Error("it signs with a key that nobody knows")
+	}
+	if err := n.shutdown(); err != nil {
+		t.Fatal(err)
+	}
+	c.start(0)
+	c.eventually("it is back", c.allReady)
+	n = c.nodes[0]
+	if _, err := c.client(0, c.admin).RotateKey(t.Context(), "coordinator/"+n.id.NodeID, client.RotateRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the key of before the crash is announced", func() bool {
+		ring, clock := c.ringOf(0, n.id.NodeID)
+		k, ok := ring.Active(clock)
+		return ok && k.Public == made
+	})
+	n.signer.hold(nil) // as if the file had been put back from long ago
+	if _, err := n.signingKey(); code(err) != client.CodeUnavailable {
+		t.Errorf("without any key: %v", err)
+	}
+}

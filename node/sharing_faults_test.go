@@ -225,7 +225,7 @@ func TestCompromisedPeerLosesEverything(t *testing.T) {
 	}
 	// It mints a certificate in the name of a member, with a key of its own.
 	member := c.live()[0]
-	forger := *member.id
+	forger := identity{ClusterID: member.id.ClusterID, NodeID: member.id.NodeID, CACert: thief.active().Cert}
 	var err error
 	if forger.TLSKey, err = newTLSKey(); err != nil {
 		t.Fatal(err)

@@ -130,7 +130,7 @@ func (n *Node) serveMember(_ context.Context, _ string, req memberRequest) (memb
 	n.machine.Read(func(s *fsm.State) {
 		r.Coordinator, known = s.Coordinator(req.ID)
 		for _, k := range s.SigningKeys() {
-			if k.NodeID == req.ID {
+			if k.NodeID == req.ID && (r.Since == 0 || k.Since < r.Since) { // its first key came with the node
 				r.Since = k.Since
 			}
 		}
