@@ -32,6 +32,7 @@ func TestMetricsOfANode(t *testing.T) {
 			t.Errorf("%s saw nothing", name)
 		}
 	}
+	c.eventually("the leader looked at the keys", func() bool { return strings.Contains(gathered(t, registry), "edgecoder_keys{") })
 	text := gathered(t, registry)
 	for _, want := range []string{"edgecoder_leader 1", "edgecoder_leader_known 1", "edgecoder_ready 1", "edgecoder_diverged 0", "edgecoder_recovery_epoch 1",
 		"edgecoder_leader_changes_total 1", `edgecoder_gossip_members{state="alive"} 1`, `edgecoder_state_rows{collection="nonces"} 1`,
