@@ -48,7 +48,7 @@ func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *pee
 	transport := newTermGuard(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: layer, MaxPool: 4, Timeout: n.cfg.Timing.Peer, Logger: logger,
 		MaxRPCsInFlight: 1, // the default of 2 was seen to wedge a follower for ever after a short disk error
-	}), n.observes)
+	}), n.isObserver(), n.observes)
 	notices := make(chan bool, 16)
 	conf := n.raftConfig(notices)
 	conf.Logger = logger

@@ -17,13 +17,17 @@ import (
 // which waits for the disk.
 const maxTermJump = 1 << 32
 
-var errTerm = errors.New("no election can have reached this term")
+var (
+	errTerm   = errors.New("no election can have reached this term")
+	errNoVote = errors.New("an observer takes part in no election")
+)
 
 // termGuard is raft's transport without the messages that only a liar sends. To
 // raft one of them is lost, which never harms it. An observer has no word in
 // terms at all: it learns them from leaders, and its answer deposes none.
 type termGuard struct {
 	*raft.NetworkTransport
+	observes bool // this node is an observer: it neither votes nor stands for election
 	observer func(nodeID string) bool
 	term     func() uint64 // raft's current term; set by follow
 	calls    chan raft.RPC
@@ -32,8 +36,8 @@ type termGuard struct {
 	once     sync.Once
 }
 
-func newTermGuard(t *raft.NetworkTransport, observer func(nodeID string) bool) *termGuard {
-	return &termGuard{NetworkTransport: t, observer: observer, calls: make(chan raft.RPC), open: make(chan struct{}), closed: make(chan struct{})}
+func newTermGuard(t *raft.NetworkTransport, observes bool, observer func(nodeID string) bool) *termGuard {
+	return &termGuard{NetworkTransport: t, observes: observes, observer: observer, calls: make(chan raft.RPC), open: make(chan struct{}), closed: make(chan struct{})}
 }
 
 // follow lets messages through to a raft that has started.
@@ -85,6 +89,12 @@ func (g *termGuard) SetHeartbeatHandler(handle func(raft.RPC)) {
 // fault tells why raft must not see a message.
 func (g *termGuard) fault(command any) error {
 	switch m := command.(type) {
+	case *raft.TimeoutNowRequest:
+		// raft stands for election on one whether it has a vote or not, in a term
+		// of its own, and would follow nobody below it.
+		if g.observes {
+			return errNoVote
+		}
 	case *raft.AppendEntriesRequest:
 		for _, entry := range m.Entries {
 			if entry.Term > m.Term {
@@ -95,6 +105,9 @@ func (g *termGuard) fault(command any) error {
 	case *raft.InstallSnapshotRequest:
 		return g.absurd(max(m.Term, m.LastLogTerm))
 	case *raft.RequestVoteRequest:
+		if g.observes {
+			return errNoVote // raft takes the term whether it may vote or not
+		}
 		return g.absurd(m.Term)
 	case *raft.RequestPreVoteRequest:
 		return g.absurd(m.Term)
