@@ -33,6 +33,7 @@ type leadership struct {
 	passed  map[string]time.Time // since when nodes hold a restore that did not take effect; guarded by Node.members
 	healthy map[string]time.Time // since when servers have been healthy without a break; guarded by Node.members
 	tried   time.Time            // when a transfer that was asked for began last; guarded by Node.members
+	cleaned time.Time            // when a clean-up began last; guarded by Node.members
 
 	releasing sync.Mutex        // guards what follows
 	voteless  map[string]uint64 // nodes without a vote, and the last index when that was seen
