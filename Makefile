@@ -106,7 +106,7 @@ chaos-short: ## the chaos runs that are part of make test
 	go test -count=1 -timeout 3m -v -run '^TestRun' ./chaos
 
 chaos-planted: ## judge the judges: each planted bug that PLANTED (all) matches must be found (about five minutes)
-	go vet -tags planted ./cmd ./fsm ./node
+	go vet -tags planted ./cmd ./durable ./fsm ./node ./store
 	go test -count=1 -tags planted -run '^TestPlants' ./cmd
 	go test -tags planted -count=1 -timeout 5m -v -run '^TestP4Agreement|^TestSimPlanted' ./node
 	EDGECODER_PLANTED=1 go test -count=1 -timeout 6m -v -run '^TestPlanted$$/^(none|$(PLANTED))$$' ./chaos

@@ -19,6 +19,8 @@ func TestSimPlanted(t *testing.T) {
 		{"tag_ignored", "[P1] claims admitted once"},
 		{"receipt_time", "[P1] claims admitted once"},
 		{"stale_head", "[P3] chain verifies"},
+		{"no_sync", "raft.db is damaged"}, // by the node itself, of which the power cut took what it had acknowledged
+		{"no_dir_sync", "did not come to agree again"},
 	} {
 		t.Run(p.bug, func(t *testing.T) {
 			t.Parallel()

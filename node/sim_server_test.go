@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -37,9 +36,10 @@ type simServer struct {
 // simProcess is a node from its start to its end. What is left of one that was
 // killed reaches nothing any more, neither the network nor the data of the next.
 type simProcess struct {
-	node  *Node
-	power *simPower
-	hosts [2]*gossiptest.Host // API with raft, gossip
+	node    *Node
+	power   *simPower
+	platter *simPlatter
+	hosts   [2]*gossiptest.Host // API with raft, gossip
 }
 
 func newSimServer(w *simWorld, i int, rng *rand.Rand) *simServer {
@@ -112,6 +112,9 @@ func (s *simServer) launch(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, simStartTime)
 	defer cancel()
 	p := &simProcess{power: s.disk.plugIn(), hosts: [2]*gossiptest.Host{s.w.network.Host(s.api()), s.w.network.Host(s.gossip())}}
+	if p.platter, err = newSimPlatter(s.data()); err != nil {
+		return err
+	}
 	if p.node, err = Start(ctx, s.config(p)); err != nil {
 		p.unplug()
 		return fmt.Errorf("start %s: %w", s.name, err)
@@ -143,6 +146,7 @@ func (s *simServer) attend(p *simProcess) {
 // unplug takes a process off the network and off its disk.
 func (p *simProcess) unplug() {
 	p.power.cut()
+	p.platter.stop()
 	for _, h := range p.hosts {
 		h.Crash()
 	}
@@ -183,9 +187,8 @@ func (s *simServer) end(p *simProcess) {
 	}
 }
 
-// lose kills p. The next process gets the data as they are in this moment: what
-// p was about to write, or believed to have written and had not, is not there.
-// What is left of p keeps its own copy, and writes to no other.
+// lose kills p by a power cut: the next process gets the data that are on the
+// disk in this moment. What is left of p keeps its own copy, and writes to no other.
 func (s *simServer) lose(p *simProcess) (err error) {
 	old := s.data()
 	s.w.freeze(func() {
@@ -193,7 +196,7 @@ func (s *simServer) lose(p *simProcess) (err error) {
 		defer s.mu.Unlock()
 		s.moves++
 		s.now, s.dir = nil, filepath.Join(s.w.dir, fmt.Sprintf("%s-%d", s.name, s.moves))
-		err = copyTree(s.dir, old)
+		err = p.platter.cut(s.dir, s.disk.coin())
 		p.unplug()
 	})
 	s.w.ghosts.Go(func() {
@@ -203,22 +206,6 @@ func (s *simServer) lose(p *simProcess) (err error) {
 		}
 	})
 	return err
-}
-
-// copyTree copies a directory, with the rights of its files.
-func copyTree(to, from string) error {
-	err := os.CopyFS(to, os.DirFS(from))
-	return errors.Join(err, filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		below, err := filepath.Rel(from, path)
-		return errors.Join(err, os.Chmod(filepath.Join(to, below), info.Mode().Perm()))
-	}))
 }
 
 // simNetwork is the network as one process has it.
