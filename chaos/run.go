@@ -213,7 +213,7 @@ func (r *run) save(ctx context.Context, about judge.About) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	about.Nodes = r.field.Members() // who is asked for a last word
+	about.Nodes, about.Observers = r.field.Members(), r.field.observers // who is asked for a last word
 	finals := r.finals(ctx)
 	if err := r.rec.close(); err != nil {
 		return err

@@ -116,17 +116,21 @@ const shunTime = 2 * time.Second
 
 // node draws a node, other than the given one if it can, and rather one that
 // answers: else one paused node would stop all clients.
-func (w *worker) node(not string) string {
+func (w *worker) node(not string) string { return w.draw(w.field.Members(), not) }
+
+// reader draws who is asked what any replica may answer.
+func (w *worker) reader() string { return w.draw(w.field.replicas(), "") }
+
+func (w *worker) draw(from []string, not string) string {
 	now := time.Now()
 	var good []string
-	members := w.field.Members()
-	for _, n := range members {
+	for _, n := range from {
 		if n != not && (now.After(w.shunned[n]) || w.rng.IntN(20) == 0) {
 			good = append(good, n)
 		}
 	}
 	if len(good) == 0 {
-		good = members
+		good = from
 	}
 	return good[w.rng.IntN(len(good))]
 }
@@ -197,7 +201,7 @@ const pollEvery = 500 * time.Millisecond
 // poll records what the nodes say of themselves.
 func (t *traffic) poll(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, node := range t.field.nodes {
+	for _, node := range slices.Concat(t.field.nodes, t.field.observers) {
 		wg.Go(func() {
 			c, err := t.field.client(node)
 			if err != nil {
@@ -211,7 +215,7 @@ func (t *traffic) poll(ctx context.Context) {
 				case <-ctx.Done():
 					return
 				case <-tick.C:
-					if slices.Contains(t.field.Members(), node) {
+					if slices.Contains(t.field.replicas(), node) {
 						t.status(ctx, c, node)
 					}
 				}

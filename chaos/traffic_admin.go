@@ -155,7 +155,7 @@ func (w *worker) level() (strong bool, opts []client.Option) {
 
 func (w *worker) banRead(ctx context.Context) {
 	strong, opts := w.level()
-	w.readBan(ctx, w.bannable(w.rng).id, w.node(""), strong, opts)
+	w.readBan(ctx, w.bannable(w.rng).id, w.reader(), strong, opts)
 }
 
 func (w *worker) readBan(ctx context.Context, agentID, node string, strong bool, opts []client.Option) {
@@ -172,7 +172,7 @@ func (w *worker) readBan(ctx context.Context, agentID, node string, strong bool,
 
 func (w *worker) bansRead(ctx context.Context) {
 	strong, opts := w.level()
-	op := judge.Op{Kind: judge.KindBansRead, Node: w.node(""), Strong: strong, BansRead: &judge.BansRead{}}
+	op := judge.Op{Kind: judge.KindBansRead, Node: w.reader(), Strong: strong, BansRead: &judge.BansRead{}}
 	w.ask(ctx, op, func(ctx context.Context, c *client.Client, op *judge.Op) error {
 		out, err := c.Bans(ctx, append(opts, client.Page("", 1000), client.Index(&op.Index))...)
 		r := op.BansRead
@@ -186,7 +186,7 @@ func (w *worker) bansRead(ctx context.Context) {
 
 func (w *worker) policyRead(ctx context.Context) {
 	strong, opts := w.level()
-	w.readPolicy(ctx, w.node(""), strong, opts)
+	w.readPolicy(ctx, w.reader(), strong, opts)
 }
 
 func (w *worker) readPolicy(ctx context.Context, node string, strong bool, opts []client.Option) judge.Op {

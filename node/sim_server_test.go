@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/edgecoder/edgecoder/crypto/keyfile"
+	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
 	"github.com/edgecoder/edgecoder/gossip/gossiptest"
 )
@@ -25,12 +26,14 @@ type simServer struct {
 	ip    string
 	clock *simClock
 	disk  *simDisk
+	role  fsm.Role      // as which it joins
 	turn  chan struct{} // a place of one: for who starts or ends the process
 
 	mu    sync.Mutex  // guards what follows
 	now   *simProcess // nil: none runs
 	dir   string      // the data of this process, or of the next
 	moves int         // how often the data moved
+	older time.Time   // until then its binary is of the feature level before
 }
 
 // simProcess is a node from its start to its end. What is left of one that was
@@ -44,6 +47,7 @@ type simProcess struct {
 
 func newSimServer(w *simWorld, i int, rng *rand.Rand) *simServer {
 	s := &simServer{w: w, index: i, name: fmt.Sprintf("node%d", i+1), ip: fmt.Sprintf("10.0.0.%d", i+1),
+		role:  fsm.RoleCoordinator,
 		clock: newSimClock(rng), disk: newSimDisk(rng), turn: make(chan struct{}, 1)}
 	s.dir = filepath.Join(w.dir, s.name)
 	return s
@@ -75,7 +79,7 @@ func (s *simServer) become(p *simProcess) {
 func (s *simServer) config(p *simProcess) Config {
 	cfg := DefaultConfig()
 	cfg.DataDir, cfg.Name, cfg.APIAddr, cfg.GossipAddr = s.data(), s.name, s.api(), s.gossip()
-	if cfg.JoinToken = s.w.joining; cfg.JoinToken == "" {
+	if cfg.JoinToken = s.w.joining[s.role]; cfg.JoinToken == "" {
 		cfg.Bootstrap = true
 	}
 	for _, other := range s.w.sorted() {
@@ -83,7 +87,7 @@ func (s *simServer) config(p *simProcess) Config {
 			cfg.Join = append(cfg.Join, other.gossip())
 		}
 	}
-	cfg.DiskReserve = 1 << 20
+	cfg.DiskReserve, cfg.Timing, cfg.level = 1<<20, s.w.timing, s.level()
 	cfg.Passphrase, cfg.Log = []byte("correct horse battery"), testLog(s.w.t)
 	cfg.Now, cfg.network, cfg.iterations, cfg.oftenSnap = s.clock.now, simNetwork{p}, keyfile.MinIterations, true
 	cfg.disk = diskHooks{begin: p.power.begin, end: p.power.end, statfs: s.disk.statfs}
@@ -92,6 +96,44 @@ func (s *simServer) config(p *simProcess) Config {
 		<-p.power.off // as the end of a process, this does not return while it lives
 	}
 	return cfg
+}
+
+// level is what the binary that starts now says that it knows; 0: all that there
+// is. Who joins a cluster that others made may be too late for an older one.
+func (s *simServer) level() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := os.Stat(filepath.Join(s.dir, fileCA))
+	if late := err != nil && len(s.w.joining) > 0; late || time.Now().After(s.older) {
+		s.older = time.Time{}
+		return 0
+	}
+	return fsm.LevelSupported - 1
+}
+
+// neglect leaves the binary of the feature level before on the machine for so
+// long; the first start after that is of the newest.
+func (s *simServer) neglect(lasts time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.older = time.Now().Add(lasts)
+}
+
+// pause holds the process that runs as SIGSTOP does, as far as that can be done
+// in one bubble: see gossiptest. It tells whether one runs.
+func (s *simServer) pause(hold bool) bool {
+	p := s.running()
+	if p == nil {
+		return false
+	}
+	for _, h := range p.hosts {
+		if hold {
+			h.Pause()
+		} else {
+			h.Resume()
+		}
+	}
+	return true
 }
 
 // simStartTime bounds a start; a joiner asks again and again for as long.
@@ -160,6 +202,7 @@ func (s *simServer) stop(ctx context.Context) error {
 	if p == nil {
 		return nil
 	}
+	s.pause(false)
 	s.become(nil)
 	err := p.node.Stop(ctx)
 	p.unplug()

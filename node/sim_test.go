@@ -39,15 +39,22 @@ func simScenario(seed uint64, lasts time.Duration) chaos.Scenario {
 	if seed%3 == 0 {
 		every, longest = 3*time.Second, 10*time.Second
 	}
-	return chaos.Scenario{Name: fmt.Sprintf("simulation-%d", seed), Description: "five nodes in virtual time, faults of all kinds",
-		Seed: seed, Nodes: 5, Duration: chaos.Duration(lasts),
+	s := chaos.Scenario{Name: fmt.Sprintf("simulation-%d", seed), Description: "five nodes in virtual time, faults of all kinds",
+		Seed: seed, Nodes: 5, Duration: chaos.Duration(lasts), Gossip: true,
 		// Slow traffic, so that hours pass; the limited agent is put to the test all the same. Every other seed has a window
 		// that passes many times, and agents whose clocks are off by most of it.
 		Traffic: chaos.Traffic{Clients: 3, Agents: 8, Rate: 1, SkewMs: int64(seed%2) * 20_000, NarrowMs: 100_000, Poll: chaos.Duration(5 * time.Second),
 			Weights: chaos.Weights{Claim: 40, Replay: 10, Retry: 6, Ban: 20, BanRead: 10, PolicySet: 1, PolicyRead: 8, ChainRead: 10}},
 		Random: &chaos.Random{Every: chaos.Duration(every), Min: chaos.Duration(time.Second), Max: chaos.Duration(longest), Pairs: 0.4,
 			Faults: map[string]int{"kill": 8, "stop": 2, "rolling": 1, "transfer": 2, "partition": 6, "netem": 3, "gossip_loss": 1, "clock": 3,
-				"disk_stall": 1, "disk_full": 1, "wipe": 1, "replace": 1}}}
+				"disk_stall": 1, "disk_full": 1, "wipe": 1, "replace": 1, "pause": 3, "grow": 1, "shrink": 1}}}
+	if seed%4 == 1 {
+		s.Members = 3
+	}
+	if seed%5 == 4 {
+		s.Timing = TimingWAN
+	}
+	return s
 }
 
 // TestSim runs the real nodes in virtual time under faults drawn from a seed, and
@@ -130,7 +137,9 @@ func simulate(t *testing.T, s chaos.Scenario, prepare func(*simWorld)) judge.Ver
 	started, virtual := time.Now(), time.Duration(0)
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		w := newSimWorld(t, s.Seed, s.Nodes, simDir(t))
+		w := makeSimWorld(t, s.Seed, s.Nodes, simDir(t))
+		w.furnish(s)
+		w.bringUp(cmp.Or(s.Members, s.Nodes))
 		prepare(w)
 		if err := chaos.Play(t.Context(), s, chaos.Options{Dir: dir, Progress: t.Logf}, w.site()); err != nil {
 			t.Error(err)
@@ -153,6 +162,27 @@ func simulate(t *testing.T, s chaos.Scenario, prepare func(*simWorld)) judge.Ver
 	}
 	return res.Verdict
 }
+
+// furnish makes the world that the seed draws: two of three have an observer, in
+// one of three the first server's binary is of the feature level before, until it
+// is upgraded; and sites far apart if that is what the servers are told.
+func (w *simWorld) furnish(s chaos.Scenario) {
+	rng := rand.New(rand.NewPCG(w.seed, 0xf0c4))
+	if rng.IntN(3) > 0 {
+		w.addWatcher()
+	}
+	if rng.IntN(3) == 0 {
+		lasts := time.Duration(rng.Int64N(int64(s.Duration)))
+		w.t.Logf("node1 starts with an older binary until %s", lasts.Round(time.Second))
+		w.servers["node1"].neglect(lasts)
+	}
+	if s.Timing == TimingWAN {
+		w.timing, w.links.hop = WANTiming(), simFar
+	}
+}
+
+// simFar is how far apart sites are, at least, and at most twice that: what WANTiming is made for is 300 ms.
+const simFar = 40 * time.Millisecond
 
 // spoil has one server's clock run wild in one of three worlds, up to 10 % fast
 // or slow, and makes one server's disk slow in one of four, up to 0.6 s a write:
