@@ -130,11 +130,7 @@ func (w *simWorld) introduce(first *simServer) {
 		w.t.Fatalf("the cluster's CA: %v", err)
 	}
 	w.admin = first.running().node.FirstAdminToken()
-	cl, err := client.New(client.Config{Addrs: []string{first.url()}, Token: w.admin,
-		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.roots}, DialContext: w.dial}})
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	cl := w.client(first)
 	defer cl.Close()
 	for _, role := range []fsm.Role{fsm.RoleCoordinator, fsm.RoleObserver} {
 		token, err := cl.CreateToken(w.t.Context(), client.TokenRequest{Role: string(role), Uses: 10_000, TTL: "720h"})
@@ -143,6 +139,16 @@ func (w *simWorld) introduce(first *simServer) {
 		}
 		w.joining[role] = token.Token
 	}
+}
+
+// client returns an administrator's client of one server.
+func (w *simWorld) client(s *simServer) *client.Client {
+	cl, err := client.New(client.Config{Addrs: []string{s.url()}, Token: w.admin,
+		Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: w.roots}, DialContext: w.dial}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return cl
 }
 
 func (w *simWorld) dial(ctx context.Context, _, addr string) (net.Conn, error) {
