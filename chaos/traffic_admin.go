@@ -74,7 +74,7 @@ func (w *worker) ban(ctx context.Context) {
 	switch {
 	case again != nil:
 		op := judge.Op{Kind: judge.KindBan, Node: w.node(again.Node), Key: again.Key,
-			Ban: &judge.Ban{Agent: again.Ban.Agent, Reason: again.Ban.Reason, ExpiresMs: again.Ban.ExpiresMs}}
+			Ban: &judge.Ban{Agent: again.Ban.Agent, Reason: again.Ban.Reason, ExpiresMs: again.Ban.ExpiresMs, SignedMs: again.Ban.SignedMs}}
 		w.sendBan(ctx, op, w.bans.body(again.Key))
 	case lift:
 		w.sendLift(ctx, w.newLift(target.id, fmt.Sprintf("lift %d of client %d", serial, w.id), w.node("")))
@@ -96,7 +96,7 @@ func (w *worker) newBan(agentID, reason string) (judge.Op, client.BanRequest) {
 		w.report(&body, now)
 	}
 	op := judge.Op{Kind: judge.KindBan, Node: w.node(""), Key: client.NewClaimID(),
-		Ban: &judge.Ban{Agent: agentID, Reason: reason, ExpiresMs: body.ExpiresAtMs}}
+		Ban: &judge.Ban{Agent: agentID, Reason: reason, ExpiresMs: body.ExpiresAtMs, SignedMs: body.TimestampMs}}
 	return op, body
 }
 

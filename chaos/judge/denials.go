@@ -87,6 +87,7 @@ func checkRefusals(c *court) {
 		case op.Code == client.CodeConflict && op.Kind == KindPolicySet: // the register of the policy judges it
 		case op.Code == client.CodeNotFound && op.Kind == KindLift: // the register of the bans judges it
 		case op.Code == client.CodeInvalid && op.Kind == KindBan && op.Ban.ExpiresMs != 0 && op.Ban.ExpiresMs <= op.wallEndMs()+clockSlackMs: // asked again too late
+		case op.Code == client.CodeInvalid && op.Kind == KindBan && op.Ban.SignedMs != 0 && op.Ban.SignedMs+c.policies.minSkew() <= op.wallEndMs()+clockSlackMs: // likewise
 		default:
 			c.fail([]*Op{op}, "a well-formed %s was refused with %q", op.Kind, cmp.Or(op.Code, "no code"))
 		}

@@ -124,6 +124,7 @@ type Ban struct {
 	Agent     string `json:"agent"`
 	Reason    string `json:"reason"`
 	ExpiresMs int64  `json:"expires_ms,omitempty"` // 0: permanent
+	SignedMs  int64  `json:"signed_ms,omitempty"`  // when its reporter signed, which must be within the skew of the policy; 0: nobody did
 	// What else was asked for, when it was recorded.
 	ReasonCode string `json:"reason_code,omitempty"`
 	Evidence   string `json:"evidence,omitempty"` // SHA-256, hex
