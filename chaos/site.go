@@ -19,7 +19,10 @@ type Site struct {
 	Token     string         // of an admin
 	Roots     *x509.CertPool // holds the cluster's CA
 	Dial      func(ctx context.Context, network, addr string) (net.Conn, error)
-	What      string // the network between the nodes, for the report
+	// Weak are nodes that carry no majority for the whole run, such as one whose
+	// clock runs wild: with them the data of fewer others may be lost at once.
+	Weak []string
+	What string // the network between the nodes, for the report
 
 	Proc  Processes
 	Net   Network // nil, as the two below: faults that need it are skipped
@@ -45,7 +48,7 @@ func Play(ctx context.Context, s Scenario, o Options, site Site) error {
 	for i, n := range f.nodes {
 		f.Enlist(n, i < cmp.Or(s.Members, len(f.nodes)))
 	}
-	r := &run{Scenario: s, opts: o, field: f, network: site.What,
+	r := &run{Scenario: s, opts: o, field: f, network: site.What, weak: site.Weak,
 		arena: Arena{Nodes: f.nodes, Admin: f, Proc: site.Proc, Net: site.Net, Disk: site.Disk, Clock: site.Clock, Missing: map[Need]string{}}}
 	return r.play(ctx)
 }

@@ -194,6 +194,7 @@ func (w *simWorld) spoil() {
 		s, drift := one(), (2*rng.Float64()-1)/10
 		w.t.Logf("the clock of %s drifts by %.2f %%", s.name, 100*drift)
 		s.clock.spoil(drift)
+		w.weak = append(w.weak, s.name)
 	}
 	if rng.IntN(4) == 0 {
 		s, half := one(), time.Duration(rng.Int64N(int64(300*time.Millisecond)))

@@ -39,6 +39,7 @@ type simWorld struct {
 	links   *simLinks
 	outside *gossiptest.Host // where the clients are
 	servers map[string]*simServer
+	weak    []string            // servers whose clocks run wild: they carry no majority
 	watcher *simServer          // an observer; nil: none
 	timing  Timing              // of all servers
 	admin   string              // token
@@ -157,7 +158,7 @@ func (w *simWorld) dial(ctx context.Context, _, addr string) (net.Conn, error) {
 
 // site is the world as package chaos wants it.
 func (w *simWorld) site() chaos.Site {
-	s := chaos.Site{Nodes: map[string]string{}, Token: w.admin, Roots: w.roots, Dial: w.dial, What: "in memory, virtual time",
+	s := chaos.Site{Nodes: map[string]string{}, Weak: w.weak, Token: w.admin, Roots: w.roots, Dial: w.dial, What: "in memory, virtual time",
 		Proc: simProcesses{w}, Net: w.links, Disk: simDisks{w}, Clock: simClocks{w}}
 	for name, server := range w.servers {
 		s.Nodes[name] = server.url()
