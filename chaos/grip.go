@@ -99,6 +99,21 @@ func (a *Arena) endanger(nodes []string) error {
 	return nil
 }
 
+// minority is how many members may be wrong together without being most of those
+// that vote: one whose data are gone may be taken out of the count at any time.
+func (a *Arena) minority(members []string) int {
+	all := a.grip.all
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	voting := 0
+	for _, n := range members {
+		if !all.atRisk[n] {
+			voting++
+		}
+	}
+	return max(1, (voting-1)/2)
+}
+
 // novice says that a node is let in that has no vote yet, and so carries no
 // majority: until it votes that is as if its data were gone.
 func (a *Arena) novice(node string) {

@@ -19,14 +19,15 @@ type traffic struct {
 	field  *field
 	mix    Traffic
 	seed   uint64
-	agents []agent
+	agents []agent // with the keys that they began with
 	memory *memory
 	bans   banBook
+	keys   *keyring
 	healed chan struct{} // a fault was healed
 }
 
 func newTraffic(rec *recorder, f *field, mix Traffic, seed uint64, agents []agent) *traffic {
-	return &traffic{rec: rec, field: f, mix: mix, seed: seed, agents: agents, memory: newMemory(mix.widestWindow()), healed: make(chan struct{}, 1)}
+	return &traffic{rec: rec, field: f, mix: mix, seed: seed, agents: agents, keys: newKeyring(agents), memory: newMemory(mix.widestWindow()), healed: make(chan struct{}, 1)}
 }
 
 // afterHealing has old requests asked again soon.
@@ -102,7 +103,7 @@ func (w *worker) act(ctx context.Context) {
 		do     func(context.Context)
 	}{
 		{m.Claim, w.claim}, {m.Replay, w.replay}, {m.Retry, w.retry}, {m.Ban, w.ban}, {m.BanRead, w.banRead},
-		{m.PolicySet, w.policySet}, {m.PolicyRead, w.policyRead}, {m.ChainRead, w.bansRead},
+		{m.PolicySet, w.policySet}, {m.PolicyRead, w.policyRead}, {m.ChainRead, w.bansRead}, {m.Rekey, w.rekey},
 	} {
 		if k -= choice.weight; k < 0 {
 			choice.do(ctx)
@@ -146,7 +147,7 @@ func (w *worker) ask(ctx context.Context, op judge.Op, do func(ctx context.Conte
 }
 
 func (w *worker) claim(ctx context.Context) {
-	r, err := sign(w.rng, w.agents, time.Now().Add(w.mix.agentOff(w.rng)))
+	r, err := sign(w.rng, w.keys.drawn(w.agents, w.rng), time.Now().Add(w.mix.agentOff(w.rng)))
 	if err != nil {
 		panic(err) // our own requests are well-formed
 	}

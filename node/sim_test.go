@@ -44,7 +44,7 @@ func simScenario(seed uint64, lasts time.Duration) chaos.Scenario {
 		// Slow traffic, so that hours pass; the limited agent is put to the test all the same. Every other seed has a window
 		// that passes many times, and agents whose clocks are off by most of it.
 		Traffic: chaos.Traffic{Clients: 3, Agents: 8, Rate: 1, SkewMs: int64(seed%2) * 20_000, NarrowMs: 100_000, Poll: chaos.Duration(5 * time.Second),
-			Weights: chaos.Weights{Claim: 40, Replay: 10, Retry: 6, Ban: 20, BanRead: 10, PolicySet: 1, PolicyRead: 8, ChainRead: 10}},
+			Weights: chaos.Weights{Claim: 40, Replay: 10, Retry: 6, Ban: 20, BanRead: 10, PolicySet: 1, PolicyRead: 8, ChainRead: 10, Rekey: 3}},
 		Random: &chaos.Random{Every: chaos.Duration(every), Min: chaos.Duration(time.Second), Max: chaos.Duration(longest), Pairs: 0.4,
 			Faults: map[string]int{"kill": 8, "stop": 2, "rolling": 1, "transfer": 2, "partition": 6, "netem": 3, "gossip_loss": 1, "clock": 3,
 				"disk_stall": 1, "disk_full": 1, "wipe": 1, "replace": 1, "pause": 3, "grow": 1, "shrink": 1}}}
@@ -157,10 +157,33 @@ func simulate(t *testing.T, s chaos.Scenario, prepare func(*simWorld)) judge.Ver
 		t.Error(f)
 	}
 	if t.Failed() {
-		t.Logf("%s\nagain, several times if need be, and with all of it kept:\n  %s=%d %s=%s go test -count=1 -v -artifacts -run '^TestSim$' ./node",
-			res.Summary, simSeedsEnv, s.Seed, simForEnv, time.Duration(s.Duration))
+		t.Logf("%s\nagain, several times if need be, and with all of it kept:\n  %s", res.Summary, replay(t.Name(), s))
 	}
 	return res.Verdict
+}
+
+// replay is the command line that runs a test again: TestSim/7, of this seed and
+// for this long, or another one, which has a scenario of its own.
+func replay(test string, s chaos.Scenario) string {
+	root, _, drawn := strings.Cut(test, "/")
+	env := ""
+	if drawn {
+		env = fmt.Sprintf("%s=%d %s=%s ", simSeedsEnv, s.Seed, simForEnv, time.Duration(s.Duration))
+	}
+	return fmt.Sprintf("%sgo test -count=1 -v -artifacts -run '^%s$' ./node", env, root)
+}
+
+// TestSimReplay holds the line that is printed for a failure to the test that failed.
+func TestSimReplay(t *testing.T) {
+	s := simScenario(7, simShort)
+	for test, want := range map[string]string{
+		"TestSim/7":     "EDGECODER_SIM_SEEDS=7 EDGECODER_SIM_FOR=1m40s go test -count=1 -v -artifacts -run '^TestSim$' ./node",
+		"TestSimClocks": "go test -count=1 -v -artifacts -run '^TestSimClocks$' ./node",
+	} {
+		if got := replay(test, s); got != want {
+			t.Errorf("%s: %s, want %s", test, got, want)
+		}
+	}
 }
 
 // furnish makes the world that the seed draws: two of three have an observer, in
