@@ -48,11 +48,14 @@ func newSimPlatter(root string) (*simPlatter, error) {
 	}
 	p := &simPlatter{root: root, inodes: map[uint64]*simSynced{}}
 	live, err := p.live()
+	if err != nil {
+		return nil, err
+	}
 	for _, path := range live {
 		p.synced(path)
 	}
 	p.stop = durable.Watch(root, p.synced)
-	return p, err
+	return p, nil
 }
 
 // live are the paths of what there is now, by inode number.
