@@ -86,6 +86,7 @@ func TestPause(t *testing.T) {
 		}
 		b.Resume()
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		for i, want := range []time.Duration{20 * time.Second, 20 * time.Second, 40 * time.Second, 20 * time.Second} {
 			if took[i] != want {
 				t.Errorf("%d took %s, want %s", i, took[i], want)
