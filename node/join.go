@@ -52,6 +52,8 @@ type joinReply struct {
 	TLSCert   []byte     `cbor:"4,keyasint"`
 	PoolKeys  [][]byte   `cbor:"5,keyasint"`
 	Members   memberFile `cbor:"6,keyasint"`
+
+	seed peerName // who answered, by its certificate
 }
 
 // joinServer answers joiners; connections come from the gossip port.
@@ -395,11 +397,12 @@ func tlsPublic(pkcs8 []byte) ([]byte, error) {
 	return x509.MarshalPKIXPublicKey(signer.Public())
 }
 
-// postSeed posts a request to the join service of a seed, whose CA the token pins.
-func postSeed(ctx context.Context, cfg Config, seed string, token crypto.TokenText, path string, req, reply any) error {
+// postSeed posts a request to the join service of a seed, whose CA the token pins,
+// and returns which node that is.
+func postSeed(ctx context.Context, cfg Config, seed string, token crypto.TokenText, path string, req, reply any) (met peerName, err error) {
 	body, err := fsm.Encode(req)
 	if err != nil {
-		return err
+		return met, err
 	}
 	c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -407,36 +410,40 @@ func postSeed(ctx context.Context, cfg Config, seed string, token crypto.TokenTe
 		}, DisableKeepAlives: true}}
 	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+seed+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return met, err
 	}
 	resp, err := c.Do(post)
 	if err != nil {
-		return err
+		return met, err
 	}
 	defer resp.Body.Close()
+	if met, err = nameOf(resp.TLS.PeerCertificates[0]); err != nil { // checkPinned has seen it
+		return met, err
+	}
 	data := make([]byte, maxJoinBytes) // one buffer, since it holds the pool key and the CA key
 	defer clear(data)
 	size, err := io.ReadFull(resp.Body, data)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return err
+		return met, err
 	}
 	data = data[:size]
 	if resp.StatusCode != http.StatusOK {
 		var p client.Problem
 		if json.Unmarshal(data, &p) != nil {
-			return fmt.Errorf("status %d: the seed may be older than this binary, and does not know the question", resp.StatusCode)
+			return met, fmt.Errorf("status %d: the seed may be older than this binary, and does not know the question", resp.StatusCode)
 		}
-		return p.Error()
+		return met, p.Error()
 	}
 	if err := fsm.Decode(data, reply); err != nil {
-		return fmt.Errorf("the seed's answer does not parse: %w", err)
+		return met, fmt.Errorf("the seed's answer does not parse: %w", err)
 	}
-	return nil
+	return met, nil
 }
 
 func joinAt(ctx context.Context, cfg Config, seed string, token crypto.TokenText, req joinRequest) (*joinReply, error) {
 	var reply joinReply
-	if err := postSeed(ctx, cfg, seed, token, joinPath, req, &reply); err != nil {
+	var err error
+	if reply.seed, err = postSeed(ctx, cfg, seed, token, joinPath, req, &reply); err != nil {
 		return nil, err
 	}
 	if crypto.Sum(reply.CACert).String() != token.Pin || reply.ClusterID != token.ClusterID {

@@ -103,15 +103,8 @@ func (n *Node) trustCard(c gossip.Card) bool {
 }
 
 func (n *Node) enrolledKey(id string) (key crypto.PublicKey, known bool) {
-	a, asOf, known := n.book.recordOf(id)
-	key = a.SigningKey
-	n.machine.Read(func(s *fsm.State) {
-		if s.Index() >= asOf && s.Meta().ClusterID != "" {
-			var enrolled fsm.Coordinator
-			enrolled, known = s.Coordinator(id)
-			key = enrolled.SigningKey
-		}
-	})
+	c, known := n.onRecord(id)
+	key, known = c.SigningKey, known && !c.SigningKey.IsZero()
 	if !known && !n.isRemoved(id) {
 		if v, ok := n.vouchedFor(id); ok {
 			return v.Coordinator.SigningKey, true

@@ -172,6 +172,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.openStore(); err != nil {
 		return err
 	}
+	if err := n.doubtBook(); err != nil {
+		return err
+	}
 	if err := n.openEpochs(); err != nil {
 		return err
 	}

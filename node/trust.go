@@ -88,25 +88,14 @@ func (n *Node) unwelcome(id string) bool {
 	return !known
 }
 
-// recordOf returns a node's recorded role and TLS key: from the state, or while
-// that is behind what this node knew before, from the member file or the join's
-// answer.
+// recordOf returns a node's recorded role and TLS key.
 func (n *Node) recordOf(id string) (role fsm.Role, key crypto.Hash, known bool) {
 	if id == n.id.NodeID {
 		public, err := tlsPublic(n.id.TLSKey)
 		return n.id.Role, crypto.Sum(public), err == nil
 	}
-	a, asOf, ok := n.book.recordOf(id)
-	n.machine.Read(func(s *fsm.State) {
-		if s.Index() < asOf {
-			role, key, known = a.Role, a.TLSKey, ok && !a.TLSKey.IsZero()
-			return
-		}
-		var c fsm.Coordinator
-		c, known = s.Coordinator(id)
-		role, key = c.Role, c.TLSKey
-	})
-	return role, key, known
+	c, known := n.onRecord(id)
+	return c.Role, c.TLSKey, known && !c.TLSKey.IsZero()
 }
 
 type memberRequest struct {
@@ -169,6 +158,7 @@ func (n *Node) vouchFor(id string) (vouch, error) {
 		}
 		return n.remember(v), nil
 	default:
+		n.meetSeeds()
 		return vouch{}, stranger
 	}
 }
@@ -200,21 +190,34 @@ func (n *Node) joinInLog(id string) (vouch, bool) {
 	if err != nil {
 		return vouch{}, false
 	}
+	_, asOf, _ := n.book.recordOf(id) // it knows who has left since an older entry
 	var l raft.Log
-	for i := last; i >= max(first, applied+1, 1) && last-i < maxScan; i-- {
+	for i := last; i >= max(first, applied+1, asOf+1, 1) && last-i < maxScan; i-- {
 		if n.store.Logs.GetLog(i, &l) != nil || l.Type != raft.LogCommand {
 			continue
 		}
-		cmd, err := fsm.DecodeCommand(l.Data)
-		if err != nil || cmd.Kind != fsm.KindCoordinatorJoin {
-			continue
-		}
-		body, err := fsm.BodyOf[fsm.CoordinatorJoin](cmd)
-		if err == nil && body.Coordinator.ID == id {
-			return vouch{memberReply: memberReply{Coordinator: body.Coordinator, Since: i}, witness: n.id.NodeID, at: time.Now()}, true
+		if c, ok := takesIn(l.Data); ok && c.ID == id {
+			return vouch{memberReply: memberReply{Coordinator: c, Since: i}, witness: n.id.NodeID, at: time.Now()}, true
 		}
 	}
 	return vouch{}, false
+}
+
+// takesIn returns the member that an entry takes in, if it is of that kind.
+func takesIn(entry []byte) (c fsm.Coordinator, ok bool) {
+	cmd, err := fsm.DecodeCommand(entry)
+	if err != nil {
+		return c, false
+	}
+	switch cmd.Kind {
+	case fsm.KindGenesis:
+		body, err := fsm.BodyOf[fsm.Genesis](cmd)
+		return body.Coordinator, err == nil
+	case fsm.KindCoordinatorJoin:
+		body, err := fsm.BodyOf[fsm.CoordinatorJoin](cmd)
+		return body.Coordinator, err == nil
+	}
+	return c, false
 }
 
 // vouchedFor returns a vouch that still stands.
