@@ -189,7 +189,7 @@ func (s *State) checkGenesis(c *change, g Genesis) (Result, bool) {
 	if g.AdminToken.Role != RoleAdmin {
 		return refuse(CodeInvalid, "role", "the first token has role %q, it must be %s", g.AdminToken.Role, RoleAdmin), false
 	}
-	if field, fault := g.Coordinator.fault(); fault != "" {
+	if field, fault := g.Coordinator.Fault(); fault != "" {
 		return refuse(CodeInvalid, field, "%s", fault), false
 	}
 	if g.Coordinator.Role != RoleCoordinator {

@@ -114,7 +114,7 @@ func (s *State) isJoinRetry(c *change, n Coordinator) bool {
 }
 
 func (s *State) checkJoin(n Coordinator, replaceID string) (Result, bool) {
-	if field, fault := n.fault(); fault != "" {
+	if field, fault := n.Fault(); fault != "" {
 		return refuse(CodeInvalid, field, "%s", fault), false
 	}
 	if field, fault := s.describedFault(n.Version, n.API, n.Raft, n.Gossip); fault != "" {
@@ -172,7 +172,8 @@ func (s *State) checkReplace(n Coordinator, replaceID string) (Result, bool) {
 	return Result{}, true
 }
 
-func (n Coordinator) fault() (field, fault string) {
+// Fault tells what is wrong with a record by itself, in which field; "" if nothing is.
+func (n Coordinator) Fault() (field, fault string) {
 	for _, f := range []struct{ name, v string }{{"id", n.ID}, {"name", n.Name}} {
 		if err := crypto.CheckID(f.v); err != nil {
 			return f.name, err.Error()

@@ -204,7 +204,7 @@ func (s *State) coordinatorFault(key string, n Coordinator) error {
 	if err := rowID(key, n.ID); err != nil {
 		return err
 	}
-	if field, fault := n.fault(); fault != "" {
+	if field, fault := n.Fault(); fault != "" {
 		return fmt.Errorf("%s: %s", field, fault)
 	}
 	if n.Role != RoleCoordinator && n.Role != RoleObserver {

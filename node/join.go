@@ -92,6 +92,11 @@ func answerJoiner[T any](n *Node, serve func(*http.Request) (T, error)) http.Han
 const (
 	// maxJoins bounds joins under way: each proposes and signs a certificate.
 	maxJoins = 8
+	// joinsPerSecond under one token are proposed, after a burst of all that a cluster
+	// has room for; a joiner asks again after a second.
+	joinsPerSecond = 2
+	joinsBurst     = fsm.MaxCoordinators
+	joinsEntries   = 1024 // tokens that are remembered
 	// joinLookups a second go to the leader for tokens that this replica does
 	// not know; with fewer, strangers could make the leader work.
 	joinLookups = 5
@@ -108,7 +113,7 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 	if err != nil {
 		return joinReply{}, err
 	}
-	cmd, err := fsm.New(fsm.Actor{TokenID: token.ID}, fsm.CoordinatorJoin{Coordinator: req.Coordinator})
+	cmd, err := n.joinCommand(token, req)
 	if err != nil {
 		return joinReply{}, err
 	}
@@ -166,8 +171,8 @@ func (n *Node) checkJoinToken(ctx context.Context, req joinRequest) (crypto.Toke
 		return token, &client.Error{Code: client.CodeForbidden, Field: "role",
 			Detail: fmt.Sprintf("a token of role %s opens no join as %s: make one with `edgecoder token create --role coordinator`", stored.Role, role)}
 	}
-	if stored.State(n.clockMs()) == "expired" || stored.RevokedMs != 0 {
-		return token, errJoinToken("is " + stored.State(n.clockMs()))
+	if state := stored.State(n.clockMs()); state != "active" && !(state == "used" && n.joinedBy(req.Coordinator.ID, token.ID)) {
+		return token, errJoinToken("is " + state)
 	}
 	if crypto.Sum(req.TLSPublic) != req.Coordinator.TLSKey {
 		return token, &client.Error{Code: client.CodeInvalid, Field: "tls_key", Detail: "the TLS key is not the one in the record"}
@@ -177,6 +182,35 @@ func (n *Node) checkJoinToken(ctx context.Context, req joinRequest) (crypto.Toke
 		return token, &client.Error{Code: client.CodeInvalid, Field: "proof", Detail: "the joiner's proof of its signing key does not verify"}
 	}
 	return token, nil
+}
+
+// joinedBy tells whether a node joined with a token: its answer was lost, and it asks
+// again with what is used up by now.
+func (n *Node) joinedBy(nodeID, tokenID string) (yes bool) {
+	n.machine.Read(func(s *fsm.State) {
+		c, known := s.Coordinator(nodeID)
+		yes = known && c.TokenID == tokenID
+	})
+	return yes
+}
+
+// joinCommand is what a joiner asks for, once its token was found to open a join. It
+// refuses what Apply would: that is in the log all the same.
+func (n *Node) joinCommand(token crypto.TokenText, req joinRequest) (fsm.Command, error) {
+	if field, fault := req.Coordinator.Fault(); fault != "" {
+		return fsm.Command{}, &client.Error{Code: client.CodeInvalid, Field: field, Detail: "the joining node: " + fault}
+	}
+	cmd, err := fsm.New(fsm.Actor{TokenID: token.ID}, fsm.CoordinatorJoin{Coordinator: req.Coordinator})
+	if err != nil {
+		return cmd, err
+	}
+	if len(cmd.Body) > maxUpdateBytes {
+		return cmd, &client.Error{Code: client.CodeTooLarge, Detail: fmt.Sprintf("the joining node describes itself in %d bytes, at most %d", len(cmd.Body), maxUpdateBytes)}
+	}
+	if wait := n.joinRates.Take(token.ID); wait > 0 {
+		return cmd, &client.Error{Code: client.CodeOverloaded, RetryAfter: wait, Detail: "the join token " + token.ID + " is used too often"}
+	}
+	return cmd, nil
 }
 
 func errJoinToken(what string) *client.Error {

@@ -47,7 +47,7 @@ func (n *Node) startGossip() error {
 	if err != nil {
 		return err
 	}
-	onStream := n.joins.Deliver
+	onStream := newJoinDoor(n.face.muxes[0], n.creds.joinServer(), n.joins.Deliver).open // of the port that strangers call
 	if n.id.Role != fsm.RoleCoordinator {
 		onStream = nil // only coordinators take nodes in
 	}
