@@ -70,6 +70,9 @@ func (s *State) apply(index uint64, cmd Command, body any) (Result, []Record) {
 			return res, nil
 		}
 	}
+	if res, ok := s.checkVia(cmd.Actor); !ok {
+		return res, nil
+	}
 	c := &change{index: index, atMs: s.meta.v.ClockMs, stampMs: cmd.AtMs, kind: cmd.Kind, actor: cmd.Actor}
 	res := tenants[cmd.Kind].apply(s, c, body)
 	if cmd.Idem != nil && res.OK() {

@@ -61,8 +61,8 @@ func (n *Node) stands(v vouch) bool {
 // behind the node that calls, a leader that joined while it was away for
 // instance: then a coordinator that it does know must vouch.
 func (n *Node) checkPeer(p peerName) error {
-	if n.isRemoved(p.id) {
-		return fmt.Errorf("node %s: %w", p.id, errRemoved)
+	if err := n.removedPeer(p); err != nil {
+		return err
 	}
 	role, key, known := n.recordOf(p.id)
 	if !known {
@@ -76,6 +76,20 @@ func (n *Node) checkPeer(p peerName) error {
 		return fmt.Errorf("node %s shows another key or role than the one it joined with", p.id)
 	}
 	return nil
+}
+
+// removedPeer tells of a removed node that it is one. What is remembered of it has its
+// key: others make certificates for its id, and would take the farewells that are for it.
+func (n *Node) removedPeer(p peerName) (err error) {
+	n.machine.Read(func(s *fsm.State) {
+		switch gone, removed := s.Removal(p.id); {
+		case removed && gone.TLSKey != nil && *gone.TLSKey != p.tlsKey:
+			err = fmt.Errorf("node %s was removed, and this is not its key", p.id)
+		case removed:
+			err = fmt.Errorf("node %s: %w", p.id, errRemoved)
+		}
+	})
+	return err
 }
 
 // unwelcome tells whether an open connection of a node must end: it is on
@@ -271,12 +285,21 @@ func (n *Node) mayPropose(from string, cmd fsm.Command) *client.Error {
 	switch {
 	case own:
 		return nil
-	case cmd.Actor.NodeID != "" || !slices.Contains(forwarded, cmd.Kind):
+	case cmd.Actor.NodeID != "" || cmd.Actor.Via != "" || !slices.Contains(forwarded, cmd.Kind):
 		return &client.Error{Code: client.CodeForbidden, Detail: "a node speaks only for itself and for callers it authenticated"}
 	case role != fsm.RoleCoordinator:
 		return errObserver()
 	}
 	return nil
+}
+
+// through has a command name the node that authenticated its caller, once every
+// server reads that. Only the leader writes it: the certificate told it.
+func (n *Node) through(node string, cmd fsm.Command) fsm.Command {
+	if level, _ := n.clusterLevel(); level >= fsm.LevelThrough && cmd.Actor.NodeID == "" {
+		cmd.Actor.Via = node
+	}
+	return cmd
 }
 
 func (n *Node) isObserver() bool { return n.id.Role == fsm.RoleObserver }
