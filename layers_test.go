@@ -30,7 +30,7 @@ var rooms = map[string][]string{
 	"limit":             {},
 	"terminal":          {},
 	"fsm":               {"crypto", "crypto/manifest"},
-	"gossip":            {"crypto"},
+	"gossip":            {"crypto", "limit"},
 	"gossip/gossiptest": {"gossip", "crypto"},
 	"audit":             {"crypto", "durable"},
 	"client":            {"crypto", "crypto/httpsig"},
