@@ -94,7 +94,8 @@ func (w *world) withThrough() *world {
 	w.must(w.do(via("n6"), TokenCreate{ID: "through-n6", Role: RoleViewer, Uses: -1}))
 	w.must(w.do(via("n0"), CoordinatorRemove{ID: "n5", Compromised: true}))
 	w.want(w.do(via("n5"), TokenCreate{ID: "late", Role: RoleAdmin, Uses: -1}), CodeForbidden)
-	w.must(w.do(Actor{TokenID: "admin", Via: "n0"}, CoordinatorRemove{ID: "n6"}))
+	w.must(w.do(via("n0"), CoordinatorRemove{ID: "n6"}))
+	w.must(w.do(via("n0"), CoordinatorRemove{ID: "n6", Compromised: true}))
 	w.mark()
 	return w
 }
