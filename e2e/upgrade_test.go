@@ -238,7 +238,7 @@ func TestUpgradeServerByServer(t *testing.T) {
 	}
 }
 
-// refusesOldServer: the landed version ends at what it cannot read and leaves the
+// refusesOldServer: the landed version refuses what it cannot read and leaves the
 // data as it is: this version runs on with it.
 func (v *versions) refusesOldServer() {
 	v.t.Helper()
@@ -249,13 +249,13 @@ func (v *versions) refusesOldServer() {
 		v.t.Fatal(err)
 	}
 	v.take(v.t.(*testing.T), v.old)
-	_ = v.cluster.Start(ctx, name) // it may answer before it comes to the entry
+	_ = v.cluster.Start(ctx, name) // it does not start
 	n, err := v.cluster.Node(name)
 	if err != nil {
 		v.t.Fatal(err)
 	}
 	v.eventually("the landed version ends", func() bool { return !n.Running() && !runs(v.cluster, name) })
-	if log := cluster.Tail(n.Log, 200); !strings.Contains(log, "upgrade it") {
+	if log := cluster.Tail(n.Log, 200); !strings.Contains(log, "upgrade this one") {
 		v.t.Errorf("it does not say why:\n%s", log)
 	}
 	v.run(name, binary)
