@@ -95,7 +95,21 @@ type Status struct {
 	Backup   *BackupStatus   `json:"backup,omitempty"`   // of scheduled backups, where they are switched on
 	Manifest *ManifestStatus `json:"manifest,omitempty"` // of this node's binary, with --require-manifest
 	Rivals   []Rival         `json:"rivals,omitempty"`   // other copies of this cluster that were recovered apart and run: stop one side for good
+	Warnings []Warning       `json:"warnings,omitempty"` // what its operator should look at
 }
+
+// Warning is something that stops nothing and that an operator should look at.
+type Warning struct {
+	Code   string `json:"code"`           // WarnRemoved or WarnTiming
+	Node   string `json:"node,omitempty"` // id of the other server that it is about
+	Detail string `json:"detail"`
+}
+
+// What a server warns of.
+const (
+	WarnRemoved = "removed" // another coordinator says that this server was removed
+	WarnTiming  = "timing"  // another server runs with another profile of timeouts
+)
 
 // LevelWait is a member that holds the cluster's feature level back.
 type LevelWait struct {
@@ -226,9 +240,18 @@ type Peers struct {
 
 // PeerRemoved is the answer of DELETE /v1/peers/{name or id}.
 type PeerRemoved struct {
-	ID       string `json:"id"`
-	Index    uint64 `json:"index"`
-	Repeated bool   `json:"repeated,omitempty"`
+	ID       string         `json:"id"`
+	Index    uint64         `json:"index"`
+	Repeated bool           `json:"repeated,omitempty"`
+	Tokens   *TokensRevoked `json:"tokens,omitempty"` // of a compromised node, from feature level 6 on
+}
+
+// TokensRevoked tells what became of the tokens that were made through a coordinator
+// that was removed as compromised, or under such a token.
+type TokensRevoked struct {
+	Count int      `json:"count"`
+	IDs   []string `json:"ids"`            // the first 64
+	Kept  string   `json:"kept,omitempty"` // the token of this request, which is one of them: make another, then revoke it
 }
 
 // LeaderTransfer is the body of POST /v1/leader/transfer: name or id of the
@@ -303,7 +326,10 @@ type Token struct {
 	ExpiresMs   int64  `json:"expires_ms"` // 0: never
 	Index       uint64 `json:"index,omitempty"`
 	JoinCommand string `json:"join_command,omitempty"` // for join tokens: a copy-paste command line
-	Repeated    bool   `json:"repeated,omitempty"`
+	// Through lists the coordinators that made it for its maker, and those that made
+	// the token it was made under; from feature level 6 on, in lists.
+	Through  []string `json:"through,omitempty"`
+	Repeated bool     `json:"repeated,omitempty"`
 }
 
 // Tokens is one page of GET /v1/tokens; Next continues it (query "after").

@@ -63,6 +63,9 @@ func drawStatus(t *table, s client.Status) {
 	for _, k := range s.KeyAlarms {
 		t.row("KEY", fmt.Sprintf("%s is %s: see `edgecoder keys show %s`", k.Subject, k.State, k.Subject))
 	}
+	for _, w := range s.Warnings {
+		t.row("WARNING", w.Detail+" (server "+w.Node+")")
+	}
 	t.row("clock", t.when(s.ClockMs))
 	t.row("clock skew", fmt.Sprintf("%d ms", s.ClockSkewMs))
 	if m := s.Manifest; m != nil {

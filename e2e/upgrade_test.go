@@ -19,10 +19,10 @@ import (
 )
 
 // landed is the commit of the version before this one; its binaries know feature
-// level landedLevel, one below what this test has refused until all are upgraded.
+// level landedLevel, one below what this test has kept back until all are upgraded.
 const (
-	landed      = "4fa5b56d4875d5f16cbffb6da594099856bcd4b0"
-	landedLevel = 3
+	landed      = "6b8c1562d9e9a51fe6ce607b6f0f89376cade844"
+	landedLevel = 5
 )
 
 // upgradeAsked switches the tests of mixed versions on, which need the history of
@@ -149,34 +149,35 @@ func (v *versions) level() (level uint32) {
 	return level
 }
 
-// refusesNew wants what is of a later level refused with a code that says so, at
-// every node of this version, whoever leads.
-func (v *versions) refusesNew() {
+// usesOld wants what a later level brought kept out of the log, at every node of
+// either version, whoever leads: the landed one would stop at it.
+func (v *versions) usesOld() {
 	v.t.Helper()
-	for name, runs := range v.runs {
-		if runs == v.old {
-			continue
-		}
-		_, err := v.useNew(name)
-		if e := (*client.Error)(nil); !errors.As(err, &e) || e.Code != client.CodeConflict || e.Reason != "feature_level" {
-			v.t.Errorf("%s, led by %s: an agent that need not sign, which level %d does not know: %v", name, v.leader(), landedLevel, err)
+	for _, name := range v.names() {
+		if through := v.through(name); len(through) != 0 {
+			v.t.Errorf("%s, led by %s: a token made through %v, which level %d does not know", name, v.leader(), through, landedLevel)
 		}
 	}
 }
 
-// useNew sets a policy that only later levels know.
-func (v *versions) useNew(name string) (client.Policy, error) {
+// through makes a token at a node and returns through whom it was made, which
+// only later levels know.
+func (v *versions) through(name string) []string {
 	v.t.Helper()
 	cl := v.client(v.admin, 20, name)
-	p, err := cl.Policy(v.t.Context(), client.Strong())
+	made, err := cl.CreateToken(v.t.Context(), client.TokenRequest{Role: "viewer"})
 	if err != nil {
-		return p, err
+		v.t.Fatalf("%s: %v", name, err)
 	}
-	token, err := cl.CreateToken(v.t.Context(), client.TokenRequest{Role: "mesh"})
+	all, err := cl.Tokens(v.t.Context(), client.Strong())
 	if err != nil {
-		return p, err
+		v.t.Fatalf("%s: %v", name, err)
 	}
-	return cl.SetPolicy(v.t.Context(), p.Version, client.PolicyUpdate{UnsignedAgents: map[string]string{"somebody": token.ID}})
+	at := slices.IndexFunc(all.Tokens, func(t client.Token) bool { return t.ID == made.ID })
+	if at < 0 {
+		v.t.Fatalf("%s: token %s was made and is not listed", name, made.ID)
+	}
+	return all.Tokens[at].Through
 }
 
 // underLoad runs steps while honest agents act, and checks afterwards that all
@@ -195,7 +196,7 @@ func (v *versions) underLoad(steps func()) {
 
 // TestUpgradeServerByServer: a cluster of the landed version becomes one of this
 // version under load, in both orders, with each version in the lead in between.
-// All agree at every mark, what is new is refused until the last server is
+// All agree at every mark, what is new is kept back until the last server is
 // upgraded, and the level rises by itself then.
 func TestUpgradeServerByServer(t *testing.T) {
 	old := landedBinary(t)
@@ -215,7 +216,7 @@ func TestUpgradeServerByServer(t *testing.T) {
 					for _, lead := range []string{name, order[2]} { // this version leads, then the landed one
 						v.lead(lead)
 						v.agree()
-						v.refusesNew()
+						v.usesOld()
 					}
 					if level := v.level(); level != landedLevel {
 						t.Fatalf("level %d with %d of 3 servers upgraded", level, i+1)
@@ -228,8 +229,8 @@ func TestUpgradeServerByServer(t *testing.T) {
 				v.agree()
 			})
 			for _, name := range v.names() {
-				if p, err := v.useNew(name); err != nil || p.UnsignedAgents["somebody"] == "" {
-					t.Errorf("%s: what is new: %+v, %v", name, p, err)
+				if through := v.through(name); len(through) != 1 {
+					t.Errorf("%s: after the upgrade a token is made through %v", name, through)
 				}
 			}
 			v.refusesOldServer()
@@ -237,7 +238,7 @@ func TestUpgradeServerByServer(t *testing.T) {
 	}
 }
 
-// refusesOldServer: the landed version ends at what it cannot read and leaves the
+// refusesOldServer: the landed version refuses what it cannot read and leaves the
 // data as it is: this version runs on with it.
 func (v *versions) refusesOldServer() {
 	v.t.Helper()
@@ -248,13 +249,13 @@ func (v *versions) refusesOldServer() {
 		v.t.Fatal(err)
 	}
 	v.take(v.t.(*testing.T), v.old)
-	_ = v.cluster.Start(ctx, name) // it may answer before it comes to the entry
+	_ = v.cluster.Start(ctx, name) // it does not start
 	n, err := v.cluster.Node(name)
 	if err != nil {
 		v.t.Fatal(err)
 	}
 	v.eventually("the landed version ends", func() bool { return !n.Running() && !runs(v.cluster, name) })
-	if log := cluster.Tail(n.Log, 200); !strings.Contains(log, "upgrade it") {
+	if log := cluster.Tail(n.Log, 200); !strings.Contains(log, "upgrade this one") {
 		v.t.Errorf("it does not say why:\n%s", log)
 	}
 	v.run(name, binary)

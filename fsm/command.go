@@ -42,13 +42,13 @@ const (
 
 	KindCoordinatorCleanUp Kind = 20 // from LevelUpgrades on
 
-	KindKeyScheduleSet Kind = 35 // this and the next ones from LevelKeys on
-	KindKeyPrepare     Kind = 36
-	KindKeyReady       Kind = 37
-	KindKeySwitch      Kind = 38
-	KindKeyRotate      Kind = 39
-	KindKeyRevoke      Kind = 40
-	KindKeyRecover     Kind = 41
+	KindKeyScheduleSet Kind = 21 // this and the next ones from LevelKeys on
+	KindKeyPrepare     Kind = 22
+	KindKeyReady       Kind = 23
+	KindKeySwitch      Kind = 24
+	KindKeyRotate      Kind = 25
+	KindKeyRevoke      Kind = 26
+	KindKeyRecover     Kind = 27
 )
 
 // commandVersion is the version of the envelope; a body changes by new
@@ -287,7 +287,7 @@ func EncodeCommand(c Command) ([]byte, error) {
 	if _, err := decodeBody(c); err != nil {
 		return nil, err
 	}
-	if !utf8.ValidString(c.Actor.TokenID) || !utf8.ValidString(c.Actor.NodeID) {
+	if !utf8.ValidString(c.Actor.TokenID) || !utf8.ValidString(c.Actor.NodeID) || !utf8.ValidString(c.Actor.Via) {
 		return nil, fmt.Errorf("%w: the actor is not valid UTF-8", ErrCommand)
 	}
 	data, err := Encode(c)

@@ -10,7 +10,8 @@ import (
 
 // unreleasedGolden is the first level whose stored log -update writes anew: no
 // binary that knows it was released. All others stay as they were written: levels
-// 1 and 2 by commit a73cd48, level 3 as commit 4fa5b56 applied it, 4 and 5 by commit 6b8c156.
+// 1 and 2 by commit a73cd48, level 3 as commit 4fa5b56 applied it, levels 4 and 5 by
+// commit 6b8c156, level 6 by commit e8d34b7.
 const unreleasedGolden = LevelKeys
 
 // goldenLevels makes the scene of every level.
@@ -23,8 +24,11 @@ func goldenLevels() map[uint32]func(testing.TB) *world {
 		LevelUpgrades: func(t testing.TB) *world {
 			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades()
 		},
+		LevelThrough: func(t testing.TB) *world {
+			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withThrough()
+		},
 		LevelKeys: func(t testing.TB) *world {
-			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withKeys()
+			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withThrough().withKeys()
 		},
 	}
 }
@@ -73,6 +77,28 @@ func (w *world) withClients() *world {
 	}
 	w.setPolicy(func(p *Policy) { p.UnsignedAgents, p.LegacyMesh = map[string]string{"phone": "phone"}, text.String() })
 	w.tellHeads(AuditReport{NodeID: "n0", Head: placeOf(7, "seven")}, AuditReport{NodeID: "n2", Head: placeOf(9, "nine")})
+	w.mark()
+	return w
+}
+
+// withThrough has everything happen that LevelThrough brought: commands name the
+// node that forwarded them, and a compromised node's tokens go with it.
+func (w *world) withThrough() *world {
+	w.pass(UpdatePauseMs + 1000)
+	for _, n := range w.s.Coordinators() {
+		described := n.Described()
+		described.Level = LevelThrough
+		w.must(w.do(Actor{NodeID: n.ID}, described))
+	}
+	w.must(w.do(leader, LevelRaise{From: LevelUpgrades, To: LevelThrough, Version: "v6"}))
+	via := func(node string) Actor { return Actor{TokenID: "admin", Via: node} }
+	w.must(w.do(via("n5"), TokenCreate{ID: "through-n5", Role: RoleAdmin, Uses: -1}))
+	w.must(w.do(Actor{TokenID: "through-n5", Via: "n6"}, TokenCreate{ID: "through-both", Role: RoleViewer, Uses: -1}))
+	w.must(w.do(via("n6"), TokenCreate{ID: "through-n6", Role: RoleViewer, Uses: -1}))
+	w.must(w.do(via("n0"), CoordinatorRemove{ID: "n5", Compromised: true}))
+	w.want(w.do(via("n5"), TokenCreate{ID: "late", Role: RoleAdmin, Uses: -1}), CodeForbidden)
+	w.must(w.do(via("n0"), CoordinatorRemove{ID: "n6"}))
+	w.must(w.do(via("n0"), CoordinatorRemove{ID: "n6", Compromised: true}))
 	w.mark()
 	return w
 }

@@ -399,6 +399,10 @@ func TestW15RemovedCoordinatorSignsWithNoKey(t *testing.T) {
 		}
 	}
 	w.must(w.do(admin, KeyRotate{Subject: n1.String()}))
+	w.must(w.do(node("n0"), sharedPoolKey("", "p1")))
+	w.must(w.do(node("n0"), sharedCA(nil, []byte("ca"))))
+	w.must(w.do(node("n0"), sharedPoolKey("p1", "p2", "n0")))
+	w.must(w.do(node("n0"), sharedCA([]byte("ca"), []byte("ca 2"), "n0")))
 	w.must(w.do(admin, CoordinatorRemove{ID: "n1", Compromised: true}))
 	for i, key := range []string{"n1", "n1 b"} {
 		w.want(w.do(operator, w.banOf("z", fmt.Sprint("e", 3+i), key, nil)), CodeInvalid)

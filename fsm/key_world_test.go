@@ -82,10 +82,10 @@ func (w *world) withKeyRows() {
 func (w *world) withKeys() *world {
 	w.pass(UpdatePauseMs)
 	for _, n := range w.s.Coordinators() {
-		w.must(w.do(node(n.ID), CoordinatorUpdate{ID: n.ID, API: "h:1", Raft: "h:2", Gossip: "h:3", Level: LevelKeys, Version: "v8"}))
+		w.must(w.do(node(n.ID), CoordinatorUpdate{ID: n.ID, API: "h:1", Raft: "h:2", Gossip: "h:3", Level: LevelKeys, Version: "keys"}))
 	}
 	w.want(w.do(operator, KeyRotate{Subject: "agent/a"}), CodeConflict) // below the level
-	w.must(w.do(leader, LevelRaise{From: w.s.Meta().Level, To: LevelKeys, Version: "v8"}))
+	w.must(w.do(leader, LevelRaise{From: w.s.Meta().Level, To: LevelKeys, Version: "keys"}))
 	w.goldenSchedules()
 	w.goldenAgentKeys()
 	w.goldenCoordinatorKeys()
@@ -130,7 +130,7 @@ func (w *world) goldenAgentKeys() {
 func (w *world) goldenCoordinatorKeys() {
 	n0 := CoordinatorSubject("n0")
 	w.must(w.do(node("n0"), w.order(n0, "node n0", "node n0 second", 0)))
-	w.want(w.do(node("n5"), w.order(n0, "node n0 second", "node n0 third", 0)), CodeForbidden)
+	w.want(w.do(node("n8"), w.order(n0, "node n0 second", "node n0 third", 0)), CodeForbidden)
 	w.must(w.do(operator, w.banOf("k-old", "k-e1", "n0", nil)))
 	w.must(w.do(operator, w.banOf("k-new", "k-e2", "n0 second", nil)))
 	w.must(w.do(admin, KeyRevoke{Subject: n0.String(), Key: keyRef("node n0")}))

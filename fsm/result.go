@@ -66,6 +66,8 @@ type Result struct {
 	Repeated bool          `cbor:"7,keyasint,omitempty"` // answered from the idempotency table
 	Claims   []ClaimResult `cbor:"8,keyasint,omitempty"` // of an AdmitBatch, in order
 	Chain    *ChainResult  `cbor:"9,keyasint,omitempty"` // of a BlacklistAppend
+	// Tokens is of a CoordinatorRemove of a compromised node; from LevelThrough on.
+	Tokens *TokensRevoked `cbor:"10,keyasint,omitempty"`
 }
 
 // ClaimResult is the decision on one claim.
@@ -122,6 +124,9 @@ type AdminRecord struct {
 type Actor struct {
 	TokenID string `cbor:"1,keyasint,omitempty" json:"token_id,omitempty"`
 	NodeID  string `cbor:"2,keyasint,omitempty" json:"node_id,omitempty"`
+	// Via is the node that authenticated the caller. The leader writes it; from
+	// LevelThrough on.
+	Via string `cbor:"3,keyasint,omitempty" json:"via,omitempty"`
 }
 
 // KeyRef names a public key in the state: the SHA-256 of its raw bytes.

@@ -36,9 +36,8 @@ func (n *Node) judgeClock(ctx context.Context, l *leadership) {
 	var v clockVerdict
 	to := ""
 	if supporters(offsets, 0) <= len(ids)/2 {
-		if to = n.fitter(hasClock); to != "" {
-			v.refusal = errClockMoves()
-		} else {
+		to = n.fitter(hasClock)
+		if v.refusal = errClockMoves(); to == "" && !n.trueSuccessor() {
 			v.refusal = errClock(n.skews(ids, offsets))
 		}
 	}
@@ -97,10 +96,15 @@ func errClockMoves() *client.Error {
 		Detail: "the leader's wall clock is not known to be true: it is being judged, or leadership moves"}
 }
 
-// errClock is for when no voter's clock is supported by a majority.
+// trueSuccessor tells whether leadership can move to a true clock, if not now.
+func (n *Node) trueSuccessor() bool {
+	return slices.ContainsFunc(n.successors(mostApplied), func(s successor) bool { return s.fit&hasClock != 0 })
+}
+
+// errClock is for when no voter that could lead has a clock that a majority supports.
 func errClock(measured string) *client.Error {
 	return &client.Error{Code: client.CodeUnavailable, Reason: reasonClock, RetryAfter: time.Second,
-		Detail: "no coordinator's wall clock agrees with a majority of them: check the clocks (time synchronisation); measured against the median: " + measured}
+		Detail: "no coordinator that could lead has a wall clock that agrees with a majority of them: check the clocks (time synchronisation); measured against the median: " + measured}
 }
 
 // maxSkewsTold bounds the clocks that a message names; those furthest off come first.

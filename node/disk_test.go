@@ -341,10 +341,17 @@ func fullMajority(t *testing.T, c *trio, disks []*badDisk, a agent, verifier str
 	if err := c.createToken(lead); code(err) != client.CodeDiskFull || !strings.Contains(err.Error(), "majority") {
 		t.Errorf("a write without a majority that has room: %v", err)
 	}
+	before := c.nodes[lead].raft.GetConfiguration().Index()
+	if _, err := c.client(lead, c.admin).RemovePeer(t.Context(), c.nodes[(lead+1)%3].id.NodeID, false); code(err) != client.CodeDiskFull {
+		t.Errorf("a removal that could not be recorded: %v", err)
+	}
+	if now := c.nodes[lead].raft.GetConfiguration().Index(); now != before {
+		t.Errorf("a removal that was refused took the configuration from %d to %d", before, now)
+	}
 	disks[lead].free.Store(0)
 	c.eventually("all are full", func() bool { return c.nodes[lead].Status().Disk.Low })
-	before := c.nodes[lead].Status().ClockMs
-	c.eventually("ticks go on", func() bool { return c.nodes[lead].Status().ClockMs > before+1500 })
+	clock := c.nodes[lead].Status().ClockMs
+	c.eventually("ticks go on", func() bool { return c.nodes[lead].Status().ClockMs > clock+1500 })
 	for i := range c.nodes {
 		c.wantFull(i, verifier, a.request(t, fmt.Sprint("m", i)))
 	}

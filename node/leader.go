@@ -33,6 +33,7 @@ type leadership struct {
 	passed  map[string]time.Time // since when nodes hold a restore that did not take effect; guarded by Node.members
 	healthy map[string]time.Time // since when servers have been healthy without a break; guarded by Node.members
 	tried   time.Time            // when a transfer that was asked for began last; guarded by Node.members
+	cleaned time.Time            // when a clean-up began last; guarded by Node.members
 
 	rotating sync.Mutex // held while a shared key is taken a step on
 
@@ -162,7 +163,15 @@ func (n *Node) askClocks() {
 // handOver hands leadership to a voter and remembers that it was tried.
 func (n *Node) handOver(ctx context.Context, id string) {
 	n.resting.set(id, cameBack, false)
-	if err := n.transferTo(id).Error(); err != nil {
+	asked := make(chan error, 1)
+	go func() { asked <- n.transferTo(id).Error() }()
+	var err error
+	select {
+	case err = <-asked:
+	case <-n.ending: // raft never answers a transfer that was in its queue when it was shut down
+		return
+	}
+	if err != nil {
 		n.resting.set(id, failedLately, true)
 		n.log.Warn("leadership transfer failed", "to", id, "error", err)
 		pause(ctx, time.Second)

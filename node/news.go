@@ -47,7 +47,7 @@ func (n *Node) startGossip() error {
 	if err != nil {
 		return err
 	}
-	onStream := n.joins.Deliver
+	onStream := newJoinDoor(n.face.muxes[0], n.creds.joinServer(), n.joins.Deliver).open // of the port that strangers call
 	if n.id.Role != fsm.RoleCoordinator {
 		onStream = nil // only coordinators take nodes in
 	}
@@ -58,7 +58,7 @@ func (n *Node) startGossip() error {
 	n.pool, err = gossip.Start(gossip.Config{
 		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, Sockets: sockets, PoolKeys: n.shared.Load().ring,
 		Seeds: n.seeds, Profile: n.cfg.Timing.Gossip,
-		OnStream: onStream, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
+		OnStream: onStream, MemberAt: n.isMemberAt, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
 	})
 	return err
 }
@@ -108,16 +108,10 @@ func (n *Node) trustCard(c gossip.Card) bool {
 // enrolledKeys returns the keys of a node that verify now; known is false if it is
 // no member.
 func (n *Node) enrolledKeys(id string) (keys []crypto.PublicKey, known bool) {
-	a, asOf, known := n.book.recordOf(id)
-	keys = append(keys, a.SigningKey)
-	keys = append(keys, a.OtherKeys.keys()...)
-	n.machine.Read(func(s *fsm.State) {
-		if s.Index() >= asOf && s.Meta().ClusterID != "" {
-			var enrolled fsm.Coordinator
-			enrolled, known = s.Coordinator(id)
-			keys = enrolled.Ring().Verifying(s.ClockMs())
-		}
-	})
+	c, known := n.onRecord(id)
+	if known = known && !c.SigningKey.IsZero(); known {
+		keys = c.Ring().Verifying(n.clockMs())
+	}
 	if !known && !n.isRemoved(id) {
 		if v, ok := n.vouchedFor(id); ok {
 			return v.keys(), true

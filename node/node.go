@@ -52,6 +52,8 @@ type Node struct {
 	epochs      epochs
 	departure   departure
 	removal     expulsion // who says that this node was removed
+	outsiders   outsiders // and who that is not on record
+	timingTold  time.Time // when the log last spoke of other profiles; the ping loop's own
 	lookout     lookout
 	auditHead   auditKeeper // of where audit logs end
 	keyRounds   keyRounds   // owned by keyLoop
@@ -91,9 +93,10 @@ type Node struct {
 	moved   chan struct{} // closed and replaced when raft's leader changes; guarded by movedMu
 
 	joins      *gossip.StreamListener
-	joining    chan struct{} // slots of joins under way
-	joinLog    *rate.Limiter // log lines about refused joins
-	joinLookup *rate.Limiter // questions to the leader about unknown join tokens
+	joining    chan struct{}        // slots of joins under way
+	joinLog    *rate.Limiter        // log lines about refused joins
+	joinLookup *rate.Limiter        // questions to the leader about unknown join tokens
+	joinRates  *limit.Rates[string] // joins by token
 	loops      sync.WaitGroup
 	cancel     context.CancelFunc
 	face       face
@@ -134,7 +137,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), sharedMoved: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
 		keyRounds: keyRounds{active: map[string]crypto.PublicKey{}},
-		joinLog:   rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
+		joinLog:   rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), joinRates: limit.NewRates[string](time.Now, joinsPerSecond, joinsBurst, joinsEntries), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
 	}
 	if err := n.start(ctx); err != nil {
 		_ = n.shutdown() // the start's own error is the one to report
@@ -182,6 +185,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 	n.reads = &readIndexer{fetch: n.readPoint, limit: n.cfg.Timing.Request}
 	n.leaderReads = &readIndexer{fetch: n.confirmHere, limit: n.cfg.Timing.Request}
 	if err := n.openStore(); err != nil {
+		return err
+	}
+	if err := n.doubtBook(); err != nil {
 		return err
 	}
 	if err := n.openEpochs(); err != nil {

@@ -97,6 +97,6 @@ func (n *Node) joinIdentity(ctx context.Context, id *identity) (_ *identity, err
 	id.ClusterID, id.Role = reply.ClusterID, fsm.Role(token.Role)
 	id.TLSCert = reply.TLSCert
 	id.take(reply.shared())
-	n.book.record(reply.Members)
+	n.book.record(introduced(reply.Members, reply.seed))
 	return id, nil
 }

@@ -41,7 +41,7 @@ func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
 		if err := n.mayDecide(cmd.Kind); err != nil {
 			return err
 		}
-		res, err = n.proposeHere(ctx, l, cmd)
+		res, err = n.proposeHere(ctx, l, n.through(n.id.NodeID, cmd))
 		return err
 	}, func(ctx context.Context, leader string) error {
 		res = fsm.Result{}
@@ -78,7 +78,7 @@ func (n *Node) servePropose(ctx context.Context, from string, cmd fsm.Command) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()
-	return n.proposeHere(ctx, l, cmd)
+	return n.proposeHere(ctx, l, n.through(from, cmd))
 }
 
 // How often a node may describe itself, and in how many bytes: what Apply refuses
@@ -307,17 +307,24 @@ func (n *Node) changeMembers(ctx context.Context, l *leadership, cmd fsm.Command
 			}
 		}
 	}
-	if leaving != "" && n.wouldAccept(cmd, leaving) {
+	dropped := leaving != "" && n.wouldAccept(cmd, leaving)
+	if dropped {
 		if !n.members.TryLock() {
 			return fsm.Result{}, &client.Error{Code: client.CodeUnavailable, RetryAfter: time.Second, Detail: "another change of members is under way"}
 		}
 		defer n.members.Unlock()
+		if err := n.refuses(l, cmd.Kind); err != nil {
+			return fsm.Result{}, err // before it is out of the configuration, not after
+		}
 		if err := n.dropServer(ctx, leaving); err != nil {
 			return fsm.Result{}, err
 		}
 	}
 	p, err := n.enqueue(l, cmd)
-	if err != nil {
+	switch {
+	case err != nil && dropped:
+		return fsm.Result{}, errUnknownOutcome("it left the configuration and could not be recorded, so it comes back without a vote until it is removed again: " + asAPIError(err).Detail)
+	case err != nil:
 		return fsm.Result{}, err
 	}
 	return n.await(ctx, p)
@@ -348,21 +355,29 @@ type proposal struct {
 	release func()
 }
 
+// refuses tells why this leader may not log a command of a kind now; nil: it may.
+func (n *Node) refuses(l *leadership, kind fsm.Kind) error {
+	if e := n.clockRefuses(l); e != nil {
+		return e
+	}
+	if e := n.noRoom(l, kind); e != nil {
+		return e
+	}
+	if a, waits := n.arrivedEpoch(); waits && !a.held {
+		return errRecovery() // the others may have gone on in another epoch
+	}
+	return nil
+}
+
 // enqueue stamps a command and puts it into the log's queue. Without a slot for
 // it, it is certainly not done.
 func (n *Node) enqueue(l *leadership, cmd fsm.Command) (proposal, error) {
-	if e := n.clockRefuses(l); e != nil {
-		return proposal{}, e
-	}
-	if e := n.noRoom(l, cmd.Kind); e != nil {
-		return proposal{}, e
-	}
 	if err := n.gate.enter(); err != nil {
 		return proposal{}, err
 	}
 	defer n.gate.leave()
-	if a, waits := n.arrivedEpoch(); waits && !a.held {
-		return proposal{}, errRecovery() // the others may have gone on in another epoch
+	if err := n.refuses(l, cmd.Kind); err != nil {
+		return proposal{}, err
 	}
 	cmd.AtMs = n.wallMs()
 	data, err := fsm.EncodeCommand(cmd)

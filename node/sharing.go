@@ -121,7 +121,7 @@ func (n *Node) sharingLoop(ctx context.Context) {
 		if !n.isStranded() {
 			led = time.Now()
 		}
-		if (len(lacks) > 0 || time.Since(led) >= strandedAfter) && time.Since(asked) >= fetchPause {
+		if (len(lacks) > 0 || time.Since(led) >= missedAfter) && time.Since(asked) >= fetchPause {
 			asked = time.Now()
 			n.fetchShared(ctx, lacks)
 		}
@@ -139,9 +139,9 @@ const (
 	// sharingPause is how often the windows of shared keys are looked at: they end
 	// as time passes, without a command.
 	sharingPause = time.Second
-	// strandedAfter is how long without a leader a node waits before it asks whether
+	// missedAfter is how long without a leader a node waits before it asks whether
 	// it missed a rotation: longer than elections take.
-	strandedAfter = 3 * time.Second
+	missedAfter = 3 * time.Second
 	// fetchPause is between two questions for keys that this node lacks.
 	fetchPause = 2 * time.Second
 )

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,4 +52,61 @@ func TestSimLeadershipGoesInNoCircles(t *testing.T) {
 			}
 		})
 	})
+}
+
+// TestSimWrongClockDoesNotStay: a node whose clock is wrong wins elections as soon
+// as any other, and leadership leaves it at once each time, whoever led lately.
+// Nobody can ask for it either.
+func TestSimWrongClockDoesNotStay(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newSimWorld(t, 1, 3, simDir(t))
+		defer w.end()
+		wrong := w.leader()
+		wrong.clock.move(-time.Hour)
+		time.Sleep(5 * time.Second)
+		if err := w.leader().running().node.TransferLeadership(t.Context(), wrong.running().node.id.NodeID); err == nil || !strings.Contains(err.Error(), "straight back") {
+			t.Errorf("a transfer to a clock that is an hour off: %v", err)
+		}
+		for range 3 { // whoever led is killed, and comes back
+			s := w.leader()
+			if s == wrong {
+				t.Fatal("the wrong clock leads")
+			}
+			if err := s.kill(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(3 * time.Second)
+			if err := s.start(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			for !w.stamps() {
+				if time.Since(began) > 5*time.Second {
+					t.Fatalf("%s after all are back nobody stamps", time.Since(began))
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}
+
+// stamps tells whether somebody leads, and may stamp.
+func (w *simWorld) stamps() bool {
+	for _, s := range w.sorted() {
+		p := s.running()
+		if p == nil {
+			continue
+		}
+		if l := p.node.lead.Load(); l != nil {
+			select {
+			case <-l.ready:
+				return p.node.clockRefuses(l) == nil
+			default:
+			}
+		}
+	}
+	return false
 }

@@ -10,7 +10,7 @@ import (
 // Who leads next. Every hand-over asks here, so that all of them want the same: a
 // leader that leaves over its clock must not choose a full disk, whose leader would
 // choose the wrong clock again, for ever. A judged leader moves only to a fitter
-// node, and one target is not tried again soon, for the two may see it differently.
+// node, and one target is not tried again at once, for the two may see it differently.
 
 // fitness orders voters by how well they could lead. A clock weighs more than room:
 // who must not stamp serves nobody, who is full still reads and ticks.
@@ -23,8 +23,11 @@ const (
 
 const (
 	// cameBack is for how long a target rests that leadership was handed to: it
-	// costs a moment without a leader, like slowPause.
+	// costs a moment without a leader, like slowPause. Others go before it.
 	cameBack = 30 * time.Second
+	// tryAgain is for how long a leader that lacks something waits before it hands
+	// over to the same target again: it serves nobody meanwhile, so not for long.
+	tryAgain = 2 * time.Second
 	// failedLately is for how long one rests that did not take it: others have
 	// their turn before it.
 	failedLately = 5 * time.Second
@@ -35,6 +38,7 @@ type successor struct {
 	id     string
 	fit    fitness
 	rest   bool // it was tried lately
+	just   bool // a moment ago
 	failed bool // and did not take it: who must leave tries others first
 	health
 }
@@ -50,8 +54,8 @@ func (n *Node) candidates(order func(a, b health) int) []successor {
 		if id == n.id.NodeID || !ok || h.leaving || !n.works(id) {
 			continue
 		}
-		rest, failed := n.resting.is(id)
-		all = append(all, successor{id, fitnessOf(id, h.full, len(ids), offsets), rest, failed, h})
+		rest, just, failed := n.resting.is(id)
+		all = append(all, successor{id, fitnessOf(id, h.full, len(ids), offsets), rest, just, failed, h})
 	}
 	slices.SortFunc(all, func(a, b successor) int {
 		return cmp.Or(compareBool(a.failed, b.failed), cmp.Compare(b.fit, a.fit), compareBool(a.rest, b.rest), order(a.health, b.health), cmp.Compare(a.id, b.id))
@@ -65,10 +69,11 @@ func (n *Node) successors(order func(a, b health) int) []successor {
 }
 
 // fitter returns the best successor that has what this leader lacks, is fitter all
-// in all, and was not tried lately; "" if there is none, and then it stays.
+// in all, and neither failed lately nor was tried a moment ago; "" if there is none,
+// and then it stays.
 func (n *Node) fitter(lacks fitness) string {
 	own := n.fitness()
-	return foremost(n.successors(mostApplied), func(s successor) bool { return s.fit&lacks != 0 && s.fit > own && !s.rest })
+	return foremost(n.successors(mostApplied), func(s successor) bool { return s.fit&lacks != 0 && s.fit > own && !s.just && !s.failed })
 }
 
 // asFit returns the best successor that would not hand leadership straight back;
@@ -132,15 +137,15 @@ type resting struct {
 }
 
 type rest struct {
-	until  time.Time // monotonic
-	failed bool      // it did not take the leadership
+	at, until time.Time // monotonic
+	failed    bool      // it did not take the leadership
 }
 
 func (r *resting) set(id string, d time.Duration, failed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
-	next := map[string]rest{id: {now.Add(d), failed}}
+	next := map[string]rest{id: {now, now.Add(d), failed}}
 	for other, rest := range r.until {
 		if other != id && now.Before(rest.until) {
 			next[other] = rest
@@ -149,11 +154,13 @@ func (r *resting) set(id string, d time.Duration, failed bool) {
 	r.until = next
 }
 
-// is tells whether a voter rests, and whether because it failed.
-func (r *resting) is(id string) (rests, failed bool) {
+// is tells whether a voter rests, whether it was tried a moment ago, and whether
+// it failed.
+func (r *resting) is(id string) (rests, just, failed bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rest := r.until[id]
-	rests = time.Now().Before(rest.until)
-	return rests, rests && rest.failed
+	now := time.Now()
+	rests = now.Before(rest.until)
+	return rests, rests && now.Before(rest.at.Add(tryAgain)), rests && rest.failed
 }

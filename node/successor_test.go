@@ -33,23 +33,26 @@ func TestFitness(t *testing.T) {
 func TestRestingTargets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r resting
-		want := func(when, id string, rests, failed bool) {
-			if gotRests, gotFailed := r.is(id); gotRests != rests || gotFailed != failed {
-				t.Errorf("%s: %s rests %t, failed %t", when, id, gotRests, gotFailed)
+		want := func(when, id string, rests, just, failed bool) {
+			t.Helper()
+			if gotRests, gotJust, gotFailed := r.is(id); gotRests != rests || gotJust != just || gotFailed != failed {
+				t.Errorf("%s: %s rests %t, was just tried %t, failed %t", when, id, gotRests, gotJust, gotFailed)
 			}
 		}
 		r.set("a", cameBack, false)
 		r.set("b", cameBack, false)
 		r.set("b", failedLately, true)
-		want("at once", "a", true, false)
-		want("at once", "b", true, true)
-		want("at once", "c", false, false)
-		time.Sleep(failedLately)
-		want("after a failure", "a", true, false)
-		want("after a failure", "b", false, false)
+		want("at once", "a", true, true, false)
+		want("at once", "b", true, true, true)
+		want("at once", "c", false, false, false)
+		time.Sleep(tryAgain)
+		want("a moment later", "a", true, false, false)
+		time.Sleep(failedLately - tryAgain)
+		want("after a failure", "a", true, false, false)
+		want("after a failure", "b", false, false, false)
 		time.Sleep(cameBack - failedLately)
 		r.set("c", cameBack, false)
-		want("after a hand-over", "a", false, false)
+		want("after a hand-over", "a", false, false, false)
 		if len(r.until) != 1 {
 			t.Errorf("remembered: %+v", r.until)
 		}

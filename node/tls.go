@@ -53,29 +53,40 @@ func (c *credentials) getFace(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 // calls. Who calls for raft is a coordinator: raft itself takes entries from
 // anybody that it hears, and observers only ever answer it.
 func (c *credentials) verify(state tls.ConnectionState, want string) error {
+	peer, err := c.identify(state, want)
+	if err != nil {
+		return err
+	}
+	if want == "" && state.NegotiatedProtocol == protoRaft && peer.role != fsm.RoleCoordinator {
+		return fmt.Errorf("node %s is an %s: only coordinators open connections for raft", peer.id, peer.role)
+	}
+	return c.check(peer)
+}
+
+// identify is verify as far as a certificate goes: whoever holds the CA key, as
+// every coordinator that ever was does, can make one.
+func (c *credentials) identify(state tls.ConnectionState, want string) (peerName, error) {
 	if len(state.PeerCertificates) == 0 {
-		return errors.New("the peer shows no certificate")
+		return peerName{}, errors.New("the peer shows no certificate")
 	}
 	leaf := state.PeerCertificates[0]
 	peer, err := nameOf(leaf)
 	if err != nil {
-		return err
+		return peer, err
 	}
 	if state.NegotiatedProtocol != protoReturn { // there the key on record speaks for the node, and no CA
 		if _, err := leaf.Verify(x509.VerifyOptions{Roots: c.trusted.Load().pool, CurrentTime: c.now(),
 			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-			return fmt.Errorf("%w: %w", errForeignCA, err)
+			return peer, fmt.Errorf("%w: %w", errForeignCA, err)
 		}
 	}
 	switch {
 	case peer.cluster != c.clusterID:
-		return fmt.Errorf("the peer belongs to cluster %s, this is %s", peer.cluster, c.clusterID)
+		return peer, fmt.Errorf("the peer belongs to cluster %s, this is %s", peer.cluster, c.clusterID)
 	case want != "" && want != peer.id:
-		return fmt.Errorf("node %s answers where %s was expected: the address has moved", peer.id, want)
-	case want == "" && state.NegotiatedProtocol == protoRaft && peer.role != fsm.RoleCoordinator:
-		return fmt.Errorf("node %s is an %s: only coordinators open connections for raft", peer.id, peer.role)
+		return peer, fmt.Errorf("node %s answers where %s was expected: the address has moved", peer.id, want)
 	}
-	return c.check(peer)
+	return peer, nil
 }
 
 // errForeignCA refuses a certificate of no CA that counts here. It may be of the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -155,8 +156,16 @@ func (n *Node) transferFault(l *leadership, id string) string {
 		return "no other voter answers that can take entries"
 	case id != "" && !n.works(id):
 		return n.nameOf(id) + " does not answer, or takes no entries"
+	case id != "" && n.lessFit(id):
+		return n.nameOf(id) + " would hand it straight back: its clock agrees with no majority of voters, or its disk is full"
 	}
 	return ""
+}
+
+// lessFit tells whether a voter lacks what this leader has.
+func (n *Node) lessFit(id string) bool {
+	own := n.fitness()
+	return slices.ContainsFunc(n.successors(mostApplied), func(s successor) bool { return s.id == id && s.fit < own })
 }
 
 func errNotTransferred(why string) *client.Error {

@@ -101,6 +101,9 @@ func (n *Node) silence(id string) time.Duration {
 // taken its place and the cluster stays as large as it must (fsm.CleanUpFault).
 // Duty of the leader; the caller holds members.
 func (n *Node) cleanUp(ctx context.Context, l *leadership, known []fsm.Coordinator, servers []raft.Server) {
+	if !l.cleaned.IsZero() && time.Since(l.cleaned) < cleanUpPause {
+		return
+	}
 	var clock int64
 	n.machine.Read(func(s *fsm.State) { clock = s.ClockMs() })
 	for _, c := range known {
@@ -109,6 +112,7 @@ func (n *Node) cleanUp(ctx context.Context, l *leadership, known []fsm.Coordinat
 		if c.ID == n.id.NodeID || silent.Milliseconds() < fsm.MinSilenceMs || !n.mayCleanUp(l, c, silent, known, servers) {
 			continue
 		}
+		l.cleaned = time.Now()
 		if err := n.dropServer(ctx, c.ID); err != nil {
 			n.log.Warn("membership: cleaning up", "node", c.ID, "name", c.Name, "error", err)
 			return
@@ -117,6 +121,10 @@ func (n *Node) cleanUp(ctx context.Context, l *leadership, known []fsm.Coordinat
 		return
 	}
 }
+
+// cleanUpPause is for how long a leader looks for nobody else to clean up: a try
+// that fails half way costs two changes of the configuration.
+const cleanUpPause = time.Minute
 
 // mayCleanUp asks everything that the replicated state does not know: is it dead
 // by gossip's word too, does a replacement vote and stay healthy, and are there
@@ -139,7 +147,7 @@ func (n *Node) mayCleanUp(l *leadership, c fsm.Coordinator, silent time.Duration
 	if isVoter(servers, c.ID) {
 		left--
 	}
-	if left < least || n.canLose(c.ID) != nil {
+	if left < least || n.canLose(c.ID) != nil || n.refuses(l, fsm.KindCoordinatorCleanUp) != nil {
 		return false
 	}
 	for _, other := range known {

@@ -53,9 +53,16 @@ func (c *trio) peer(at int, id string) client.Peer {
 func TestDeadCoordinatorIsCleanedUp(t *testing.T) {
 	t.Parallel()
 	heavy(t)
-	var passed atomic.Int64 // every clock is ahead by so much, and every silence that much longer
+	var passed, silence atomic.Int64 // every clock is ahead by so much, and every silence that much longer
+	var full atomic.Bool             // all disks are
 	c := &trio{t: t, adjust: func(_ int, cfg *Config) {
-		cfg.Now, cfg.silence = shifted(&passed), func() time.Duration { return time.Duration(passed.Load()) }
+		cfg.Now, cfg.silence = shifted(&passed), func() time.Duration { return time.Duration(silence.Load()) }
+		cfg.disk.statfs = func(string) (free, size int64, err error) {
+			if full.Load() {
+				return 0, 1 << 30, nil
+			}
+			return 1 << 29, 1 << 30, nil
+		}
 	}}
 	t.Cleanup(c.stopAll)
 	c.grow(3)
@@ -63,6 +70,7 @@ func TestDeadCoordinatorIsCleanedUp(t *testing.T) {
 	_ = c.nodes[2].shutdown()
 	c.nodes[2] = nil
 	passed.Store(int64(25 * time.Hour))
+	silence.Store(int64(25 * time.Hour))
 	c.eventually("its silence is seen", func() bool {
 		p := c.peer(0, dead)
 		return p.Health == healthSilent && p.LastContactMs != nil && *p.LastContactMs > 0
@@ -76,7 +84,19 @@ func TestDeadCoordinatorIsCleanedUp(t *testing.T) {
 	if p := c.peer(0, dead); p.State != "active" || p.Suffrage != "voter" {
 		t.Fatalf("one of three was removed: %+v", p)
 	}
+	silence.Store(0)
 	fourth := c.add("n4")
+	c.eventually("the fourth votes", func() bool { return isVoter(c.nodes[0].servers(), fourth.id.NodeID) })
+	full.Store(true)
+	c.eventually("the leader knows of full disks", func() bool { l := c.leader(); return l >= 0 && c.nodes[l].lead.Load().full.Load() })
+	configured := func() uint64 { return c.nodes[0].raft.GetConfiguration().Index() }
+	before := configured()
+	silence.Store(int64(25 * time.Hour))
+	passes("many a look of a leader that could not record it")
+	if now := configured(); now != before {
+		t.Errorf("on full disks the configuration went from %d to %d", before, now)
+	}
+	full.Store(false)
 	c.eventually("the dead one is cleaned up", func() bool { return c.peer(0, dead).State == "removed" })
 	if p := c.peer(0, dead); p.Reason != "silent" {
 		t.Errorf("removed because of %q, want silent", p.Reason)
