@@ -290,8 +290,7 @@ func (s *State) applyCoordinatorRemove(c *change, b CoordinatorRemove) Result {
 		}
 		return Result{Code: CodeOK, ID: b.ID}
 	}
-	n, ok := s.coordinators.get(b.ID)
-	if !ok {
+	if _, ok := s.coordinators.get(b.ID); !ok {
 		return refuse(CodeNotFound, "id", "there is no coordinator %q", b.ID)
 	}
 	if s.onlyVoter(b.ID) {
@@ -302,13 +301,9 @@ func (s *State) applyCoordinatorRemove(c *change, b CoordinatorRemove) Result {
 	}
 	var revoked *TokensRevoked
 	if b.Compromised {
-		if res, ok := s.checkCompromised(c, n); !ok {
+		if revoked, _, res, ok = s.revokeCompromised(c, b.ID); !ok {
 			return res
 		}
-		if revoked, res, ok = s.revokeThrough(c, b.ID); !ok {
-			return res
-		}
-		s.revokeHeld(c, n)
 	}
 	s.dropCoordinator(c, b.ID, b.Compromised)
 	s.record(c, "coordinator_remove", b.ID, fmt.Sprintf("compromised=%t", b.Compromised)+revoked.text())

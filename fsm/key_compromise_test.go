@@ -61,3 +61,52 @@ func TestRemovalWithoutCompromiseKeepsKeys(t *testing.T) {
 	old.must(old.do(joiner, CoordinatorJoin{Coordinator: nodeOf("n1", RoleCoordinator)}))
 	old.must(old.do(admin, CoordinatorRemove{ID: "n1", Compromised: true}))
 }
+
+// TestP5CompromisedAfterItLeft: a node that left otherwise, by a removal that it asked
+// for itself perhaps, takes its keys with it all the same, and nothing that came later.
+func TestP5CompromisedAfterItLeft(t *testing.T) {
+	gossip := Subject{Kind: SubjectGossip}
+	left := func(w *world) *world {
+		w.must(w.do(admin, CoordinatorRemove{ID: "n1"}))
+		w.want(w.do(admin, CoordinatorRemove{ID: "n1", Compromised: true}), CodeConflict)
+		if gone, _ := w.s.Removal("n1"); gone.Compromised {
+			t.Fatal("a removal that was refused took effect")
+		}
+		w.must(w.do(node("n0"), sharedPoolKey("p1", "p2", "n0", "n2")))
+		w.must(w.do(node("n0"), sharedCA([]byte("ca"), []byte("ca 2"), "n0", "n2")))
+		return w
+	}
+	states := func(w *world, want ...KeyState) {
+		t.Helper()
+		ring, _ := w.s.KeyRing(gossip)
+		for i, state := range want {
+			if got := ring.StateOf(i, w.s.ClockMs()); len(ring) != len(want) || got != state {
+				t.Errorf("key %d of %d is %s, want %s", i, len(ring), got, state)
+			}
+		}
+	}
+	again := func(w *world) {
+		t.Helper()
+		w.must(w.do(admin, CoordinatorRemove{ID: "n1", Compromised: true}))
+		before := len(recordsOf(t, w.history, StreamAdmin))
+		w.must(w.do(admin, CoordinatorRemove{ID: "n1", Compromised: true}))
+		if len(recordsOf(t, w.history, StreamAdmin)) != before {
+			t.Error("nothing is left to end, and something was")
+		}
+		w.mark()
+	}
+	w := left(sharedWorld(t))
+	again(w)
+	states(w, KeyRevoked, KeyActive)
+
+	w = left(sharedWorld(t))
+	for _, key := range []KeySwitch{{Subject: "gossip", Key: PoolKeyName(poolKey("p2")).Fingerprint()}, {Subject: "ca", Key: KeyRef(crypto.PublicKey(crypto.Sum([]byte("ca 2"))).Fingerprint())}} {
+		w.must(w.do(node("n0"), key))
+	}
+	states(w, KeyRetiring, KeyActive)
+	if subjects := w.s.MustReplace("n1", w.s.ClockMs()); len(subjects) != 0 {
+		t.Errorf("it never had the keys in use of %v", subjects)
+	}
+	again(w)
+	states(w, KeyRevoked, KeyActive)
+}

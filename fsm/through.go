@@ -112,14 +112,14 @@ func (s *State) outlived(ending []Token, nowMs int64) (missed Token, ok bool) {
 }
 
 // removedAsCompromised is asked for a node that was removed before, with another
-// reason perhaps: what it made goes all the same.
+// reason perhaps: what it made and what it knows go all the same.
 func (s *State) removedAsCompromised(c *change, gone Removal) Result {
-	revoked, res, ok := s.revokeThrough(c, gone.ID)
+	revoked, keys, res, ok := s.revokeCompromised(c, gone.ID)
 	if !ok {
 		return res
 	}
 	res = Result{Code: CodeOK, ID: gone.ID, Tokens: revoked}
-	if gone.Compromised && revoked == nil {
+	if gone.Compromised && revoked == nil && !keys {
 		return res
 	}
 	gone.Compromised = true

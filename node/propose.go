@@ -299,7 +299,7 @@ func (n *Node) changeMembers(ctx context.Context, l *leadership, cmd fsm.Command
 		}
 		leaving = body.ID
 		// A leader that is to go hands over first: it must not make the keys after its own.
-		if body.Compromised && leaving != n.id.NodeID && n.wouldAccept(cmd, leaving) {
+		if body.Compromised && leaving != n.id.NodeID && (n.wouldAccept(cmd, leaving) || n.isRemoved(leaving) && n.may(cmd.Actor, fsm.CapAdmin)) {
 			l.rotating.Lock() // until it is removed, nothing that it was not given comes into force
 			defer l.rotating.Unlock()
 			if err := n.replaceHeld(ctx, l, cmd.Actor, leaving); err != nil {

@@ -255,9 +255,8 @@ func (n *Node) replaceHeld(ctx context.Context, l *leadership, actor fsm.Actor, 
 	if level, _ := n.clusterLevel(); level < fsm.LevelKeys {
 		return nil
 	}
-	var c fsm.Coordinator
-	n.machine.Read(func(s *fsm.State) { c, _ = s.Coordinator(nodeID) })
-	subjects := fsm.HeldShared(c.Role)
+	var subjects []fsm.Subject
+	n.machine.Read(func(s *fsm.State) { subjects = s.MustReplace(nodeID, s.ClockMs()) })
 	for _, of := range subjects {
 		k, _ := n.standing(of)
 		if len(k.Ring) == 0 {
