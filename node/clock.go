@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -180,9 +178,7 @@ func (n *Node) ping(ctx context.Context, id string) {
 	own, _ := n.machine.Index()
 	var reply pingReply
 	err := n.call(ctx, id, rpcPing, pingRequest{WallMs: n.wallMs()}, &reply)
-	if e := (*client.Error)(nil); err == nil || errors.As(err, &e) && e.Reason == reasonRemoved {
-		n.removal.hear(id, err != nil)
-	}
+	n.hearStanding(id, err)
 	if err != nil {
 		return
 	}

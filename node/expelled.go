@@ -60,6 +60,19 @@ func (e *expulsion) hear(id string, removed bool) {
 	e.by[id] = true
 }
 
+// saysRemoved tells whether a node answered that this one was removed.
+func saysRemoved(err error) bool {
+	e := (*client.Error)(nil)
+	return errors.As(err, &e) && e.Reason == reasonRemoved
+}
+
+// hearStanding notes what an answer of a coordinator says of this node's membership.
+func (n *Node) hearStanding(id string, err error) {
+	if removed := saysRemoved(err); removed || err == nil {
+		n.removal.hear(id, removed)
+	}
+}
+
 // majority returns who says so, if they are most of the coordinators on record,
 // and whether they are enough to stop for.
 func (e *expulsion) majority(known []string) (by []string, enough bool) {

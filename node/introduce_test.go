@@ -49,8 +49,8 @@ func invented(t *testing.T, ghost *identity) peerAddress {
 		Role: fsm.RoleCoordinator, TLSKey: crypto.Sum(public), SigningKey: ghost.publicKey()}
 }
 
-// pingAs calls a node under an identity.
-func pingAs(t *testing.T, id *identity, at *Node) error {
+// dialerAs reaches one node under an identity.
+func dialerAs(t *testing.T, id *identity, at *Node) *peerDialer {
 	t.Helper()
 	creds, err := newCredentials(id, func(peerName) error { return nil })
 	if err != nil {
@@ -58,9 +58,22 @@ func pingAs(t *testing.T, id *identity, at *Node) error {
 	}
 	book := openAddressBook(t.TempDir(), testLog(t))
 	book.hear(at.id.NodeID, peerAddress{Raft: at.cfg.raftAddr()})
-	caller := &Node{rpc: newRPCClient(&peerDialer{book: book, creds: creds, net: machineNetwork{}}, LocalTiming().Peer)}
+	return &peerDialer{book: book, creds: creds, net: machineNetwork{}}
+}
+
+// pingAs calls a node under an identity.
+func pingAs(t *testing.T, id *identity, at *Node) error {
+	t.Helper()
+	caller := &Node{rpc: newRPCClient(dialerAs(t, id, at), LocalTiming().Peer)}
 	var reply pingReply
 	return caller.call(t.Context(), at.id.NodeID, rpcPing, pingRequest{}, &reply)
+}
+
+// knockAs asks at the door of those who come back, under an identity.
+func knockAs(t *testing.T, id *identity, at *Node) error {
+	t.Helper()
+	_, err := (&Node{dialer: dialerAs(t, id, at)}).knock(t.Context(), at.id.NodeID, returnRequest{})
+	return err
 }
 
 // lyingSeed serves joins of a coordinator, all honest but for the records.

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
 )
@@ -129,8 +128,7 @@ func (n *Node) askOutsider(ctx context.Context, card gossip.Card) {
 			return n.dialer.dialOutsider(ctx, card.NodeID, card.Raft)
 		}}}
 	err := n.callOver(ctx, once, card.NodeID, rpcPing, pingRequest{WallMs: n.wallMs()}, &pingReply{})
-	e := (*client.Error)(nil)
-	if removed := errors.As(err, &e) && e.Reason == reasonRemoved; removed || err == nil {
+	if removed := saysRemoved(err); removed || err == nil {
 		n.outsiders.hear(card.NodeID, removed)
 	}
 }

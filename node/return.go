@@ -1,10 +1,7 @@
 package node
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
 	"io"
 	"log"
 	"net"
@@ -98,48 +95,22 @@ func (n *Node) askShared(ctx context.Context, id string) (sharedReply, error) {
 	ctx, cancel := context.WithTimeout(ctx, returnTime)
 	defer cancel()
 	req := returnRequest{TLSPublic: public}
-	if err := n.call(ctx, id, rpcReturn, req, &r); err == nil {
-		return r, nil
+	if err = n.call(ctx, id, rpcReturn, req, &r); err != nil && !saysRemoved(err) {
+		r, err = n.knock(ctx, id, req)
 	}
-	return n.knock(ctx, id, req)
+	n.hearStanding(id, err)
+	return r, err
 }
 
 // knock asks at the door.
 func (n *Node) knock(ctx context.Context, id string, req returnRequest) (r sharedReply, err error) {
-	body, err := fsm.Encode(req)
-	if err != nil {
-		return r, err
-	}
-	transport := &http.Transport{DisableKeepAlives: true, DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return n.dialer.dial(ctx, protoReturn, id)
-	}}
-	defer transport.CloseIdleConnections()
-	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+id+returnPath, bytes.NewReader(body))
-	if err != nil {
-		return r, err
-	}
-	resp, err := (&http.Client{Transport: transport, Timeout: returnTime}).Do(post)
-	if err != nil {
-		return r, err
-	}
-	defer resp.Body.Close()
-	data := make([]byte, maxReturnBytes+1) // one buffer, since it holds secrets
-	defer clear(data)
-	size, err := io.ReadFull(resp.Body, data)
-	switch {
-	case err == nil:
-		return r, fmt.Errorf("the answer of node %s is longer than %d bytes", id, maxReturnBytes)
-	case !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
-		return r, err
-	case resp.StatusCode != http.StatusOK:
-		return r, fmt.Errorf("node %s answered with status %d: %.200q", id, resp.StatusCode, data[:size])
-	}
-	return r, fsm.DecodeReply(data[:size], &r)
+	once := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true,
+		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return n.dialer.dial(ctx, protoReturn, id)
+		}}}
+	err = n.callOver(ctx, once, id, returnPath, req, &r)
+	return r, err
 }
-
-// maxReturnBytes bounds an answer: maxShared CAs of a KiB, as many gossip keys,
-// and a chain.
-const maxReturnBytes = 64 << 10
 
 // returnServer answers at the door.
 func (n *Node) returnServer() *http.Server {

@@ -119,10 +119,10 @@ func (c *credentials) server(api, peer bool) *tls.Config {
 	return shared
 }
 
-// orFarewell lets a node that was removed as far as the calls, where it hears
+// orFarewell lets a node that was removed as far as the calls and the door, where it hears
 // that it was and nothing else (mayCall).
 func orFarewell(err error, proto string) error {
-	if proto == protoRPC && errors.Is(err, errRemoved) {
+	if (proto == protoRPC || proto == protoReturn) && errors.Is(err, errRemoved) {
 		return nil
 	}
 	return err
