@@ -22,7 +22,7 @@ const ghostID = "deadbeef-0000-4000-8000-000000000000"
 // holds, removed ones too.
 func minted(t *testing.T, by *Node, id string) *identity {
 	t.Helper()
-	forged := *by.id
+	forged := by.identityNow()
 	forged.NodeID = id
 	var err error
 	if forged.TLSKey, err = newTLSKey(); err != nil {
@@ -35,7 +35,15 @@ func minted(t *testing.T, by *Node, id string) *identity {
 	if forged.TLSCert, err = forged.shared().active().issueLeaf(forged.ClusterID, id, fsm.RoleCoordinator, signer.Public(), nil, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	return &forged
+	return forged
+}
+
+// identityNow copies what a node holds: it changes as keys are rotated.
+func (n *Node) identityNow() *identity {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	id := *n.id
+	return &id
 }
 
 // invented is the record of a coordinator that nobody took in.

@@ -53,10 +53,7 @@ func TestP8ACompromisedNodesTokensGoWithIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	removed, err := c.client(lead, c.admin).RemovePeer(t.Context(), liar.id.NodeID, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	removed := c.removeCompromised(lead, liar.id.NodeID)
 	if r := removed.Tokens; r == nil || !slices.Contains(r.IDs, forged.ID) || !slices.Contains(r.IDs, child.ID) || slices.Contains(r.IDs, admin.ID) {
 		t.Errorf("the operator is told of %+v", r)
 	}
@@ -76,7 +73,7 @@ func TestP8ACompromisedNodesTokensGoWithIt(t *testing.T) {
 // certificate for its id does not even get a connection.
 func (c *trio) farewellsAreOfItsKey(gone, at *Node) {
 	c.t.Helper()
-	if err := knockAs(c.t, gone.id, at); code(err) != client.CodeUnavailable || !strings.Contains(err.Error(), "was removed from the cluster") {
+	if err := knockAs(c.t, gone.identityNow(), at); code(err) != client.CodeUnavailable || !strings.Contains(err.Error(), "was removed from the cluster") {
 		c.t.Errorf("the removed node is told: %v", err)
 	}
 	for _, ask := range []func(*testing.T, *identity, *Node) error{pingAs, knockAs} {

@@ -181,7 +181,7 @@ func TestP8MintedCertificatesAreWorthless(t *testing.T) {
 	c := newTrio(t, 2)
 	lead := c.nodes[0]
 	for name, nodeID := range map[string]string{"unknown id": "deadbeef-0000-4000-8000-000000000000", "a living node's id": c.nodes[1].id.NodeID} {
-		forger := *lead.id
+		forger := *lead.identityNow()
 		forger.NodeID = nodeID
 		var err error
 		if forger.TLSKey, err = newTLSKey(); err != nil {
