@@ -30,7 +30,7 @@ func (c *trio) underLoad() (stop func()) {
 	}
 	// The CA file of a node that will not be stopped first: a stopped one's is stale.
 	file := filepath.Join(c.cfgs[(max(c.leader(), 0)+1)%len(c.cfgs)].DataDir, fileCA)
-	cl, err := client.New(client.Config{Addrs: addrs, CAFile: file, Token: verifier, Timeout: 30 * time.Second, Attempts: 100})
+	cl, err := client.New(client.Config{Addrs: addrs, CAFile: file, Token: verifier, Timeout: 2 * time.Minute, Attempts: 100})
 	if err != nil {
 		c.t.Fatal(err)
 	}

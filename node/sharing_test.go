@@ -73,16 +73,20 @@ func (c *trio) activeKey(of fsm.Subject) (id crypto.Hash) {
 	return id
 }
 
+// rotationPatience is several times switchWait, which passes for members that are
+// slow, under -race on a busy machine too.
+const rotationPatience = 5 * time.Minute
+
 // rotated waits until every live node goes by another key than before.
 func (c *trio) rotated(of fsm.Subject, before crypto.Hash) {
 	c.t.Helper()
-	c.eventually(of.String()+" is rotated", func() bool { now := c.activeKey(of); return !now.IsZero() && now != before })
+	c.within(rotationPatience, of.String()+" is rotated", func() bool { now := c.activeKey(of); return !now.IsZero() && now != before })
 }
 
 // forgotten waits until no live node counts a key any more, on disk either.
 func (c *trio) forgotten(of fsm.Subject, old crypto.Hash) {
 	c.t.Helper()
-	c.eventually("nobody counts the old key of "+of.String(), func() bool {
+	c.within(rotationPatience, "nobody counts the old key of "+of.String(), func() bool {
 		return !slices.ContainsFunc(c.live(), func(n *Node) bool { return n.shared.Load().holds(of.Kind, old, fsm.RoleObserver) })
 	})
 	for _, n := range c.live() {

@@ -183,7 +183,12 @@ func (c *trio) leader() int {
 
 func (c *trio) eventually(what string, ok func() bool) {
 	c.t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+	c.within(time.Minute, what, ok)
+}
+
+func (c *trio) within(limit time.Duration, what string, ok func() bool) {
+	c.t.Helper()
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		if ok() {
 			return
 		}
@@ -194,7 +199,7 @@ func (c *trio) eventually(what string, ok func() bool) {
 			c.t.Logf("%+v ready: %v", n.Status(), n.Ready())
 		}
 	}
-	c.t.Fatalf("not in a minute: %s", what)
+	c.t.Fatalf("not in %s: %s", limit, what)
 }
 
 // client returns a client of one node with a token.
