@@ -326,6 +326,7 @@ func (s *State) dropCoordinator(c *change, id string, compromised bool) {
 		return
 	}
 	s.coordinators.remove(id)
+	s.keyRequests.remove(CoordinatorSubject(id).String())
 	s.divergent.remove(id)
 	gone := Removal{ID: id, Name: n.Name, RemovedMs: c.atMs, Compromised: compromised}
 	if s.meta.v.Level >= LevelThrough {

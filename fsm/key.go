@@ -38,6 +38,9 @@ type Succession struct {
 	NotBeforeMs int64            `cbor:"2,keyasint"` // as it was signed; 0: at once
 	SignedMs    int64            `cbor:"3,keyasint"`
 	Signature   []byte           `cbor:"4,keyasint"`
+	// Closes: the predecessor had no end before this was announced, so it has none
+	// again if the successor is revoked before it begins.
+	Closes bool `cbor:"5,keyasint,omitempty"`
 }
 
 // SharedKey is what stands with a key that coordinators share.

@@ -12,7 +12,7 @@ import (
 // cluster id: the predecessor's order, and the successor's proof. Who may:
 //
 //   - agent: the agent itself, without a token; the order is its credential.
-//   - coordinator: that node. Its order may be missing when Asked.Recover is set.
+//   - coordinator: that node. Its order may be missing if it is asked and none of its keys verifies.
 //   - manifest: an admin who holds what the signer signed.
 //   - gossip, ca: any coordinator. The first of a ring has no predecessor: it is
 //     the one in use. The others wait for a KeySwitch; Apply verifies nothing of
@@ -175,12 +175,12 @@ func (k Key) orderedBy(key crypto.PublicKey) bool {
 // taking anything back.
 func (s *State) checkOrder(c *change, of Subject, ring Ring, b KeyPrepare) (Result, bool) {
 	active, ok := ring.Active(c.atMs)
-	asked, _ := s.keyRequests.get(of.String())
+	_, asked := s.keyRequests.get(of.String())
 	first := of.Kind.Shared() && len(ring) == 0
 	switch {
 	case len(b.Order) > MaxKeySignatureBytes || len(b.Proof) > MaxKeySignatureBytes || b.By.IsZero() != (len(b.Order) == 0):
 		return refuse(CodeInvalid, "order", "an order of %d bytes and a proof of %d: each has at most %d, and an order is somebody's", len(b.Order), len(b.Proof), MaxKeySignatureBytes), false
-	case b.By.IsZero() && (first || asked.Recover && of.Kind == SubjectCoordinator):
+	case b.By.IsZero() && (first || asked && !ok && of.Kind == SubjectCoordinator):
 		return Result{}, true
 	case b.By.IsZero():
 		return refuse(CodeInvalid, "by", "the next key of %s is ordered by its current key", of), false
@@ -249,11 +249,15 @@ func (s *State) append(c *change, of Subject, ring Ring, b KeyPrepare) (Ring, Re
 	if of.Kind.Shared() {
 		k.Shared = &SharedKey{Waits: len(ring) > 0, Data: b.Data, Copies: b.Copies}
 	}
-	if have, ok := ring.Active(c.atMs); ok && have.NotAfterMs != 0 && have.NotAfterMs < k.NotBeforeMs {
+	have, ok := ring.Active(c.atMs)
+	if ok && have.NotAfterMs != 0 && have.NotAfterMs < k.NotBeforeMs {
 		return nil, refuse(CodeInvalid, "not_before_ms", "the key %s ends at %d, before its successor would begin", have.Public.KeyID(), have.NotAfterMs)
 	}
-	if k.NotBeforeMs-c.atMs > MaxScheduleMs || k.NotBeforeMs > MaxTimeMs-MaxScheduleMs {
-		return nil, refuse(CodeInvalid, "not_before_ms", "%d is more than %d ms ahead", b.NotBeforeMs, int64(MaxScheduleMs))
+	if k.Succession != nil {
+		k.Succession.Closes = have.NotAfterMs == 0
+	}
+	if ahead := s.schedule(of).announceMs(); k.NotBeforeMs-c.atMs > ahead || k.NotBeforeMs > MaxTimeMs-MaxScheduleMs {
+		return nil, refuse(CodeInvalid, "not_before_ms", "%d is more than %d ms ahead: until it begins nobody could announce another", b.NotBeforeMs, ahead)
 	}
 	out := ring.with(k, of.Kind.mostKeys(), c.atMs)
 	if out == nil {

@@ -29,6 +29,9 @@ const (
 	MinOverlapMs = 2 * KeySettleMs
 	// MaxScheduleMs bounds each member: ten years, the life of a CA certificate.
 	MaxScheduleMs = 3_650 * keyDayMs
+	// MinAnnounceMs is how far ahead a key may be announced whatever the lead is. Who
+	// stole a key must not hold its owner's place for longer.
+	MinAnnounceMs = 7 * keyDayMs
 	// overdueMs is how long a key that is due may wait for its successor before
 	// somebody must look; a lead that is shorter bounds it.
 	overdueMs = keyDayMs
@@ -51,6 +54,9 @@ func DefaultSchedule(kind SubjectKind) Schedule {
 	}
 	return Schedule{OverlapMs: 2 * keyDayMs, LeadMs: 7 * keyDayMs}
 }
+
+// announceMs is how far ahead of its begin a key may be announced, milliseconds.
+func (d Schedule) announceMs() int64 { return max(d.LeadMs, MinAnnounceMs) }
 
 // KeyScheduleSet replaces the schedule of a subject, or of all subjects of a kind
 // that have none of their own, if its version is still IfVersion.
@@ -154,17 +160,17 @@ func (k KeyStanding) Due(nowMs int64) bool {
 	return k.Asked != nil || k.Pending < 0 && k.AskMs != 0 && nowMs >= k.AskMs
 }
 
-// Overdue tells whether the next key was asked for so long ago that somebody
-// should look why there is none.
+// Overdue tells whether the next key was asked for, or was to begin, so long ago that
+// somebody should look why none did.
 func (k KeyStanding) Overdue(nowMs int64) bool {
-	if !k.Due(nowMs) {
-		return false
-	}
 	from := k.AskMs
-	if k.Asked != nil {
+	switch {
+	case k.Asked != nil:
 		from = k.Asked.AtMs
+	case k.Pending >= 0:
+		from = k.DueMs // it was to begin by then
 	}
-	return nowMs-from > min(overdueMs, cmp.Or(k.Schedule.LeadMs, overdueMs))
+	return from != 0 && nowMs-from > min(overdueMs, cmp.Or(k.Schedule.LeadMs, overdueMs))
 }
 
 // Expired tells whether the subject's key is older than its schedule allows and
@@ -197,7 +203,7 @@ func (s *State) KeyStanding(of Subject, nowMs int64) (k KeyStanding, known bool)
 	if k.Active >= 0 {
 		k.BeginMs = cmp.Or(r[k.Active].NotBeforeMs, s.boundMs(of))
 	}
-	if k.BeginMs != 0 && k.Schedule.PeriodMs != 0 && k.Pending < 0 {
+	if k.BeginMs != 0 && k.Schedule.PeriodMs != 0 {
 		k.DueMs = k.BeginMs + k.Schedule.PeriodMs
 		k.AskMs = k.DueMs - k.Schedule.LeadMs
 	}

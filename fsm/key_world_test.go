@@ -65,6 +65,17 @@ func sharedCA(by, next []byte, members ...string) KeyPrepare {
 	return b
 }
 
+// switchTo has every coordinator say that it holds a shared key, and switches to it.
+func (w *world) switchTo(subject string, key KeyRef) {
+	w.t.Helper()
+	for _, n := range w.s.Coordinators() {
+		if n.Role == RoleCoordinator {
+			w.must(w.do(node(n.ID), KeyReady{Subject: subject, Key: key}))
+		}
+	}
+	w.must(w.do(node("n0"), KeySwitch{Subject: subject, Key: key}))
+}
+
 func node(id string) Actor { return Actor{NodeID: id} }
 
 // withKeyRows makes rows in each field of keys.

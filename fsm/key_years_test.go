@@ -96,8 +96,8 @@ func (y *keyYears) announce(o *keyOwner, st KeyStanding, next string) {
 	}
 	if !res.Repeated {
 		from := max(b.NotBeforeMs, y.s.ClockMs())
-		o.m.taken(next, from, from+o.m.overlap, o.m.of.Kind.Shared())
-		o.m.asked, o.hurt = false, false
+		o.m.taken(y.s.ClockMs(), next, from, from+o.m.overlap, o.m.of.Kind.Shared())
+		o.hurt = false
 	}
 }
 
@@ -180,7 +180,7 @@ func (y *keyYears) heal(o *keyOwner) {
 			for _, k := range o.m.keys {
 				k.revoked = true
 			}
-			o.m.taken(name, y.s.ClockMs(), 0, false)
+			o.m.taken(y.s.ClockMs(), name, y.s.ClockMs(), 0, false)
 			o.file, o.hurt = append(o.file, name), false
 		}
 	}

@@ -29,8 +29,10 @@ const (
 	MaxSealedBytes = 4 << 10
 	// MaxKeySchedules bounds schedules of single subjects; each kind has one besides.
 	MaxKeySchedules = 10_000
-	// MaxKeyRequests bounds rotations that were asked for and wait for their owner.
+	// MaxKeyRequests bounds rotations of agents that were asked for and wait for their
+	// owner. All other subjects have room besides (maxOwnRequests): a revocation asks too.
 	MaxKeyRequests = 10_000
+	maxOwnRequests = MaxCoordinators + MaxManifestSigners + 2
 	// MaxTokens: operators make tokens by hand or by script; a million is a runaway script.
 	MaxTokens = 100_000
 	// MaxCoordinators bounds voters and observers together; raft itself wants few.
@@ -107,6 +109,9 @@ const (
 	MaxClockSpreadMs = 5_000
 	// IdempotencyMs is how long an idempotency key is remembered (CONTRACT.md).
 	IdempotencyMs = 24 * 3_600_000
+	// KeyRequestMs is how long an agent is asked for its next key: one that does not
+	// answer in a month is asked again, by somebody who looks why.
+	KeyRequestMs = 30 * 24 * 3_600_000
 	// NonceBucketMs is the width of a nonce bucket; whole buckets are dropped.
 	NonceBucketMs = 1_000
 
