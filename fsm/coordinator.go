@@ -337,10 +337,10 @@ func (s *State) dropCoordinator(c *change, id string, compromised bool) {
 		s.auditHeads.remove(id)
 	}
 	s.removed.put(id, gone)
-	for _, key := range n.Ring() {
-		if k, ok := s.signingKeys.get(key.Public.CoordinatorID()); ok && k.RetiredAt == 0 {
+	for signer, k := range s.signingKeys.m {
+		if k.NodeID == id && k.RetiredAt == 0 {
 			k.RetiredAt = c.index
-			s.signingKeys.put(key.Public.CoordinatorID(), k)
+			s.signingKeys.put(signer, k)
 		}
 	}
 }

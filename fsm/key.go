@@ -181,6 +181,16 @@ func (r Ring) Beside(nowMs int64) (out []crypto.PublicKey) {
 	return out
 }
 
+// revoked names the keys that were revoked.
+func (r Ring) revoked() (out []KeyRef) {
+	for _, k := range r {
+		if k.RevokedAt != 0 {
+			out = append(out, k.Public.Fingerprint())
+		}
+	}
+	return out
+}
+
 // Verifies tells whether a key of the ring counts at a time.
 func (r Ring) Verifies(key crypto.PublicKey, nowMs int64) bool {
 	i := r.at(key.Fingerprint())
@@ -202,14 +212,15 @@ func (r Ring) StateOf(i int, nowMs int64) KeyState {
 	return KeyRetiring
 }
 
-// with returns a ring that one key was added to, with room made for it: keys that
-// ended longest ago leave, they stay in history. Rows are never changed in place,
-// so it is a new list. It is nil if there is no room.
-func (r Ring) with(k Key, most int, nowMs int64) Ring {
+// with returns a ring of a kind that one key was added to, with room made for it:
+// keys that ended longest ago leave, they stay in history; those of manifest signers
+// stay. Rows are never changed in place, so it is a new list. It is nil if there is no
+// room.
+func (r Ring) with(k Key, kind SubjectKind, nowMs int64) Ring {
 	out := make(Ring, 0, len(r)+1)
-	drop := len(r) + 1 - most
+	drop := len(r) + 1 - kind.mostKeys()
 	for _, have := range r {
-		if drop > 0 && have.ended(nowMs) {
+		if drop > 0 && have.ended(nowMs) && kind != SubjectManifest {
 			drop--
 			continue
 		}

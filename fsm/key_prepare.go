@@ -72,6 +72,10 @@ func (s *State) applyKeyPrepare(c *change, b KeyPrepare) Result {
 		return res
 	}
 	next := ring[len(ring)-1]
+	if of.Kind == SubjectCoordinator { // the ring may have no room for what ended since the last mark
+		have, _ := s.ring(of)
+		s.retireSigningKeys(of.ID, have, c)
+	}
 	s.bind(c, of, next.Public)
 	s.putRing(c, of, ring)
 	if of.Kind == SubjectAgent {
@@ -154,7 +158,7 @@ func (s *State) prepared(c *change, of Subject, b KeyPrepare) (Ring, Result) {
 	if res, ok := s.checkOrder(c, of, ring, b); !ok {
 		return nil, res
 	}
-	if res, ok := s.bindable(of, b.Public); !ok {
+	if res, ok := s.bindable(of, b.Public, ownersKept); !ok {
 		return nil, res
 	}
 	if res, ok := s.checkExtras(of, ring, b); !ok {
@@ -202,22 +206,29 @@ func (s *State) checkOrder(c *change, of Subject, ring Ring, b KeyPrepare) (Resu
 	return Result{}, true
 }
 
-// lastOrderMs is when the last change of a subject's keys was signed.
+// lastOrderMs is when the last change of a subject's keys was signed. What was signed
+// later than anything now can be is of before the clock was set back: the new keys of
+// such orders are taken, so nobody replays them.
 func (s *State) lastOrderMs(of Subject, ring Ring, nowMs int64) (last int64) {
 	if of.Kind == SubjectAgent {
 		a, _ := s.agents.get(of.ID)
-		last = a.KeysSignedMs
+		if s.signable(a.KeysSignedMs, nowMs) {
+			last = a.KeysSignedMs
+		}
 		if a.EnrolledMs <= nowMs { // else the clock was set back since
 			last = max(last, a.EnrolledMs)
 		}
 	}
 	for _, k := range ring {
-		if k.Succession != nil {
+		if k.Succession != nil && s.signable(k.Succession.SignedMs, nowMs) {
 			last = max(last, k.Succession.SignedMs)
 		}
 	}
 	return last
 }
+
+// signable tells whether an order of a time could have been taken by now.
+func (s *State) signable(signedMs, nowMs int64) bool { return signedMs-nowMs <= s.policy.v.MaxSkewMs }
 
 // checkExtras holds what only some kinds of keys bring to its form.
 func (s *State) checkExtras(of Subject, ring Ring, b KeyPrepare) (Result, bool) {
@@ -259,9 +270,9 @@ func (s *State) append(c *change, of Subject, ring Ring, b KeyPrepare) (Ring, Re
 	if ahead := s.schedule(of).announceMs(); k.NotBeforeMs-c.atMs > ahead || k.NotBeforeMs > MaxTimeMs-MaxScheduleMs {
 		return nil, refuse(CodeInvalid, "not_before_ms", "%d is more than %d ms ahead: until it begins nobody could announce another", b.NotBeforeMs, ahead)
 	}
-	out := ring.with(k, of.Kind.mostKeys(), c.atMs)
+	out := ring.with(k, of.Kind, c.atMs)
 	if out == nil {
-		return nil, refuse(CodeOverloaded, "", "%s has %d keys that verify or wait, no room for one more", of, len(ring))
+		return nil, refuse(CodeOverloaded, "", "%s has %d keys that count, no room for one more", of, len(ring))
 	}
 	if k.waits() {
 		out[len(out)-1].NotBeforeMs = 0

@@ -185,12 +185,12 @@ func (s *State) applyKeyRecover(c *change, b KeyRecover) Result {
 		return refuse(CodeConflict, "subject", "%q is revoked for good: enrol a new id", a.ID)
 	case len(b.Reason) < 3 || len(b.Reason) > MaxReasonBytes:
 		return refuse(CodeInvalid, "reason", "%d bytes: say in 3 to %d why the key is replaced on your word", len(b.Reason), MaxReasonBytes)
-	case a.Key() == b.Public && ring[len(ring)-1].RevokedAt == 0 && ring[len(ring)-1].Succession == nil:
+	case ring.recoveredTo(b.Public):
 		return Result{Code: CodeOK, ID: b.Public.KeyID(), Repeated: true}
 	case !s.inWindow(b.SignedMs, c.atMs):
 		return refuse(CodeTimestampSkew, "signed_ms", "the proof was signed at %d, outside the window around %d", b.SignedMs, c.atMs)
 	}
-	if res, ok := s.bindable(of, b.Public); !ok {
+	if res, ok := s.bindable(of, b.Public, MaxSigningKeys); !ok {
 		return res
 	}
 	for i := range ring {
@@ -198,7 +198,7 @@ func (s *State) applyKeyRecover(c *change, b KeyRecover) Result {
 			ring[i].RevokedAt = c.index
 		}
 	}
-	ring = ring.with(Key{Public: b.Public, NotBeforeMs: max(c.atMs, 1), Index: c.index}, MaxAgentKeys, c.atMs)
+	ring = ring.with(Key{Public: b.Public, NotBeforeMs: max(c.atMs, 1), Index: c.index}, of.Kind, c.atMs)
 	s.bind(c, of, b.Public)
 	s.putRing(c, of, ring)
 	a, _ = s.agents.get(of.ID)
@@ -208,6 +208,12 @@ func (s *State) applyKeyRecover(c *change, b KeyRecover) Result {
 	s.keyRequests.remove(of.String())
 	s.record(c, "key_recover", of.String(), fmt.Sprintf("key_id=%s public_key=%s signed_ms=%d proof=%s reason=%q", b.Public.KeyID(), b.Public, b.SignedMs, textOf(b.Proof), b.Reason))
 	return Result{Code: CodeOK, ID: b.Public.KeyID()}
+}
+
+// recoveredTo tells whether a recovery brought the newest key: it revoked all others.
+func (r Ring) recoveredTo(key crypto.PublicKey) bool {
+	newest := r[len(r)-1]
+	return newest.Public == key && newest.RevokedAt == 0 && newest.Succession == nil && newest.Index != 0
 }
 
 // retireSigningKeys notes, beside the keys that ever signed the chain, which of a
@@ -240,6 +246,12 @@ func (s *State) settleKeys(index uint64) {
 				}
 			}
 			s.keyRings.put(of.String(), ring)
+		}
+	}
+	for _, text := range s.keySchedules.sortedKeys() {
+		of, err := ParseScheduled(text)
+		if _, known := s.ring(of); err == nil && of.ID != "" && !known {
+			s.keySchedules.remove(text)
 		}
 	}
 	for _, text := range s.keyRequests.sortedKeys() {

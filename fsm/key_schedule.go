@@ -201,7 +201,7 @@ func (s *State) KeyStanding(of Subject, nowMs int64) (k KeyStanding, known bool)
 	}
 	k = KeyStanding{Subject: of, Schedule: s.schedule(of), Ring: r, Active: r.activeAt(nowMs), Pending: r.pendingAt(nowMs)}
 	if k.Active >= 0 {
-		k.BeginMs = cmp.Or(r[k.Active].NotBeforeMs, s.boundMs(of))
+		k.BeginMs = cmp.Or(r[k.Active].NotBeforeMs, min(s.boundMs(of), nowMs)) // the clock may have been set back since
 	}
 	if k.BeginMs != 0 && k.Schedule.PeriodMs != 0 {
 		k.DueMs = k.BeginMs + k.Schedule.PeriodMs

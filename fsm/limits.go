@@ -21,6 +21,10 @@ const (
 	// MaxRingKeys bounds the keys of any other subject: what verifies, and those that
 	// ended last. A ring is a part of one row.
 	MaxRingKeys = 8
+	// MaxSignerKeys bounds the keys that one manifest signer ever has: all stay, since
+	// what a retired one vouched for counts on. At one in 90 days it takes 16 years;
+	// a signer of another name goes on then.
+	MaxSignerKeys = 64
 	// MaxKeySignatureBytes bounds the signatures on a change of keys: Ed25519 has 64
 	// bytes, ECDSA P-256 in DER 72.
 	MaxKeySignatureBytes = 128
@@ -43,6 +47,9 @@ const (
 	MaxSigningKeys = 10_000
 	// MaxKeyOwners: a public key belongs to at most one subject for ever, past keys too.
 	MaxKeyOwners = 400_000
+	// ownersKept is the room in it that agents leave, from LevelKeys on: for each key
+	// that a coordinator can have, and for agents that an operator recovers.
+	ownersKept = MaxSigningKeys + MaxAgents/10
 	// MaxBans bounds bans in force: about 250 bytes each.
 	MaxBans = 1_000_000
 	// MaxNonces bounds the nonce window: about 130 bytes each, 512 MiB in all;
@@ -87,6 +94,9 @@ const (
 	// which is one row, and so the signatures of one manifest.
 	MaxManifestSigners = 64
 	MaxManifestSources = 64
+	// MaxRevokedSigners bounds the revoked keys of signers that the trust policy names
+	// no more; none of them ever signs again.
+	MaxRevokedSigners = 1_000
 	// MaxMarks is how many digests are kept for nodes to compare.
 	MaxMarks = 16
 
