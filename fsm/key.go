@@ -49,6 +49,7 @@ type SharedKey struct {
 	Data   []byte       `cbor:"2,keyasint,omitempty"` // its public half: of ca the certificate, DER
 	Copies []SealedCopy `cbor:"3,keyasint,omitempty"` // its private half
 	Ready  []string     `cbor:"4,keyasint,omitempty"` // node ids that said that they have it, in byte order
+	Maker  string       `cbor:"5,keyasint,omitempty"` // node id of the coordinator that prepared it
 }
 
 // SealedCopy is a private half that was sealed to the X25519 key of one member.

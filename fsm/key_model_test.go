@@ -281,7 +281,7 @@ func (x *keyTrial) recover(m *modelKeys) {
 		}
 	case SubjectGossip:
 		if k := m.next(x.wallMs); k != nil {
-			x.must(x.do(node("n0"), KeySwitch{Subject: "gossip", Key: x.ref(m, k.name)}))
+			x.switchTo("gossip", x.ref(m, k.name))
 			m.begins(k, x.wallMs)
 		}
 	}

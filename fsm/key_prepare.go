@@ -258,7 +258,7 @@ func (s *State) append(c *change, of Subject, ring Ring, b KeyPrepare) (Ring, Re
 		k.Succession = &Succession{Predecessor: b.By, NotBeforeMs: b.NotBeforeMs, SignedMs: b.SignedMs, Signature: b.Order}
 	}
 	if of.Kind.Shared() {
-		k.Shared = &SharedKey{Waits: len(ring) > 0, Data: b.Data, Copies: b.Copies}
+		k.Shared = &SharedKey{Waits: len(ring) > 0, Data: b.Data, Copies: b.Copies, Maker: c.actor.NodeID}
 	}
 	have, ok := ring.Active(c.atMs)
 	if ok && have.NotAfterMs != 0 && have.NotAfterMs < k.NotBeforeMs {

@@ -127,7 +127,13 @@ func (s *State) applyKeyRevoke(c *change, b KeyRevoke) Result {
 		s.retireSigningKeys(of.ID, ring, c)
 	}
 	s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s next_revoked=%s reason=%q", ring[i].Public.KeyID(), was, keyIDOrNone(with), b.Reason))
-	return Result{Code: CodeOK, ID: ring[i].Public.KeyID()}
+	res = Result{Code: CodeOK, ID: ring[i].Public.KeyID()}
+	if of.Kind == SubjectCA && (was == KeyActive || was == KeyRetiring) {
+		if n := s.voidJoinTokens(c); n > 0 {
+			res.Ended = &KeysEnded{JoinTokens: n}
+		}
+	}
+	return res
 }
 
 // afterRevocation does what follows from the revocation of the i-th key, in a list
@@ -242,7 +248,7 @@ func (s *State) settleKeys(index uint64) {
 			ring = slices.Clone(ring)
 			for i := range ring {
 				if ring[i].ended(c.atMs) {
-					ring[i].Shared = &SharedKey{Data: ring[i].Shared.Data, Waits: ring[i].Shared.Waits}
+					ring[i].Shared = &SharedKey{Data: ring[i].Shared.Data, Waits: ring[i].Shared.Waits, Maker: ring[i].Shared.Maker}
 				}
 			}
 			s.keyRings.put(of.String(), ring)

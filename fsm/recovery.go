@@ -141,6 +141,9 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 		if was.Level < LevelThrough {
 			gone.TLSKey = nil // the binaries of this cluster may not read it
 		}
+		if was.Level < LevelKeys {
+			gone.Role = ""
+		}
 		s.removed.put(id, gone)
 	}
 	copyTable(s.removed, present.removed, nil)
