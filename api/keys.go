@@ -264,13 +264,15 @@ type keyChangeMade struct {
 	Subject  string `json:"subject"`
 	Index    uint64 `json:"index"`
 	Repeated bool   `json:"repeated,omitempty"`
+
+	Ended *client.KeysEnded `json:"ended,omitempty"`
 }
 
 // replyKeys shows the keys as they are after a change.
 func (c *call) replyKeys(status int, res fsm.Result) error {
 	keys, err := c.keysOf(func(f func(*fsm.State)) error { return c.readAt(ReadOptions{MinIndex: res.Index}, f) })
 	if err != nil {
-		return c.reply(status, keyChangeMade{Subject: c.args[0], Index: res.Index, Repeated: res.Repeated})
+		return c.reply(status, keyChangeMade{Subject: c.args[0], Index: res.Index, Repeated: res.Repeated, Ended: wireEnded(res.Ended)})
 	}
-	return c.reply(status, client.KeysChanged{Keys: keys, Index: res.Index, Repeated: res.Repeated})
+	return c.reply(status, client.KeysChanged{Keys: keys, Index: res.Index, Repeated: res.Repeated, Ended: wireEnded(res.Ended)})
 }
