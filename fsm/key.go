@@ -50,6 +50,9 @@ type SharedKey struct {
 	Copies []SealedCopy `cbor:"3,keyasint,omitempty"` // its private half
 	Ready  []string     `cbor:"4,keyasint,omitempty"` // node ids that said that they have it, in byte order
 	Maker  string       `cbor:"5,keyasint,omitempty"` // node id of the coordinator that prepared it
+	// Without is the node that must not have it, since it is to be removed as
+	// compromised. Its word that it holds the key would keep it, so it has none.
+	Without string `cbor:"6,keyasint,omitempty"`
 }
 
 // SealedCopy is a private half that was sealed to the X25519 key of one member.

@@ -31,6 +31,7 @@ type KeyPrepare struct {
 	// EncryptionProof is Public's signature on the encryption key that the agent
 	// has; without it nobody can check that key once Public is active.
 	EncryptionProof []byte `cbor:"10,keyasint,omitempty"`
+	Without         string `cbor:"11,keyasint,omitempty"` // of gossip and ca, see SharedKey.Without
 }
 
 // Succession is the statement that both signatures are on.
@@ -235,7 +236,7 @@ func (s *State) checkExtras(of Subject, ring Ring, b KeyPrepare) (Result, bool) 
 	if n := len(b.EncryptionProof); n != 0 && (n != crypto.SignatureSize || of.Kind != SubjectAgent) {
 		return refuse(CodeInvalid, "encryption_proof", "%d bytes, the signature of an agent's key has %d", n, crypto.SignatureSize), false
 	}
-	if !of.Kind.Shared() && len(b.Data)+len(b.Copies) > 0 {
+	if !of.Kind.Shared() && len(b.Data)+len(b.Copies)+len(b.Without) > 0 {
 		return refuse(CodeInvalid, "copies", "the private key of %s is nobody else's", of), false
 	}
 	if of.Kind == SubjectCA && crypto.Sum(b.Data) != crypto.Hash(b.Public) || of.Kind == SubjectGossip && len(b.Data) > 0 {
@@ -244,7 +245,7 @@ func (s *State) checkExtras(of Subject, ring Ring, b KeyPrepare) (Result, bool) 
 	if of.Kind == SubjectCA && len(ring) == 0 && string(b.Data) != string(s.meta.v.CACert) {
 		return refuse(CodeConflict, "data", "the first key of the ring is that of the CA in use"), false
 	}
-	if fault := s.sharedFault(&SharedKey{Data: b.Data, Copies: b.Copies}); fault != nil {
+	if fault := s.sharedFault(&SharedKey{Data: b.Data, Copies: b.Copies, Without: b.Without}); fault != nil {
 		return refuse(CodeInvalid, "copies", "%v", fault), false
 	}
 	return Result{}, true
@@ -258,7 +259,7 @@ func (s *State) append(c *change, of Subject, ring Ring, b KeyPrepare) (Ring, Re
 		k.Succession = &Succession{Predecessor: b.By, NotBeforeMs: b.NotBeforeMs, SignedMs: b.SignedMs, Signature: b.Order}
 	}
 	if of.Kind.Shared() {
-		k.Shared = &SharedKey{Waits: len(ring) > 0, Data: b.Data, Copies: b.Copies, Maker: c.actor.NodeID}
+		k.Shared = &SharedKey{Waits: len(ring) > 0, Data: b.Data, Copies: b.Copies, Maker: c.actor.NodeID, Without: b.Without}
 	}
 	have, ok := ring.Active(c.atMs)
 	if ok && have.NotAfterMs != 0 && have.NotAfterMs < k.NotBeforeMs {

@@ -248,7 +248,7 @@ func (s *State) settleKeys(index uint64) {
 			ring = slices.Clone(ring)
 			for i := range ring {
 				if ring[i].ended(c.atMs) {
-					ring[i].Shared = &SharedKey{Data: ring[i].Shared.Data, Waits: ring[i].Shared.Waits, Maker: ring[i].Shared.Maker}
+					ring[i].Shared = &SharedKey{Data: ring[i].Shared.Data, Waits: ring[i].Shared.Waits, Maker: ring[i].Shared.Maker, Without: ring[i].Shared.Without}
 				}
 			}
 			s.keyRings.put(of.String(), ring)

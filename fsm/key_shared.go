@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -56,8 +57,8 @@ func (s *State) applyKeyReady(c *change, b KeyReady) Result {
 	if !s.isMember(c.actor.NodeID) {
 		return refuse(CodeForbidden, "", "a member says what it holds, %q is none", c.actor.NodeID)
 	}
-	if !s.mayHold(of, ring[i], c.actor.NodeID) {
-		return refuse(CodeForbidden, "key", "%s was not given the key %s of %s", c.actor.NodeID, crypto.KeyIDOf(b.Key), of)
+	if ring[i].Shared.Without == c.actor.NodeID {
+		return refuse(CodeForbidden, "key", "%s is not to have the key %s of %s", c.actor.NodeID, crypto.KeyIDOf(b.Key), of)
 	}
 	shared := *ring[i].Shared
 	shared.Ready = slices.DeleteFunc(slices.Clone(shared.Ready), func(id string) bool { return !s.isMember(id) })
@@ -70,25 +71,6 @@ func (s *State) applyKeyReady(c *change, b KeyReady) Result {
 	s.putRing(c, of, ring)
 	s.record(c, "key_ready", of.String(), "key_id="+crypto.KeyIDOf(b.Key)+" node="+c.actor.NodeID)
 	return Result{Code: CodeOK, ID: c.actor.NodeID}
-}
-
-// mayHold tells whether a member can have a shared key: it was in use, or sealed to it,
-// or the member joined since and fetched it. An observer has the public half of a CA. A
-// node that is to be removed as compromised was left out: its word would keep it.
-func (s *State) mayHold(of Subject, k Key, nodeID string) bool {
-	n, _ := s.coordinators.get(nodeID)
-	public := of.Kind == SubjectCA && n.Role == RoleObserver
-	return public || k.Succession == nil || k.Shared.heldBy(nodeID) || s.joinedAt(nodeID) > k.Index
-}
-
-// joinedAt is the entry that made a node a member: that of its first signing key.
-func (s *State) joinedAt(nodeID string) (at uint64) {
-	for _, k := range s.signingKeys.m {
-		if k.NodeID == nodeID && (at == 0 || k.Since < at) {
-			at = k.Since
-		}
-	}
-	return at
 }
 
 // MostReady tells whether a majority of the coordinators said that they hold a shared
@@ -155,7 +137,7 @@ func (s *State) sharedFault(k *SharedKey) error {
 	if len(k.Copies) > MaxCoordinators || len(k.Ready) > MaxCoordinators {
 		return fmt.Errorf("%d copies and %d members that have it, at most %d", len(k.Copies), len(k.Ready), MaxCoordinators)
 	}
-	if err := optionalID(k.Maker); err != nil {
+	if err := errors.Join(optionalID(k.Maker), optionalID(k.Without)); err != nil {
 		return err
 	}
 	for i, p := range k.Copies {

@@ -99,7 +99,7 @@ func (n *Node) prepareShared(ctx context.Context, l *leadership, of fsm.Subject,
 	if k.Active < 0 {
 		return ref, fmt.Errorf("no key of %s is active", of)
 	}
-	b := fsm.KeyPrepare{Subject: of.String(), By: k.Ring[k.Active].Public, NotBeforeMs: beginMs, SignedMs: nowMs}
+	b := fsm.KeyPrepare{Subject: of.String(), By: k.Ring[k.Active].Public, NotBeforeMs: beginMs, SignedMs: nowMs, Without: without}
 	var secret []byte
 	if of.Kind == fsm.SubjectCA {
 		if b.Data, secret, err = newCA(n.id.ClusterID, n.cfg.Now()); err == nil {
