@@ -78,6 +78,9 @@ func TestKeysAreAnnouncedForDaysAtMost(t *testing.T) {
 		if st, _ := w.s.KeyStanding(a, at); st.DueMs == 0 || st.Overdue(at) != overdue || st.Due(at) {
 			t.Errorf("%d ms later: overdue %t, %+v", after, st.Overdue(at), st)
 		}
+		if listed := len(w.s.AgentsDue(at)) == 1; listed != overdue {
+			t.Errorf("%d ms later: listed %t", after, listed)
+		}
 	}
 }
 
