@@ -123,14 +123,15 @@ func TestManifestSignersForgetNothing(t *testing.T) {
 	w := keysWorld(t)
 	w.must(w.do(admin, KeyScheduleSet{Subject: "manifest", Schedule: Schedule{OverlapMs: MinOverlapMs}}))
 	st := w.statementOf("bin", "1.0.0", "x")
-	st.ExpiresMs = w.wallMs + keyDayMs
+	st.ExpiresMs = w.wallMs + 10*keyDayMs
 	w.must(w.do(operator, acceptOf(st, "m")))
 	by := "signer m"
-	for i := range 2 * MaxRingKeys {
+	for i := range MaxSignerKeys - 1 {
 		w.must(w.do(admin, w.order(m, by, fmt.Sprint("m", i), 0)))
 		by = fmt.Sprint("m", i)
 		w.pass(RekeyPauseMs)
 	}
+	w.want(w.do(admin, w.order(m, by, "one more", 0)), CodeOverloaded)
 	row, _ := w.s.Manifest("bin")
 	if got := row.StateOf(row.Versions[0], w.s.ManifestTrust(), w.s.ClockMs()); got != ManifestActive {
 		t.Errorf("it is %s", got)
