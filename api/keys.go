@@ -198,8 +198,8 @@ func (s *Server) setKeySchedule(c *call) error {
 	if err := c.decode(&update); err != nil {
 		return err
 	}
-	var next fsm.Schedule
-	if err := c.readAt(ReadOptions{}, func(state *fsm.State) { next = state.OwnSchedule(of) }); err != nil {
+	next, err := c.scheduleAt(of, version)
+	if err != nil {
 		return err
 	}
 	for _, m := range []struct {
@@ -221,6 +221,16 @@ func (s *Server) setKeySchedule(c *call) error {
 	}
 	next.Version = version + 1
 	return c.reply(http.StatusOK, client.KeyScheduleSet{Subject: of.String(), KeySchedule: wireSchedule(next), Index: res.Index})
+}
+
+// scheduleAt returns the schedule to build upon: as of the version that the caller
+// read, or a strong read if this replica is behind (see policyAt).
+func (c *call) scheduleAt(of fsm.Subject, version uint64) (d fsm.Schedule, err error) {
+	get := func(state *fsm.State) { d = state.OwnSchedule(of) }
+	if err := c.readAt(ReadOptions{}, get); err != nil || d.Version >= version {
+		return d, err
+	}
+	return d, c.readAt(ReadOptions{Strong: true}, get)
 }
 
 // revokeKey answers POST /v1/keys/{subject}/revoke.
@@ -264,13 +274,15 @@ type keyChangeMade struct {
 	Subject  string `json:"subject"`
 	Index    uint64 `json:"index"`
 	Repeated bool   `json:"repeated,omitempty"`
+
+	Ended *client.KeysEnded `json:"ended,omitempty"`
 }
 
 // replyKeys shows the keys as they are after a change.
 func (c *call) replyKeys(status int, res fsm.Result) error {
 	keys, err := c.keysOf(func(f func(*fsm.State)) error { return c.readAt(ReadOptions{MinIndex: res.Index}, f) })
 	if err != nil {
-		return c.reply(status, keyChangeMade{Subject: c.args[0], Index: res.Index, Repeated: res.Repeated})
+		return c.reply(status, keyChangeMade{Subject: c.args[0], Index: res.Index, Repeated: res.Repeated, Ended: wireEnded(res.Ended)})
 	}
-	return c.reply(status, client.KeysChanged{Keys: keys, Index: res.Index, Repeated: res.Repeated})
+	return c.reply(status, client.KeysChanged{Keys: keys, Index: res.Index, Repeated: res.Repeated, Ended: wireEnded(res.Ended)})
 }

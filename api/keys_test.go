@@ -284,3 +284,21 @@ func FuzzRotate(f *testing.F) {
 		}
 	})
 }
+
+// TestScheduleBuildsOnItsVersion: a replica that is behind takes nothing back of what
+// the version that the caller read says.
+func TestScheduleBuildsOnItsVersion(t *testing.T) {
+	const hour = int64(3_600_000)
+	f, _ := keyFixture(t)
+	set := fsm.KeyScheduleSet{Subject: "gossip", Schedule: fsm.Schedule{PeriodMs: 720 * hour, OverlapMs: hour, LeadMs: hour}}
+	f.node.mustApply(f.actor(), set)
+	f.node.held = true // it lags from here on
+	set.IfVersion, set.Schedule.OverlapMs = 1, 48*hour
+	f.node.mustApply(f.actor(), set)
+	period := 1440 * hour
+	got := decodeReply[client.KeyScheduleSet](t, f.do(ask{method: "PUT", path: "/v1/keys/gossip/schedule", token: f.tokens[fsm.RoleAdmin],
+		header: map[string]string{"If-Match": "2"}, body: client.KeyScheduleUpdate{PeriodMs: &period}}), 200)
+	if got.OverlapMs != 48*hour || got.PeriodMs != period || got.Version != 3 {
+		t.Errorf("%+v", got)
+	}
+}

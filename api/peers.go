@@ -84,7 +84,15 @@ func (s *Server) removePeer(c *call) error {
 	if t := res.Tokens; t != nil {
 		out.Tokens = &client.TokensRevoked{Count: t.Count, IDs: append([]string{}, t.IDs...), Kept: t.Kept}
 	}
+	out.Ended = wireEnded(res.Ended)
 	return c.reply(http.StatusOK, out)
+}
+
+func wireEnded(e *fsm.KeysEnded) *client.KeysEnded {
+	if e == nil {
+		return nil
+	}
+	return &client.KeysEnded{Keys: e.Keys, JoinTokens: e.JoinTokens}
 }
 
 // findPeer returns the id of a coordinator given by id or name. A member goes

@@ -120,8 +120,17 @@ type RevokeKeyRequest struct {
 // KeysChanged is the answer to a change.
 type KeysChanged struct {
 	Keys
-	Index    uint64 `json:"index"`
-	Repeated bool   `json:"repeated,omitempty"`
+	Index    uint64     `json:"index"`
+	Repeated bool       `json:"repeated,omitempty"`
+	Ended    *KeysEnded `json:"ended,omitempty"` // of a revocation of the CA
+}
+
+// KeysEnded tells what a command ended of the keys that coordinators share.
+type KeysEnded struct {
+	Keys []string `json:"keys,omitempty"` // subject and key id, with a space between
+	// JoinTokens counts the tokens of joins and enrolments that were revoked with a CA:
+	// they name it, so whoever has its key could have taken them from who uses them.
+	JoinTokens int `json:"join_tokens,omitempty"`
 }
 
 // SignRotation makes the request by which a subject's current key names the next

@@ -244,6 +244,7 @@ type PeerRemoved struct {
 	Index    uint64         `json:"index"`
 	Repeated bool           `json:"repeated,omitempty"`
 	Tokens   *TokensRevoked `json:"tokens,omitempty"` // of a compromised node, from feature level 6 on
+	Ended    *KeysEnded     `json:"ended,omitempty"`  // of a compromised node, from feature level 7 on
 }
 
 // TokensRevoked tells what became of the tokens that were made through a coordinator

@@ -57,7 +57,7 @@ func (p *program) keysRevokeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "revoke", Usage: "end a key at once, everywhere",
 		UsageText: "edgecoder keys revoke SUBJECT KEY-ID [--reason TEXT]",
-		Description: subjectsHelp + "If it is the active key and the next one is prepared, that one begins at once. A coordinator without a key makes itself a new one. An agent\nwithout one waits for an operator: edgecoder keys rotate agent/ID --recover. A coordinator that somebody else has, not only its key, is removed:\nedgecoder peers remove NAME --compromised.\n\n" +
+		Description: subjectsHelp + "A next key that it announced is revoked with it; an older key whose end was announced goes on until then. Of gossip and ca the next key begins\nat once, and a revoked CA takes the unused tokens for joins and enrolments with it, which name it. A coordinator without a key makes itself a\nnew one. An agent without one waits for an operator: edgecoder keys rotate agent/ID --recover. A coordinator that somebody else has, not only its key, is removed:\nedgecoder peers remove NAME --compromised.\n\n" +
 			"Example:\n  edgecoder keys revoke agent/agent-1 0011223344556677 --reason 'left on a train'",
 		Flags:  []cli.Flag{&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the record"}},
 		Action: p.keysRevoke,
@@ -257,6 +257,9 @@ func (p *program) keysRevoke(c *cli.Context) error {
 	done, err := api.RevokeKey(c.Context, args[0], client.RevokeKeyRequest{KeyID: args[1], Reason: c.String("reason")})
 	if err != nil {
 		return err
+	}
+	if voided := saysVoided(done.Ended); voided != "" {
+		p.say("the key is revoked%s", voided)
 	}
 	return p.emit(c, done, func(t *table) { drawKeysChanged(t, done) })
 }

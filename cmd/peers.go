@@ -78,12 +78,28 @@ func (p *program) peersRemove(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("compromised") {
-		p.say("its id, its vote and its signing key are refused now; the gossip pool key and the CA key that it held are still in use: keep it off the cluster's network")
+		p.say("its id, its vote and its signing key are refused now; keep it off the cluster's network: %s", saysEnded(removed.Ended))
 	}
 	if t := removed.Tokens; t != nil {
 		p.say("%s", saysRevoked(t))
 	}
 	return p.emit(c, removed, func(t *table) { t.row(args[0], "removed", removed.ID, "index "+number(removed.Index)) })
+}
+
+// saysEnded tells which keys went with a compromised coordinator.
+func saysEnded(e *client.KeysEnded) string {
+	if e == nil || len(e.Keys) == 0 {
+		return "no gossip key or CA key ended with it. Unless they were replaced since it left, those that it held are in use, as in a cluster below feature level 7"
+	}
+	return "the keys that it knew are revoked, the others go on with new ones: " + strings.Join(e.Keys, ", ") + saysVoided(e)
+}
+
+// saysVoided tells that tokens went with a CA.
+func saysVoided(e *client.KeysEnded) string {
+	if e == nil || e.JoinTokens == 0 {
+		return ""
+	}
+	return fmt.Sprintf("; %d tokens for joins and enrolments named the CA that is revoked and went with it: make new ones (edgecoder token create)", e.JoinTokens)
 }
 
 // saysRevoked tells which tokens went with a compromised coordinator.

@@ -18,3 +18,15 @@ func TestSaysWhichTokensWereRevoked(t *testing.T) {
 		}
 	}
 }
+
+func TestSaysWhichKeysEnded(t *testing.T) {
+	for want, ended := range map[string]*client.KeysEnded{
+		"no gossip key or CA key ended with it":          nil,
+		"are revoked, the others go on with new ones":    {Keys: []string{"ca 0011223344556677", "gossip 8899aabbccddeeff"}},
+		"ca 0011223344556677; 3 tokens for joins and en": {Keys: []string{"ca 0011223344556677"}, JoinTokens: 3},
+	} {
+		if got := saysEnded(ended); !strings.Contains(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -103,7 +103,7 @@ func (s *State) applyAgentEnroll(c *change, b AgentEnroll) Result {
 		return refuse(CodeConflict, "agent_id", "%q is enrolled already: its key is changed only by a request signed with the current key", b.AgentID)
 	case taken:
 		return refuse(CodeConflict, "public_key", "this public key belongs to another id")
-	case s.agents.full() || s.keyOwners.full():
+	case s.agents.full() || s.ownersFull(ownersKept):
 		return refuse(CodeOverloaded, "", "%d agents are enrolled, no room for one more", s.agents.size())
 	}
 	a := Agent{ID: b.AgentID, State: AgentPending, EncryptionKey: b.EncryptionKey, EnrolledMs: c.atMs, UpdatedMs: c.atMs,

@@ -45,6 +45,7 @@ func (s *State) applyAgentRekey(c *change, b AgentRekey) Result {
 	if a.Key() != was.Key() {
 		ref := a.Key().Fingerprint()
 		s.keyOwners.put(string(ref[:]), ownerAgent+a.ID)
+		s.keyRequests.remove(AgentSubject(a.ID).String()) // it did what it was asked for
 	}
 	a.KeysSignedMs, a.UpdatedMs, a.Index = b.TimestampMs, c.atMs, c.index
 	s.agents.put(a.ID, a)
@@ -119,6 +120,9 @@ func (a Agent) hasKeys(b AgentRekey) bool {
 // than the enrolment, keeps a captured request from taking one back.
 func (s *State) checkRekey(a Agent, b AgentRekey, nowMs int64) (Result, bool) {
 	after := a.KeysSignedMs
+	if s.meta.v.Level >= LevelKeys && !s.signable(after, nowMs) {
+		after = 0 // see lastOrderMs
+	}
 	if a.EnrolledMs <= nowMs { // else the clock was set back since
 		after = max(after, a.EnrolledMs)
 	}
@@ -150,7 +154,7 @@ func (s *State) takeKey(a *Agent, key crypto.PublicKey, nowMs int64) (Result, bo
 		return refuse(CodeConflict, "public_key", "this public key belongs to another id, or was replaced"), false
 	case newest.NotBeforeMs != 0 && nowMs-newest.NotBeforeMs < RekeyPauseMs:
 		return refuse(CodeOverloaded, "", "the key of %q was changed less than %d ms ago", a.ID, RekeyPauseMs), false
-	case s.keyOwners.full():
+	case s.ownersFull(ownersKept):
 		return refuse(CodeOverloaded, "", "%d public keys are known, no room for one more", s.keyOwners.size()), false
 	}
 	var keys Ring // a new list: rows are never changed in place

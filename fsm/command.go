@@ -211,6 +211,9 @@ type CoordinatorUpdate struct {
 type CoordinatorRemove struct {
 	ID          string `cbor:"1,keyasint"`
 	Compromised bool   `cbor:"2,keyasint,omitempty"`
+	// Next names the keys that come after those that a compromised node knows. The
+	// leader, which made them, sets it; from LevelKeys on.
+	Next []KeyRef `cbor:"3,keyasint,omitempty"`
 }
 
 // ErrCommand is wrapped by every refusal to decode a command.

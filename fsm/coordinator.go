@@ -76,6 +76,8 @@ type Removal struct {
 	// TLSKey is what its certificates were for: whoever shows another key is not the
 	// node. From LevelThrough on.
 	TLSKey *crypto.Hash `cbor:"8,keyasint,omitempty"`
+	// Role says what it knew of what coordinators share. From LevelKeys on; else empty.
+	Role Role `cbor:"9,keyasint,omitempty"`
 }
 
 // SigningKey is a coordinator key that signs, or ever signed, the chain.
@@ -286,7 +288,7 @@ func (s *State) applyCoordinatorRemove(c *change, b CoordinatorRemove) Result {
 	}
 	if gone, ok := s.removed.get(b.ID); ok {
 		if b.Compromised && s.meta.v.Level >= LevelThrough {
-			return s.removedAsCompromised(c, gone)
+			return s.removedAsCompromised(c, b, gone)
 		}
 		return Result{Code: CodeOK, ID: b.ID}
 	}
@@ -300,14 +302,15 @@ func (s *State) applyCoordinatorRemove(c *change, b CoordinatorRemove) Result {
 		return refuse(CodeOverloaded, "", "%d coordinators were removed, no room to remember one more", MaxRemoved)
 	}
 	var revoked *TokensRevoked
+	var ended *KeysEnded
 	if b.Compromised {
-		if revoked, _, res, ok = s.revokeCompromised(c, b.ID); !ok {
+		if revoked, ended, res, ok = s.revokeCompromised(c, b); !ok {
 			return res
 		}
 	}
 	s.dropCoordinator(c, b.ID, b.Compromised)
 	s.record(c, "coordinator_remove", b.ID, fmt.Sprintf("compromised=%t", b.Compromised)+revoked.text())
-	return Result{Code: CodeOK, ID: b.ID, Tokens: revoked}
+	return Result{Code: CodeOK, ID: b.ID, Tokens: revoked, Ended: ended}
 }
 
 // onlyVoter tells whether nobody but the node could lead; observers cannot.
@@ -326,20 +329,24 @@ func (s *State) dropCoordinator(c *change, id string, compromised bool) {
 		return
 	}
 	s.coordinators.remove(id)
+	s.keyRequests.remove(CoordinatorSubject(id).String())
 	s.divergent.remove(id)
 	gone := Removal{ID: id, Name: n.Name, RemovedMs: c.atMs, Compromised: compromised}
 	if s.meta.v.Level >= LevelThrough {
 		gone.TLSKey = &n.TLSKey
+	}
+	if s.meta.v.Level >= LevelKeys {
+		gone.Role = n.Role
 	}
 	if head, known := s.auditHeads.get(id); known {
 		gone.Audit = &head
 		s.auditHeads.remove(id)
 	}
 	s.removed.put(id, gone)
-	for _, key := range n.Ring() {
-		if k, ok := s.signingKeys.get(key.Public.CoordinatorID()); ok && k.RetiredAt == 0 {
+	for signer, k := range s.signingKeys.m {
+		if k.NodeID == id && k.RetiredAt == 0 {
 			k.RetiredAt = c.index
-			s.signingKeys.put(key.Public.CoordinatorID(), k)
+			s.signingKeys.put(signer, k)
 		}
 	}
 }

@@ -23,6 +23,10 @@ const (
 	maxTokenBytes = 4 << 10
 	// maxAgentBytes: likewise, with keys and addresses.
 	maxAgentBytes = 4 << 10
+	// maxTrustBytes: MaxManifestSigners signers with MaxSignerKeys keys of some 250 bytes.
+	maxTrustBytes = 2 << 20
+	// maxRingBytes: MaxRingKeys keys with a copy of MaxSealedBytes for each member.
+	maxRingBytes = 4 << 20
 	// maxRowBytes bounds all other rows, of which there are few.
 	maxRowBytes = 64 << 10
 	// maxRecordBytes: a record of history takes as much as its texts.
@@ -43,6 +47,10 @@ func frameLimit(field string) uint64 {
 		return maxSmallRowBytes
 	case "tokens":
 		return maxTokenBytes
+	case "manifest_trust":
+		return maxTrustBytes
+	case "key_rings":
+		return maxRingBytes
 	case "agents", "removed", "signing_keys":
 		return maxAgentBytes
 	}

@@ -38,6 +38,9 @@ type Succession struct {
 	NotBeforeMs int64            `cbor:"2,keyasint"` // as it was signed; 0: at once
 	SignedMs    int64            `cbor:"3,keyasint"`
 	Signature   []byte           `cbor:"4,keyasint"`
+	// Closes: the predecessor had no end before this was announced, so it has none
+	// again if the successor is revoked before it begins.
+	Closes bool `cbor:"5,keyasint,omitempty"`
 }
 
 // SharedKey is what stands with a key that coordinators share.
@@ -46,6 +49,10 @@ type SharedKey struct {
 	Data   []byte       `cbor:"2,keyasint,omitempty"` // its public half: of ca the certificate, DER
 	Copies []SealedCopy `cbor:"3,keyasint,omitempty"` // its private half
 	Ready  []string     `cbor:"4,keyasint,omitempty"` // node ids that said that they have it, in byte order
+	Maker  string       `cbor:"5,keyasint,omitempty"` // node id of the coordinator that prepared it
+	// Without is the node that must not have it, since it is to be removed as
+	// compromised. Its word that it holds the key would keep it, so it has none.
+	Without string `cbor:"6,keyasint,omitempty"`
 }
 
 // SealedCopy is a private half that was sealed to the X25519 key of one member.
@@ -178,6 +185,16 @@ func (r Ring) Beside(nowMs int64) (out []crypto.PublicKey) {
 	return out
 }
 
+// revoked names the keys that were revoked.
+func (r Ring) revoked() (out []KeyRef) {
+	for _, k := range r {
+		if k.RevokedAt != 0 {
+			out = append(out, k.Public.Fingerprint())
+		}
+	}
+	return out
+}
+
 // Verifies tells whether a key of the ring counts at a time.
 func (r Ring) Verifies(key crypto.PublicKey, nowMs int64) bool {
 	i := r.at(key.Fingerprint())
@@ -199,14 +216,15 @@ func (r Ring) StateOf(i int, nowMs int64) KeyState {
 	return KeyRetiring
 }
 
-// with returns a ring that one key was added to, with room made for it: keys that
-// ended longest ago leave, they stay in history. Rows are never changed in place,
-// so it is a new list. It is nil if there is no room.
-func (r Ring) with(k Key, most int, nowMs int64) Ring {
+// with returns a ring of a kind that one key was added to, with room made for it:
+// keys that ended longest ago leave, they stay in history; those of manifest signers
+// stay. Rows are never changed in place, so it is a new list. It is nil if there is no
+// room.
+func (r Ring) with(k Key, kind SubjectKind, nowMs int64) Ring {
 	out := make(Ring, 0, len(r)+1)
-	drop := len(r) + 1 - most
+	drop := len(r) + 1 - kind.mostKeys()
 	for _, have := range r {
-		if drop > 0 && have.ended(nowMs) {
+		if drop > 0 && have.ended(nowMs) && kind != SubjectManifest {
 			drop--
 			continue
 		}

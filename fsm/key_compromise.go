@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 )
@@ -19,19 +20,38 @@ func HeldShared(role Role) []Subject {
 }
 
 // UnheldSuccessor tells whether the next key of a shared subject is prepared and
-// no copy of it was sealed to a node.
+// a node does not know it.
 func (s *State) UnheldSuccessor(of Subject, nodeID string, nowMs int64) bool {
 	ring, _ := s.ring(of)
 	i := ring.pendingAt(nowMs)
-	return i >= 0 && ring[i].waits() && !slices.ContainsFunc(ring[i].Shared.Copies, func(p SealedCopy) bool { return p.NodeID == nodeID })
+	return i >= 0 && ring[i].waits() && !ring[i].Shared.heldBy(nodeID)
+}
+
+// heldBy tells whether a node made a shared key, said that it holds it, or was given it.
+func (k *SharedKey) heldBy(nodeID string) bool {
+	return k.Maker == nodeID || slices.Contains(k.Ready, nodeID) ||
+		slices.ContainsFunc(k.Copies, func(p SealedCopy) bool { return p.NodeID == nodeID })
+}
+
+// InTheWay returns the keys of a shared subject that must be revoked before a
+// successor can be prepared that a compromised node does not know: the next one, which
+// it may know, or if none waits and the ring is full, the oldest.
+func (s *State) InTheWay(of Subject, nowMs int64) (out []KeyRef) {
+	ring, _ := s.ring(of)
+	if i := ring.pendingAt(nowMs); i >= 0 {
+		return []KeyRef{ring[i].Public.Fingerprint()}
+	}
+	if ring.with(Key{}, of.Kind, nowMs) == nil {
+		out = append(out, ring[0].Public.Fingerprint())
+	}
+	return out
 }
 
 // knownTo tells whether a node may know a shared key: it was a member until the entry
 // leftAt, and held what there was by then, or a copy was sealed to it. The first of a
 // ring was in use before it was on record.
 func (k Key) knownTo(nodeID string, leftAt uint64) bool {
-	sealed := slices.ContainsFunc(k.Shared.Copies, func(p SealedCopy) bool { return p.NodeID == nodeID })
-	return sealed || k.Succession == nil || !k.waits() && k.Index <= leftAt
+	return k.Shared.heldBy(nodeID) || k.Succession == nil || !k.waits() && k.Index <= leftAt
 }
 
 // leftAt is the entry until which a node was a member: the last one at which a
@@ -49,10 +69,11 @@ func (s *State) leftAt(nodeID string) (at uint64) {
 }
 
 // sharedKnown lists the subjects of which a node may know a key that the predicate
-// takes, be it a member or removed. Of a removed one nobody knows the role any more: it
-// counts as a coordinator. A key in use that is not on record yet is known to all.
+// takes, be it a member or removed. One whose role is not remembered counts as a
+// coordinator. A key in use that is not on record yet is known to all.
 func (s *State) sharedKnown(nodeID string, counts func(Ring, int) bool) (out []Subject) {
-	role, at := RoleCoordinator, s.leftAt(nodeID)
+	gone, _ := s.removed.get(nodeID)
+	role, at := cmp.Or(gone.Role, RoleCoordinator), s.leftAt(nodeID)
 	if n, member := s.coordinators.get(nodeID); member {
 		role = n.Role
 	}
@@ -75,35 +96,50 @@ func (s *State) MustReplace(nodeID string, nowMs int64) []Subject {
 	return s.sharedKnown(nodeID, func(r Ring, i int) bool { return i == r.activeAt(nowMs) })
 }
 
+// nextOf returns the key that is prepared to come next; zero without one.
+func (s *State) nextOf(of Subject, nowMs int64) (ref KeyRef) {
+	ring, _ := s.ring(of)
+	if i := ring.pendingAt(nowMs); i >= 0 {
+		ref = ring[i].Public.Fingerprint()
+	}
+	return ref
+}
+
 // revokeCompromised ends what a compromised node made for itself, its tokens, and the
-// shared keys that it may know; those after them begin. It refuses, and changes
-// nothing, if that would leave nobody to administer, or no key.
-func (s *State) revokeCompromised(c *change, nodeID string) (tokens *TokensRevoked, keys bool, res Result, ok bool) {
+// shared keys that it may know; those that the leader named begin. It refuses, and
+// changes nothing, if that would leave nobody to administer, or no key.
+func (s *State) revokeCompromised(c *change, b CoordinatorRemove) (tokens *TokensRevoked, ended *KeysEnded, res Result, ok bool) {
 	var known []Subject
 	if s.meta.v.Level >= LevelKeys {
-		for _, of := range s.MustReplace(nodeID, c.atMs) {
-			if !s.UnheldSuccessor(of, nodeID, c.atMs) {
-				return nil, false, refuse(CodeConflict, "compromised", "%s holds the key of %s and there is no next one yet that it was not given: ask again", nodeID, of), false
+		for _, of := range s.MustReplace(b.ID, c.atMs) {
+			if !s.UnheldSuccessor(of, b.ID, c.atMs) || !slices.Contains(b.Next, s.nextOf(of, c.atMs)) {
+				return nil, nil, refuse(CodeConflict, "compromised", "%s holds the key of %s and there is no next one yet that was made for the others alone: ask again", b.ID, of), false
 			}
 		}
-		known = s.sharedKnown(nodeID, func(r Ring, i int) bool { return !r[i].ended(c.atMs) })
+		known = s.sharedKnown(b.ID, func(r Ring, i int) bool { return !r[i].ended(c.atMs) })
 	}
-	if tokens, res, ok = s.revokeThrough(c, nodeID); !ok {
-		return nil, false, res, false
+	if tokens, res, ok = s.revokeThrough(c, b.ID); !ok {
+		return nil, nil, res, false
 	}
 	for _, of := range known {
-		s.endKnown(c, of, nodeID)
+		if ended == nil {
+			ended = &KeysEnded{}
+		}
+		s.endKnown(c, of, b.ID, ended)
 	}
-	return tokens, len(known) > 0, Result{}, true
+	return tokens, ended, Result{}, true
 }
 
 // endKnown ends the keys of a subject that a node may know.
-func (s *State) endKnown(c *change, of Subject, nodeID string) {
+func (s *State) endKnown(c *change, of Subject, nodeID string, ended *KeysEnded) {
 	have, _ := s.ring(of)
 	ring, at := slices.Clone(have), s.leftAt(nodeID)
+	trusted := false
 	for i := range ring {
 		if k := &ring[i]; !k.ended(c.atMs) && k.knownTo(nodeID, at) {
+			trusted = trusted || k.verifies(c.atMs)
 			k.RevokedAt = c.index
+			ended.Keys = append(ended.Keys, of.String()+" "+k.Public.KeyID())
 			s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s reason=%q", k.Public.KeyID(), have.StateOf(i, c.atMs), "held by "+nodeID+", which was compromised"))
 		}
 	}
@@ -111,4 +147,22 @@ func (s *State) endKnown(c *change, of Subject, nodeID string) {
 		s.begin(c, of, ring)
 	}
 	s.putRing(c, of, ring)
+	if of.Kind == SubjectCA && trusted {
+		ended.JoinTokens = s.voidJoinTokens(c)
+	}
+}
+
+// voidJoinTokens revokes the tokens that name the CA as it was when they were made.
+func (s *State) voidJoinTokens(c *change) (n int) {
+	for _, t := range s.tokens.values() {
+		if t.Role.SingleUse() && t.inForce(c.atMs) {
+			t.RevokedMs = c.atMs
+			s.endToken(c, t)
+			n++
+		}
+	}
+	if n > 0 {
+		s.record(c, "token_revoke", string(SubjectCA), fmt.Sprintf("join_tokens=%d", n))
+	}
+	return n
 }

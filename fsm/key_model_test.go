@@ -27,6 +27,8 @@ type modelKey struct {
 	until   int64 // 0: open
 	waits   bool
 	revoked bool
+	by      *modelKey // that ordered it
+	closes  bool      // by had no end before
 }
 
 func (k *modelKey) good(t int64) bool {
@@ -62,7 +64,9 @@ func (m *modelKeys) find(name string) *modelKey {
 }
 
 // taken notes a key that begins at a time, and when those before it end.
-func (m *modelKeys) taken(name string, from, until int64, waits bool) {
+func (m *modelKeys) taken(now int64, name string, from, until int64, waits bool) {
+	by := m.newest(now)
+	next := &modelKey{name: name, from: from, waits: waits, by: by, closes: by != nil && by.until == 0}
 	if !waits {
 		for _, k := range m.keys {
 			if !k.revoked && k.until == 0 {
@@ -70,7 +74,7 @@ func (m *modelKeys) taken(name string, from, until int64, waits bool) {
 			}
 		}
 	}
-	m.keys = append(m.keys, &modelKey{name: name, from: from, waits: waits})
+	m.keys, m.asked = append(m.keys, next), false
 }
 
 func (m *modelKeys) begins(k *modelKey, t int64) {
@@ -85,12 +89,18 @@ func (m *modelKeys) begins(k *modelKey, t int64) {
 func (m *modelKeys) revoked(k *modelKey, t int64) {
 	was, next := m.newest(t), m.next(t)
 	k.revoked = true
-	if k == was && next != nil {
-		m.begins(next, t)
-	} else if left := m.newest(t); left != nil && m.next(t) == nil {
-		left.until = 0
+	switch {
+	case m.of.Kind.Shared():
+		if k == was {
+			m.begins(next, t)
+		}
+	case k == next && k.closes:
+		k.by.until = 0
+	case k != next && next != nil && next.by == k:
+		next.revoked = true
 	}
-	if m.of.Kind == SubjectCoordinator && m.newest(t) == nil && m.next(t) == nil {
+	left := m.newest(t)
+	if m.of.Kind == SubjectCoordinator && (left == nil || left.until != 0) && m.next(t) == nil {
 		m.asked = true
 	}
 }
@@ -211,7 +221,7 @@ func (x *keyTrial) prepare(m *modelKeys) {
 		m.signed = now
 	}
 	from := max(now, now+ahead)
-	m.taken(name, from, from+m.overlap, m.of.Kind.Shared())
+	m.taken(now, name, from, from+m.overlap, m.of.Kind.Shared())
 }
 
 // bound tells whether keys of the subject are remembered for ever.
@@ -238,14 +248,8 @@ func (x *keyTrial) revoke(m *modelKeys) {
 		m.revoked(k, x.wallMs)
 	case res.Code == CodeNotFound && !k.good(x.wallMs) && m.next(x.wallMs) != k: // it left the ring
 	case res.Code == CodeConflict && m.of.Kind.Shared():
-		only := &modelKeys{of: m.of}
-		for _, other := range m.keys {
-			if other != k {
-				only.keys = append(only.keys, other)
-			}
-		}
-		if only.newest(x.wallMs) != nil || only.next(x.wallMs) != nil {
-			x.t.Fatalf("%s: %s cannot be revoked, though there are others", m.of, k.name)
+		if m.newest(x.wallMs) != k || m.next(x.wallMs) != nil {
+			x.t.Fatalf("%s: %s cannot be revoked, though another goes on", m.of, k.name)
 		}
 	case !res.OK():
 		x.t.Fatalf("%s: revoke %s: %+v", m.of, k.name, res)
@@ -262,23 +266,22 @@ func (x *keyTrial) recover(m *modelKeys) {
 			for _, k := range m.keys {
 				k.revoked = true
 			}
-			m.taken(name, x.wallMs, 0, false)
+			m.taken(x.wallMs, name, x.wallMs, 0, false)
 			m.signed = max(m.signed, x.wallMs)
 		}
 	case SubjectCoordinator:
 		b := KeyPrepare{Subject: m.of.String(), Public: publicKey(name), SignedMs: x.wallMs}
 		b.Proof = b.Succession(x.s.Meta().ClusterID).Prove(privateKey(name))
 		res := x.do(node("n0"), b)
-		if res.OK() != (m.asked && m.next(x.wallMs) == nil) {
+		if res.OK() != (m.asked && m.next(x.wallMs) == nil && m.newest(x.wallMs) == nil) {
 			x.t.Fatalf("%s: a key that none ordered, asked for %t: %+v", m.of, m.asked, res)
 		}
 		if res.OK() {
-			m.taken(name, x.wallMs, x.wallMs+m.overlap, false)
-			m.asked = false
+			m.taken(x.wallMs, name, x.wallMs, x.wallMs+m.overlap, false)
 		}
 	case SubjectGossip:
 		if k := m.next(x.wallMs); k != nil {
-			x.must(x.do(node("n0"), KeySwitch{Subject: "gossip", Key: x.ref(m, k.name)}))
+			x.switchTo("gossip", x.ref(m, k.name))
 			m.begins(k, x.wallMs)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 // cluster id: the predecessor's order, and the successor's proof. Who may:
 //
 //   - agent: the agent itself, without a token; the order is its credential.
-//   - coordinator: that node. Its order may be missing when Asked.Recover is set.
+//   - coordinator: that node. Its order may be missing if it is asked and none of its keys verifies.
 //   - manifest: an admin who holds what the signer signed.
 //   - gossip, ca: any coordinator. The first of a ring has no predecessor: it is
 //     the one in use. The others wait for a KeySwitch; Apply verifies nothing of
@@ -31,6 +31,7 @@ type KeyPrepare struct {
 	// EncryptionProof is Public's signature on the encryption key that the agent
 	// has; without it nobody can check that key once Public is active.
 	EncryptionProof []byte `cbor:"10,keyasint,omitempty"`
+	Without         string `cbor:"11,keyasint,omitempty"` // of gossip and ca, see SharedKey.Without
 }
 
 // Succession is the statement that both signatures are on.
@@ -72,6 +73,10 @@ func (s *State) applyKeyPrepare(c *change, b KeyPrepare) Result {
 		return res
 	}
 	next := ring[len(ring)-1]
+	if of.Kind == SubjectCoordinator { // the ring may have no room for what ended since the last mark
+		have, _ := s.ring(of)
+		s.retireSigningKeys(of.ID, have, c)
+	}
 	s.bind(c, of, next.Public)
 	s.putRing(c, of, ring)
 	if of.Kind == SubjectAgent {
@@ -154,7 +159,7 @@ func (s *State) prepared(c *change, of Subject, b KeyPrepare) (Ring, Result) {
 	if res, ok := s.checkOrder(c, of, ring, b); !ok {
 		return nil, res
 	}
-	if res, ok := s.bindable(of, b.Public); !ok {
+	if res, ok := s.bindable(of, b.Public, ownersKept); !ok {
 		return nil, res
 	}
 	if res, ok := s.checkExtras(of, ring, b); !ok {
@@ -175,12 +180,12 @@ func (k Key) orderedBy(key crypto.PublicKey) bool {
 // taking anything back.
 func (s *State) checkOrder(c *change, of Subject, ring Ring, b KeyPrepare) (Result, bool) {
 	active, ok := ring.Active(c.atMs)
-	asked, _ := s.keyRequests.get(of.String())
+	_, asked := s.keyRequests.get(of.String())
 	first := of.Kind.Shared() && len(ring) == 0
 	switch {
 	case len(b.Order) > MaxKeySignatureBytes || len(b.Proof) > MaxKeySignatureBytes || b.By.IsZero() != (len(b.Order) == 0):
 		return refuse(CodeInvalid, "order", "an order of %d bytes and a proof of %d: each has at most %d, and an order is somebody's", len(b.Order), len(b.Proof), MaxKeySignatureBytes), false
-	case b.By.IsZero() && (first || asked.Recover && of.Kind == SubjectCoordinator):
+	case b.By.IsZero() && (first || asked && !ok && of.Kind == SubjectCoordinator):
 		return Result{}, true
 	case b.By.IsZero():
 		return refuse(CodeInvalid, "by", "the next key of %s is ordered by its current key", of), false
@@ -202,29 +207,36 @@ func (s *State) checkOrder(c *change, of Subject, ring Ring, b KeyPrepare) (Resu
 	return Result{}, true
 }
 
-// lastOrderMs is when the last change of a subject's keys was signed.
+// lastOrderMs is when the last change of a subject's keys was signed. What was signed
+// later than anything now can be is of before the clock was set back: the new keys of
+// such orders are taken, so nobody replays them.
 func (s *State) lastOrderMs(of Subject, ring Ring, nowMs int64) (last int64) {
 	if of.Kind == SubjectAgent {
 		a, _ := s.agents.get(of.ID)
-		last = a.KeysSignedMs
+		if s.signable(a.KeysSignedMs, nowMs) {
+			last = a.KeysSignedMs
+		}
 		if a.EnrolledMs <= nowMs { // else the clock was set back since
 			last = max(last, a.EnrolledMs)
 		}
 	}
 	for _, k := range ring {
-		if k.Succession != nil {
+		if k.Succession != nil && s.signable(k.Succession.SignedMs, nowMs) {
 			last = max(last, k.Succession.SignedMs)
 		}
 	}
 	return last
 }
 
+// signable tells whether an order of a time could have been taken by now.
+func (s *State) signable(signedMs, nowMs int64) bool { return signedMs-nowMs <= s.policy.v.MaxSkewMs }
+
 // checkExtras holds what only some kinds of keys bring to its form.
 func (s *State) checkExtras(of Subject, ring Ring, b KeyPrepare) (Result, bool) {
 	if n := len(b.EncryptionProof); n != 0 && (n != crypto.SignatureSize || of.Kind != SubjectAgent) {
 		return refuse(CodeInvalid, "encryption_proof", "%d bytes, the signature of an agent's key has %d", n, crypto.SignatureSize), false
 	}
-	if !of.Kind.Shared() && len(b.Data)+len(b.Copies) > 0 {
+	if !of.Kind.Shared() && len(b.Data)+len(b.Copies)+len(b.Without) > 0 {
 		return refuse(CodeInvalid, "copies", "the private key of %s is nobody else's", of), false
 	}
 	if of.Kind == SubjectCA && crypto.Sum(b.Data) != crypto.Hash(b.Public) || of.Kind == SubjectGossip && len(b.Data) > 0 {
@@ -233,7 +245,7 @@ func (s *State) checkExtras(of Subject, ring Ring, b KeyPrepare) (Result, bool) 
 	if of.Kind == SubjectCA && len(ring) == 0 && string(b.Data) != string(s.meta.v.CACert) {
 		return refuse(CodeConflict, "data", "the first key of the ring is that of the CA in use"), false
 	}
-	if fault := s.sharedFault(&SharedKey{Data: b.Data, Copies: b.Copies}); fault != nil {
+	if fault := s.sharedFault(&SharedKey{Data: b.Data, Copies: b.Copies, Without: b.Without}); fault != nil {
 		return refuse(CodeInvalid, "copies", "%v", fault), false
 	}
 	return Result{}, true
@@ -247,17 +259,21 @@ func (s *State) append(c *change, of Subject, ring Ring, b KeyPrepare) (Ring, Re
 		k.Succession = &Succession{Predecessor: b.By, NotBeforeMs: b.NotBeforeMs, SignedMs: b.SignedMs, Signature: b.Order}
 	}
 	if of.Kind.Shared() {
-		k.Shared = &SharedKey{Waits: len(ring) > 0, Data: b.Data, Copies: b.Copies}
+		k.Shared = &SharedKey{Waits: len(ring) > 0, Data: b.Data, Copies: b.Copies, Maker: c.actor.NodeID, Without: b.Without}
 	}
-	if have, ok := ring.Active(c.atMs); ok && have.NotAfterMs != 0 && have.NotAfterMs < k.NotBeforeMs {
+	have, ok := ring.Active(c.atMs)
+	if ok && have.NotAfterMs != 0 && have.NotAfterMs < k.NotBeforeMs {
 		return nil, refuse(CodeInvalid, "not_before_ms", "the key %s ends at %d, before its successor would begin", have.Public.KeyID(), have.NotAfterMs)
 	}
-	if k.NotBeforeMs-c.atMs > MaxScheduleMs || k.NotBeforeMs > MaxTimeMs-MaxScheduleMs {
-		return nil, refuse(CodeInvalid, "not_before_ms", "%d is more than %d ms ahead", b.NotBeforeMs, int64(MaxScheduleMs))
+	if k.Succession != nil {
+		k.Succession.Closes = have.NotAfterMs == 0
 	}
-	out := ring.with(k, of.Kind.mostKeys(), c.atMs)
+	if ahead := s.schedule(of).announceMs(); k.NotBeforeMs-c.atMs > ahead || k.NotBeforeMs > MaxTimeMs-MaxScheduleMs {
+		return nil, refuse(CodeInvalid, "not_before_ms", "%d is more than %d ms ahead: until it begins nobody could announce another", b.NotBeforeMs, ahead)
+	}
+	out := ring.with(k, of.Kind, c.atMs)
 	if out == nil {
-		return nil, refuse(CodeOverloaded, "", "%s has %d keys that verify or wait, no room for one more", of, len(ring))
+		return nil, refuse(CodeOverloaded, "", "%s has %d keys that count, no room for one more", of, len(ring))
 	}
 	if k.waits() {
 		out[len(out)-1].NotBeforeMs = 0

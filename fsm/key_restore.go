@@ -18,10 +18,9 @@ func (s *State) keysNeedLevel() uint32 {
 	if s.keySchedules.size()+s.keyRequests.size()+s.keyRings.size() > 0 {
 		return LevelKeys
 	}
-	for _, g := range s.ManifestTrust().Signers {
-		if len(g.Keys) > 0 {
-			return LevelKeys
-		}
+	trust := s.ManifestTrust()
+	if len(trust.Revoked) > 0 || slices.ContainsFunc(trust.Signers, func(g ManifestSigner) bool { return len(g.Keys) > 0 }) {
+		return LevelKeys
 	}
 	for _, n := range s.coordinators.m {
 		if len(n.Keys) > 0 {
@@ -33,10 +32,9 @@ func (s *State) keysNeedLevel() uint32 {
 
 // keepKeys fills what a restored state knows of keys. Members, and so their keys
 // and what they share, are the present's, and so is how often keys are rotated.
-// An agent that both know by one enrolment keeps the keys that began last: it
-// holds no others, and what was revoked stays so. Keys of
-// manifest signers come with the trust policy, which is the backup's; what the
-// present revoked stays revoked.
+// An agent or a signer that both know keeps the keys of the present: it holds no
+// others. Whom a signer's signature counts for is the trust policy, which is the
+// backup's; what either revoked stays so.
 func (s *State) keepKeys(backup, present *State) {
 	copyTable(s.keySchedules, present.keySchedules, nil)
 	copyTable(s.keyRequests, present.keyRequests, nil)
@@ -51,12 +49,64 @@ func (s *State) keepKeys(backup, present *State) {
 		}
 		copyTable(s.keyOwners, present.keyOwners, func(owner string) bool { return s.ownerStays(owner) })
 	}
-	for _, g := range present.ManifestTrust().Signers {
-		have, ok := s.ManifestTrust().signer(g.Name)
-		if r := have.Ring().revokedToo(g.Ring()); ok && !r.Same(have.Ring()) {
-			s.putSignerRing(g.Name, r)
+	s.keepSigners(backup, present)
+}
+
+// keepSigners gives the signers of a restored trust policy their keys.
+func (s *State) keepSigners(backup, present *State) {
+	now, t := present.ManifestTrust(), s.ManifestTrust()
+	t.Signers, t.Revoked = slices.Clone(t.Signers), mergeRefs(t.Revoked, now.Revoked)
+	for _, g := range now.Signers {
+		t.Revoked = mergeRefs(t.Revoked, g.Keys.revoked()) // those that stay below leave again
+	}
+	for i := range t.Signers {
+		g := &t.Signers[i]
+		r := g.Ring().setBack(backup.meta.v.ClockMs, s.meta.v.ClockMs)
+		if have, ok := now.signer(g.Name); ok && have.Key == g.Key && present.sharesPast(backup) && have.Ring().lastIndex() >= r.lastIndex() {
+			r = have.Ring().revokedToo(r)
+		}
+		if r = r.revokedBy(t.Revoked, s.meta.v.Index); !r.Same(g.Ring()) {
+			g.Keys = r
 		}
 	}
+	t.Revoked = slices.DeleteFunc(slices.Clone(t.Revoked), func(ref KeyRef) bool {
+		return slices.ContainsFunc(t.Signers, func(g ManifestSigner) bool { return g.Keys.at(ref) >= 0 })
+	})
+	if len(t.Revoked) > 0 {
+		t.Version = max(t.Version, 1) // the backup may have no policy at all
+	} else {
+		t.Revoked = nil
+	}
+	if t.Version > 0 {
+		s.manifestTrust.put(theTrust, t)
+	}
+}
+
+// lastIndex is the last entry that added a key; 0: none did.
+func (r Ring) lastIndex() (at uint64) {
+	for _, k := range r {
+		at = max(at, k.Index)
+	}
+	return at
+}
+
+// revokedBy returns the ring with those of its keys revoked that are listed.
+func (r Ring) revokedBy(refs []KeyRef, index uint64) Ring {
+	out := slices.Clone(r)
+	for i := range out {
+		if out[i].RevokedAt == 0 && slices.Contains(refs, out[i].Public.Fingerprint()) {
+			out[i].RevokedAt = max(index, 1)
+		}
+	}
+	return out
+}
+
+// setBack returns the ring as it is on a clock that may be behind the one it was on.
+func (r Ring) setBack(wasMs, toMs int64) Ring {
+	if toMs >= wasMs {
+		return r
+	}
+	return r.shifted(wasMs, toMs)
 }
 
 // sharesPast tells whether a backup is of this cluster's own past.
@@ -85,10 +135,10 @@ func CompareRestore(backup, present *State) Undone {
 	return u
 }
 
-// withKeysOf returns the agent with the keys of another state of it, if those
-// began later, and with the revocations of both.
+// withKeysOf returns the agent with the keys of another state of it, unless those were
+// changed before, and with the revocations of both.
 func (a Agent) withKeysOf(now Agent) Agent {
-	if now.Keys[len(now.Keys)-1].NotBeforeMs < a.Keys[len(a.Keys)-1].NotBeforeMs {
+	if now.Index < a.Index { // the backup is of after what a recovery went back to
 		a.Keys = a.Keys.revokedToo(now.Keys)
 		return a
 	}
@@ -120,12 +170,7 @@ func (r Ring) revokedToo(other Ring) Ring {
 
 // shiftKeys moves the windows of keys along with a clock that was set back.
 func (s *State) shiftKeys(wasMs, toMs int64) {
-	for _, a := range s.agents.values() {
-		if moved := a.Keys.shifted(wasMs, toMs); !moved.Same(a.Keys) {
-			a.Keys = moved
-			s.agents.put(a.ID, a)
-		}
-	}
+	s.shiftAgentKeys(wasMs, toMs)
 	for _, n := range s.coordinators.values() {
 		if moved := n.Keys.shifted(wasMs, toMs); !moved.Same(n.Keys) {
 			n.Keys = moved
@@ -145,6 +190,15 @@ func (s *State) shiftKeys(wasMs, toMs int64) {
 		q, _ := s.keyRequests.get(text)
 		q.AtMs = min(q.AtMs, toMs)
 		s.keyRequests.put(text, q)
+	}
+}
+
+func (s *State) shiftAgentKeys(wasMs, toMs int64) {
+	for _, a := range s.agents.values() {
+		if moved := a.Keys.setBack(wasMs, toMs); !moved.Same(a.Keys) {
+			a.Keys = moved
+			s.agents.put(a.ID, a)
+		}
 	}
 }
 

@@ -12,9 +12,6 @@ import (
 type KeyRequest struct {
 	AtMs  int64 `cbor:"1,keyasint"`
 	Actor Actor `cbor:"2,keyasint"`
-	// Recover lets a coordinator, which its certificate proves, bring a key that no
-	// key of its own ordered: they were revoked.
-	Recover bool `cbor:"3,keyasint,omitempty"`
 }
 
 // KeyRotate asks the owner of a subject to prepare its next key.
@@ -22,9 +19,9 @@ type KeyRotate struct {
 	Subject string `cbor:"1,keyasint"`
 }
 
-// KeyRevoke ends a key at this index, overlap or not. If it was the active one
-// and a next key is prepared, that one begins at once; else the newest that is left
-// goes on, without an end until it has another successor.
+// KeyRevoke ends a key at this index, overlap or not, and with it the next one if
+// it ordered that: whoever has the key may have made it. What is left keeps the end
+// that was announced. Of what coordinators share, the next key begins at once.
 type KeyRevoke struct {
 	Subject string `cbor:"1,keyasint"`
 	Key     KeyRef `cbor:"2,keyasint"`
@@ -89,18 +86,19 @@ func (s *State) applyKeyRotate(c *change, b KeyRotate) Result {
 	if i := ring.pendingAt(c.atMs); i >= 0 {
 		return refuse(CodeConflict, "subject", "the next key of %s is prepared already, it is %s", of, ring[i].Public.KeyID())
 	}
-	if res, ok := s.ask(c, of, false); !ok {
+	if res, ok := s.ask(c, of); !ok {
 		return res
 	}
 	s.record(c, "key_rotate", of.String(), "")
 	return Result{Code: CodeOK, ID: of.String()}
 }
 
-func (s *State) ask(c *change, of Subject, recovers bool) (Result, bool) {
-	if _, asked := s.keyRequests.get(of.String()); !asked && s.keyRequests.full() {
-		return refuse(CodeOverloaded, "", "%d rotations are asked for, no room for one more", s.keyRequests.size()), false
+func (s *State) ask(c *change, of Subject) (Result, bool) {
+	_, asked := s.keyRequests.get(of.String())
+	if waiting := s.keyRequests.size(); !asked && (waiting >= MaxKeyRequests && of.Kind == SubjectAgent || s.keyRequests.full()) {
+		return refuse(CodeOverloaded, "", "%d rotations are asked for, no room for one more", waiting), false
 	}
-	s.keyRequests.put(of.String(), KeyRequest{AtMs: c.atMs, Actor: c.actor, Recover: recovers})
+	s.keyRequests.put(of.String(), KeyRequest{AtMs: c.atMs, Actor: c.actor})
 	return Result{}, true
 }
 
@@ -120,37 +118,64 @@ func (s *State) applyKeyRevoke(c *change, b KeyRevoke) Result {
 	}
 	was := ring.StateOf(i, c.atMs)
 	ring[i].RevokedAt = c.index
-	if res, ok := s.afterRevocation(c, of, ring, was); !ok {
+	with, res, ok := s.afterRevocation(c, of, ring, i, was)
+	if !ok {
 		return res
 	}
 	s.putRing(c, of, ring)
 	if of.Kind == SubjectCoordinator {
 		s.retireSigningKeys(of.ID, ring, c)
 	}
-	s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s reason=%q", ring[i].Public.KeyID(), was, b.Reason))
-	return Result{Code: CodeOK, ID: ring[i].Public.KeyID()}
+	s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s next_revoked=%s reason=%q", ring[i].Public.KeyID(), was, keyIDOrNone(with), b.Reason))
+	res = Result{Code: CodeOK, ID: ring[i].Public.KeyID()}
+	if of.Kind == SubjectCA && (was == KeyActive || was == KeyRetiring) {
+		if n := s.voidJoinTokens(c); n > 0 {
+			res.Ended = &KeysEnded{JoinTokens: n}
+		}
+	}
+	return res
 }
 
-// afterRevocation mends what the revocation of a key leaves, in a list that is the
-// caller's own: there is never a gap that could be closed at once.
-func (s *State) afterRevocation(c *change, of Subject, ring Ring, was KeyState) (Result, bool) {
+// afterRevocation does what follows from the revocation of the i-th key, in a list
+// that is the caller's own. It returns the next key if that was revoked with it.
+func (s *State) afterRevocation(c *change, of Subject, ring Ring, i int, was KeyState) (with crypto.PublicKey, res Result, ok bool) {
 	pending := ring.pendingAt(c.atMs)
-	active := ring.activeAt(c.atMs)
 	switch {
-	case was == KeyActive && pending >= 0:
+	case of.Kind.Shared() && was == KeyActive && pending < 0:
+		return with, refuse(CodeConflict, "key", "no key of %s would go on: prepare the next one first (edgecoder keys rotate %s)", of, of), false
+	case of.Kind.Shared() && was == KeyActive:
 		s.begin(c, of, ring)
-	case active >= 0 && pending < 0:
-		ring[active].NotAfterMs = 0 // it was to end with the one that was revoked
-		if of.Kind == SubjectCA {
-			s.meta.v.CACert = ring[active].Shared.Data
-		}
-	case active >= 0:
 	case of.Kind.Shared():
-		return refuse(CodeConflict, "key", "no key of %s would be left: prepare the next one first (edgecoder keys rotate %s)", of, of), false
-	case of.Kind == SubjectCoordinator:
-		return s.ask(c, of, true)
+	case was == KeyNext:
+		ring.takeBack(ring[i])
+	case pending >= 0 && ring[pending].orderedBy(ring[i].Public):
+		ring[pending].RevokedAt, with = c.index, ring[pending].Public
 	}
-	return Result{}, true
+	if !of.Kind.Shared() {
+		s.askNext(c, of, ring)
+	}
+	return with, Result{}, true
+}
+
+// takeBack gives the predecessor of a key that never began the window that it had
+// before that was announced.
+func (r Ring) takeBack(next Key) {
+	if next.Succession == nil || !next.Succession.Closes {
+		return
+	}
+	if i := r.at(next.Succession.Predecessor.Fingerprint()); i >= 0 {
+		r[i].NotAfterMs = 0
+	}
+}
+
+// askNext asks the owner of a ring for its next key if none will go on: what is left
+// has an end, or there is nothing left and a coordinator's certificate must do.
+// The revocation counts even if there is no room to ask.
+func (s *State) askNext(c *change, of Subject, ring Ring) {
+	active, left := ring.Active(c.atMs)
+	if ring.pendingAt(c.atMs) < 0 && (left && active.NotAfterMs != 0 || !left && of.Kind == SubjectCoordinator) {
+		s.ask(c, of)
+	}
 }
 
 func (s *State) applyKeyRecover(c *change, b KeyRecover) Result {
@@ -166,12 +191,12 @@ func (s *State) applyKeyRecover(c *change, b KeyRecover) Result {
 		return refuse(CodeConflict, "subject", "%q is revoked for good: enrol a new id", a.ID)
 	case len(b.Reason) < 3 || len(b.Reason) > MaxReasonBytes:
 		return refuse(CodeInvalid, "reason", "%d bytes: say in 3 to %d why the key is replaced on your word", len(b.Reason), MaxReasonBytes)
-	case a.Key() == b.Public && ring[len(ring)-1].RevokedAt == 0 && ring[len(ring)-1].Succession == nil:
+	case ring.recoveredTo(b.Public):
 		return Result{Code: CodeOK, ID: b.Public.KeyID(), Repeated: true}
 	case !s.inWindow(b.SignedMs, c.atMs):
 		return refuse(CodeTimestampSkew, "signed_ms", "the proof was signed at %d, outside the window around %d", b.SignedMs, c.atMs)
 	}
-	if res, ok := s.bindable(of, b.Public); !ok {
+	if res, ok := s.bindable(of, b.Public, MaxSigningKeys); !ok {
 		return res
 	}
 	for i := range ring {
@@ -179,7 +204,7 @@ func (s *State) applyKeyRecover(c *change, b KeyRecover) Result {
 			ring[i].RevokedAt = c.index
 		}
 	}
-	ring = ring.with(Key{Public: b.Public, NotBeforeMs: max(c.atMs, 1), Index: c.index}, MaxAgentKeys, c.atMs)
+	ring = ring.with(Key{Public: b.Public, NotBeforeMs: max(c.atMs, 1), Index: c.index}, of.Kind, c.atMs)
 	s.bind(c, of, b.Public)
 	s.putRing(c, of, ring)
 	a, _ = s.agents.get(of.ID)
@@ -189,6 +214,12 @@ func (s *State) applyKeyRecover(c *change, b KeyRecover) Result {
 	s.keyRequests.remove(of.String())
 	s.record(c, "key_recover", of.String(), fmt.Sprintf("key_id=%s public_key=%s signed_ms=%d proof=%s reason=%q", b.Public.KeyID(), b.Public, b.SignedMs, textOf(b.Proof), b.Reason))
 	return Result{Code: CodeOK, ID: b.Public.KeyID()}
+}
+
+// recoveredTo tells whether a recovery brought the newest key: it revoked all others.
+func (r Ring) recoveredTo(key crypto.PublicKey) bool {
+	newest := r[len(r)-1]
+	return newest.Public == key && newest.RevokedAt == 0 && newest.Succession == nil && newest.Index != 0
 }
 
 // retireSigningKeys notes, beside the keys that ever signed the chain, which of a
@@ -217,15 +248,23 @@ func (s *State) settleKeys(index uint64) {
 			ring = slices.Clone(ring)
 			for i := range ring {
 				if ring[i].ended(c.atMs) {
-					ring[i].Shared = &SharedKey{Data: ring[i].Shared.Data, Waits: ring[i].Shared.Waits}
+					ring[i].Shared = &SharedKey{Data: ring[i].Shared.Data, Waits: ring[i].Shared.Waits, Maker: ring[i].Shared.Maker, Without: ring[i].Shared.Without}
 				}
 			}
 			s.keyRings.put(of.String(), ring)
 		}
 	}
+	for _, text := range s.keySchedules.sortedKeys() {
+		of, err := ParseScheduled(text)
+		if _, known := s.ring(of); err == nil && of.ID != "" && !known {
+			s.keySchedules.remove(text)
+		}
+	}
 	for _, text := range s.keyRequests.sortedKeys() {
 		of, err := ParseSubject(text)
-		if _, known := s.ring(of); err != nil || !known {
+		q, _ := s.keyRequests.get(text)
+		stale := of.Kind == SubjectAgent && c.atMs-q.AtMs > KeyRequestMs
+		if _, known := s.ring(of); err != nil || !known || stale {
 			s.keyRequests.remove(text)
 		}
 	}

@@ -29,6 +29,9 @@ const (
 	MinOverlapMs = 2 * KeySettleMs
 	// MaxScheduleMs bounds each member: ten years, the life of a CA certificate.
 	MaxScheduleMs = 3_650 * keyDayMs
+	// MinAnnounceMs is how far ahead a key may be announced whatever the lead is. Who
+	// stole a key must not hold its owner's place for longer.
+	MinAnnounceMs = 7 * keyDayMs
 	// overdueMs is how long a key that is due may wait for its successor before
 	// somebody must look; a lead that is shorter bounds it.
 	overdueMs = keyDayMs
@@ -51,6 +54,9 @@ func DefaultSchedule(kind SubjectKind) Schedule {
 	}
 	return Schedule{OverlapMs: 2 * keyDayMs, LeadMs: 7 * keyDayMs}
 }
+
+// announceMs is how far ahead of its begin a key may be announced, milliseconds.
+func (d Schedule) announceMs() int64 { return max(d.LeadMs, MinAnnounceMs) }
 
 // KeyScheduleSet replaces the schedule of a subject, or of all subjects of a kind
 // that have none of their own, if its version is still IfVersion.
@@ -154,17 +160,17 @@ func (k KeyStanding) Due(nowMs int64) bool {
 	return k.Asked != nil || k.Pending < 0 && k.AskMs != 0 && nowMs >= k.AskMs
 }
 
-// Overdue tells whether the next key was asked for so long ago that somebody
-// should look why there is none.
+// Overdue tells whether the next key was asked for, or was to begin, so long ago that
+// somebody should look why none did.
 func (k KeyStanding) Overdue(nowMs int64) bool {
-	if !k.Due(nowMs) {
-		return false
-	}
 	from := k.AskMs
-	if k.Asked != nil {
+	switch {
+	case k.Asked != nil:
 		from = k.Asked.AtMs
+	case k.Pending >= 0:
+		from = k.DueMs // it was to begin by then
 	}
-	return nowMs-from > min(overdueMs, cmp.Or(k.Schedule.LeadMs, overdueMs))
+	return from != 0 && nowMs-from > min(overdueMs, cmp.Or(k.Schedule.LeadMs, overdueMs))
 }
 
 // Expired tells whether the subject's key is older than its schedule allows and
@@ -195,9 +201,9 @@ func (s *State) KeyStanding(of Subject, nowMs int64) (k KeyStanding, known bool)
 	}
 	k = KeyStanding{Subject: of, Schedule: s.schedule(of), Ring: r, Active: r.activeAt(nowMs), Pending: r.pendingAt(nowMs)}
 	if k.Active >= 0 {
-		k.BeginMs = cmp.Or(r[k.Active].NotBeforeMs, s.boundMs(of))
+		k.BeginMs = cmp.Or(r[k.Active].NotBeforeMs, min(s.boundMs(of), nowMs)) // the clock may have been set back since
 	}
-	if k.BeginMs != 0 && k.Schedule.PeriodMs != 0 && k.Pending < 0 {
+	if k.BeginMs != 0 && k.Schedule.PeriodMs != 0 {
 		k.DueMs = k.BeginMs + k.Schedule.PeriodMs
 		k.AskMs = k.DueMs - k.Schedule.LeadMs
 	}
@@ -245,14 +251,14 @@ func (s *State) KeySubjects(kind SubjectKind, after string, limit int) (out []Su
 	return out
 }
 
-// AgentsDue returns how the keys of active agents stand that are due, or have been
-// asked for. While no schedule asks agents for anything it walks the requests alone.
+// AgentsDue returns how the keys of active agents stand that are due or late, or have
+// been asked for. While no schedule asks agents for anything it walks the requests alone.
 func (s *State) AgentsDue(nowMs int64) (out []KeyStanding) {
 	add := func(id string) {
 		if a, ok := s.agents.get(id); !ok || a.State != AgentActive {
 			return
 		}
-		if st, _ := s.KeyStanding(AgentSubject(id), nowMs); st.Due(nowMs) || st.Expired(nowMs) {
+		if st, _ := s.KeyStanding(AgentSubject(id), nowMs); st.Due(nowMs) || st.Overdue(nowMs) || st.Expired(nowMs) {
 			out = append(out, st)
 		}
 	}

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -24,8 +25,9 @@ type KeyReady struct {
 	Key     KeyRef `cbor:"2,keyasint"`
 }
 
-// KeySwitch makes the next key of gossip or ca the active one. The leader has
-// waited for the members, or for as long as it waits at most.
+// KeySwitch makes the next key of gossip or ca the active one, once it is time and
+// most coordinators hold it. The leader has waited for the other members, or for as
+// long as it waits at most.
 type KeySwitch struct {
 	Subject string `cbor:"1,keyasint"`
 	Key     KeyRef `cbor:"2,keyasint"`
@@ -55,6 +57,9 @@ func (s *State) applyKeyReady(c *change, b KeyReady) Result {
 	if !s.isMember(c.actor.NodeID) {
 		return refuse(CodeForbidden, "", "a member says what it holds, %q is none", c.actor.NodeID)
 	}
+	if ring[i].Shared.Without == c.actor.NodeID {
+		return refuse(CodeForbidden, "key", "%s is not to have the key %s of %s", c.actor.NodeID, crypto.KeyIDOf(b.Key), of)
+	}
 	shared := *ring[i].Shared
 	shared.Ready = slices.DeleteFunc(slices.Clone(shared.Ready), func(id string) bool { return !s.isMember(id) })
 	place, said := slices.BinarySearch(shared.Ready, c.actor.NodeID)
@@ -66,6 +71,22 @@ func (s *State) applyKeyReady(c *change, b KeyReady) Result {
 	s.putRing(c, of, ring)
 	s.record(c, "key_ready", of.String(), "key_id="+crypto.KeyIDOf(b.Key)+" node="+c.actor.NodeID)
 	return Result{Code: CodeOK, ID: c.actor.NodeID}
+}
+
+// MostReady tells whether a majority of the coordinators said that they hold a shared
+// key: without them nobody could sign with it, or hand it on.
+func (s *State) MostReady(k Key) bool {
+	ready, all := 0, 0
+	for id, n := range s.coordinators.m {
+		if n.Role != RoleCoordinator {
+			continue
+		}
+		all++
+		if _, said := slices.BinarySearch(k.Shared.Ready, id); said {
+			ready++
+		}
+	}
+	return ready > all/2
 }
 
 func (s *State) isMember(id string) bool { _, ok := s.coordinators.get(id); return ok }
@@ -80,6 +101,12 @@ func (s *State) applyKeySwitch(c *change, b KeySwitch) Result {
 	}
 	if !ring[i].waits() {
 		return Result{Code: CodeOK, ID: crypto.KeyIDOf(b.Key), Repeated: true}
+	}
+	if p := ring[i].Succession; p != nil && c.atMs < p.NotBeforeMs {
+		return refuse(CodeConflict, "key", "the key %s of %s is to begin at %d, now is %d", crypto.KeyIDOf(b.Key), of, p.NotBeforeMs, c.atMs)
+	}
+	if !s.MostReady(ring[i]) {
+		return refuse(CodeConflict, "key", "the key %s of %s is held by %d members, no majority of the coordinators", crypto.KeyIDOf(b.Key), of, len(ring[i].Shared.Ready))
 	}
 	s.begin(c, of, ring)
 	s.putRing(c, of, ring)
@@ -109,6 +136,9 @@ func (s *State) sharedFault(k *SharedKey) error {
 	}
 	if len(k.Copies) > MaxCoordinators || len(k.Ready) > MaxCoordinators {
 		return fmt.Errorf("%d copies and %d members that have it, at most %d", len(k.Copies), len(k.Ready), MaxCoordinators)
+	}
+	if err := errors.Join(optionalID(k.Maker), optionalID(k.Without)); err != nil {
+		return err
 	}
 	for i, p := range k.Copies {
 		if err := crypto.CheckID(p.NodeID); err != nil {

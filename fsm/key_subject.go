@@ -126,8 +126,9 @@ func (s *State) bind(c *change, of Subject, key crypto.PublicKey) {
 	}
 }
 
-// bindable refuses a key that is bound already, or that there is no room for.
-func (s *State) bindable(of Subject, key crypto.PublicKey) (Result, bool) {
+// bindable refuses a key that is bound already, or that there is no room for: an
+// agent's must leave some for others.
+func (s *State) bindable(of Subject, key crypto.PublicKey, kept int) (Result, bool) {
 	if !of.Kind.Shared() {
 		if err := crypto.CheckPublicKey(key); err != nil {
 			return refuse(CodeInvalid, "public_key", "%v", err), false
@@ -143,10 +144,19 @@ func (s *State) bindable(of Subject, key crypto.PublicKey) (Result, bool) {
 		return refuse(CodeConflict, "public_key", "%s has or had this key: a key never comes back", of), false
 	case of.Kind == SubjectManifest && s.ManifestTrust().has(key):
 		return refuse(CodeConflict, "public_key", "this public key is a signer's already: one signer counts once"), false
-	case (of.Kind == SubjectAgent || of.Kind == SubjectCoordinator) && s.keyOwners.full(), of.Kind == SubjectCoordinator && s.signingKeys.full():
+	case of.Kind == SubjectAgent && s.ownersFull(kept), of.Kind == SubjectCoordinator && (s.keyOwners.full() || s.signingKeys.full()):
 		return refuse(CodeOverloaded, "", "%d public keys are known, no room for one more", s.keyOwners.size()), false
 	}
 	return Result{}, true
+}
+
+// ownersFull tells whether there is no room for one more agent's key that leaves some
+// for others; before LevelKeys agents leave none.
+func (s *State) ownersFull(kept int) bool {
+	if s.meta.v.Level < LevelKeys {
+		kept = 0
+	}
+	return s.keyOwners.size() >= s.keyOwners.cap-kept
 }
 
 func (s *State) hadShared(of Subject, ref KeyRef) bool {
@@ -156,8 +166,11 @@ func (s *State) hadShared(of Subject, ref KeyRef) bool {
 
 // mostKeys is how many keys a ring of the kind holds.
 func (k SubjectKind) mostKeys() int {
-	if k == SubjectAgent {
+	switch k {
+	case SubjectAgent:
 		return MaxAgentKeys
+	case SubjectManifest:
+		return MaxSignerKeys
 	}
 	return MaxRingKeys
 }

@@ -37,7 +37,11 @@ func TestKeysWhoMay(t *testing.T) {
 			w.must(w.do(Actor{TokenID: string(RoleObserver)}, CoordinatorJoin{Coordinator: atLevel(nodeOf("watcher", RoleObserver))}))
 			w.must(w.do(node("n0"), sharedPoolKey("", "p1")))
 			if name == "a member has it" || name == "the switch" {
-				w.must(w.do(node("n0"), sharedPoolKey("p1", "p2")))
+				w.must(w.do(node("n0"), sharedPoolKey("p1", "p2", "n0", "n1", "watcher")))
+			}
+			if name == "the switch" {
+				w.must(w.do(node("n0"), KeyReady{Subject: "gossip", Key: second}))
+				w.must(w.do(node("n1"), KeyReady{Subject: "gossip", Key: second}))
 			}
 			res := w.do(actor, tc.body(w))
 			if want := tc.allow == nil || slices.Contains(tc.allow, actor); res.OK() != want {
@@ -403,7 +407,8 @@ func TestW15RemovedCoordinatorSignsWithNoKey(t *testing.T) {
 	w.must(w.do(node("n0"), sharedCA(nil, []byte("ca"))))
 	w.must(w.do(node("n0"), sharedPoolKey("p1", "p2", "n0")))
 	w.must(w.do(node("n0"), sharedCA([]byte("ca"), []byte("ca 2"), "n0")))
-	w.must(w.do(admin, CoordinatorRemove{ID: "n1", Compromised: true}))
+	w.must(w.compromised("n1"))
+	w.must(w.do(admin, TokenCreate{ID: "after the CA", Role: RoleCoordinator, Uses: -1}))
 	for i, key := range []string{"n1", "n1 b"} {
 		w.want(w.do(operator, w.banOf("z", fmt.Sprint("e", 3+i), key, nil)), CodeInvalid)
 		if row, ok := w.s.SigningKey(publicKey("node " + key).CoordinatorID()); !ok || row.RetiredAt == 0 {
@@ -411,7 +416,7 @@ func TestW15RemovedCoordinatorSignsWithNoKey(t *testing.T) {
 		}
 		thief := nodeOf("thief", RoleCoordinator)
 		thief.Level, thief.SigningKey = LevelKeys, publicKey("node "+key)
-		w.want(w.do(joiner, CoordinatorJoin{Coordinator: thief}), CodeConflict)
+		w.want(w.do(Actor{TokenID: "after the CA"}, CoordinatorJoin{Coordinator: thief}), CodeConflict)
 	}
 	w.want(w.do(node("n1"), w.order(n1, "node n1 b", "node n1 c", 0)), CodeNotFound)
 	w.mark()

@@ -65,6 +65,29 @@ func sharedCA(by, next []byte, members ...string) KeyPrepare {
 	return b
 }
 
+// compromised removes a node as the leader does once it prepared what comes next.
+func (w *world) compromised(id string) Result {
+	b := CoordinatorRemove{ID: id, Compromised: true}
+	for _, of := range HeldShared(RoleCoordinator) {
+		if next := w.s.nextOf(of, w.s.ClockMs()); !next.IsZero() {
+			b.Next = append(b.Next, next)
+		}
+	}
+	return w.do(admin, b)
+}
+
+// switchTo has every coordinator that can say that it holds a shared key, and switches
+// to it.
+func (w *world) switchTo(subject string, key KeyRef) {
+	w.t.Helper()
+	for _, n := range w.s.Coordinators() {
+		if n.Role == RoleCoordinator {
+			w.do(node(n.ID), KeyReady{Subject: subject, Key: key})
+		}
+	}
+	w.must(w.do(node("n0"), KeySwitch{Subject: subject, Key: key}))
+}
+
 func node(id string) Actor { return Actor{NodeID: id} }
 
 // withKeyRows makes rows in each field of keys.
@@ -146,18 +169,22 @@ func (w *world) goldenCoordinatorKeys() {
 func (w *world) goldenSharedKeys() {
 	w.want(w.do(node("n2"), sharedPoolKey("", "p1")), CodeForbidden) // an observer
 	w.must(w.do(node("n0"), sharedPoolKey("", "p1")))
-	w.must(w.do(node("n0"), sharedPoolKey("p1", "p2", "n0", "n2", "n5")))
+	w.must(w.do(node("n0"), sharedPoolKey("p1", "p2", "n0", "n2", "n8")))
 	second := PoolKeyName(poolKey("p2")).Fingerprint()
 	w.must(w.do(node("n2"), KeyReady{Subject: "gossip", Key: second}))
 	w.must(w.do(node("n2"), KeyReady{Subject: "gossip", Key: second}))
-	w.must(w.do(node("n0"), KeySwitch{Subject: "gossip", Key: second}))
+	w.want(w.do(node("n0"), KeySwitch{Subject: "gossip", Key: second}), CodeConflict)
+	w.switchTo("gossip", second)
 	w.must(w.do(node("n0"), KeySwitch{Subject: "gossip", Key: second}))
 	w.must(w.do(admin, KeyRevoke{Subject: "gossip", Key: PoolKeyName(poolKey("p1")).Fingerprint()}))
 	w.want(w.do(admin, KeyRevoke{Subject: "gossip", Key: second}), CodeConflict)
 	w.want(w.do(node("n0"), sharedCA(nil, []byte("another"))), CodeConflict)
 	w.must(w.do(node("n0"), sharedCA(nil, []byte("ca"))))
-	w.must(w.do(node("n0"), sharedCA([]byte("ca"), []byte("ca 2"), "n0", "n5")))
-	w.must(w.do(node("n0"), KeySwitch{Subject: "ca", Key: crypto.PublicKey(crypto.Sum([]byte("ca 2"))).Fingerprint()}))
+	w.must(w.do(node("n0"), sharedCA([]byte("ca"), []byte("ca 2"), "n0", "n8")))
+	w.switchTo("ca", crypto.PublicKey(crypto.Sum([]byte("ca 2"))).Fingerprint())
+	w.want(w.do(admin, CoordinatorRemove{ID: "n2", Compromised: true}), CodeConflict)
+	w.must(w.do(node("n0"), sharedPoolKey("p2", "p3", "n0", "n8")))
+	w.must(w.compromised("n2"))
 	at := w.s.ClockMs()
 	back := at - 30_000
 	w.must(w.doAt(back, admin, nil, ClockRecover{Voters: 1, Walls: walls(back, 0), Reason: "half a minute"}))

@@ -96,8 +96,8 @@ func (y *keyYears) announce(o *keyOwner, st KeyStanding, next string) {
 	}
 	if !res.Repeated {
 		from := max(b.NotBeforeMs, y.s.ClockMs())
-		o.m.taken(next, from, from+o.m.overlap, o.m.of.Kind.Shared())
-		o.m.asked, o.hurt = false, false
+		o.m.taken(y.s.ClockMs(), next, from, from+o.m.overlap, o.m.of.Kind.Shared())
+		o.hurt = false
 	}
 }
 
@@ -152,12 +152,22 @@ func (y *keyYears) happens(o *keyOwner) {
 		y.must(y.do(admin, KeyScheduleSet{Subject: o.m.of.String(), IfVersion: y.s.OwnSchedule(o.m.of).Version, Schedule: d}))
 		o.m.overlap = d.OverlapMs
 	case 6:
-		if k := o.m.next(y.wallMs); k != nil && k.waits {
-			y.must(y.do(node("n0"), KeySwitch{Subject: o.m.of.String(), Key: y.ref(o.m, k.name)}))
-			o.m.begins(k, y.s.ClockMs())
-		}
+		y.switches(o)
 	case 7:
 		y.term++ // another leads
+	}
+}
+
+// switches has a shared key begin once it is time.
+func (y *keyYears) switches(o *keyOwner) {
+	k := o.m.next(y.wallMs)
+	if k == nil || !k.waits {
+		return
+	}
+	ring, _ := y.s.KeyRing(o.m.of)
+	if ring[len(ring)-1].Succession.NotBeforeMs <= y.s.ClockMs() {
+		y.switchTo(o.m.of.String(), y.ref(o.m, k.name))
+		o.m.begins(k, y.s.ClockMs())
 	}
 }
 
@@ -180,7 +190,7 @@ func (y *keyYears) heal(o *keyOwner) {
 			for _, k := range o.m.keys {
 				k.revoked = true
 			}
-			o.m.taken(name, y.s.ClockMs(), 0, false)
+			o.m.taken(y.s.ClockMs(), name, y.s.ClockMs(), 0, false)
 			o.file, o.hurt = append(o.file, name), false
 		}
 	}
@@ -232,10 +242,7 @@ func (y *keyYears) settles() {
 			o.skewMs = 0
 			y.live(o)
 			y.heal(o)
-			if k := o.m.next(y.wallMs); k != nil && k.waits {
-				y.must(y.do(node("n0"), KeySwitch{Subject: o.m.of.String(), Key: y.ref(o.m, k.name)}))
-				o.m.begins(k, y.s.ClockMs())
-			}
+			y.switches(o)
 		}
 	}
 	for _, o := range y.owners {

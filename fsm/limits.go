@@ -21,6 +21,10 @@ const (
 	// MaxRingKeys bounds the keys of any other subject: what verifies, and those that
 	// ended last. A ring is a part of one row.
 	MaxRingKeys = 8
+	// MaxSignerKeys bounds the keys that one manifest signer ever has: all stay, since
+	// what a retired one vouched for counts on. At one in 90 days it takes 16 years;
+	// a signer of another name goes on then.
+	MaxSignerKeys = 64
 	// MaxKeySignatureBytes bounds the signatures on a change of keys: Ed25519 has 64
 	// bytes, ECDSA P-256 in DER 72.
 	MaxKeySignatureBytes = 128
@@ -29,8 +33,10 @@ const (
 	MaxSealedBytes = 4 << 10
 	// MaxKeySchedules bounds schedules of single subjects; each kind has one besides.
 	MaxKeySchedules = 10_000
-	// MaxKeyRequests bounds rotations that were asked for and wait for their owner.
+	// MaxKeyRequests bounds rotations of agents that were asked for and wait for their
+	// owner. All other subjects have room besides (maxOwnRequests): a revocation asks too.
 	MaxKeyRequests = 10_000
+	maxOwnRequests = MaxCoordinators + MaxManifestSigners + 2
 	// MaxTokens: operators make tokens by hand or by script; a million is a runaway script.
 	MaxTokens = 100_000
 	// MaxCoordinators bounds voters and observers together; raft itself wants few.
@@ -41,6 +47,9 @@ const (
 	MaxSigningKeys = 10_000
 	// MaxKeyOwners: a public key belongs to at most one subject for ever, past keys too.
 	MaxKeyOwners = 400_000
+	// ownersKept is the room in it that agents leave, from LevelKeys on: for each key
+	// that a coordinator can have, and for agents that an operator recovers.
+	ownersKept = MaxSigningKeys + MaxAgents/10
 	// MaxBans bounds bans in force: about 250 bytes each.
 	MaxBans = 1_000_000
 	// MaxNonces bounds the nonce window: about 130 bytes each, 512 MiB in all;
@@ -85,6 +94,9 @@ const (
 	// which is one row, and so the signatures of one manifest.
 	MaxManifestSigners = 64
 	MaxManifestSources = 64
+	// MaxRevokedSigners bounds the revoked keys of signers that the trust policy names
+	// no more; none of them ever signs again.
+	MaxRevokedSigners = 1_000
 	// MaxMarks is how many digests are kept for nodes to compare.
 	MaxMarks = 16
 
@@ -107,6 +119,9 @@ const (
 	MaxClockSpreadMs = 5_000
 	// IdempotencyMs is how long an idempotency key is remembered (CONTRACT.md).
 	IdempotencyMs = 24 * 3_600_000
+	// KeyRequestMs is how long an agent is asked for its next key: one that does not
+	// answer in a month is asked again, by somebody who looks why.
+	KeyRequestMs = 30 * 24 * 3_600_000
 	// NonceBucketMs is the width of a nonce bucket; whole buckets are dropped.
 	NonceBucketMs = 1_000
 

@@ -18,6 +18,9 @@ type ManifestTrust struct {
 	Threshold int64            `cbor:"2,keyasint"` // 0 only without signers
 	Signers   []ManifestSigner `cbor:"3,keyasint"`
 	Sources   []string         `cbor:"4,keyasint"` // rules, see manifest.CheckSourceRule
+	// Revoked are the revoked keys of signers that are gone. Apply sets it, from
+	// LevelKeys on.
+	Revoked []KeyRef `cbor:"5,keyasint,omitempty"`
 }
 
 // ManifestSigner is a key that may sign manifests of names that begin with Prefix.
@@ -140,11 +143,17 @@ func (g ManifestSigner) fault(before []ManifestSigner) string {
 		return fmt.Sprintf("%q: prefix: %v", g.Name, err)
 	}
 	for _, other := range before {
-		if other.Name == g.Name || other.Ring().at(g.Key.Fingerprint()) >= 0 || g.Ring().at(other.Key.Fingerprint()) >= 0 {
+		if other.Name == g.Name || other.sharesKey(g) {
 			return fmt.Sprintf("%q has the name or the key of %q: one signer counts once", g.Name, other.Name)
 		}
 	}
 	return ""
+}
+
+// sharesKey tells whether a key of the signer is or was another's too.
+func (g ManifestSigner) sharesKey(other ManifestSigner) bool {
+	has := func(a, b ManifestSigner) bool { return a.Key == b.Key || a.Keys.at(b.Key.Fingerprint()) >= 0 }
+	return has(g, other) || has(other, g) || slices.ContainsFunc(other.Keys, func(k Key) bool { return has(g, ManifestSigner{Key: k.Public}) })
 }
 
 // mostSigners returns how many signers one name can have: a threshold above that
@@ -174,9 +183,12 @@ func (s *State) applyManifestTrustSet(c *change, b ManifestTrustSet) Result {
 	if field, fault := next.Validate(); fault != "" {
 		return refuse(CodeInvalid, field, "%s", fault)
 	}
-	next.Version, next.Signers = have.Version+1, slices.Clone(next.Signers)
+	next.Version, next.Signers, next.Revoked = have.Version+1, slices.Clone(next.Signers), have.Revoked
 	for i := range next.Signers {
 		next.Signers[i].AddedMs, next.Signers[i].Keys = have.standing(next.Signers[i], c.atMs)
+	}
+	if field, fault := next.succeed(have); fault != "" {
+		return refuse(CodeConflict, field, "%s", fault)
 	}
 	s.manifestTrust.put(theTrust, next)
 	s.record(c, "manifest_trust_set", fmt.Sprint(next.Version), trustChange(have, next))
@@ -184,14 +196,45 @@ func (s *State) applyManifestTrustSet(c *change, b ManifestTrustSet) Result {
 }
 
 // standing returns since when the very signer is trusted, and the keys it has
-// come to have.
+// come to have, whatever it may sign.
 func (t ManifestTrust) standing(g ManifestSigner, nowMs int64) (addedMs int64, keys Ring) {
-	for _, have := range t.Signers {
-		if have.Name == g.Name && have.Key == g.Key && have.Prefix == g.Prefix {
-			return have.AddedMs, have.Keys
+	have, ok := t.signer(g.Name)
+	switch {
+	case !ok || have.Key != g.Key:
+		return nowMs, nil
+	case have.Prefix != g.Prefix:
+		return nowMs, have.Keys
+	}
+	return have.AddedMs, have.Keys
+}
+
+// succeed notes the revoked keys of signers that are no more, and tells what is wrong
+// with those that come: a key that was revoked, or that another signer came to have.
+func (t *ManifestTrust) succeed(have ManifestTrust) (field, fault string) {
+	for _, was := range have.Signers {
+		if is, ok := t.signer(was.Name); !ok || is.Key != was.Key {
+			t.Revoked = mergeRefs(t.Revoked, was.Keys.revoked())
 		}
 	}
-	return nowMs, nil
+	if len(t.Revoked) > MaxRevokedSigners {
+		return "signers", fmt.Sprintf("%d keys of former signers are revoked, at most %d: keep the signers on", len(t.Revoked), MaxRevokedSigners)
+	}
+	for _, g := range t.Signers {
+		if len(g.Keys) == 0 && slices.Contains(t.Revoked, g.Key.Fingerprint()) {
+			return "signers", fmt.Sprintf("the key %s of %q was revoked: it never signs again", g.Key.KeyID(), g.Name)
+		}
+	}
+	return t.Validate()
+}
+
+// mergeRefs returns what is in either list, in byte order; nil of nothing.
+func mergeRefs(a, b []KeyRef) []KeyRef {
+	if len(b) == 0 {
+		return a
+	}
+	out := slices.Concat(a, b)
+	slices.SortFunc(out, func(a, b KeyRef) int { return bytes.Compare(a[:], b[:]) })
+	return slices.Compact(out)
 }
 
 // signer finds a signer by name.
@@ -203,9 +246,10 @@ func (t ManifestTrust) signer(name string) (ManifestSigner, bool) {
 	return t.Signers[i], true
 }
 
-// has tells whether a key is or was a signer's.
+// has tells whether a key is or was a signer's, or was revoked.
 func (t ManifestTrust) has(key crypto.PublicKey) bool {
-	return slices.ContainsFunc(t.Signers, func(g ManifestSigner) bool { return g.Ring().at(key.Fingerprint()) >= 0 })
+	return slices.Contains(t.Revoked, key.Fingerprint()) ||
+		slices.ContainsFunc(t.Signers, func(g ManifestSigner) bool { return g.sharesKey(ManifestSigner{Key: key}) })
 }
 
 // signersAfter returns up to limit subjects with names after the given one, in order.

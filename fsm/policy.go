@@ -130,6 +130,10 @@ func LevelOf(cmd Command) uint32 {
 		if b, err := BodyOf[PolicySet](cmd); err == nil {
 			level = max(level, b.Policy.level())
 		}
+	case KindCoordinatorRemove:
+		if b, err := BodyOf[CoordinatorRemove](cmd); err == nil && len(b.Next) > 0 {
+			level = max(level, LevelKeys)
+		}
 	case KindAgentEnroll:
 		if b, err := BodyOf[AgentEnroll](cmd); err == nil && len(b.EncryptionProof) > 0 {
 			level = max(level, LevelClients)

@@ -125,7 +125,11 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 		return nil, nil, fmt.Errorf("fsm: the backup's policy with the stricter rules of the present: %s: %s; take rules away first, or make them the rule for all", field, fault)
 	}
 	copyTable(s.agents, backup.agents, nil)
-	s.setKeysBack(s.meta.v.ClockMs)
+	if was.Level >= LevelKeys {
+		s.shiftAgentKeys(old.ClockMs, s.meta.v.ClockMs)
+	} else {
+		s.setKeysBack(s.meta.v.ClockMs)
+	}
 	copyTable(s.bans, backup.bans, nil)
 	copyTable(s.signingKeys, backup.signingKeys, nil)
 	copyTable(s.keyOwners, backup.keyOwners, nil)
@@ -136,6 +140,9 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 		gone.LeftAt, gone.Audit = "", nil // nobody looks where a file says, nor for what it says
 		if was.Level < LevelThrough {
 			gone.TLSKey = nil // the binaries of this cluster may not read it
+		}
+		if was.Level < LevelKeys {
+			gone.Role = ""
 		}
 		s.removed.put(id, gone)
 	}
@@ -148,6 +155,9 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	s.keepKeys(backup, present)
 	if err := s.agentsOwn(); err != nil {
 		return nil, nil, err
+	}
+	if field, fault := s.ManifestTrust().Validate(); fault != "" {
+		return nil, nil, fmt.Errorf("fsm: the backup's trust policy with the keys that signers have since: %s: %s; take the signer out of the present policy first", field, fault)
 	}
 	// What neither state knows of was admitted under the policy of either.
 	s.meta.v.NonceFloorMs = max(s.meta.v.NonceFloorMs, later(max(s.meta.v.ClockMs, r.AtMs), present.policy.v.MaxSkewMs))
@@ -215,6 +225,7 @@ func (s *State) checkCaps(present *State) error {
 		{"signing keys", s.signingKeys.size(), present.signingKeys.size(), MaxSigningKeys},
 		{"removed nodes", s.removed.size(), present.removed.size(), MaxRemoved},
 		{"names of manifests", s.manifests.size(), present.manifests.size(), MaxManifests},
+		{"revoked keys of former signers", len(s.ManifestTrust().Revoked), len(present.ManifestTrust().Revoked), MaxRevokedSigners},
 	} {
 		if room := max(c.cap/10*9, c.here); c.have > min(room, c.cap) {
 			return fmt.Errorf("fsm: together with what is here the backup has %d %s, at most %d", c.have, c.what, room)

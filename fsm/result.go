@@ -68,6 +68,17 @@ type Result struct {
 	Chain    *ChainResult  `cbor:"9,keyasint,omitempty"` // of a BlacklistAppend
 	// Tokens is of a CoordinatorRemove of a compromised node; from LevelThrough on.
 	Tokens *TokensRevoked `cbor:"10,keyasint,omitempty"`
+	// Ended is of a KeyRevoke, and of a CoordinatorRemove of a compromised node; from
+	// LevelKeys on.
+	Ended *KeysEnded `cbor:"11,keyasint,omitempty"`
+}
+
+// KeysEnded tells what a command ended of the keys that coordinators share.
+type KeysEnded struct {
+	Keys []string `cbor:"1,keyasint,omitempty"` // subject and key id, with a space between
+	// JoinTokens counts the tokens of joins and enrolments that went with a CA: they
+	// name it, so whoever has its key could have taken them from who uses them.
+	JoinTokens int `cbor:"2,keyasint,omitempty"`
 }
 
 // ClaimResult is the decision on one claim.

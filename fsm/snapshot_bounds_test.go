@@ -73,7 +73,8 @@ func TestLongestRowsSurviveASnapshot(t *testing.T) {
 	addr := strings.Repeat("a", MaxAddressBytes)
 	s := NewState()
 	k := publicKey("a")
-	key := Key{Public: k, NotBeforeMs: MaxTimeMs, NotAfterMs: MaxTimeMs}
+	key := Key{Public: k, NotBeforeMs: MaxTimeMs, NotAfterMs: MaxTimeMs, Index: 1 << 60, RevokedAt: 1 << 60, EncryptionProof: make([]byte, crypto.SignatureSize),
+		Succession: &Succession{Predecessor: k, NotBeforeMs: MaxTimeMs, SignedMs: MaxTimeMs, Signature: make([]byte, crypto.SignatureSize), Closes: true}}
 	s.agents.put(id("a"), Agent{ID: id("a"), State: AgentSuspended, Keys: Ring{key, key, key, key}, EncryptionKey: make([]byte, 32),
 		EnrolledMs: MaxTimeMs, UpdatedMs: MaxTimeMs, TokenID: id("t"), Index: 1 << 60})
 	s.tokens.put(id("t"), Token{ID: id("t"), Role: RoleCoordinator, CreatedMs: MaxTimeMs, ExpiresMs: MaxTimeMs, UsesLeft: 1 << 60, RevokedMs: MaxTimeMs,
@@ -84,6 +85,16 @@ func TestLongestRowsSurviveASnapshot(t *testing.T) {
 	s.removed.put(id("n"), Removal{ID: id("n"), Name: id("m"), LeftAt: addr, RemovedMs: MaxTimeMs, SilentMs: MaxTimeMs, TLSKey: new(crypto.Hash), Audit: longestHead(id("n"))})
 	s.auditHeads.put(id("n"), *longestHead(id("n")))
 	s.signingKeys.put(k.CoordinatorID(), SigningKey{Public: k, NodeID: id("n"), API: addr, Since: 1 << 60, RetiredAt: 1 << 60})
+	shared := key
+	shared.Shared = &SharedKey{Waits: true, Data: make([]byte, MaxCACertBytes)}
+	for range MaxCoordinators {
+		shared.Shared.Copies = append(shared.Shared.Copies, SealedCopy{NodeID: id("n"), Sealed: make([]byte, MaxSealedBytes)})
+		shared.Shared.Ready = append(shared.Shared.Ready, id("n"))
+	}
+	s.keyRings.put("ca", slices.Repeat(Ring{shared}, MaxRingKeys))
+	s.coordinators.put(id("n"), Coordinator{ID: id("n"), Name: id("m"), API: addr, Raft: addr, Gossip: addr, Keys: slices.Repeat(Ring{key}, MaxRingKeys)})
+	signer := ManifestSigner{Name: id("g"), Prefix: id("p"), Key: k, Keys: slices.Repeat(Ring{key}, MaxSignerKeys)}
+	s.manifestTrust.put(theTrust, ManifestTrust{Signers: slices.Repeat([]ManifestSigner{signer}, MaxManifestSigners), Revoked: make([]KeyRef, MaxRevokedSigners)})
 	for _, f := range s.fields() {
 		for row, err := range f.freeze().rows() {
 			if limit := frameLimit(f.label()); err != nil || uint64(len(row)) > limit*3/4 {

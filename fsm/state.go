@@ -120,7 +120,7 @@ func NewState() *State {
 		manifests:     newTable[Manifest]("manifests", MaxManifests),
 		auditHeads:    newTable[AuditHead]("audit_heads", MaxCoordinators),
 		keySchedules:  newTable[Schedule]("key_schedules", MaxKeySchedules),
-		keyRequests:   newTable[KeyRequest]("key_requests", MaxKeyRequests),
+		keyRequests:   newTable[KeyRequest]("key_requests", MaxKeyRequests+maxOwnRequests),
 		keyRings:      newTable[Ring]("key_rings", 2),
 		outcomes:      map[string]int{},
 	}

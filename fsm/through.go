@@ -113,13 +113,13 @@ func (s *State) outlived(ending []Token, nowMs int64) (missed Token, ok bool) {
 
 // removedAsCompromised is asked for a node that was removed before, with another
 // reason perhaps: what it made and what it knows go all the same.
-func (s *State) removedAsCompromised(c *change, gone Removal) Result {
-	revoked, keys, res, ok := s.revokeCompromised(c, gone.ID)
+func (s *State) removedAsCompromised(c *change, b CoordinatorRemove, gone Removal) Result {
+	revoked, ended, res, ok := s.revokeCompromised(c, b)
 	if !ok {
 		return res
 	}
-	res = Result{Code: CodeOK, ID: gone.ID, Tokens: revoked}
-	if gone.Compromised && revoked == nil && !keys {
+	res = Result{Code: CodeOK, ID: gone.ID, Tokens: revoked, Ended: ended}
+	if gone.Compromised && revoked == nil && ended == nil {
 		return res
 	}
 	gone.Compromised = true

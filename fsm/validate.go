@@ -342,6 +342,9 @@ func removalFault(key string, r Removal) error {
 	if len(r.LeftAt) > MaxAddressBytes {
 		return fmt.Errorf("an address of %d bytes, at most %d", len(r.LeftAt), MaxAddressBytes)
 	}
+	if r.Role != "" && r.Role != RoleCoordinator && r.Role != RoleObserver {
+		return fmt.Errorf("unknown role %s", shown(string(r.Role)))
+	}
 	if r.Audit != nil {
 		if r.Audit.NodeID != r.ID {
 			return fmt.Errorf("the audit log of %s", shown(r.Audit.NodeID))

@@ -302,10 +302,18 @@ func (n *Node) changeMembers(ctx context.Context, l *leadership, cmd fsm.Command
 		if body.Compromised && leaving != n.id.NodeID && (n.wouldAccept(cmd, leaving) || n.isRemoved(leaving) && n.may(cmd.Actor, fsm.CapAdmin)) {
 			l.rotating.Lock() // until it is removed, nothing that it was not given comes into force
 			defer l.rotating.Unlock()
-			if err := n.replaceHeld(ctx, l, cmd.Actor, leaving); err != nil {
+			body.Next, err = n.replaceHeld(ctx, l, cmd.Actor, leaving)
+			if err != nil {
 				return fsm.Result{}, err
 			}
+		} else {
+			body.Next = nil // whoever forwards names none
 		}
+		idem := cmd.Idem
+		if cmd, err = fsm.New(cmd.Actor, body); err != nil {
+			return fsm.Result{}, err
+		}
+		cmd.Idem = idem
 	}
 	dropped := leaving != "" && n.wouldAccept(cmd, leaving)
 	if dropped {

@@ -273,7 +273,7 @@ func (c *trio) isNotTold(t *testing.T, lead, victim int) {
 	}
 	l.rotating.Lock()
 	defer l.rotating.Unlock()
-	if err := n.replaceHeld(t.Context(), l, fsm.Actor{TokenID: token.ID}, out.id.NodeID); err != nil {
+	if _, err := n.replaceHeld(t.Context(), l, fsm.Actor{TokenID: token.ID}, out.id.NodeID); err != nil {
 		t.Fatal(err)
 	}
 	c.eventually("the leader has the next keys", func() bool { s := n.shared.Load(); return len(s.cas) == 2 && len(s.ring) == 2 })

@@ -68,7 +68,8 @@ func (n *Node) rotateShared(ctx context.Context, l *leadership, of fsm.Subject, 
 		if k.Asked == nil {
 			beginMs = k.DueMs
 		}
-		return n.prepareShared(ctx, l, of, beginMs, "")
+		_, err := n.prepareShared(ctx, l, of, beginMs, "")
+		return err
 	}
 	return nil
 }
@@ -93,14 +94,13 @@ func (n *Node) recordShared(ctx context.Context, l *leadership, of fsm.Subject) 
 
 // prepareShared makes the next key and has it prepared, to begin at a time, or
 // when the members are ready if that is 0. One node may be left out.
-func (n *Node) prepareShared(ctx context.Context, l *leadership, of fsm.Subject, beginMs int64, without string) error {
+func (n *Node) prepareShared(ctx context.Context, l *leadership, of fsm.Subject, beginMs int64, without string) (ref fsm.KeyRef, err error) {
 	k, nowMs := n.standing(of)
 	if k.Active < 0 {
-		return fmt.Errorf("no key of %s is active", of)
+		return ref, fmt.Errorf("no key of %s is active", of)
 	}
-	b := fsm.KeyPrepare{Subject: of.String(), By: k.Ring[k.Active].Public, NotBeforeMs: beginMs, SignedMs: nowMs}
+	b := fsm.KeyPrepare{Subject: of.String(), By: k.Ring[k.Active].Public, NotBeforeMs: beginMs, SignedMs: nowMs, Without: without}
 	var secret []byte
-	var err error
 	if of.Kind == fsm.SubjectCA {
 		if b.Data, secret, err = newCA(n.id.ClusterID, n.cfg.Now()); err == nil {
 			b.Public = crypto.PublicKey(crypto.Sum(b.Data))
@@ -109,21 +109,21 @@ func (n *Node) prepareShared(ctx context.Context, l *leadership, of fsm.Subject,
 		b.Public = fsm.PoolKeyName(secret)
 	}
 	if err != nil {
-		return err
+		return ref, err
 	}
 	defer clear(secret)
 	signer, err := n.signingKey()
 	if err != nil {
-		return err
+		return ref, err
 	}
 	defer clear(signer)
 	// The coordinator that made the key orders it: each member verifies its copy by
 	// the same signer.
 	b.Order = b.Succession(n.id.ClusterID).Order(signer)
 	if b.Copies, err = n.sealedCopies(signer, of.Kind, crypto.Hash(b.Public), secret, without); err != nil {
-		return err
+		return ref, err
 	}
-	return n.proposeAs(ctx, l, fsm.Actor{NodeID: n.id.NodeID}, b)
+	return b.Public.Fingerprint(), n.proposeAs(ctx, l, fsm.Actor{NodeID: n.id.NodeID}, b)
 }
 
 // sealedCopies seals a secret to every member that may have it.
@@ -158,7 +158,9 @@ func (n *Node) switchShared(ctx context.Context, l *leadership, k fsm.KeyStandin
 		waits[next.Public] = since
 	}
 	late := n.notReady(next)
-	if len(late) > 0 && (time.Since(since) < switchWait || !n.mostReady(next)) {
+	var most bool
+	n.machine.Read(func(s *fsm.State) { most = s.MostReady(next) })
+	if !most || len(late) > 0 && time.Since(since) < switchWait {
 		return nil
 	}
 	if len(late) > 0 {
@@ -191,19 +193,6 @@ func (n *Node) notReady(k fsm.Key) (late []string) {
 	return late
 }
 
-// mostReady tells whether a majority of the voters holds a key: without them
-// nobody could sign with it, or hand it on.
-func (n *Node) mostReady(k fsm.Key) bool {
-	ids := voters(n.servers())
-	ready := 0
-	for _, id := range ids {
-		if _, said := slices.BinarySearch(k.Shared.Ready, id); said {
-			ready++
-		}
-	}
-	return ready > len(ids)/2
-}
-
 // proposeAs proposes a command of this leader's own and waits for it.
 func (n *Node) proposeAs(ctx context.Context, l *leadership, actor fsm.Actor, body any) error {
 	cmd, err := fsm.New(actor, body)
@@ -230,16 +219,12 @@ func (n *Node) revokeShared(ctx context.Context, l *leadership, cmd fsm.Command)
 	if err != nil {
 		return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 	}
-	of, err := fsm.ParseSubject(body.Subject)
-	l.rotating.Lock()
-	defer l.rotating.Unlock()
-	if k, _ := n.standing(of); err == nil && of.Kind.Shared() && k.Active >= 0 && k.Ring[k.Active].Public.Fingerprint() == body.Key && n.may(cmd.Actor, fsm.CapAdmin) {
-		if k.Pending < 0 {
-			if err := n.prepareShared(ctx, l, of, 0, ""); err != nil {
-				return fsm.Result{}, err
-			}
+	if of, err := fsm.ParseSubject(body.Subject); err == nil && of.Kind.Shared() {
+		l.rotating.Lock()
+		defer l.rotating.Unlock()
+		if err := n.readyNext(ctx, l, cmd.Actor, of, body.Key); err != nil {
+			return fsm.Result{}, err
 		}
-		n.awaitReady(ctx, "", of)
 	}
 	p, err := n.enqueue(l, cmd)
 	if err != nil {
@@ -248,12 +233,28 @@ func (n *Node) revokeShared(ctx context.Context, l *leadership, cmd fsm.Command)
 	return n.await(ctx, p)
 }
 
-// replaceHeld prepares successors of all that a node holds, for the others alone.
-// What was prepared before is revoked first, on the same word: the node may have
-// been given it, or have made it. The caller holds rotating.
-func (n *Node) replaceHeld(ctx context.Context, l *leadership, actor fsm.Actor, nodeID string) error {
+// readyNext has the next key of a subject prepared if the active one is to be revoked.
+// The caller holds rotating.
+func (n *Node) readyNext(ctx context.Context, l *leadership, actor fsm.Actor, of fsm.Subject, revoked fsm.KeyRef) error {
+	k, _ := n.standing(of)
+	if k.Active >= 0 && k.Ring[k.Active].Public.Fingerprint() == revoked && n.may(actor, fsm.CapAdmin) {
+		if k.Pending < 0 {
+			if _, err := n.prepareShared(ctx, l, of, 0, ""); err != nil {
+				return err
+			}
+		}
+		n.awaitReady(ctx, "", of)
+	}
+	return nil
+}
+
+// replaceHeld prepares successors of all that a node holds, for the others alone, and
+// names them. What was prepared before, or leaves no room, is revoked first, on the
+// same word: the node may have been given it, or have made it. The caller holds
+// rotating.
+func (n *Node) replaceHeld(ctx context.Context, l *leadership, actor fsm.Actor, nodeID string) (next []fsm.KeyRef, err error) {
 	if level, _ := n.clusterLevel(); level < fsm.LevelKeys {
-		return nil
+		return nil, nil
 	}
 	var subjects []fsm.Subject
 	n.machine.Read(func(s *fsm.State) { subjects = s.MustReplace(nodeID, s.ClockMs()) })
@@ -261,21 +262,25 @@ func (n *Node) replaceHeld(ctx context.Context, l *leadership, actor fsm.Actor, 
 		k, _ := n.standing(of)
 		if len(k.Ring) == 0 {
 			if err := n.recordShared(ctx, l, of); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		if k.Pending >= 0 {
-			revoke := fsm.KeyRevoke{Subject: of.String(), Key: k.Ring[k.Pending].Public.Fingerprint(), Reason: nodeID + " may know it, which is removed as compromised"}
+		var inTheWay []fsm.KeyRef
+		n.machine.Read(func(s *fsm.State) { inTheWay = s.InTheWay(of, s.ClockMs()) })
+		for _, key := range inTheWay {
+			revoke := fsm.KeyRevoke{Subject: of.String(), Key: key, Reason: nodeID + " may know it, which is removed as compromised"}
 			if err := n.proposeAs(ctx, l, actor, revoke); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		if err := n.prepareShared(ctx, l, of, 0, nodeID); err != nil {
-			return err
+		made, err := n.prepareShared(ctx, l, of, 0, nodeID)
+		if err != nil {
+			return nil, err
 		}
+		next = append(next, made)
 	}
 	n.awaitReady(ctx, nodeID, subjects...)
-	return nil
+	return next, nil
 }
 
 // awaitReady waits until all members that are here, but for one, hold the next

@@ -292,9 +292,12 @@ var forwarded = []fsm.Kind{
 
 // ownKinds lists what a node says of itself, whatever its role: Apply holds it to
 // the node that said it.
-var ownKinds = []fsm.Kind{fsm.KindCoordinatorUpdate, fsm.KindKeyPrepare, fsm.KindKeyReady, fsm.KindKeySwitch}
+var ownKinds = []fsm.Kind{fsm.KindCoordinatorUpdate, fsm.KindKeyPrepare, fsm.KindKeyReady}
 
 func (n *Node) mayPropose(from string, cmd fsm.Command) *client.Error {
+	if preparesShared(cmd) {
+		return &client.Error{Code: client.CodeForbidden, Detail: "the leader alone makes what all share"}
+	}
 	role, _ := n.roleOf(from)
 	own := slices.Contains(ownKinds, cmd.Kind) && cmd.Actor == (fsm.Actor{NodeID: from})
 	switch {
@@ -306,6 +309,17 @@ func (n *Node) mayPropose(from string, cmd fsm.Command) *client.Error {
 		return errObserver()
 	}
 	return nil
+}
+
+// preparesShared tells whether a command brings a key that coordinators share. A
+// compromised one must not make those that come after its own.
+func preparesShared(cmd fsm.Command) bool {
+	if cmd.Kind != fsm.KindKeyPrepare {
+		return cmd.Kind == fsm.KindKeySwitch
+	}
+	b, err := fsm.BodyOf[fsm.KeyPrepare](cmd)
+	of, _ := fsm.ParseSubject(b.Subject)
+	return err != nil || of.Kind.Shared()
 }
 
 // through has a command name the node that authenticated its caller, once every
