@@ -181,10 +181,11 @@ func (c *credentials) present(id *identity, s *sharedSet, shown chains) error {
 	return nil
 }
 
-// needsRenewal tells whether a certificate has used up two thirds of its life.
+// needsRenewal tells whether a certificate has used up two thirds of its life, or
+// is of a clock that was ahead and has been set right.
 func needsRenewal(cert *tls.Certificate, now time.Time) bool {
 	leaf := cert.Leaf
-	return now.After(leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) * 2 / 3))
+	return now.Before(leaf.NotBefore) || now.After(leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore)*2/3))
 }
 
 // writeCA leaves the CAs where clients are told to find them, the active one first.
