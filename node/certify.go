@@ -124,6 +124,9 @@ func issuedBy(leaf []byte, by authority) error {
 // the old one stays in the key file for a start without a CA key at hand.
 func (n *Node) renewCertificate(ctx context.Context) error {
 	s := n.shared.Load()
+	if n.toldSet() != nil {
+		return nil // it shows what it was told, for as long as that counts
+	}
 	if len(s.active().Key) == 0 && n.raft == nil {
 		return nil // an observer asks the leader, later
 	}
