@@ -43,10 +43,18 @@ func parseHead(data []byte) (chainHead, error) {
 
 // startGossip makes the card and joins the pool.
 func (n *Node) startGossip() error {
-	card, err := n.card()
+	// A node none of whose keys verifies starts all the same, or nobody could have it
+	// bring another: the others do not trust its card until then.
+	key, verifies := n.signingPublic()
+	if !verifies {
+		key = n.signer.oldest()
+		n.log.Warn("this node starts with a card that others do not trust", "error", errNoSigningKey())
+	}
+	card, err := n.cardBy(key)
 	if err != nil {
 		return err
 	}
+	n.keyRounds.card = key
 	onStream := newJoinDoor(n.face.muxes[0], n.creds.joinServer(), n.joins.Deliver).open // of the port that strangers call
 	if n.id.Role != fsm.RoleCoordinator {
 		onStream = nil // only coordinators take nodes in
@@ -63,17 +71,17 @@ func (n *Node) startGossip() error {
 	return err
 }
 
-func (n *Node) card() (gossip.Card, error) {
+// cardBy makes this node's card, signed with a key that it holds.
+func (n *Node) cardBy(key crypto.PublicKey) (gossip.Card, error) {
 	card := gossip.Card{ClusterID: n.id.ClusterID, NodeID: n.id.NodeID, Name: n.cfg.Name, Role: string(n.id.Role),
 		API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, IssuedMs: time.Now().UnixMilli()}
 	n.machine.Read(func(s *fsm.State) { card.Recovery = s.Meta().Recovery() })
-	key, err := n.signingKey()
-	if err != nil {
-		return card, err
+	private := n.signer.private(key)
+	if private == nil {
+		return card, errNoSigningKey()
 	}
-	defer clear(key)
-	err = card.Sign(key)
-	return card, err
+	defer clear(private)
+	return card, card.Sign(private)
 }
 
 // seeds are the gossip addresses to try: of the records, and those the operator
