@@ -64,7 +64,7 @@ func (n *Node) tellShared(ctx context.Context, from string, req returnRequest, l
 		return sharedReply{}, err
 	}
 	reply, err := n.certified(set, certifyRequest{NodeID: from, TLSPublic: req.TLSPublic})
-	if err == nil && sure {
+	if err == nil && sure && len(to.EncryptionKey) > 0 {
 		reply.Sealed, reply.Signer, err = n.sealShared(set.forRole(to.Role), to.EncryptionKey)
 	}
 	if err != nil {
@@ -85,16 +85,18 @@ const typeKeysTold = "shared_keys_told"
 // what this node holds, what the state names, but for the next keys that were sealed
 // to others alone, because the node is about to be removed as compromised. Who
 // joined since gets them.
+//
+// After a restart without a leader the state is older than what this node held when
+// it stopped, and the member file stands in for it: else nobody could be elected.
 func (n *Node) sharedFor(member string) (set *sharedSet, to fsm.Coordinator, err error) {
 	have := n.shared.Load()
+	_, known := n.roleOf(member)
 	n.machine.Read(func(s *fsm.State) {
-		known := false
-		if to, known = s.Coordinator(member); !known {
-			err = &client.Error{Code: client.CodeForbidden, Detail: "no record of node " + member}
-			return
-		}
-		if s.Meta().Level < fsm.LevelKeys { // nothing was ever rotated
-			set = &sharedSet{asOf: s.Index(), cas: have.cas, ring: have.ring}
+		recorded := false
+		to, recorded = s.Coordinator(member)
+		older := s.Index() < have.asOf || s.Meta().Level < fsm.LevelKeys // below, nothing was ever rotated
+		if known = known && (older || recorded); !known || older {
+			set = have
 			return
 		}
 		set = &sharedSet{asOf: s.Index()}
@@ -116,7 +118,10 @@ func (n *Node) sharedFor(member string) (set *sharedSet, to fsm.Coordinator, err
 			}
 		}
 	})
-	if err == nil && (len(set.cas) == 0 || len(set.active().Key) == 0) {
+	switch {
+	case !known:
+		err = &client.Error{Code: client.CodeForbidden, Detail: "no record of node " + member}
+	case len(set.cas) == 0 || len(set.active().Key) == 0:
 		err = &client.Error{Code: client.CodeUnavailable, Detail: "this node does not hold the CA key: ask another coordinator"}
 	}
 	return set, to, err

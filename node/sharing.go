@@ -173,6 +173,8 @@ func (n *Node) takeUp(ctx context.Context, next *sharedSet, forSure bool) error 
 	if err != nil {
 		return err
 	}
+	// Who has the next keys knows who was removed for them, after a crash too.
+	n.book.record(n.memberRecords())
 	before := n.toldSet()
 	if forSure {
 		n.sharedTold.hear(nil)

@@ -74,6 +74,19 @@ func TestP8DoorTellsNoSecretToATLSKeyAlone(t *testing.T) {
 		t.Errorf("the member itself cannot open them: %v", err)
 	}
 	c.wantEvent(0, typeKeysTold, audit.LevelHigh, "to", n.id.NodeID, "over", "door", "secrets", "2")
+	// A state that is older than what this node held before it was restarted knows
+	// neither the keys nor who may have them: what the node wrote down does.
+	n.sharing.Lock()
+	n.shared.Store(&sharedSet{asOf: 1 << 40, cas: have.cas, ring: have.ring})
+	set, _, err := n.sharedFor(n.id.NodeID)
+	if err != nil || set.asOf != 1<<40 || set.active().id() != have.active().id() {
+		t.Errorf("after a restart without a leader: %+v, %v", set, err)
+	}
+	n.shared.Store(have)
+	n.sharing.Unlock()
+	if _, _, err := n.sharedFor(ghostID); code(err) != client.CodeForbidden {
+		t.Errorf("a stranger: %v", err)
+	}
 	for range knockBurst {
 		_, err = n.serveKnock(t.Context(), n.id.NodeID, returnRequest{TLSPublic: public})
 	}
