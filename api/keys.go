@@ -198,8 +198,8 @@ func (s *Server) setKeySchedule(c *call) error {
 	if err := c.decode(&update); err != nil {
 		return err
 	}
-	var next fsm.Schedule
-	if err := c.readAt(ReadOptions{}, func(state *fsm.State) { next = state.OwnSchedule(of) }); err != nil {
+	next, err := c.scheduleAt(of, version)
+	if err != nil {
 		return err
 	}
 	for _, m := range []struct {
@@ -221,6 +221,15 @@ func (s *Server) setKeySchedule(c *call) error {
 	}
 	next.Version = version + 1
 	return c.reply(http.StatusOK, client.KeyScheduleSet{Subject: of.String(), KeySchedule: wireSchedule(next), Index: res.Index})
+}
+
+// scheduleAt returns the schedule to build upon, as policyAt does a policy.
+func (c *call) scheduleAt(of fsm.Subject, version uint64) (d fsm.Schedule, err error) {
+	get := func(state *fsm.State) { d = state.OwnSchedule(of) }
+	if err := c.readAt(ReadOptions{}, get); err != nil || d.Version >= version {
+		return d, err
+	}
+	return d, c.readAt(ReadOptions{Strong: true}, get)
 }
 
 // revokeKey answers POST /v1/keys/{subject}/revoke.

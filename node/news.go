@@ -122,11 +122,11 @@ func (n *Node) enrolledKeys(id string) (keys []crypto.PublicKey, known bool) {
 	}
 	if !known && !n.isRemoved(id) {
 		if v, ok := n.vouchedFor(id); ok {
-			return v.keys(), true
+			return v.keys(n.clockMs()), true
 		}
 		if n.vouches.Allow() { // it may have joined in entries that are not applied yet
 			if v, ok := n.joinInLog(id); ok {
-				return n.remember(v).keys(), true
+				return n.remember(v).keys(n.clockMs()), true
 			}
 		}
 	}
@@ -219,10 +219,16 @@ func (n *Node) memberRecords() memberFile {
 		out.Index = s.Index()
 		for _, c := range s.Coordinators() {
 			out.Members[c.ID] = peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Role: c.Role, TLSKey: c.TLSKey,
-				SigningKey: c.KeyAt(s.ClockMs()), OtherKeys: textsOf(c.Ring().Beside(s.ClockMs()))}
+				SigningKey: activeOf(c.Ring(), s.ClockMs()), OtherKeys: textsOf(c.Ring().Beside(s.ClockMs()))}
 		}
 	})
 	return out
+}
+
+// activeOf returns the key that is active at a time, zero if none verifies.
+func activeOf(ring fsm.Ring, nowMs int64) crypto.PublicKey {
+	k, _ := ring.Active(nowMs)
+	return k.Public
 }
 
 // describeSelf brings the replicated record of this node up to date after its
