@@ -231,8 +231,10 @@ func (n *Node) revokeShared(ctx context.Context, l *leadership, cmd fsm.Command)
 		return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 	}
 	of, err := fsm.ParseSubject(body.Subject)
-	l.rotating.Lock()
-	defer l.rotating.Unlock()
+	if err == nil && of.Kind.Shared() { // no other waits for a rotation
+		l.rotating.Lock()
+		defer l.rotating.Unlock()
+	}
 	if k, _ := n.standing(of); err == nil && of.Kind.Shared() && k.Active >= 0 && k.Ring[k.Active].Public.Fingerprint() == body.Key && n.may(cmd.Actor, fsm.CapAdmin) {
 		if k.Pending < 0 {
 			if err := n.prepareShared(ctx, l, of, 0, ""); err != nil {

@@ -293,7 +293,7 @@ var forwarded = []fsm.Kind{
 
 // ownKinds lists what a node says of itself, whatever its role: Apply holds it to
 // the node that said it.
-var ownKinds = []fsm.Kind{fsm.KindCoordinatorUpdate, fsm.KindKeyPrepare, fsm.KindKeyReady, fsm.KindKeySwitch}
+var ownKinds = []fsm.Kind{fsm.KindCoordinatorUpdate, fsm.KindKeyPrepare, fsm.KindKeyReady}
 
 func (n *Node) mayPropose(from string, cmd fsm.Command) *client.Error {
 	role, _ := n.roleOf(from)
