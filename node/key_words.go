@@ -9,8 +9,7 @@ import (
 )
 
 // What other nodes say of keys, as the leader hears it. What Apply would refuse
-// stands in the log all the same, so it is asked before; the keys that all share
-// are the leader's own to make and to switch to.
+// stands in the log all the same, so it is asked before.
 
 const (
 	// wordRate is how many words on keys a second a node may have in the log: a schedule
@@ -46,14 +45,11 @@ func (n *Node) hearOfKeys(from string, cmd fsm.Command) (res fsm.Result, decided
 	return res, false, err
 }
 
-// foresee returns what Apply would say of the next key of a node or agent.
+// foresee returns what Apply would say of the next key of somebody.
 func (n *Node) foresee(cmd fsm.Command) (res fsm.Result, err error) {
 	b, err := fsm.BodyOf[fsm.KeyPrepare](cmd)
 	if err != nil {
 		return res, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
-	}
-	if of, err := fsm.ParseSubject(b.Subject); err == nil && of.Kind.Shared() {
-		return res, &client.Error{Code: client.CodeForbidden, Field: "subject", Detail: "the leader makes the keys that all share"}
 	}
 	n.machine.Read(func(s *fsm.State) { res = s.CheckPrepare(cmd.Actor, b, s.ClockMs()) })
 	return res, nil

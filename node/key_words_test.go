@@ -33,7 +33,7 @@ func TestP8NodesFillNoLogWithKeys(t *testing.T) {
 		}
 		return res, err
 	}
-	if _, err := said(fsm.KeyPrepare{Subject: "gossip", Public: crypto.PublicKey{1}, Data: bytes.Repeat([]byte{7}, 900<<10)}); code(err) != client.CodeTooLarge {
+	if _, err := said(fsm.KeyPrepare{Subject: "coordinator/" + from, Public: crypto.PublicKey{1}, Data: bytes.Repeat([]byte{7}, 900<<10)}); code(err) != client.CodeTooLarge {
 		t.Errorf("a large one: %v", err)
 	}
 	for _, of := range []string{"gossip", "ca"} {

@@ -296,6 +296,9 @@ var forwarded = []fsm.Kind{
 var ownKinds = []fsm.Kind{fsm.KindCoordinatorUpdate, fsm.KindKeyPrepare, fsm.KindKeyReady}
 
 func (n *Node) mayPropose(from string, cmd fsm.Command) *client.Error {
+	if preparesShared(cmd) {
+		return &client.Error{Code: client.CodeForbidden, Detail: "the leader alone makes what all share"}
+	}
 	role, _ := n.roleOf(from)
 	own := slices.Contains(ownKinds, cmd.Kind) && cmd.Actor == (fsm.Actor{NodeID: from})
 	switch {
@@ -307,6 +310,17 @@ func (n *Node) mayPropose(from string, cmd fsm.Command) *client.Error {
 		return errObserver()
 	}
 	return nil
+}
+
+// preparesShared tells whether a command brings a key that coordinators share. A
+// compromised one must not make those that come after its own.
+func preparesShared(cmd fsm.Command) bool {
+	if cmd.Kind != fsm.KindKeyPrepare {
+		return cmd.Kind == fsm.KindKeySwitch
+	}
+	b, err := fsm.BodyOf[fsm.KeyPrepare](cmd)
+	of, _ := fsm.ParseSubject(b.Subject)
+	return err != nil || of.Kind.Shared()
 }
 
 // through has a command name the node that authenticated its caller, once every
