@@ -51,6 +51,10 @@ func FuzzRPC(f *testing.F) {
 		} {
 			read(t, data)
 		}
+		var told sharedReply
+		if fsm.Decode(data, &told) == nil {
+			_, _ = (&identity{Role: fsm.RoleCoordinator}).openReply(told)
+		}
 		if head, err := parseHead(data); err == nil {
 			_ = head.parts("c", "n")
 		}

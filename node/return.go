@@ -65,7 +65,10 @@ func (n *Node) tellShared(ctx context.Context, from string, req returnRequest, l
 	}
 	reply, err := n.certified(set, certifyRequest{NodeID: from, TLSPublic: req.TLSPublic})
 	if err == nil && sure && len(to.EncryptionKey) > 0 {
-		reply.Sealed, reply.Signer, err = n.sealShared(set.forRole(to.Role), to.EncryptionKey)
+		var unsealed error // another may have a key to sign with
+		if reply.Sealed, reply.Signer, unsealed = n.sealShared(set.forRole(to.Role), to.EncryptionKey); unsealed != nil {
+			n.log.Warn("keys of the cluster cannot be sealed to a member that asks for them", "node", from, "error", unsealed)
+		}
 	}
 	if err != nil {
 		n.note(typeKeysTold, level, "refused", map[string]string{"to": from, "over": over, "error": err.Error()})
@@ -96,7 +99,7 @@ func (n *Node) sharedFor(member string) (set *sharedSet, to fsm.Coordinator, err
 		to, recorded = s.Coordinator(member)
 		older := s.Index() < have.asOf || s.Meta().Level < fsm.LevelKeys // below, nothing was ever rotated
 		if known = known && (older || recorded); !known || older {
-			set = have
+			set, to = have, fsm.Coordinator{} // nobody to seal to
 			return
 		}
 		set = &sharedSet{asOf: s.Index()}

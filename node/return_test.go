@@ -101,7 +101,7 @@ func TestReturnTellsObserversNoCAKey(t *testing.T) {
 		r, err = n.knock(t.Context(), c.nodes[0].id.NodeID, returnRequest{TLSPublic: public})
 		return err == nil && !c.activeKey(gossipSubject).IsZero()
 	})
-	word, err := n.id.openReply("", r)
+	word, err := n.id.openReply(r)
 	if err != nil {
 		t.Fatal(err)
 	}

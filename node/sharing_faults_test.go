@@ -269,7 +269,7 @@ func (c *trio) isNotTold(t *testing.T, lead, victim int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	word, err := out.id.openReply("", r)
+	word, err := out.id.openReply(r)
 	if err != nil {
 		t.Fatal(err)
 	}

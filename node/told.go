@@ -23,9 +23,8 @@ import (
 
 // told is the word of one coordinator.
 type told struct {
-	witness string
-	set     *sharedSet
-	shown   chains
+	set   *sharedSet
+	shown chains
 }
 
 // toldShared is what a stranded node goes by.
@@ -135,7 +134,7 @@ func after(ids []string, last string) []string {
 // rest for a while, if it is of later than its replica. It tells whether anything
 // changed.
 func (n *Node) takeReply(ctx context.Context, witness string, r sharedReply, stranded bool) (done bool, err error) {
-	word, err := n.id.openReply(witness, r)
+	word, err := n.id.openReply(r)
 	if err != nil {
 		return false, err
 	}
@@ -202,7 +201,7 @@ type sealedKey struct {
 var errShared = errors.New("the keys that another node sent")
 
 // openReply checks an answer: each secret must be the one that it is named after.
-func (id *identity) openReply(witness string, r sharedReply) (*told, error) {
+func (id *identity) openReply(r sharedReply) (*told, error) {
 	if len(r.CAs) == 0 || len(r.CAs) > maxShared || len(r.Sealed) > 2*maxShared {
 		return nil, fmt.Errorf("%w: %d CAs and %d sealed keys, at most %d each kind", errShared, len(r.CAs), len(r.Sealed), maxShared)
 	}
@@ -225,7 +224,7 @@ func (id *identity) openReply(witness string, r sharedReply) (*told, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: certificates: %w", errShared, err)
 	}
-	return &told{witness: witness, set: s, shown: chains{peer: [][]byte{r.Peer, s.active().Cert}, face: face}}, nil
+	return &told{set: s, shown: chains{peer: [][]byte{r.Peer, s.active().Cert}, face: face}}, nil
 }
 
 // openSealed adds a secret to a set. The connection said who signed it.

@@ -67,10 +67,10 @@ func TestP8DoorTellsNoSecretToATLSKeyAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	thief.Role = fsm.RoleCoordinator
-	if _, err := thief.openReply("", reply); err == nil {
+	if _, err := thief.openReply(reply); err == nil {
 		t.Error("another encryption key than that on record opened the secrets")
 	}
-	if word, err := n.id.openReply("", reply); err != nil || len(word.set.cas[0].Key) == 0 || !bytes.Equal(word.set.ring[0], have.ring[0]) {
+	if word, err := n.id.openReply(reply); err != nil || len(word.set.cas[0].Key) == 0 || !bytes.Equal(word.set.ring[0], have.ring[0]) {
 		t.Errorf("the member itself cannot open them: %v", err)
 	}
 	c.wantEvent(0, typeKeysTold, audit.LevelHigh, "to", n.id.NodeID, "over", "door", "secrets", "2")
@@ -102,7 +102,7 @@ func TestOpenReply(t *testing.T) {
 	n := c.nodes[0]
 	_, good := lie(t, n, n.id, 1)
 	_, other := lie(t, n, n.id, 1)
-	if _, err := n.id.openReply("", good); err != nil {
+	if _, err := n.id.openReply(good); err != nil {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(r *sharedReply){
@@ -121,7 +121,7 @@ func TestOpenReply(t *testing.T) {
 		r := good
 		r.CAs, r.Sealed = slices.Clone(good.CAs), slices.Clone(good.Sealed)
 		change(&r)
-		if _, err := n.id.openReply("", r); err == nil {
+		if _, err := n.id.openReply(r); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}
