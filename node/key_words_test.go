@@ -2,6 +2,7 @@ package node
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,5 +88,20 @@ func TestRevocationWaitsForNoRotation(t *testing.T) {
 		}
 	case <-time.After(LocalTiming().Request / 2):
 		t.Error("an agent's revocation waits for a rotation of what all share")
+	}
+}
+
+// TestVouchedKeysVerify: what another coordinator says of a node brings back no key
+// that ended, and one that is to come counts, as the clock here may be behind.
+func TestVouchedKeysVerify(t *testing.T) {
+	key := func(i byte) crypto.PublicKey { return crypto.PublicKey{i} }
+	ring := fsm.Ring{{Public: key(1), NotAfterMs: 10}, {Public: key(2), RevokedAt: 5}, {Public: key(3), NotAfterMs: 90}, {Public: key(4), NotBeforeMs: 50}, {Public: key(5), NotBeforeMs: 80}}
+	got := vouch{memberReply: memberReply{Coordinator: fsm.Coordinator{Keys: ring}}}.keys(60)
+	slices.SortFunc(got, func(a, b crypto.PublicKey) int { return bytes.Compare(a[:], b[:]) })
+	if !slices.Equal(got, []crypto.PublicKey{key(3), key(4), key(5)}) {
+		t.Errorf("%v", got)
+	}
+	if revoked := (fsm.Ring{{Public: key(1), RevokedAt: 5}}); !activeOf(revoked, 60).IsZero() {
+		t.Error("a revoked key is written down as a member's own")
 	}
 }
