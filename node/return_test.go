@@ -36,7 +36,8 @@ func (n *Node) takeOver(t *testing.T, set *sharedSet) {
 
 // TestReturnAfterAMissedRotation: a node that was away while CA and gossip key were
 // revoked, so that neither side takes the other's certificate, comes back by the
-// keys on record, and ends with what the log says.
+// keys on record, and ends with what the log says. Nobody leads until it has: the
+// others are restarted, and one of them does not come back for a while.
 func TestReturnAfterAMissedRotation(t *testing.T) {
 	heavy(t)
 	t.Parallel()
@@ -59,11 +60,18 @@ func TestReturnAfterAMissedRotation(t *testing.T) {
 	if err := stale.call(t.Context(), c.nodes[lead].id.NodeID, rpcPing, pingRequest{}, &reply); code(err) != client.CodeUnavailable {
 		t.Fatalf("a certificate of a CA that does not count any more was taken: %v", err)
 	}
+	for _, i := range []int{lead, stays} {
+		_ = c.nodes[i].shutdown()
+		c.nodes[i] = nil
+	}
+	c.start(stays)
 	c.start(away)
 	n := c.nodes[away]
 	c.eventually("it serves again, with what counts now, and by nobody's word", func() bool {
-		return n.Ready() == nil && n.toldSet() == nil && n.shared.Load().equal(c.nodes[lead].shared.Load())
+		return n.Ready() == nil && n.toldSet() == nil && n.shared.Load().equal(c.nodes[stays].shared.Load())
 	})
+	c.start(lead)
+	c.eventually("all serve", c.allReady)
 	c.eventually("gossip has it again", func() bool {
 		for _, m := range c.nodes[lead].pool.Members() {
 			if m.Card.NodeID == n.id.NodeID {
