@@ -223,7 +223,8 @@ func (s *Server) setKeySchedule(c *call) error {
 	return c.reply(http.StatusOK, client.KeyScheduleSet{Subject: of.String(), KeySchedule: wireSchedule(next), Index: res.Index})
 }
 
-// scheduleAt returns the schedule to build upon, as policyAt does a policy.
+// scheduleAt returns the schedule to build upon: as of the version that the caller
+// read, or a strong read if this replica is behind (see policyAt).
 func (c *call) scheduleAt(of fsm.Subject, version uint64) (d fsm.Schedule, err error) {
 	get := func(state *fsm.State) { d = state.OwnSchedule(of) }
 	if err := c.readAt(ReadOptions{}, get); err != nil || d.Version >= version {

@@ -19,12 +19,12 @@ func (s *State) AgentsToAsk() (ids []string) {
 	return ids
 }
 
-// AgentDue returns how the keys of an agent stand, if it is active and they are due,
-// or should have been followed.
+// AgentDue returns how the keys of an agent stand, if it is active and they are due
+// or late.
 func (s *State) AgentDue(id string, nowMs int64) (st KeyStanding, due bool) {
 	if a, ok := s.agents.get(id); !ok || a.State != AgentActive {
 		return st, false
 	}
 	st, _ = s.KeyStanding(AgentSubject(id), nowMs)
-	return st, st.Due(nowMs) || st.Expired(nowMs)
+	return st, st.Due(nowMs) || st.Overdue(nowMs) || st.Expired(nowMs)
 }
