@@ -55,6 +55,7 @@ func TestP8NodesFillNoLogWithKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := own.NextOrder(next.publicKey(), nowMs, nowMs)
+	b.NotBeforeMs = 0 // at once
 	b.Order, b.Proof = make([]byte, crypto.SignatureSize), make([]byte, crypto.SignatureSize)
 	cmd, err := fsm.New(fsm.Actor{NodeID: from}, b)
 	if err != nil {
