@@ -8,12 +8,14 @@ import (
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
-// wireAgent shows an agent with the key that is active at a time.
+// wireAgent shows an agent with the key that is active at a time, or with why there
+// is none.
 func wireAgent(a fsm.Agent, nowMs int64) client.Agent {
-	key := a.KeyAt(nowMs)
-	out := client.Agent{
-		AgentID: a.ID, State: string(a.State), KeyID: key.KeyID(), PublicKey: key.PEM(),
-		EnrolledMs: a.EnrolledMs, UpdatedMs: a.UpdatedMs,
+	out := client.Agent{AgentID: a.ID, State: string(a.State), EnrolledMs: a.EnrolledMs, UpdatedMs: a.UpdatedMs}
+	if key, ok := a.Keys.Active(nowMs); ok {
+		out.KeyID, out.PublicKey = key.Public.KeyID(), key.Public.PEM()
+	} else if newest := len(a.Keys) - 1; newest >= 0 {
+		out.KeyState = string(a.Keys.StateOf(newest, nowMs))
 	}
 	if len(a.EncryptionKey) > 0 {
 		out.EncryptionKey = base64.StdEncoding.EncodeToString(a.EncryptionKey)

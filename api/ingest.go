@@ -193,7 +193,7 @@ func checkMessage(m *client.MeshMessage) ([]byte, error) {
 // refuseMessage asks in this order: who is it, is it theirs, when is it from, was
 // it here before. Nothing is counted or remembered until the sender is proved.
 func (c *call) refuseMessage(m *client.MeshMessage, signed []byte) error {
-	key, found, clockMs, err := c.meshSender(m.FromPeerID)
+	keys, found, clockMs, err := c.meshSender(m.FromPeerID)
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (c *call) refuseMessage(m *client.MeshMessage, signed []byte) error {
 	sig, err := base64.StdEncoding.Strict().DecodeString(m.Signature)
 	fault := ""
 	switch {
-	case err != nil || len(sig) != crypto.SignatureSize || !crypto.Verify(key, signed, sig):
+	case err != nil || len(sig) != crypto.SignatureSize || !slices.ContainsFunc(keys, func(key crypto.PublicKey) bool { return crypto.Verify(key, signed, sig) }):
 		fault = "invalid_signature"
 	case c.s.relayed.has(m.ID):
 		fault = "duplicate_message"
@@ -223,20 +223,21 @@ func (c *call) refuseMessage(m *client.MeshMessage, signed []byte) error {
 	return meshRefusal(client.CodeInvalid, http.StatusBadRequest, fault, "")
 }
 
-// meshSender finds the key of a coordinator that signs, or of an active agent.
-func (c *call) meshSender(id string) (key crypto.PublicKey, found bool, clockMs int64, err error) {
+// meshSender finds the keys of an active agent that verify, retiring ones too, or
+// the key that names a coordinator, if it does. Of an agent there may be none.
+func (c *call) meshSender(id string) (keys []crypto.PublicKey, found bool, clockMs int64, err error) {
 	err = c.readAt(ReadOptions{}, func(state *fsm.State) {
 		clockMs = state.ClockMs()
 		for _, k := range state.SigningKeys() {
 			if k.Public.CoordinatorID() == id && state.Signs(k, clockMs) {
-				key, found = k.Public, true
+				keys, found = []crypto.PublicKey{k.Public}, true
 			}
 		}
 		if a, ok := state.Agent(id); !found && ok && state.Stands(id, clockMs) == fsm.CodeOK {
-			key, found = a.KeyAt(clockMs), true
+			keys, found = a.Keys.Verifying(clockMs), true
 		}
 	})
-	return key, found, clockMs, err
+	return keys, found, clockMs, err
 }
 
 // meshRefusal is a refusal in the shape of WIRE.md 8.3.

@@ -123,7 +123,21 @@ func (c *call) orderedKey(of fsm.Subject, req client.RotateRequest) error {
 	if !res.OK() {
 		return orderRefusal(res)
 	}
+	if res.Repeated && c.token.ID == "" && !c.isFresh(b.SignedMs) {
+		// The owner learns that it was heard. Whoever else kept the order is no owner.
+		return c.reply(http.StatusOK, keyChangeMade{Subject: c.args[0], Index: res.Index, Repeated: true})
+	}
 	return c.replyKeys(http.StatusOK, res)
+}
+
+// isFresh tells whether a time is inside the window for signed requests, as this
+// replica has it.
+func (c *call) isFresh(signedMs int64) (yes bool) {
+	err := c.readAt(ReadOptions{}, func(state *fsm.State) {
+		skew, now := state.Policy().MaxSkewMs, state.ClockMs()
+		yes = now-signedMs <= skew && signedMs-now <= skew
+	})
+	return err == nil && yes
 }
 
 // foreseenOrder returns what the log would say of an order: what it would refuse

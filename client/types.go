@@ -362,9 +362,10 @@ type EnrollRequest struct {
 // Agent describes an enrolled agent.
 type Agent struct {
 	AgentID         string `json:"agent_id"`
-	State           string `json:"state"` // pending, active, suspended, revoked
-	KeyID           string `json:"key_id"`
-	PublicKey       string `json:"public_key"`
+	State           string `json:"state"`               // pending, active, suspended, revoked
+	KeyID           string `json:"key_id"`              // of the active key; empty if there is none
+	PublicKey       string `json:"public_key"`          // PEM, the same
+	KeyState        string `json:"key_state,omitempty"` // why none is active: how the newest stands (KeyRevoked and others)
 	EncryptionKey   string `json:"encryption_key,omitempty"`
 	EncryptionProof string `json:"encryption_proof,omitempty"` // base64; PublicKey's signature on EncryptionKey
 	EnrolledMs      int64  `json:"enrolled_ms"`

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -67,7 +68,7 @@ func (p *program) agentStateCommand(name, usage string, change agentChange) *cli
 func drawAgent(t *table, a client.Agent) {
 	t.row("agent", a.AgentID)
 	t.row("state", a.State)
-	t.row("key id", orDash(a.KeyID))
+	t.row("key id", cmp.Or(a.KeyID, a.KeyState, "-"))
 	t.row("enrolled", t.when(a.EnrolledMs))
 	t.row("updated", t.when(a.UpdatedMs))
 	if a.EncryptionKey != "" {

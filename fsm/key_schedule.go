@@ -251,31 +251,6 @@ func (s *State) KeySubjects(kind SubjectKind, after string, limit int) (out []Su
 	return out
 }
 
-// AgentsDue returns how the keys of active agents stand that are due or late, or have
-// been asked for. While no schedule asks agents for anything it walks the requests alone.
-func (s *State) AgentsDue(nowMs int64) (out []KeyStanding) {
-	add := func(id string) {
-		if a, ok := s.agents.get(id); !ok || a.State != AgentActive {
-			return
-		}
-		if st, _ := s.KeyStanding(AgentSubject(id), nowMs); st.Due(nowMs) || st.Overdue(nowMs) || st.Expired(nowMs) {
-			out = append(out, st)
-		}
-	}
-	if s.asksAgents() {
-		for _, id := range s.agents.sortedKeys() {
-			add(id)
-		}
-		return out
-	}
-	for _, text := range s.keyRequests.sortedKeys() {
-		if of, err := ParseSubject(text); err == nil && of.Kind == SubjectAgent {
-			add(of.ID)
-		}
-	}
-	return out
-}
-
 // asksAgents tells whether any agent's keys can fall due: whether a schedule of
 // agents has a period.
 func (s *State) asksAgents() bool {

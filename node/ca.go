@@ -22,13 +22,20 @@ import (
 )
 
 const (
-	caLife   = 10 * 365 * 24 * time.Hour // rotated by the key schedule, not by its end
-	leafLife = 30 * 24 * time.Hour       // renewed at every start and every day
+	leafLife = 30 * 24 * time.Hour // renewed at every start and at two thirds of it
 	// leafBackdate lets a peer whose clock is behind accept a fresh certificate.
 	leafBackdate = 24 * time.Hour
 	// uriScheme is the scheme of the URI name that ties a certificate to one
 	// node of one cluster: edgecoder://<cluster id>/<role>/<node id>.
 	uriScheme = "edgecoder"
+)
+
+// A CA begins and ends by the log, which all agree on, never by the clock of the
+// node that made it: one made while that was wrong would verify nowhere once it is
+// right. The end is what RFC 5280 section 4.1.2.5 writes for none.
+var (
+	caBegins = time.Unix(0, 0).UTC()
+	caEnds   = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 )
 
 func newTLSKey() ([]byte, error) {
@@ -56,7 +63,7 @@ func serial() (*big.Int, error) { return rand.Int(rand.Reader, new(big.Int).Lsh(
 
 // newCA makes a cluster CA: its certificate in DER and its key in PKCS#8. One
 // more CA may stand below it: its predecessor, cross-signed (crossSign).
-func newCA(clusterID string, now time.Time) (cert, key []byte, err error) {
+func newCA(clusterID string) (cert, key []byte, err error) {
 	if key, err = newTLSKey(); err != nil {
 		return nil, nil, err
 	}
@@ -71,7 +78,7 @@ func newCA(clusterID string, now time.Time) (cert, key []byte, err error) {
 	template := &x509.Certificate{
 		// The serial number keeps the names of a cluster's CAs apart.
 		SerialNumber: number, Subject: pkix.Name{CommonName: "EdgeCoder cluster " + clusterID, SerialNumber: number.Text(16)},
-		NotBefore: now.Add(-leafBackdate), NotAfter: now.Add(caLife),
+		NotBefore: caBegins, NotAfter: caEnds,
 		IsCA: true, BasicConstraintsValid: true, MaxPathLen: 1, KeyUsage: x509.KeyUsageCertSign,
 	}
 	cert, err = x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)

@@ -26,7 +26,7 @@ func oldCA(t *testing.T) authority {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "EdgeCoder cluster c"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(caLife),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(10 * 365 * 24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign}
 	cert, err := x509.CreateCertificate(rand.Reader, template, template, signer.Public(), signer)
 	if err != nil {
@@ -37,7 +37,7 @@ func oldCA(t *testing.T) authority {
 
 func freshCA(t *testing.T) authority {
 	t.Helper()
-	cert, key, err := newCA("c", time.Now())
+	cert, key, err := newCA("c")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,9 +138,42 @@ func TestP5CAOverlap(t *testing.T) {
 func TestCertificatesRenewInTime(t *testing.T) {
 	now := time.UnixMilli(1_767_225_600_000)
 	cert := &tls.Certificate{Leaf: &x509.Certificate{NotBefore: now, NotAfter: now.Add(30 * time.Hour)}}
-	for after, want := range map[time.Duration]bool{0: false, 19 * time.Hour: false, 21 * time.Hour: true, 40 * time.Hour: true} {
+	for after, want := range map[time.Duration]bool{-400 * 24 * time.Hour: true, 0: false, 19 * time.Hour: false, 21 * time.Hour: true, 40 * time.Hour: true} {
 		if got := needsRenewal(cert, now.Add(after)); got != want {
 			t.Errorf("after %v of 30 h: renewal %t, want %t", after, got, want)
+		}
+	}
+}
+
+// TestCAHasNoClock: what is made while a clock is wrong verifies once it is right,
+// and so does what is issued with it.
+func TestCAHasNoClock(t *testing.T) {
+	id, err := newIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id.ClusterID = "00000000-0000-4000-8000-000000000000"
+	made := freshCA(t)
+	signer, err := parseSigner(id.TLSKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, off := range []time.Duration{-20 * 365 * 24 * time.Hour, -400 * 24 * time.Hour, 0, 400 * 24 * time.Hour, 40 * 365 * 24 * time.Hour} {
+		now := time.Now().Add(off)
+		leaf, err := made.issueLeaf(id.ClusterID, id.NodeID, fsm.RoleCoordinator, signer.Public(), nil, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		trusted, err := (&sharedSet{cas: []authority{made}}).trusted()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(leaf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := cert.Verify(x509.VerifyOptions{Roots: trusted.pool, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
+			t.Errorf("by a clock that is %v off: %v", off, err)
 		}
 	}
 }

@@ -124,6 +124,9 @@ func issuedBy(leaf []byte, by authority) error {
 // the old one stays in the key file for a start without a CA key at hand.
 func (n *Node) renewCertificate(ctx context.Context) error {
 	s := n.shared.Load()
+	if n.toldSet() != nil {
+		return nil // it shows what it was told, for as long as that counts
+	}
 	if len(s.active().Key) == 0 && n.raft == nil {
 		return nil // an observer asks the leader, later
 	}
@@ -134,9 +137,10 @@ func (n *Node) renewCertificate(ctx context.Context) error {
 	return n.creds.present(n.id, s, shown)
 }
 
-// certificateLoop renews certificates when two thirds of their life are over,
-// and tries each hour from then on.
+// certificateLoop renews certificates when two thirds of their life are over, or
+// when the clock was set back before their beginning.
 func (n *Node) certificateLoop(ctx context.Context) {
+	var told time.Time
 	for pause(ctx, renewPause) {
 		if !needsRenewal(n.creds.cert.Load(), n.cfg.Now()) && !needsRenewal(n.creds.face.Load(), n.cfg.Now()) {
 			continue
@@ -144,15 +148,21 @@ func (n *Node) certificateLoop(ctx context.Context) {
 		n.sharing.Lock()
 		err := n.renewCertificate(ctx)
 		n.sharing.Unlock()
-		if err != nil {
-			n.log.Warn("certificate not renewed, trying again in an hour", "error", err)
+		if err != nil && time.Since(told) >= overduePause {
+			told = time.Now()
+			n.log.Warn("certificate not renewed, trying again each minute", "error", err)
 			n.noteOverdue(n.cfg.Now(), err)
 		}
 	}
 }
 
-// renewPause is how often a node looks at the age of its certificates.
-const renewPause = time.Hour
+const (
+	// renewPause is how often a node looks at the age of its certificates: a clock
+	// that was set leaves it without good ones for as long.
+	renewPause = time.Minute
+	// overduePause is how often it tells that it cannot renew them.
+	overduePause = time.Hour
+)
 
 // noteOverdue records that this node's certificate could not be renewed.
 func (n *Node) noteOverdue(now time.Time, why error) {

@@ -33,7 +33,7 @@ func stable[T any](t *testing.T, data []byte) {
 // what gossip carries for this room.
 func FuzzRPC(f *testing.F) {
 	for _, v := range []any{
-		pingRequest{1}, pingReply{Version: "v", Marks: []fsm.Mark{{}}}, certifyRequest{"n", []byte{1}, true}, returnRequest{[]byte{1}}, sharedReply{AsOf: 1, CAs: []authority{{Cert: []byte{1}, Retiring: true}}, Ring: [][]byte{{2}}}, transferRequest{"n"}, memberRequest{"n"}, fieldsRequest{1},
+		pingRequest{1}, pingReply{Version: "v", Marks: []fsm.Mark{{}}}, certifyRequest{"n", []byte{1}, true}, returnRequest{[]byte{1}}, sharedReply{AsOf: 1, CAs: []authority{{Cert: []byte{1}, Retiring: true}}, Sealed: []sealedKey{{Kind: fsm.SubjectGossip, Text: []byte{2}}}}, transferRequest{"n"}, memberRequest{"n"}, fieldsRequest{1},
 		joinRequest{Token: "t"}, manifestRequest{"t", "n"}, readPoint{}, admitReply{}, memberReply{}, chainHead{Head: "h"},
 		joinReply{Members: memberFile{Members: map[string]peerAddress{"n": {Name: "n"}}}}, fieldsReply{Fields: map[string]string{"a": "b"}},
 	} {
@@ -50,6 +50,10 @@ func FuzzRPC(f *testing.F) {
 			stable[readPoint], stable[admitReply], stable[fsm.AdmitBatch], stable[fsm.Command], stable[chainHead],
 		} {
 			read(t, data)
+		}
+		var told sharedReply
+		if fsm.Decode(data, &told) == nil {
+			_, _ = (&identity{Role: fsm.RoleCoordinator}).openReply(told)
 		}
 		if head, err := parseHead(data); err == nil {
 			_ = head.parts("c", "n")

@@ -260,10 +260,10 @@ func (n *Node) welcome(ctx context.Context, req joinRequest, index uint64) (join
 	if err != nil {
 		return joinReply{}, err
 	}
-	set := n.shared.Load().reply(record.Role)
-	first := set.CAs[0]
-	return joinReply{ClusterID: n.id.ClusterID, CACert: first.Cert, CAKey: first.Key, MoreCAs: set.CAs[1:], TLSCert: cert,
-		PoolKeys: set.Ring, Members: n.memberRecords(), AsOf: set.AsOf}, nil
+	set := n.shared.Load().forRole(record.Role)
+	first := set.active()
+	return joinReply{ClusterID: n.id.ClusterID, CACert: first.Cert, CAKey: first.Key, MoreCAs: set.cas[1:], TLSCert: cert,
+		PoolKeys: set.ring, Members: n.memberRecords(), AsOf: set.asOf}, nil
 }
 
 // completeJoin lets a wiped node take its old name: the dead id of that name

@@ -199,23 +199,21 @@ func (n *Node) followRings() {
 
 // showCard signs this node's card anew and announces its head again.
 func (n *Node) showCard(key crypto.PublicKey) {
-	card, err := n.card()
-	if err == nil && n.keyRounds.card != (crypto.PublicKey{}) {
+	card, err := n.cardBy(key)
+	if err == nil {
 		err = n.pool.UpdateCard(card)
 	}
 	if err != nil {
 		n.log.Warn("this node's card is not signed anew yet", "error", err)
 		return
 	}
-	if n.keyRounds.card != (crypto.PublicKey{}) {
-		n.log.Info("this node signs with its new key", "peer_id", key.CoordinatorID())
-		n.note("key_rotation", audit.LevelInfo, "ok", map[string]string{"subject": fsm.CoordinatorSubject(n.id.NodeID).String(), "step": "switched", "key_id": key.KeyID()})
-	}
+	n.log.Info("this node signs with its new key", "peer_id", key.CoordinatorID())
+	n.note("key_rotation", audit.LevelInfo, "ok", map[string]string{"subject": fsm.CoordinatorSubject(n.id.NodeID).String(), "step": "switched", "key_id": key.KeyID()})
 	n.keyRounds.card = key
 	ring(n.news)
 }
 
-// keyRounds is what keyLoop remembers; it alone uses it.
+// keyRounds is what keyLoop remembers; it alone uses it once it runs.
 type keyRounds struct {
 	active map[string]crypto.PublicKey // of coordinators, by node id
 	card   crypto.PublicKey            // that signed this node's card

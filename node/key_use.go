@@ -11,14 +11,15 @@ import (
 )
 
 // maxKeyUses bounds what a node remembers of keys that are used while they retire:
-// some 200 bytes each. When it is full the one used longest ago leaves.
+// some 200 bytes each. It is noted in two halves, so that an admission pays for one
+// look-up: when the younger is full it becomes the older, whose rest is forgotten.
 const maxKeyUses = 4096
 
 // keyUses is who still signs with a key that has a successor, as far as this node
 // saw it since it started.
 type keyUses struct {
-	mu   sync.Mutex
-	uses map[keyUser]keyUse // guarded by mu
+	mu         sync.Mutex
+	young, old map[keyUser]keyUse // guarded by mu; no user is in both
 }
 
 type keyUser struct {
@@ -34,26 +35,18 @@ type keyUse struct {
 func (u *keyUses) note(who keyUser, atMs int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.uses == nil {
-		u.uses = map[keyUser]keyUse{}
-	}
-	have, known := u.uses[who]
-	if !known && len(u.uses) >= maxKeyUses {
-		u.dropOldest()
-	}
-	u.uses[who] = keyUse{have.count + 1, max(have.lastMs, atMs)}
-}
-
-// dropOldest forgets what was used longest ago; the caller holds mu.
-func (u *keyUses) dropOldest() {
-	var oldest keyUser
-	at := int64(-1)
-	for who, use := range u.uses {
-		if at < 0 || use.lastMs < at {
-			oldest, at = who, use.lastMs
+	have, young := u.young[who]
+	if !young {
+		have = u.old[who]
+		delete(u.old, who)
+		if len(u.young) >= maxKeyUses/2 {
+			u.old, u.young = u.young, nil
+		}
+		if u.young == nil {
+			u.young = map[keyUser]keyUse{}
 		}
 	}
-	delete(u.uses, oldest)
+	u.young[who] = keyUse{have.count + 1, max(have.lastMs, atMs)}
 }
 
 // of returns who uses keys of a subject, the last use first.
@@ -61,9 +54,11 @@ func (u *keyUses) of(subject string) []client.KeyUse {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	out := []client.KeyUse{}
-	for who, use := range u.uses {
-		if who.subject == subject {
-			out = append(out, client.KeyUse{KeyID: crypto.KeyIDOf(who.key), By: who.by, Count: use.count, LastMs: use.lastMs})
+	for _, half := range []map[keyUser]keyUse{u.young, u.old} {
+		for who, use := range half {
+			if who.subject == subject {
+				out = append(out, client.KeyUse{KeyID: crypto.KeyIDOf(who.key), By: who.by, Count: use.count, LastMs: use.lastMs})
+			}
 		}
 	}
 	slices.SortFunc(out, func(a, b client.KeyUse) int {

@@ -2,6 +2,8 @@ package node
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -22,8 +24,14 @@ const (
 	agentWatchTime = time.Minute
 	// keyAlarmAgain is after how long an alarm that still holds is raised again.
 	keyAlarmAgain = 24 * time.Hour
-	// maxKeyAlarms bounds the alarms that a leader remembers. When it is full all are
-	// forgotten, and raised once more.
+	// agentWalk is how many of them it reads at once: Apply waits for some
+	// milliseconds, not for a second.
+	agentWalk = 500
+	// maxAgentAlarms bounds the agents that have an alarm of their own. Of more there is
+	// one that counts them: a schedule that agents do not know of is one fault.
+	maxAgentAlarms = 100
+	// maxKeyAlarms bounds the alarms that a leader remembers, for a day each: those of
+	// all subjects but agents, and of some thousand agents. Further ones are counted.
 	maxKeyAlarms = 10_000
 )
 
@@ -31,6 +39,7 @@ const (
 type keyWatch struct {
 	active map[fsm.Subject]string    // key id that was active when it last looked; agents apart
 	alarms map[string]time.Time      // when an alarm was last raised, by what and about whom
+	own    int                       // alarms of single agents in this walk
 	agents time.Time                 // when the agents were last walked
 	counts map[fsm.SubjectKind]count // of the last look
 }
@@ -61,12 +70,11 @@ func (n *Node) lookAtKeys(w *keyWatch) {
 		}
 		clock = s.ClockMs()
 		standings = clusterKeys(s, clock)
-		if walkAgents {
-			standings = append(standings, s.AgentsDue(clock)...)
-		}
 	})
-	if walkAgents {
-		w.agents = time.Now()
+	if walkAgents && clock > 0 {
+		w.agents, w.own = time.Now(), 0
+		w.forgetOld()
+		standings = append(standings, n.agentsDue(clock)...)
 	}
 	counts := map[fsm.SubjectKind]count{fsm.SubjectAgent: w.counts[fsm.SubjectAgent]}
 	if walkAgents {
@@ -77,8 +85,28 @@ func (n *Node) lookAtKeys(w *keyWatch) {
 		n.lookAt(w, st, clock, &c)
 		counts[st.Subject.Kind] = c
 	}
+	if walkAgents {
+		n.alarmAgents(w, counts[fsm.SubjectAgent])
+	}
 	w.counts = counts
 	n.meter.keys.Store(&counts)
+}
+
+// agentsDue reads how the keys of agents stand that are due, in the order of ids.
+func (n *Node) agentsDue(clock int64) (out []fsm.KeyStanding) {
+	var ids []string
+	n.machine.Read(func(s *fsm.State) { ids = s.AgentsToAsk() })
+	slices.Sort(ids)
+	for some := range slices.Chunk(ids, agentWalk) {
+		n.machine.Read(func(s *fsm.State) {
+			for _, id := range some {
+				if st, due := s.AgentDue(id, clock); due {
+					out = append(out, st)
+				}
+			}
+		})
+	}
+	return out
 }
 
 func (n *Node) lookAt(w *keyWatch, st fsm.KeyStanding, clock int64, c *count) {
@@ -114,14 +142,14 @@ func (n *Node) tellSwitch(w *keyWatch, st fsm.KeyStanding) {
 
 // alarmKey raises an alarm about a subject's keys, and again after a day.
 func (n *Node) alarmKey(w *keyWatch, typ, level string, st fsm.KeyStanding) {
-	key := typ + " " + st.Subject.String()
-	if at, raised := w.alarms[key]; raised && time.Since(at) < keyAlarmAgain {
+	if st.Subject.Kind == fsm.SubjectAgent {
+		if w.own++; w.own > maxAgentAlarms {
+			return // alarmAgents counts it
+		}
+	}
+	if !w.raise(typ + " " + st.Subject.String()) {
 		return
 	}
-	if len(w.alarms) >= maxKeyAlarms {
-		clear(w.alarms)
-	}
-	w.alarms[key] = time.Now()
 	details := map[string]string{"subject": st.Subject.String(), "due_ms": strconv.FormatInt(st.DueMs, 10)}
 	if st.Active >= 0 {
 		details["key_id"] = st.Ring[st.Active].Public.KeyID()
@@ -131,6 +159,35 @@ func (n *Node) alarmKey(w *keyWatch, typ, level string, st fsm.KeyStanding) {
 	}
 	n.log.Warn("a key waits for its successor", "event", typ, "subject", st.Subject.String(), "due_ms", st.DueMs)
 	n.note(typ, level, typ, details)
+}
+
+// alarmAgents raises one alarm about all agents, if a walk found more than have one
+// of their own.
+func (n *Node) alarmAgents(w *keyWatch, c count) {
+	typ, level := "key_rotation_overdue", audit.LevelWarn
+	if c.expired > 0 {
+		typ, level = "key_expired", audit.LevelCritical
+	}
+	if w.own <= maxAgentAlarms || !w.raise(typ+" "+string(fsm.SubjectAgent)) {
+		return
+	}
+	n.log.Warn("keys of many agents wait for their successors", "event", typ, "overdue", c.overdue, "expired", c.expired)
+	n.note(typ, level, typ, map[string]string{"subject": string(fsm.SubjectAgent), "overdue": strconv.Itoa(c.overdue), "expired": strconv.Itoa(c.expired)})
+}
+
+// raise tells whether an alarm is to be raised now: for the first time, or again
+// after a day.
+func (w *keyWatch) raise(alarm string) bool {
+	if at, raised := w.alarms[alarm]; raised && time.Since(at) < keyAlarmAgain || !raised && len(w.alarms) >= maxKeyAlarms {
+		return false
+	}
+	w.alarms[alarm] = time.Now()
+	return true
+}
+
+// forgetOld drops what would be raised again anyway.
+func (w *keyWatch) forgetOld() {
+	maps.DeleteFunc(w.alarms, func(_ string, at time.Time) bool { return time.Since(at) >= keyAlarmAgain })
 }
 
 // measureKeys tells the leader's last look.

@@ -381,3 +381,41 @@ func TestSigningKeySurvivesACrash(t *testing.T) {
 		t.Errorf("without any key: %v", err)
 	}
 }
+
+// TestOlderKeyFileStarts: a node whose key file was put back, so that none of its
+// keys verifies, starts from a snapshot too, and can be brought another key.
+func TestOlderKeyFileStarts(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1)
+	n := c.nodes[0]
+	if err := n.raft.Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.shutdown(); err != nil {
+		t.Fatal(err)
+	}
+	pass := c.cfgs[0].Passphrase
+	id, err := loadIdentity(c.cfgs[0].DataDir, pass)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := id.publicKey()
+	other, err := newIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id.Signing = other.Signing
+	if err := id.save(c.cfgs[0].DataDir, pass); err != nil {
+		t.Fatal(err)
+	}
+	c.start(0)
+	n = c.nodes[0]
+	c.eventually("it leads", func() bool { return c.leader() == 0 && n.Ready() == nil })
+	if _, ok := n.signingPublic(); ok {
+		t.Fatal("a key that nobody knows signs")
+	}
+	if res := c.asAdmin(fsm.KeyRevoke{Subject: fsm.CoordinatorSubject(n.id.NodeID).String(), Key: lost.Fingerprint(), Reason: "the file was lost"}); !res.OK() {
+		t.Fatalf("%+v", res)
+	}
+	c.eventually("it signs again", func() bool { _, ok := n.signingPublic(); return ok })
+}

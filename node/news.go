@@ -43,10 +43,18 @@ func parseHead(data []byte) (chainHead, error) {
 
 // startGossip makes the card and joins the pool.
 func (n *Node) startGossip() error {
-	card, err := n.card()
+	// A node none of whose keys verifies starts all the same, or nobody could have it
+	// bring another: the others do not trust its card until then.
+	key, verifies := n.signingPublic()
+	if !verifies {
+		key = n.signer.oldest()
+		n.log.Warn("this node starts with a card that others do not trust", "error", errNoSigningKey())
+	}
+	card, err := n.cardBy(key)
 	if err != nil {
 		return err
 	}
+	n.keyRounds.card = key
 	onStream := newJoinDoor(n.face.muxes[0], n.creds.joinServer(), n.joins.Deliver).open // of the port that strangers call
 	if n.id.Role != fsm.RoleCoordinator {
 		onStream = nil // only coordinators take nodes in
@@ -63,17 +71,17 @@ func (n *Node) startGossip() error {
 	return err
 }
 
-func (n *Node) card() (gossip.Card, error) {
+// cardBy makes this node's card, signed with a key that it holds.
+func (n *Node) cardBy(key crypto.PublicKey) (gossip.Card, error) {
 	card := gossip.Card{ClusterID: n.id.ClusterID, NodeID: n.id.NodeID, Name: n.cfg.Name, Role: string(n.id.Role),
 		API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, IssuedMs: time.Now().UnixMilli()}
 	n.machine.Read(func(s *fsm.State) { card.Recovery = s.Meta().Recovery() })
-	key, err := n.signingKey()
-	if err != nil {
-		return card, err
+	private := n.signer.private(key)
+	if private == nil {
+		return card, errNoSigningKey()
 	}
-	defer clear(key)
-	err = card.Sign(key)
-	return card, err
+	defer clear(private)
+	return card, card.Sign(private)
 }
 
 // seeds are the gossip addresses to try: of the records, and those the operator
@@ -114,11 +122,11 @@ func (n *Node) enrolledKeys(id string) (keys []crypto.PublicKey, known bool) {
 	}
 	if !known && !n.isRemoved(id) {
 		if v, ok := n.vouchedFor(id); ok {
-			return v.keys(), true
+			return v.keys(n.clockMs()), true
 		}
 		if n.vouches.Allow() { // it may have joined in entries that are not applied yet
 			if v, ok := n.joinInLog(id); ok {
-				return n.remember(v).keys(), true
+				return n.remember(v).keys(n.clockMs()), true
 			}
 		}
 	}
@@ -211,10 +219,16 @@ func (n *Node) memberRecords() memberFile {
 		out.Index = s.Index()
 		for _, c := range s.Coordinators() {
 			out.Members[c.ID] = peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Role: c.Role, TLSKey: c.TLSKey,
-				SigningKey: c.KeyAt(s.ClockMs()), OtherKeys: textsOf(c.Ring().Beside(s.ClockMs()))}
+				SigningKey: activeOf(c.Ring(), s.ClockMs()), OtherKeys: textsOf(c.Ring().Beside(s.ClockMs()))}
 		}
 	})
 	return out
+}
+
+// activeOf returns the key that is active at a time, zero if none verifies.
+func activeOf(ring fsm.Ring, nowMs int64) crypto.PublicKey {
+	k, _ := ring.Active(nowMs)
+	return k.Public
 }
 
 // describeSelf brings the replicated record of this node up to date after its

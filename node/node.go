@@ -25,16 +25,18 @@ import (
 
 // Node is a running coordinator.
 type Node struct {
-	cfg      Config
-	log      *slog.Logger
-	id       *identity
-	idMu     sync.Mutex // guards id.AdminToken, the signing keys and the writing of the key file
-	signer   signer     // of this node's signing keys
-	creds    *credentials
-	shared   atomic.Pointer[sharedSet] // CAs and gossip keys that count here
-	sharing  sync.Mutex                // held while they or our certificates change
-	apiFiles atomic.Pointer[apiFiles]  // of the operator's certificate; mostly nil
-	said     []gossip.AckID            // what the pool was told that we hold; owned by sharingLoop
+	cfg        Config
+	log        *slog.Logger
+	id         *identity
+	idMu       sync.Mutex // guards id.AdminToken, the signing keys and the writing of the key file
+	signer     signer     // of this node's signing keys
+	creds      *credentials
+	shared     atomic.Pointer[sharedSet] // CAs and gossip keys that count here
+	sharing    sync.Mutex                // held while they or our certificates change
+	apiFiles   atomic.Pointer[apiFiles]  // of the operator's certificate; mostly nil
+	caFileDue  bool                      // ca.pem is not as shared says; guarded by sharing
+	sharedTold toldShared                // what others say of them, while the replica is behind
+	said       []gossip.AckID            // what the pool was told that we hold; owned by sharingLoop
 
 	book    *addressBook
 	machine *fsm.Machine
@@ -65,6 +67,8 @@ type Node struct {
 	backups     backupLog   // of scheduled backups
 	trust       trust
 	vouches     *rate.Limiter        // questions about strangers
+	words       *limit.Rates[string] // what nodes tell this leader of their keys
+	knocks      *limit.Rates[string] // questions for shared keys, by node
 	updates     *limit.Rates[string] // nodes that describe themselves to this leader
 	health      peersHealth
 	started     time.Time
@@ -133,7 +137,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	cfg.Passphrase = bytes.Clone(cfg.Passphrase) // the caller wipes its own
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(), meter: newMeter(),
-		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), updates: limit.NewRates[string](time.Now, updateRate, updateBurst, 2*fsm.MaxCoordinators), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
+		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), words: limit.NewRates[string](time.Now, wordRate, wordBurst, 2*fsm.MaxCoordinators), knocks: limit.NewRates[string](time.Now, knockRate, knockBurst, 2*fsm.MaxCoordinators), updates: limit.NewRates[string](time.Now, updateRate, updateBurst, 2*fsm.MaxCoordinators), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
 		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), sharedMoved: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
 		keyRounds: keyRounds{active: map[string]crypto.PublicKey{}},

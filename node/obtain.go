@@ -57,7 +57,7 @@ func (n *Node) bootstrapIdentity(ctx context.Context) (*identity, error) {
 		return nil, err
 	}
 	id.Bootstrap, id.Role, id.iterations = true, fsm.RoleCoordinator, n.cfg.iterations
-	if id.CACert, id.CAKey, err = newCA(id.ClusterID, time.Now()); err != nil {
+	if id.CACert, id.CAKey, err = newCA(id.ClusterID); err != nil {
 		return nil, err
 	}
 	pool, err := newPoolKey()

@@ -71,10 +71,8 @@ func (n *Node) servePropose(ctx context.Context, from string, cmd fsm.Command) (
 			return fsm.Result{}, err
 		}
 	}
-	if cmd.Kind == fsm.KindKeyReady {
-		if err := n.needsWord(from, cmd); err != nil {
-			return fsm.Result{}, err
-		}
+	if res, decided, err := n.hearOfKeys(from, cmd); decided || err != nil {
+		return res, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()

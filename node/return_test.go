@@ -20,21 +20,7 @@ func belowKeys(t *testing.T, size int) *trio {
 	return c
 }
 
-// rotateBehindTheState has some nodes go by another CA and another gossip key, as
-// of an index that no state reaches, with no overlap at all.
-func rotateBehindTheState(t *testing.T, nodes ...*Node) *sharedSet {
-	t.Helper()
-	pool, err := newPoolKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	set := &sharedSet{asOf: 1 << 40, cas: []authority{freshCA(t)}, ring: [][]byte{pool}}
-	for _, n := range nodes {
-		n.takeOver(t, set)
-	}
-	return set
-}
-
+// takeOver has a node go by a set that no state speaks of.
 func (n *Node) takeOver(t *testing.T, set *sharedSet) {
 	t.Helper()
 	n.sharing.Lock()
@@ -48,29 +34,44 @@ func (n *Node) takeOver(t *testing.T, set *sharedSet) {
 	}
 }
 
-// TestReturnAfterAMissedRotation: a node that was away for a whole rotation, so
-// that neither side takes the other's certificate, comes back by the keys on
-// record; one that was removed meanwhile does not.
+// TestReturnAfterAMissedRotation: a node that was away while CA and gossip key were
+// revoked, so that neither side takes the other's certificate, comes back by the
+// keys on record, and ends with what the log says. Nobody leads until it has: the
+// others are restarted, and one of them does not come back for a while.
 func TestReturnAfterAMissedRotation(t *testing.T) {
 	heavy(t)
 	t.Parallel()
-	c := belowKeys(t, 3)
-	c.eventually("a leader", func() bool { return c.leader() >= 0 })
+	c := newTrio(t, 3)
+	c.eventually("the keys are on record", func() bool { return !c.activeKey(caSubject).IsZero() && !c.activeKey(gossipSubject).IsZero() })
 	lead := c.leader()
 	away, stays := (lead+1)%3, (lead+2)%3
 	_ = c.nodes[away].shutdown()
 	old := c.nodes[away].creds
-	set := rotateBehindTheState(t, c.nodes[lead], c.nodes[stays])
-
+	c.nodes[away] = nil
+	for _, of := range []fsm.Subject{caSubject, gossipSubject} {
+		before := c.activeKey(of)
+		if res := c.asAdmin(fsm.KeyRevoke{Subject: of.String(), Key: crypto.PublicKey(before).Fingerprint(), Reason: "a test"}); !res.OK() {
+			t.Fatalf("%+v", res)
+		}
+		c.rotated(of, before)
+	}
 	stale := &Node{rpc: newRPCClient(&peerDialer{book: c.nodes[lead].book, creds: old, net: machineNetwork{}}, LocalTiming().Peer)}
 	var reply pingReply
 	if err := stale.call(t.Context(), c.nodes[lead].id.NodeID, rpcPing, pingRequest{}, &reply); code(err) != client.CodeUnavailable {
 		t.Fatalf("a certificate of a CA that does not count any more was taken: %v", err)
 	}
+	for _, i := range []int{lead, stays} {
+		_ = c.nodes[i].shutdown()
+		c.nodes[i] = nil
+	}
+	c.start(stays)
 	c.start(away)
 	n := c.nodes[away]
-	c.eventually("it has what counts now", func() bool { return n.shared.Load().equal(set) })
-	c.eventually("it serves again", func() bool { return n.Ready() == nil })
+	c.eventually("it serves again, with what counts now, and by nobody's word", func() bool {
+		return n.Ready() == nil && n.toldSet() == nil && n.shared.Load().equal(c.nodes[stays].shared.Load())
+	})
+	c.start(lead)
+	c.eventually("all serve", c.allReady)
 	c.eventually("gossip has it again", func() bool {
 		for _, m := range c.nodes[lead].pool.Members() {
 			if m.Card.NodeID == n.id.NodeID {
@@ -80,15 +81,15 @@ func TestReturnAfterAMissedRotation(t *testing.T) {
 		return false
 	})
 	saved, err := loadIdentity(n.cfg.DataDir, n.cfg.Passphrase)
-	if err != nil || !saved.shared().equal(set) {
-		t.Fatalf("what it fetched is not in its key file: %v", err)
+	if err != nil || !saved.shared().equal(n.shared.Load()) {
+		t.Fatalf("what it goes by is not in its key file: %v", err)
 	}
 
-	observer := c.nodes[away].id.NodeID
-	if _, err := c.client(lead, c.admin).RemovePeer(t.Context(), observer, false); err != nil {
+	gone := n.id.NodeID
+	if _, err := c.client(lead, c.admin).RemovePeer(t.Context(), gone, false); err != nil {
 		t.Fatal(err)
 	}
-	c.eventually("the removal is known", func() bool { return c.nodes[stays].isRemoved(observer) && c.nodes[lead].isRemoved(observer) })
+	c.eventually("the removal is known", func() bool { return c.nodes[stays].isRemoved(gone) && c.nodes[lead].isRemoved(gone) })
 	if r, err := n.knock(t.Context(), c.nodes[stays].id.NodeID, returnRequest{}); err == nil {
 		t.Errorf("a removed node was told %d CAs", len(r.CAs))
 	}
@@ -103,11 +104,16 @@ func TestReturnTellsObserversNoCAKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := n.knock(t.Context(), c.nodes[0].id.NodeID, returnRequest{TLSPublic: public})
+	var r sharedReply
+	c.eventually("the keys are on record", func() bool {
+		r, err = n.knock(t.Context(), c.nodes[0].id.NodeID, returnRequest{TLSPublic: public})
+		return err == nil && !c.activeKey(gossipSubject).IsZero()
+	})
+	word, err := n.id.openReply(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.CAs) != 1 || len(r.CAs[0].Key) > 0 || len(r.Ring) != 1 || len(r.Peer) == 0 {
+	if s := word.set; len(s.cas) != 1 || len(s.cas[0].Key) > 0 || len(s.ring) != 1 || len(r.Sealed) != 1 || len(r.Peer) == 0 {
 		t.Errorf("an observer was told %+v", r)
 	}
 	other, err := tlsPublic(c.nodes[0].id.TLSKey)
@@ -199,11 +205,11 @@ func TestFollowShared(t *testing.T) {
 			cas:    []wantedKey{{id: second.id(), data: second.Cert, sealed: ca}, {id: first.id(), retiring: true}},
 			gossip: []wantedKey{{id: poolKeyID(newKey), sealed: key}, {id: poolKeyID(oldKey)}}}
 	}
-	next, lacks := id.follow(have, want(caCopy, keyCopy))
+	next, lacks := id.follow(have, nil, want(caCopy, keyCopy))
 	if len(lacks) > 0 || next.active().id() != second.id() || len(next.active().Key) == 0 || !next.cas[1].Retiring || !bytes.Equal(next.ring[0], newKey) || len(next.ring) != 2 {
 		t.Fatalf("%+v, lacks %v", next, lacks)
 	}
-	if again, _ := id.follow(next, want(nil, nil)); !again.equal(next) {
+	if again, _ := id.follow(next, nil, want(nil, nil)); !again.equal(next) {
 		t.Error("what a node has needs no copy")
 	}
 	for name, w := range map[string]wanted{
@@ -213,13 +219,13 @@ func TestFollowShared(t *testing.T) {
 		"another secret":    want(seal(sealingID("ca", second.id()), first.Key), seal(sealingID("gossip", poolKeyID(newKey)), oldKey)),
 		"a stranger's":      {asOf: 9, cas: want(caCopy, keyCopy).cas, gossip: want(caCopy, keyCopy).gossip},
 	} {
-		next, lacks := id.follow(have, w)
+		next, lacks := id.follow(have, nil, w)
 		if len(lacks) != 2 || len(next.cas) != 2 || len(next.ring) != 1 || !bytes.Equal(next.ring[0], oldKey) {
 			t.Errorf("%s: lacks %v, %d CAs, %d gossip keys", name, lacks, len(next.cas), len(next.ring))
 		}
 	}
 	id.Role = fsm.RoleObserver
-	if next, lacks := id.follow(&sharedSet{cas: []authority{{Cert: first.Cert}}, ring: have.ring}, want(nil, keyCopy)); len(lacks) > 0 || len(next.active().Key) > 0 {
+	if next, lacks := id.follow(&sharedSet{cas: []authority{{Cert: first.Cert}}, ring: have.ring}, nil, want(nil, keyCopy)); len(lacks) > 0 || len(next.active().Key) > 0 {
 		t.Errorf("an observer lacks %v", lacks)
 	}
 }

@@ -2,10 +2,8 @@ package node
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -88,6 +86,30 @@ func (s *sharedSet) check() error {
 		}
 	}
 	return nil
+}
+
+// and returns a set beside another, which may be nil and comes first: all of it
+// counts. Of a CA in both it has the key, if one has it.
+func (s *sharedSet) and(told *sharedSet) *sharedSet {
+	if told == nil {
+		return s
+	}
+	both := &sharedSet{asOf: s.asOf, cas: slices.Clone(told.cas), ring: slices.Clone(told.ring)}
+	for _, a := range s.cas {
+		if i := slices.IndexFunc(both.cas, func(b authority) bool { return bytes.Equal(a.Cert, b.Cert) }); i < 0 {
+			both.cas = append(both.cas, a)
+		} else if len(both.cas[i].Key) == 0 {
+			both.cas[i].Key = a.Key
+		}
+	}
+	// What this node held itself is not crowded out.
+	both.ring = both.ring[:min(len(both.ring), maxShared-len(s.ring))]
+	for _, key := range s.ring {
+		if !slices.ContainsFunc(both.ring, func(b []byte) bool { return bytes.Equal(key, b) }) {
+			both.ring = append(both.ring, key)
+		}
+	}
+	return both
 }
 
 func (s *sharedSet) equal(o *sharedSet) bool {
@@ -181,54 +203,16 @@ func (c *credentials) present(id *identity, s *sharedSet, shown chains) error {
 	return nil
 }
 
-// needsRenewal tells whether a certificate has used up two thirds of its life.
+// needsRenewal tells whether a certificate has used up two thirds of its life, or
+// is of a clock that was ahead and has been set right.
 func needsRenewal(cert *tls.Certificate, now time.Time) bool {
 	leaf := cert.Leaf
-	return now.After(leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) * 2 / 3))
+	return now.Before(leaf.NotBefore) || now.After(leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore)*2/3))
 }
 
 // writeCA leaves the CAs where clients are told to find them, the active one first.
 func (s *sharedSet) writeCA(dir string) error {
 	return writeIfChanged(filepath.Join(dir, fileCA), certPEM(s.certs()...))
-}
-
-// errShared is in the chain of errors about a set that another node sent.
-var errShared = errors.New("the keys that another node sent")
-
-// sharedReply is a set as it travels, over TLS between nodes that know each
-// other's key, and the certificates that go with it.
-type sharedReply struct {
-	AsOf uint64      `cbor:"1,keyasint"`
-	CAs  []authority `cbor:"2,keyasint"` // with keys to coordinators only
-	Ring [][]byte    `cbor:"3,keyasint"`
-	Peer []byte      `cbor:"4,keyasint"` // certificate of the active CA
-	Face []byte      `cbor:"5,keyasint"` // chain of the face CA, one DER after the other
-}
-
-func (s *sharedSet) reply(role fsm.Role) sharedReply {
-	r := sharedReply{AsOf: s.asOf, Ring: s.ring, CAs: slices.Clone(s.cas)}
-	if role != fsm.RoleCoordinator {
-		for i := range r.CAs {
-			r.CAs[i].Key = nil
-		}
-	}
-	return r
-}
-
-// set reads a reply, for a node that keeps the CA keys or not.
-func (r sharedReply) set() (*sharedSet, chains, error) {
-	s := &sharedSet{asOf: r.AsOf, cas: r.CAs, ring: r.Ring}
-	if err := s.check(); err != nil {
-		return nil, chains{}, fmt.Errorf("%w: %w", errShared, err)
-	}
-	face, err := splitChain(r.Face)
-	if err == nil {
-		err = cmp.Or(issuedBy(r.Peer, s.active()), issuedBy(face[0], s.face()))
-	}
-	if err != nil {
-		return nil, chains{}, fmt.Errorf("%w: certificates: %w", errShared, err)
-	}
-	return s, chains{peer: [][]byte{r.Peer, s.active().Cert}, face: face}, nil
 }
 
 // splitChain reads certificates that stand one after the other.
@@ -245,6 +229,17 @@ func splitChain(ders []byte) ([][]byte, error) {
 		out = append(out, c.Raw)
 	}
 	return out, nil
+}
+
+// forRole returns a set as a node of a role holds it: with CA keys, or without.
+func (s *sharedSet) forRole(role fsm.Role) *sharedSet {
+	out := &sharedSet{asOf: s.asOf, cas: slices.Clone(s.cas), ring: s.ring}
+	if role != fsm.RoleCoordinator {
+		for i := range out.cas {
+			out.cas[i].Key = nil
+		}
+	}
+	return out
 }
 
 // writeIfChanged replaces a file, unless it has these contents.

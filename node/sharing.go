@@ -1,12 +1,9 @@
 package node
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/edgecoder/edgecoder/crypto"
@@ -40,16 +37,18 @@ func (m lack) Error() string { return fmt.Sprintf("%s key %s: %v", m.subject, m.
 // poolKeyID names a gossip key.
 func poolKeyID(key []byte) crypto.Hash { return crypto.Hash(fsm.PoolKeyName(key)) }
 
-// follow returns the set that a node should hold, made of what it holds and of
-// the copies that it can open, and what it lacks. What the state does not speak
-// of stays: before the first rotation that is all.
-func (id *identity) follow(s *sharedSet, w wanted) (*sharedSet, []lack) {
+// follow returns the set that a node should hold, made of what it holds, of the
+// copies that it can open and of what others told it, and what it lacks. Of that
+// it takes what the state names, by its hash, and nothing else. What the state
+// does not speak of stays: before the first rotation that is all.
+func (id *identity) follow(s, told *sharedSet, w wanted) (*sharedSet, []lack) {
+	from := s.and(told)
 	next := &sharedSet{asOf: w.asOf, cas: s.cas, ring: s.ring}
 	var lacks []lack
 	if len(w.cas) > 0 {
 		var cas []authority
 		for _, k := range w.cas {
-			a, err := id.authorityOf(s, w, k)
+			a, err := id.authorityOf(from, w, k)
 			if err != nil {
 				lacks = append(lacks, lack{string(fsm.SubjectCA), k.id, err})
 			}
@@ -64,7 +63,7 @@ func (id *identity) follow(s *sharedSet, w wanted) (*sharedSet, []lack) {
 	}
 	var ring [][]byte
 	for _, k := range w.gossip {
-		key, err := id.poolKeyOf(s, w, k)
+		key, err := id.poolKeyOf(from, w, k)
 		if err != nil {
 			lacks = append(lacks, lack{string(fsm.SubjectGossip), k.id, err})
 			continue
@@ -114,16 +113,15 @@ func (id *identity) poolKeyOf(s *sharedSet, w wanted, k wantedKey) ([]byte, erro
 // sharingLoop keeps CAs and gossip keys as the replicated state wants them, and
 // fetches what this node lacks. It is the only one that changes n.shared.
 func (n *Node) sharingLoop(ctx context.Context) {
-	var asked time.Time
 	led := time.Now()
 	for {
-		lacks := n.followShared(ctx)
+		caughtUp := n.toldSet() != nil && n.caughtUp(ctx) == nil
+		lacks := n.followShared(ctx, caughtUp)
 		if !n.isStranded() {
 			led = time.Now()
 		}
-		if (len(lacks) > 0 || time.Since(led) >= missedAfter) && time.Since(asked) >= fetchPause {
-			asked = time.Now()
-			n.fetchShared(ctx, lacks)
+		if stranded := time.Since(led) >= missedAfter; len(lacks) > 0 || stranded {
+			n.fetchShared(ctx, lacks, stranded)
 		}
 		n.sayReady(ctx)
 		select {
@@ -135,39 +133,56 @@ func (n *Node) sharingLoop(ctx context.Context) {
 	}
 }
 
-const (
-	// sharingPause is how often the windows of shared keys are looked at: they end
-	// as time passes, without a command.
-	sharingPause = time.Second
-	// missedAfter is how long without a leader a node waits before it asks whether
-	// it missed a rotation: longer than elections take.
-	missedAfter = 3 * time.Second
-	// fetchPause is between two questions for keys that this node lacks.
-	fetchPause = 2 * time.Second
-)
+// sharingPause is how often the windows of shared keys are looked at: they end as
+// time passes, without a command.
+const sharingPause = time.Second
 
-// followShared brings this node to what its replica says, unless a coordinator
-// told it of later. Once the replica has caught up nobody's word is above it.
-func (n *Node) followShared(ctx context.Context) []lack {
+// followShared brings this node to what its replica says, unless that still
+// applies what this node went by before it started. Once it has caught up nobody's
+// word stands beside it.
+func (n *Node) followShared(ctx context.Context, caughtUp bool) []lack {
 	n.sharing.Lock()
 	defer n.sharing.Unlock()
 	have := n.shared.Load()
+	if err := n.writeCAFile(have); err != nil {
+		n.log.Warn("the CA file for clients cannot be written yet", "error", err)
+	}
 	want, ok := n.wantedShared()
-	if !ok || want.asOf < have.asOf && n.Ready() != nil {
+	if !ok || !caughtUp && n.isBehind(want, have) {
 		return nil
 	}
-	next, lacks := n.id.follow(have, want)
-	if next.equal(have) {
+	next, lacks := n.id.follow(have, nil, want)
+	if next.equal(have) && !caughtUp {
 		return lacks
 	}
-	shown, err := n.chainsOf(ctx, next)
-	if err == nil {
-		err = n.adopt(next, shown)
-	}
-	if err != nil {
+	if err := n.takeUp(ctx, next, caughtUp); err != nil {
 		n.log.Warn("the keys of the cluster changed and cannot be taken up yet", "error", err)
 	}
 	return lacks
+}
+
+// isBehind tells whether a replica still has to come to where this node was.
+func (n *Node) isBehind(want wanted, have *sharedSet) bool {
+	return want.asOf < have.asOf && n.Ready() != nil
+}
+
+// takeUp adopts a set under certificates of its own. What was told ends with it if
+// the set is what the cluster goes by for sure. The caller holds sharing.
+func (n *Node) takeUp(ctx context.Context, next *sharedSet, forSure bool) error {
+	shown, err := n.chainsOf(ctx, next)
+	if err != nil {
+		return err
+	}
+	// Who has the next keys knows who was removed for them, after a crash too.
+	n.book.record(n.memberRecords())
+	before := n.toldSet()
+	if forSure {
+		n.sharedTold.hear(nil)
+	}
+	if err = n.adopt(next, shown); err != nil {
+		n.sharedTold.hear(before)
+	}
+	return err
 }
 
 // adopt puts a set to use: on disk first, so that a crash forgets no key that
@@ -179,18 +194,41 @@ func (n *Node) adopt(next *sharedSet, shown chains) error {
 	if err := n.saveShared(next, shown.peer[0]); err != nil {
 		return err
 	}
-	if err := n.creds.present(n.id, next, shown); err != nil {
+	n.shared.Store(next)
+	n.caFileDue = true
+	if err := n.presentShared(next, shown); err != nil {
 		return err
-	}
-	before := n.shared.Swap(next)
-	if !slices.EqualFunc(before.ring, next.ring, bytes.Equal) && n.pool != nil {
-		if err := n.pool.SetKeys(next.ring); err != nil {
-			return err
-		}
 	}
 	n.log.Info("keys of the cluster taken up", "as_of", next.asOf, "ca", next.active().id().String()[:16], "cas", len(next.cas),
 		"gossip", poolKeyID(next.ring[0]).String()[:16], "gossip_keys", len(next.ring))
-	return next.writeCA(n.cfg.DataDir)
+	return n.writeCAFile(next)
+}
+
+// presentShared has TLS and gossip go by a set, and by what was told beside it. The
+// caller holds sharing.
+func (n *Node) presentShared(s *sharedSet, own chains) error {
+	if t := n.toldSet(); t != nil {
+		s, own = s.and(t.set), t.shown
+	}
+	if err := n.creds.present(n.id, s, own); err != nil {
+		return err
+	}
+	if n.pool == nil {
+		return nil
+	}
+	return n.pool.SetKeys(s.ring)
+}
+
+// writeCAFile writes the file for clients, if the set changed since. It is tried
+// until it works: a full disk must not leave them the CA of before. The caller
+// holds sharing.
+func (n *Node) writeCAFile(s *sharedSet) error {
+	if !n.caFileDue {
+		return nil
+	}
+	err := s.writeCA(n.cfg.DataDir)
+	n.caFileDue = err != nil
+	return err
 }
 
 func (n *Node) saveShared(next *sharedSet, leaf []byte) error {
@@ -208,56 +246,4 @@ func (n *Node) saveShared(next *sharedSet, leaf []byte) error {
 	n.id.take(next)
 	n.id.TLSCert = leaf
 	return nil
-}
-
-// isStranded tells whether this node may have missed a rotation: it hears no
-// leader, though there are others.
-func (n *Node) isStranded() bool {
-	if _, leader := n.raft.LeaderWithID(); leader != "" {
-		return false
-	}
-	return len(n.book.coordinators(n.id.NodeID)) > 0
-}
-
-// fetchShared asks the coordinators on record in turn for the keys that count,
-// until one answers with something newer than what this node goes by.
-func (n *Node) fetchShared(ctx context.Context, lacks []lack) {
-	others := n.book.coordinators(n.id.NodeID)
-	// Not always the same first.
-	start := int(time.Now().UnixNano() % int64(cmp.Or(len(others), 1)))
-	var failed error
-	for i := range others {
-		id := others[(start+i)%len(others)]
-		reply, err := n.askShared(ctx, id)
-		if err == nil {
-			err = n.takeReply(reply, len(lacks) > 0)
-		}
-		if err == nil {
-			return
-		}
-		failed = err
-	}
-	if len(lacks) > 0 && failed != nil {
-		n.log.Warn("keys of the cluster are missing here and nobody could be asked yet", "missing", lacks[0].Error(), "error", failed)
-	}
-}
-
-// takeReply adopts what another node sent, if it is not from before what this
-// node goes by. With equal indexes it may still have keys that are lacking here.
-func (n *Node) takeReply(r sharedReply, lacking bool) error {
-	n.sharing.Lock()
-	defer n.sharing.Unlock()
-	next, shown, err := r.set()
-	if err != nil {
-		return err
-	}
-	have := n.shared.Load()
-	index, _ := n.machine.Index()
-	if behind := max(have.asOf, index); r.AsOf < have.asOf || (!lacking && r.AsOf <= behind) {
-		return fmt.Errorf("%w are as of index %d, this node goes by %d", errShared, r.AsOf, behind)
-	}
-	if next.equal(have) {
-		return nil
-	}
-	return n.adopt(next, shown)
 }

@@ -281,7 +281,11 @@ func (c *trio) isNotTold(t *testing.T, lead, victim int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Ring) != 1 || len(r.CAs) != 2 || len(r.CAs[0].Key) == 0 || len(r.CAs[1].Key) != 0 {
-		t.Errorf("a node about to be removed was told %d gossip keys, a next CA key of %d bytes", len(r.Ring), len(r.CAs[1].Key))
+	word, err := out.id.openReply(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := word.set; len(s.ring) != 1 || len(s.cas) != 2 || len(s.cas[0].Key) == 0 || len(s.cas[1].Key) != 0 {
+		t.Errorf("a node about to be removed was told %d gossip keys, a next CA key of %d bytes", len(s.ring), len(s.cas[1].Key))
 	}
 }

@@ -102,7 +102,7 @@ func (n *Node) prepareShared(ctx context.Context, l *leadership, of fsm.Subject,
 	b := fsm.KeyPrepare{Subject: of.String(), By: k.Ring[k.Active].Public, NotBeforeMs: beginMs, SignedMs: nowMs, Without: without}
 	var secret []byte
 	if of.Kind == fsm.SubjectCA {
-		if b.Data, secret, err = newCA(n.id.ClusterID, n.cfg.Now()); err == nil {
+		if b.Data, secret, err = newCA(n.id.ClusterID); err == nil {
 			b.Public = crypto.PublicKey(crypto.Sum(b.Data))
 		}
 	} else if secret, err = newPoolKey(); err == nil {

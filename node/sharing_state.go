@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
@@ -91,33 +90,6 @@ func (n *Node) readyNow(have *sharedSet) (out []fsm.KeyReady) {
 		}
 	})
 	return out
-}
-
-// needsWord tells whether the word of a node that it holds a key is news. Anybody
-// could fill the log with it else.
-func (n *Node) needsWord(from string, cmd fsm.Command) error {
-	body, err := fsm.BodyOf[fsm.KeyReady](cmd)
-	if err != nil {
-		return &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
-	}
-	waits := false
-	n.machine.Read(func(s *fsm.State) {
-		of, err := fsm.ParseSubject(body.Subject)
-		if err != nil {
-			return
-		}
-		ring, _ := s.KeyRing(of)
-		for _, k := range ring {
-			if k.Shared != nil && k.Public.Fingerprint() == body.Key {
-				_, said := slices.BinarySearch(k.Shared.Ready, from)
-				waits = k.Shared.Waits && !said
-			}
-		}
-	})
-	if !waits {
-		return &client.Error{Code: client.CodeConflict, Field: "key", Detail: "no key of " + body.Subject + " waits for this node's word"}
-	}
-	return nil
 }
 
 // holds tells whether a node of a role can do with a key what it is for.

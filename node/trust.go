@@ -51,12 +51,13 @@ type memberReply struct {
 	Since       uint64          `cbor:"2,keyasint"`
 }
 
-// keys returns the signing keys of the node that the vouch is for.
-func (v vouch) keys() (out []crypto.PublicKey) {
-	for _, k := range v.Coordinator.Ring() {
-		if k.RevokedAt == 0 {
-			out = append(out, k.Public)
-		}
+// keys returns the signing keys that have not ended of the node that the vouch is
+// for. Those that are to come count: the clock of a replica that is behind is too.
+func (v vouch) keys(nowMs int64) []crypto.PublicKey {
+	ring := v.Coordinator.Ring()
+	out := ring.Beside(nowMs)
+	if k, ok := ring.Active(nowMs); ok {
+		out = append(out, k.Public)
 	}
 	return out
 }
