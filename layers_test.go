@@ -20,6 +20,7 @@ const module = "github.com/edgecoder/edgecoder/"
 // import. A room that is not listed does not exist.
 var rooms = map[string][]string{
 	"crypto":            {},
+	"crypto/dcbor":      {},
 	"crypto/dsse":       {"crypto"},
 	"crypto/envelope":   {"crypto"},
 	"crypto/golden":     {},
@@ -27,7 +28,8 @@ var rooms = map[string][]string{
 	"crypto/keyfile":    {"crypto"},
 	"crypto/manifest":   {"crypto"},
 	"terminal":          {},
-	"fsm":               {"crypto", "crypto/manifest"},
+	"ledger":            {"crypto", "crypto/dcbor"},
+	"fsm":               {"crypto", "crypto/dcbor", "crypto/manifest", "ledger"},
 	"gossip":            {"crypto"},
 	"gossip/gossiptest": {"gossip", "crypto"},
 	"audit":             {"crypto"},
@@ -55,7 +57,7 @@ var barred = map[string][]string{
 
 // pure rooms have no clock, randomness, files, sockets or goroutines.
 var (
-	pureRooms     = []string{"crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/manifest", "fsm", "terminal"}
+	pureRooms     = []string{"crypto", "crypto/dcbor", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "terminal"}
 	impureImports = []string{"os", "net", "time", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "os/exec", "log", "log/slog", "context"}
 )
 

@@ -16,6 +16,7 @@ type change struct {
 	kind    Kind
 	actor   Actor
 	records []Record
+	sealed  []byte // memory of the ledger's records
 }
 
 // refuse is a Result that changes nothing.
@@ -54,7 +55,9 @@ func (s *State) apply(index uint64, cmd Command) (Result, []Record, error) {
 		return refuse(CodeClockAhead, "", "stamped %d, beyond any time", cmd.AtMs), nil, nil
 	}
 	if tick, ok := body.(Tick); ok {
-		return s.applyTick(index, cmd, tick), nil, nil
+		c := &change{index: index, kind: cmd.Kind}
+		res := s.applyTick(c, cmd, tick)
+		return res, c.records, nil
 	}
 	if !s.stampAllowed(cmd.AtMs) {
 		return refuse(CodeClockAhead, "", "stamped %d ms ahead of the cluster clock, at most %d: check the leader's clock",
@@ -95,11 +98,12 @@ func (s *State) advance(atMs int64) {
 	s.meta.v.ClockMs = atMs
 	floor := s.nonces.dropBefore(atMs - s.policy.v.MaxSkewMs)
 	s.meta.v.NonceFloorMs = max(s.meta.v.NonceFloorMs, floor)
+	s.dropIDs()
 }
 
 // applyTick moves the clock. The first tick of a term may pass MaxAheadMs when
 // the wall times it carries, of a majority of voters, support its stamp.
-func (s *State) applyTick(index uint64, cmd Command, t Tick) Result {
+func (s *State) applyTick(c *change, cmd Command, t Tick) Result {
 	if cmd.Term != 0 && t.Term > cmd.Term {
 		return refuse(CodeInvalid, "term", "a tick of term %d in term %d", t.Term, cmd.Term)
 	}
@@ -116,9 +120,11 @@ func (s *State) applyTick(index uint64, cmd Command, t Tick) Result {
 		s.judgeRound(*t.Round)
 	}
 	if t.Mark {
+		c.atMs = s.meta.v.ClockMs
+		s.releaseHolds(c)
 		s.purgeExpired()
 		s.windows.prune(s.meta.v.ClockMs, &s.policy.v)
-		marks := append(slices.Clone(s.marks.v), Mark{Index: index, Digest: s.Digest()})
+		marks := append(slices.Clone(s.marks.v), Mark{Index: c.index, Digest: s.Digest()})
 		s.marks.v = marks[max(0, len(marks)-MaxMarks):]
 	}
 	return Result{Code: CodeOK}

@@ -38,7 +38,7 @@ func (r TimeRange) without(gaps []TimeRange) []TimeRange {
 // that a clock recovery closes the time between, too.
 const maxSkipped = 4
 
-// rememberJump notes which timestamps no admitted claim has when the clock jumps
+// rememberJump notes which timestamps no admitted claim and no id of the ledger has when the clock jumps
 // ahead: those after the last nonce kept, and before what could be admitted
 // after the jump under any policy. If the jump was wrong and is taken back, they
 // need not stay closed.
@@ -53,7 +53,8 @@ func (s *State) rememberJump(toMs int64) {
 		}
 	}
 	s.meta.v.Skipped = open
-	r := TimeRange{FromMs: max(s.meta.v.NonceFloorMs, s.nonces.top()) + 1, ToMs: toMs - MaxSkewMs - 1}
+	used := max(s.meta.v.NonceFloorMs, s.nonces.top(), s.ledger.book.v.IDFloorMs, s.ledger.ids.top())
+	r := TimeRange{FromMs: used + 1, ToMs: toMs - MaxSkewMs - 1}
 	if r.FromMs <= r.ToMs && len(open) < maxSkipped {
 		s.meta.v.Skipped = append(open, r)
 	}
@@ -111,9 +112,14 @@ func (s *State) closedAheadMs() (sum int64) {
 // there, they would fill the window until the world comes to their time. Nonces
 // of one wrong clock lie within two of the widest windows.
 func (s *State) closeFar() {
+	s.closeFarOf(s.nonces)
+	s.closeFarOf(s.ledger.ids)
+}
+
+func (s *State) closeFarOf(w *nonceWindow) {
 	last := bucketOf(later(s.meta.v.ClockMs, MaxSkewMs))
 	var r TimeRange
-	for _, number := range s.nonces.order {
+	for _, number := range w.order {
 		if number <= last {
 			continue
 		}
@@ -128,6 +134,6 @@ func (s *State) closeFar() {
 	}
 	if r.ToMs > 0 {
 		s.closeRange(r)
-		s.nonces.dropAfter(last)
+		w.dropAfter(last)
 	}
 }

@@ -38,6 +38,13 @@ const (
 	KindManifestAccept    Kind = 16 // from LevelProfiles on
 	KindManifestRevoke    Kind = 17 // from LevelProfiles on
 	KindAgentRekey        Kind = 18 // from LevelClients on
+	// 19 is taken: it raises the feature level.
+	KindLedgerPolicySet  Kind = 20 // this and what follows from LevelLedger on
+	KindLedgerAccountSet Kind = 21
+	KindLedgerBatch      Kind = 22
+	KindLedgerReports    Kind = 23
+	KindLedgerConfirm    Kind = 24
+	KindLedgerEpochClose Kind = 25
 )
 
 // commandVersion is the version of the envelope; a body changes by new

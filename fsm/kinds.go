@@ -27,6 +27,12 @@ var tenants = map[Kind]tenant{
 	KindManifestAccept:    tenantOf((*State).applyManifestAccept),
 	KindManifestRevoke:    tenantOf((*State).applyManifestRevoke),
 	KindAgentRekey:        tenantOf((*State).applyAgentRekey),
+	KindLedgerPolicySet:   tenantOf((*State).applyLedgerPolicySet),
+	KindLedgerAccountSet:  tenantOf((*State).applyLedgerAccountSet),
+	KindLedgerBatch:       tenantOf((*State).applyLedgerBatch),
+	KindLedgerReports:     tenantOf((*State).applyLedgerReports),
+	KindLedgerConfirm:     tenantOf((*State).applyLedgerConfirm),
+	KindLedgerEpochClose:  tenantOf((*State).applyLedgerEpochClose),
 }
 
 // Level returns the feature level from which a cluster's log may carry a kind:
@@ -39,6 +45,8 @@ func (k Kind) Level() uint32 {
 		return LevelProfiles
 	case KindAgentRekey:
 		return LevelClients
+	case KindLedgerPolicySet, KindLedgerAccountSet, KindLedgerBatch, KindLedgerReports, KindLedgerConfirm, KindLedgerEpochClose:
+		return LevelLedger
 	}
 	return 0
 }

@@ -33,6 +33,9 @@ func (s *State) keepManifests(backup, present *State) {
 // may be that of a backup of another cluster: below it a server may not know its
 // fields.
 func (s *State) NeedsLevel() uint32 {
+	if s.ledger.book.known {
+		return LevelLedger
+	}
 	need := s.policy.v.level()
 	if s.manifests.size()+s.manifestTrust.size() > 0 {
 		need = max(need, LevelProfiles)

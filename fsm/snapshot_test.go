@@ -22,6 +22,11 @@ func sampleWorld(t testing.TB) *world {
 		Reports: []Report{{NodeID: "n0", Votes: true, Digest: crypto.Hash{1}}, {NodeID: "n2", Digest: crypto.Hash{2}}}}}))
 	w.must(w.trust(trustOf(1, "a", "b")))
 	w.must(w.do(operator, acceptOf(w.statementOf("bin", "1.4.2", "x"), "a")))
+	w.openLedger("a", "b")
+	w.wantEntry(w.entry(w.holdOf("a", "b", 500, 60_000)), CodeOK)
+	work := w.workOf("a", 1_000)
+	w.report(work, w.workOf("b", 2_000))
+	w.wantEntry(w.confirm(operator, work.Report.ID)[0], CodeOK)
 	for label, n := range w.s.Sizes() {
 		if n == 0 {
 			t.Fatalf("the sample has no row in %s", label)
