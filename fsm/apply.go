@@ -67,9 +67,9 @@ func (s *State) apply(index uint64, cmd Command) (Result, []Record, error) {
 		cmd.AtMs = plantedNowMs() // planted: what the leader stamped is passed over
 	}
 	s.advance(cmd.AtMs)
-	if cmd.Idem != nil && cmd.Kind == KindAdmitBatch {
-		// Claims have ids of their own; a remembered batch would have no verdicts.
-		return refuse(CodeInvalid, "", "admissions take claim ids, not an idempotency key"), nil, nil
+	if cmd.Idem != nil && cmd.Kind.answersEach() {
+		// Claims and entries have ids of their own; a remembered batch would have no answers.
+		return refuse(CodeInvalid, "", "admissions take claim ids, and entries of the ledger ids of their own, not an idempotency key"), nil, nil
 	}
 	if cmd.Idem != nil {
 		if res, seen := s.remembered(*cmd.Idem, cmd.Actor); seen {

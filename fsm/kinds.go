@@ -51,6 +51,15 @@ func (k Kind) Level() uint32 {
 	return 0
 }
 
+// answersEach tells whether a command of the kind has an answer for each of many.
+func (k Kind) answersEach() bool {
+	switch k {
+	case KindAdmitBatch, KindLedgerBatch, KindLedgerReports, KindLedgerConfirm:
+		return true
+	}
+	return false
+}
+
 // kindsByType finds the kind of a body.
 var kindsByType = func() map[reflect.Type]Kind {
 	out := map[reflect.Type]Kind{}

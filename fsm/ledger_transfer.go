@@ -57,7 +57,7 @@ func (r *ledgerRun) mayUse(e *LedgerEntry) (Code, string) {
 		return code, field
 	case r.chain.used[e.ID]:
 		return CodeConflict, "id"
-	case r.s.ledger.ids.size()+len(r.chain.ids) >= MaxLedgerIDs:
+	case r.s.ledger.ids.size()+len(r.chain.ids) >= r.s.ledger.ids.limit:
 		return CodeOverloaded, "id"
 	case !refAllowed(e.Ref):
 		return CodeInvalid, "ref"
