@@ -28,6 +28,9 @@ type LedgerBook struct {
 	// Finalised is the beginning of the newest epoch that was closed, 0 before the
 	// first. What is confirmed later counts in a later one.
 	Finalised int64 `cbor:"6,keyasint"`
+	// Closed are ranges of times whose ids a clock that ran ahead made the state
+	// forget, see Meta.Closed: such ids are refused for ever.
+	Closed []TimeRange `cbor:"7,keyasint,omitempty"`
 }
 
 func newLedgerState() *ledgerState {

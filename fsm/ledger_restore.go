@@ -40,13 +40,18 @@ func (s *State) recoverLedger(c *change) {
 	floor := max(s.meta.v.NonceFloorMs, later(s.meta.v.ClockMs, ledger.MaxAheadMs))
 	if forgot := book.IDFloorMs; forgot > floor {
 		for _, r := range (TimeRange{FromMs: floor + 1, ToMs: forgot}).without(s.meta.v.Skipped) {
-			s.closeRange(r)
+			book.Closed = withRange(book.Closed, r, floor)
 		}
 	}
 	book.IDFloorMs = floor
 	book.Finalised = min(book.Finalised, ledger.WindowOf(s.meta.v.ClockMs)) // of this epoch's time; see ledger.Recovery
 	s.ledger.book.set(book)
 	s.seal(c, &ledger.Record{Kind: ledger.KindRecovery, Actor: c.principal(), Recovery: &ledger.Recovery{Epoch: s.meta.v.Epoch, FloorMs: floor}})
+}
+
+// closeRange closes a range of times to ids.
+func (l *ledgerState) closeRange(r TimeRange) {
+	l.book.v.Closed = withRange(l.book.v.Closed, r, l.book.v.IDFloorMs)
 }
 
 // isLedgerHead holds a record of the ledger against the head of the book.
@@ -97,8 +102,15 @@ func (b LedgerBook) fault() error {
 		return fmt.Errorf("policy version %d, %d records, head %s", b.Policy.Version, b.Size, b.Head)
 	case b.Smoothed < 0 || b.Smoothed > ledger.MaxLoadMicro:
 		return fmt.Errorf("a load index of %d", b.Smoothed)
+	case len(b.Closed) > maxClosed:
+		return fmt.Errorf("%d closed ranges, at most %d", len(b.Closed), maxClosed)
 	case b.Finalised%ledger.EpochMs != 0:
 		return fmt.Errorf("an epoch that begins at %d", b.Finalised)
+	}
+	for _, r := range b.Closed {
+		if err := timeFault(lastTimeMs, "a closed range", r.FromMs, "its end", r.ToMs); err != nil {
+			return err
+		}
 	}
 	return timeFault(lastTimeMs, "the floor of ids", b.IDFloorMs, "the newest epoch", b.Finalised)
 }

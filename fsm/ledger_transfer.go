@@ -76,7 +76,7 @@ func (s *State) ledgerIDCode(id ledger.ID, nowMs int64) (Code, string) {
 	}
 	book, at := &s.ledger.book.v, id.TimeMs()
 	switch {
-	case at <= book.IDFloorMs || nowMs-at > book.Policy.IDWindowMs || s.closedAt(at):
+	case at <= book.IDFloorMs || nowMs-at > book.Policy.IDWindowMs || inRanges(book.Closed, at):
 		return CodeIDExpired, "id"
 	case at-nowMs > ledger.MaxAheadMs:
 		return CodeIDAhead, "id"
