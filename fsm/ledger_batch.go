@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"slices"
+
 	"github.com/edgecoder/edgecoder/ledger"
 )
 
@@ -24,6 +26,8 @@ func (s *State) applyLedgerBatch(c *change, b LedgerBatch) Result {
 		return res
 	}
 	s.releaseHolds(c)
+	c.records = slices.Grow(c.records, len(b.Entries))
+	c.sealed = slices.Grow(c.sealed, sealedBytes*len(b.Entries))
 	r := ledgerRun{s: s, c: c, batch: &b, out: make([]LedgerResult, len(b.Entries)), rows: make([]*ledgerRow, len(b.Accounts))}
 	for i, id := range b.Accounts {
 		r.rows[i] = s.ledger.accounts.get(id)
@@ -41,6 +45,9 @@ func (s *State) applyLedgerBatch(c *change, b LedgerBatch) Result {
 	}
 	return Result{Code: CodeOK, Ledger: r.out}
 }
+
+// sealedBytes is what the record of a transfer takes with ids of usual length.
+const sealedBytes = 256
 
 // standing is what a caller may do at this index.
 type standing struct {
