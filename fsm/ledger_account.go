@@ -6,6 +6,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/edgecoder/edgecoder/crypto/dcbor"
 	"github.com/edgecoder/edgecoder/ledger"
@@ -136,23 +137,13 @@ func (f frozenAccounts) count() int { return len(f) }
 
 func (f frozenAccounts) rows() iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		slices.SortFunc(f, byAccountID)
-		for i := range f {
-			if !yield(f[i].encode(nil), nil) {
+		byID := func(a, b LedgerAccount) int { return strings.Compare(a.ID, b.ID) }
+		for _, a := range slices.SortedFunc(slices.Values(f), byID) {
+			if !yield(a.encode(nil), nil) {
 				return
 			}
 		}
 	}
-}
-
-func byAccountID(a, b LedgerAccount) int {
-	switch {
-	case a.ID < b.ID:
-		return -1
-	case a.ID > b.ID:
-		return 1
-	}
-	return 0
 }
 
 // LedgerAccount returns an account by id.

@@ -104,13 +104,13 @@ func (s *State) applyLedgerEpochClose(c *change, b LedgerEpochClose) Result {
 	}
 	book := s.ledger.book.v
 	smoothed := book.Policy.Smooth(book.Smoothed, b.Load.Index())
-	shares, res, ok := s.sharesOf(epoch, book.Policy.Pool(smoothed))
+	pool := book.Policy.Pool(smoothed)
+	shares, res, ok := s.sharesOf(epoch, pool)
 	if !ok {
 		return res
 	}
 	book.Smoothed, book.Finalised = smoothed, epoch.WindowMs
 	s.ledger.book.set(book)
-	pool := book.Policy.Pool(smoothed)
 	s.seal(c, &ledger.Record{Kind: ledger.KindEpoch, Actor: c.principal(), WindowMs: epoch.WindowMs, Weight: epoch.Weight,
 		Epoch: &ledger.Epoch{Load: b.Load, Smoothed: smoothed, Pool: pool, Accounts: epoch.Accounts}})
 	s.payShares(c, epoch, shares)

@@ -20,6 +20,9 @@ func TestP7LedgerRestore(t *testing.T) {
 	w.wantEntry(w.issue("b", 77), CodeOK)
 	w.wantEntry(w.entry(w.endOf(LedgerPost, hold.Entries[0].ID, 100)), CodeOK)
 
+	if u := Compare(backup, w.s); u.LedgerNow != u.LedgerThen+3 || u.LedgerThen == 0 {
+		t.Errorf("of %d records %d are in the backup", u.LedgerNow, u.LedgerThen)
+	}
 	r := restoreWorld(t, w, backup, h, w.wallMs+7)
 	r.ids = w.ids
 	r.wantMoney("a", 1_000_000, 100)

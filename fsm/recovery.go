@@ -356,6 +356,9 @@ type Undone struct {
 	RulesKept   []string     // of signature profiles, stricter than the backup's: they stay
 	RulesNew    []string     // of the backup, stricter than at present: they come
 
+	// Records of the ledger now and in the backup, whose balances come back with them.
+	LedgerNow, LedgerThen uint64
+
 	ManifestsKept    []Manifest    // accepted since the backup: they stay accepted
 	ManifestsAdded   []Manifest    // that only the backup has, or in a newer version: they become accepted
 	ManifestsForked  bool          // one version has two digests: the present's stays, and the backup is of another past
@@ -412,6 +415,7 @@ func Compare(backup, present *State) Undone {
 		u.Forked = true
 	}
 	u.compareManifests(backup, present)
+	u.LedgerNow, u.LedgerThen = present.ledger.book.v.Size, backup.ledger.book.v.Size
 	next := backup.policy.v.stricterRules(present.policy.v)
 	u.RulesKept, u.RulesNew = ruleChanges(backup.policy.v, next), ruleChanges(present.policy.v, next)
 	return u

@@ -230,7 +230,7 @@ func (n *Node) measureState(put sample) {
 }
 
 // streamNames name the streams of history in labels.
-var streamNames = map[fsm.Stream]string{fsm.StreamBlacklist: "blacklist", fsm.StreamAdmin: "admin"}
+var streamNames = map[fsm.Stream]string{fsm.StreamBlacklist: "blacklist", fsm.StreamAdmin: "admin", fsm.StreamLedger: "ledger"}
 
 func (n *Node) measureCopies(put sample) {
 	for _, s := range fsm.Streams() {
