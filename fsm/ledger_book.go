@@ -31,6 +31,9 @@ type LedgerBook struct {
 	// Closed are ranges of times whose ids a clock that ran ahead made the state
 	// forget, see Meta.Closed: such ids are refused for ever.
 	Closed []TimeRange `cbor:"7,keyasint,omitempty"`
+	// Origin is the cluster in which the ledger was opened. Its records are linked to
+	// that, and reports are signed for it, also where a backup of it was restored.
+	Origin string `cbor:"8,keyasint"`
 }
 
 func newLedgerState() *ledgerState {
@@ -133,6 +136,7 @@ func (s *State) applyLedgerPolicySet(c *change, b LedgerPolicySet) Result {
 		for _, a := range ledger.SystemAccounts() {
 			s.ledger.accounts.add(LedgerAccount{Account: a})
 		}
+		book.Origin, book.Head = s.meta.v.ClusterID, ledger.Genesis(s.meta.v.ClusterID)
 		book.IDFloorMs = s.meta.v.NonceFloorMs // nothing was ever used; what a recovery closed stays closed
 	}
 	book.Policy = next

@@ -97,6 +97,9 @@ func (b LedgerBook) fault() error {
 	if field, fault := b.Policy.Fault(); fault != "" {
 		return fmt.Errorf("policy: %s: %s", field, fault)
 	}
+	if err := crypto.CheckID(b.Origin); err != nil {
+		return fmt.Errorf("origin: %w", err)
+	}
 	switch {
 	case b.Policy.Version < 1 || b.Size < 1 || b.Head == (crypto.Hash{}):
 		return fmt.Errorf("policy version %d, %d records, head %s", b.Policy.Version, b.Size, b.Head)

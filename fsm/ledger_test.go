@@ -500,6 +500,7 @@ func TestValidateRefusesALedgerThatNoCommandMakes(t *testing.T) {
 		"policy":         {func(s *State) { s.ledger.book.v.Policy.IDWindowMs = 0 }, "id_window_ms"},
 		"head":           {func(s *State) { s.ledger.book.v.Size = 0 }, "records"},
 		"load":           {func(s *State) { s.ledger.book.v.Smoothed = -1 }, "load"},
+		"origin":         {func(s *State) { s.ledger.book.v.Origin = "" }, "origin"},
 		"epoch":          {func(s *State) { s.ledger.book.v.Finalised = 7 }, "epoch"},
 		"ids floor":      {func(s *State) { s.ledger.book.v.IDFloorMs = math.MaxInt64 }, "floor of ids"},
 		"ids far": {func(s *State) {

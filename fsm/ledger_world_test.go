@@ -147,13 +147,13 @@ func soundLedger(t rapid.TB, s *State, h History) {
 	if err := s.ledgerFaults(); err != nil {
 		t.Fatal(err)
 	}
-	v := ledger.NewVerifier(s.Meta().ClusterID)
+	book, open := s.LedgerBook()
+	v := ledger.NewVerifier(book.Origin)
 	for _, r := range recordsOf(t, h, StreamLedger) {
 		if err := v.Add(r.Data); err != nil {
 			t.Fatalf("the records do not verify: %v", err)
 		}
 	}
-	book, open := s.LedgerBook()
 	if !open {
 		return
 	}

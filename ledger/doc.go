@@ -19,8 +19,8 @@
 //	[seq, index, at_ms, kind, prev, actor, …]
 //
 // with the number of the record from 1, the index of the log entry it came from,
-// the cluster clock in Unix milliseconds, the kind, the hash of the record before (32
-// zero bytes for the first), and who asked ("token:", "agent:" or "node:" and an id;
+// the cluster clock in Unix milliseconds, the kind, the hash of the record before (of the
+// first [Genesis]), and who asked ("token:", "agent:" or "node:" and an id;
 // empty for what the clock did and for shares), followed by the members of the kind:
 //
 //	1 policy    version, id_window_ms, hold_max_ms, report_keep_ms, confirm, base, min, max, slope, alpha

@@ -45,6 +45,12 @@ const MaxRecordBytes = 2 << 10
 // recordLabel begins what is hashed, so that the hash is of nothing else.
 const recordLabel = "edgecoder ledger record v1\n"
 
+// Genesis is what the first record of a ledger follows: a hash of the cluster in
+// which it was opened, so that no record is of two ledgers.
+func Genesis(clusterID string) crypto.Hash {
+	return crypto.Sum([]byte("edgecoder ledger genesis v1\n" + clusterID))
+}
+
 // Record is one change that took effect. Which members mean something depends on
 // the kind; the others are zero. Amounts and balances are micro-credits.
 type Record struct {

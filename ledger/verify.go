@@ -103,9 +103,10 @@ type pendingReport struct {
 	expiresMs int64
 }
 
-// NewVerifier verifies the records of a cluster. The id is part of what agents signed.
+// NewVerifier verifies the records of a ledger that was opened in a cluster. The id
+// is part of what agents signed.
 func NewVerifier(clusterID string) *Verifier {
-	return &Verifier{clusterID: clusterID, accounts: map[string]*Balance{}, holds: map[ID]pendingHold{}, ids: newRecentIDs(),
+	return &Verifier{clusterID: clusterID, head: Genesis(clusterID), accounts: map[string]*Balance{}, holds: map[ID]pendingHold{}, ids: newRecentIDs(),
 		reports: map[ID]pendingReport{}, weights: map[int64]map[string]int64{}}
 }
 

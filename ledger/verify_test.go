@@ -55,7 +55,7 @@ func sampleReport(n int) SignedReport {
 
 // sampleRecords has a record of each kind; what says what each is.
 func sampleRecords(change func(n int, r *Record)) (all [][]byte, head crypto.Hash) {
-	b := &book{atMs: testStart}
+	b := &book{atMs: testStart, head: Genesis(testCluster)}
 	n := 0
 	add := func(r Record) {
 		if change != nil {
@@ -95,8 +95,10 @@ func sampleRecords(change func(n int, r *Record)) (all [][]byte, head crypto.Has
 	return b.records, b.head
 }
 
-func verify(records [][]byte) (*Verifier, error) {
-	v := NewVerifier(testCluster)
+func verify(records [][]byte) (*Verifier, error) { return verifyOf(testCluster, records) }
+
+func verifyOf(clusterID string, records [][]byte) (*Verifier, error) {
+	v := NewVerifier(clusterID)
 	for _, data := range records {
 		if err := v.Add(data); err != nil {
 			return v, err
@@ -285,7 +287,10 @@ func TestVerifierHoldsTheOrder(t *testing.T) {
 	if _, err := verify(mixed); !errors.As(err, &bad) || bad.Code != FaultLink || bad.Seq != 6 {
 		t.Errorf("the records of two ledgers: %v", err)
 	}
-	b := &book{atMs: testStart}
+	if _, err := verifyOf("another cluster", records); !errors.As(err, &bad) || bad.Code != FaultLink || bad.Seq != 1 {
+		t.Errorf("the ledger of another cluster: %v", err)
+	}
+	b := &book{atMs: testStart, head: Genesis(testCluster)}
 	p := DefaultPolicy()
 	b.add(Record{Kind: KindPolicy, Policy: &p})
 	b.atMs--
@@ -294,12 +299,10 @@ func TestVerifierHoldsTheOrder(t *testing.T) {
 	if _, err := verify(b.records); !errors.As(err, &bad) || bad.Code != FaultOrder {
 		t.Errorf("time runs back: %v", err)
 	}
-	records, head = sampleRecords(nil)
 	v, _ := verify(records[:17]) // an epoch without its shares
 	if err := v.Finish(17, v.Head()); err == nil {
 		t.Error("it ends among the shares of an epoch")
 	}
-	_ = head
 }
 
 func TestParseRecordIsStrict(t *testing.T) {
@@ -385,7 +388,7 @@ func FuzzVerifier(f *testing.F) {
 
 // transfers is a ledger of so many transfers between a hundred accounts.
 func transfers(n int) *book {
-	b := &book{atMs: testStart}
+	b := &book{atMs: testStart, head: Genesis(testCluster)}
 	p := DefaultPolicy()
 	b.add(Record{Kind: KindPolicy, Policy: &p})
 	balance := map[string]int64{}
