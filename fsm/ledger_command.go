@@ -8,7 +8,7 @@ import (
 )
 
 // LevelLedger is the feature level from which the log may carry the commands of the
-// ledger. No server reports it yet and no route proposes them: nothing of the
+// ledger; level 5 is that of raising levels. No server reports it yet and no route proposes them: nothing of the
 // ledger is reachable by a user until its API comes and raises the level.
 const LevelLedger = 6
 
