@@ -68,6 +68,7 @@ func (s *Server) admit(c *call) error {
 		return fmt.Errorf("the node answered one admission with %d outcomes", len(outcomes))
 	}
 	out, failure := admission(&req, &outcomes[0])
+	s.tellClocks(&out)
 	c.s.meter.decided(&out, failure)
 	if failure != nil {
 		failure.ClaimID = req.ClaimID
@@ -213,6 +214,7 @@ func (c *call) decideBatch(requests []AdmitRequest, places []int, results []clie
 	undone := 0
 	for i := range outcomes {
 		out, failure := admission(&requests[i], &outcomes[i])
+		c.s.tellClocks(&out)
 		c.s.meter.decided(&out, failure)
 		if failure != nil {
 			out = client.Admission{Code: failure.Code, Detail: failure.Detail, AgentID: requests[i].Signed.AgentID,

@@ -98,6 +98,9 @@ func TestAdmissionVerdicts(t *testing.T) {
 		"path with newline":   {client.AdmissionRequest{Method: "POST", Path: "/a\nb", Headers: good.Headers}, client.VerdictMalformed},
 	} {
 		got := f.admit(c.req)
+		if skewed := c.code == client.VerdictTimestampSkew; skewed != (got.NodeClocks == "n1 -7 ms, n2 not heard lately") {
+			t.Errorf("%s: clocks told: %q", name, got.NodeClocks)
+		}
 		if got.Verdict != client.VerdictDenied || got.Code != c.code {
 			t.Errorf("%s: %+v, want %s", name, got, c.code)
 		}

@@ -38,6 +38,10 @@ func appendAdmission(dst []byte, a *client.Admission) []byte {
 		dst = append(dst, `,"max_skew_ms":`...)
 		dst = strconv.AppendInt(dst, a.MaxSkewMs, 10)
 	}
+	if a.NodeClocks != "" {
+		dst = append(dst, `,"node_clocks":`...)
+		dst = crypto.AppendJSONString(dst, a.NodeClocks)
+	}
 	if a.Detail != "" {
 		dst = append(dst, `,"detail":`...)
 		dst = crypto.AppendJSONString(dst, a.Detail)

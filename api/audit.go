@@ -3,7 +3,9 @@ package api
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -85,7 +87,7 @@ var denied = map[string]kept{
 	client.VerdictInvalidSignature: {"invalid_signature", auditHigh},
 	client.VerdictBlacklisted:      {"agent_trust_violation", auditHigh},
 	client.VerdictAgentNotActive:   {"agent_trust_violation", auditHigh},
-	client.VerdictKeyExpired:       {"agent_trust_violation", auditHigh},
+	client.VerdictKeyExpired:       {"key_expired", auditCritical},
 	client.VerdictUnknownAgent:     {"admission_denied", auditWarn},
 	client.VerdictRateLimited:      {"admission_denied", auditWarn},
 	client.VerdictMissingHeaders:   {"admission_denied", auditInfo},
@@ -126,11 +128,11 @@ func (c *call) keep() error {
 	}
 	c.kept = true
 	changed := c.proposed || c.route != nil && c.route.governs()
-	if c.code == "" && !changed {
+	if c.code == "" && c.verdict == "" && !changed {
 		return nil // a read that was answered, or an admission: its verdict is told apart
 	}
 	e := c.event(changed)
-	if !changed || c.code != "" && c.code != client.CodeUnknownOutcome {
+	if !c.proposed && (!changed || c.code != "" && c.code != client.CodeUnknownOutcome) {
 		c.s.node.Audit(e)
 		return nil
 	}
@@ -144,45 +146,97 @@ func (c *call) keep() error {
 	return nil
 }
 
-// event describes the call and its outcome.
+// event describes the call and its outcome. A change that took effect is one,
+// whatever was answered: an agent that enrolled may be told that it has to wait.
 func (c *call) event(changed bool) AuditEvent {
-	e := AuditEvent{Actor: c.actor(), Action: "no route", RequestID: c.requestID, Code: cmp.Or(c.code, "ok"), Index: c.index}
-	what := kept{"request_refused", auditInfo}
+	e := AuditEvent{Actor: c.actor(), Action: "no route", RequestID: c.requestID, Code: cmp.Or(c.code, c.verdict, "ok"), Index: c.index, Details: c.auditDetails()}
 	if c.route != nil {
 		e.Action = c.route.method + " " + c.route.pattern
 	}
-	if changed {
-		var ok bool
-		if what, ok = changes[e.Action]; !ok {
-			what = kept{"admin_action", auditInfo}
-		}
-		if c.code != "" {
-			what.level = auditWarn
-		}
-	}
-	if own, ok := refusedEvents[c.code]; ok {
-		what = own
+	what := c.change(e.Action)
+	switch {
+	case c.proposed:
+		e.Code = "ok"
+	case changed && c.code == "":
+	default:
+		what = c.refused(what, changed)
 	}
 	e.Type, e.Level = what.typ, what.level
-	e.Details = c.auditDetails()
 	return e
 }
 
-// actor is who asks: the token that was shown to be good, else the address.
-func (c *call) actor() client.AuditActor {
-	if c.token.ID != "" {
-		return client.AuditActor{Kind: "token", ID: c.token.ID, Proved: true}
+// change is what the call changes, or was to change.
+func (c *call) change(action string) kept {
+	if c.did.typ != "" {
+		return c.did
 	}
-	return client.AuditActor{Kind: "address", ID: guardKey(c.address()).String()}
+	if what, ok := changes[action]; ok {
+		return what
+	}
+	return kept{"admin_action", auditInfo}
+}
+
+// refused is what the refusal of a call is.
+func (c *call) refused(what kept, changed bool) kept {
+	if own, ok := c.wireEvent(); ok {
+		return own
+	}
+	if own, ok := refusedEvents[c.code]; ok {
+		return own
+	}
+	if changed {
+		return kept{what.typ, auditWarn}
+	}
+	return kept{"request_refused", auditInfo}
+}
+
+// actor is who asks: the token that was shown to be good, the agent that signed,
+// else the address. An id that is only claimed is the event's subject.
+func (c *call) actor() client.AuditActor {
+	switch {
+	case c.token.ID != "":
+		return client.AuditActor{Kind: "token", ID: c.token.ID, Proved: true}
+	case c.self.Proved:
+		return c.self
+	}
+	return client.AuditActor{Kind: "address", ID: c.addressID()}
+}
+
+func (c *call) addressID() string { return guardKey(c.address()).String() }
+
+// isSelf notes which agent it is that asks for itself.
+func (c *call) isSelf(agentID string) {
+	c.self = client.AuditActor{Kind: "agent", ID: agentID, Proved: true}
+}
+
+// tell notes for the audit log what a change changes. Of a secret it takes the id.
+func (c *call) tell(name, value string) {
+	if c.told == nil {
+		c.told = map[string]string{}
+	}
+	if value != "" {
+		c.told[name] = noSecret(value)
+	}
 }
 
 func (c *call) auditDetails() map[string]string {
-	out, claimed := map[string]string{}, c.claimed
+	out, claimed, address, query := map[string]string{}, c.claimed, "", ""
 	if c.token.ID != "" {
 		claimed = ""
 	}
+	if c.token.ID != "" || c.self.Proved {
+		address = c.addressID()
+	}
+	if c.route != nil && c.route.governs() {
+		query = c.r.URL.RawQuery
+		if plain, err := url.QueryUnescape(query); err == nil {
+			query = plain
+		}
+	}
+	maps.Copy(out, c.told)
 	for _, d := range []struct{ name, value string }{
-		{"subject", cmp.Or(c.subject, strings.Join(c.args, " "))}, {"result", c.result}, {"field", c.field}, {"reason", c.reason}, {"claimed_token", claimed}, {"role", string(c.token.Role)},
+		{"subject", cmp.Or(c.subject, strings.Join(c.args, " "))}, {"query", query}, {"result", c.result}, {"field", c.field}, {"reason", cmp.Or(c.reason, c.verdict)},
+		{"claimed_token", claimed}, {"role", string(c.token.Role)}, {"address", address},
 	} {
 		if d.value != "" {
 			out[d.name] = noSecret(d.value)

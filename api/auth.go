@@ -23,8 +23,8 @@ func (s *Server) authenticate(c *call) error {
 		}
 		return s.guard.charge(c.address())
 	case byAgent:
-		// The handler does as well; honest agents pay nothing for being asked.
-		return s.guard.spent(c.address())
+		// The handler does; honest agents pay nothing for being asked.
+		return s.hear(c)
 	case byBody:
 		// The handler does, after it has read the body; until then this is a
 		// stranger, who pays before it holds anything.
@@ -53,8 +53,10 @@ func (s *Server) authenticate(c *call) error {
 	return nil
 }
 
-// refuse charges the caller's address for a bad credential.
+// refuse charges the caller's address for a bad credential, or for one that has to
+// be looked up.
 func (s *Server) refuse(c *call, err error) error {
+	c.unvouch()
 	if limited := s.guard.charge(c.address()); limited != nil {
 		return limited
 	}
@@ -125,18 +127,26 @@ func (s *Server) findToken(c *call, t crypto.TokenText, text string) (fsm.Token,
 	if err != nil || found == tokenInForce {
 		return tok, found, err
 	}
-	if err := s.guard.charge(c.address()); err != nil {
+	if err := s.refuse(c, nil); err != nil {
 		return tok, found, err
 	}
 	if found == tokenForged {
 		return tok, found, nil
 	}
-	free, err := s.strong.take()
+	free, err := s.takeLookup(c)
 	if err != nil {
 		return tok, found, err
 	}
 	defer free()
 	return s.lookUp(c.ctx, ReadOptions{Strong: true, Always: c.route.always}, t.ID, hash)
+}
+
+// takeLookup lets a call ask what the leader knows of its credential.
+func (s *Server) takeLookup(c *call) (free func(), err error) {
+	if err := s.guard.lookUp(c.address()); err != nil {
+		return nil, err
+	}
+	return take(s.slots.strong, guardKey(c.address()))
 }
 
 func (s *Server) lookUp(ctx context.Context, opts ReadOptions, id string, hash crypto.Hash) (tok fsm.Token, found standing, err error) {

@@ -139,7 +139,7 @@ func TestGuardIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(g.young) + len(g.old); n > guardEntries {
+	if n := g.all.Size(); n > guardEntries {
 		t.Errorf("%d entries", n)
 	}
 	a, b := netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::ffff:1")

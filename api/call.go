@@ -5,12 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
@@ -33,74 +31,20 @@ type call struct {
 	key       string // idempotency key of a mutation, the caller's or ours
 	index     uint64 // log index that the answer reflects; 0: not known yet
 	wrote     bool
+	unread    bool   // a body is still to come
+	free      func() // gives back the slot; nil: none is held
 
 	// What the audit log is told (audit.go).
-	code, field, reason string // of the refusal; empty: answered
-	claimed             string // token id that was named without its secret
-	subject             string // who or what the call is about, where the path does not say
-	result              string // id that a change led to
-	proposed            bool   // a change took effect
-	kept                bool   // the event was recorded
-	crowded             bool   // refused for want of a slot
-}
-
-// readBody reads a body up to the route's cap. It is kept as a string so that
-// decoded strings can share it.
-func (c *call) readBody() error {
-	limit := c.route.body
-	if limit == 0 {
-		return nil
-	}
-	length := c.r.ContentLength
-	if length > limit {
-		return bodyTooLarge(limit)
-	}
-	calm := func() {}
-	if c.route.stranger() {
-		calm = c.hurry()
-	}
-	text, err := readAtMost(c.r.Body, length, limit)
-	switch {
-	case err != nil:
-		// Whatever is still to come, nobody reads it: with the connection goes
-		// what the peer could hold by sending slowly.
-		c.w.Header()["Connection"] = closing
-		return invalid("body", "the body broke off, or did not arrive in time")
-	case int64(len(text)) > limit:
-		return bodyTooLarge(limit)
-	}
-	calm()
-	c.body = string(text)
-	return nil
-}
-
-// readAtMost reads a body of the announced length, or when that is -1 up to
-// one byte more than the limit.
-func readAtMost(body io.Reader, length, limit int64) ([]byte, error) {
-	if length < 0 {
-		return io.ReadAll(io.LimitReader(body, limit+1))
-	}
-	text := make([]byte, length)
-	_, err := io.ReadFull(body, text)
-	return text, err
-}
-
-// openBodyTimeout bounds the body of somebody who has not shown a credential:
-// strangers must not hold slots by sending slowly.
-const openBodyTimeout = 3 * time.Second
-
-// hurry sets a short read deadline and returns what lifts it once the body is
-// there: one that passed later would cancel the request.
-func (c *call) hurry() (calm func()) {
-	control := http.NewResponseController(c.w)
-	if control.SetReadDeadline(time.Now().Add(openBodyTimeout)) != nil {
-		return func() {} // no connection below: a test
-	}
-	return func() { _ = control.SetReadDeadline(time.Time{}) } // a connection that is gone needs none
-}
-
-func bodyTooLarge(limit int64) error {
-	return &client.Error{Code: client.CodeTooLarge, Field: "body", Detail: fmt.Sprintf("the body of this route has at most %d bytes", limit)}
+	code, field, reason string            // of the refusal; empty: answered
+	claimed             string            // token id that was named without its secret
+	subject             string            // who or what the call is about, where the path does not say
+	result              string            // id that a change led to
+	self                client.AuditActor // the agent that asks for itself, once it showed that it is
+	verdict             string            // in the words of WIRE.md, why an agent or a peer is refused
+	did                 kept              // what a change was, where its route does not say
+	told                map[string]string // what a change changed; no secret
+	proposed            bool              // a change took effect
+	kept                bool              // the event was recorded
 }
 
 // decode parses the body strictly into v, a pointer to a struct.

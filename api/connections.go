@@ -8,62 +8,51 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/edgecoder/edgecoder/limit"
 )
 
 // Bounds on open connections of one server. A connection costs some 30 KiB
-// with TLS, so all of them are 256 MiB. This machine itself may have them all:
-// proxies and tools live there, and who is on it has other means; so may proxies
-// that an operator named, which speak for many.
+// with TLS, so all of them are 256 MiB. Those over which nobody has shown a valid
+// credential make room for new ones when there are too many, the oldest of the
+// address that has most; the others nobody is turned out of.
 const (
-	maxConnections  = 8192
-	connectionShare = 1024 // of one address, or /64
+	maxStrangers = 6144
+	maxKnown     = 2048
 )
 
 // connections keeps count of a server's connections through its hooks, and
 // closes what is too many or idle for too long.
 type connections struct {
-	most, share int
-	proxies     []netip.Prefix
-	refused     atomic.Uint64 // that were one too many
+	strangers *limit.Room[netip.Addr]  // by guardKey of the peer
+	known     *limit.Slots[netip.Addr] // the same
 
 	mu     sync.Mutex
 	byConn map[net.Conn]*connection
-	byAddr map[netip.Addr]int // by guardKey
 }
 
-// connection is one of them. idle is guarded by connections.mu.
+// connection is one of them. place and idle are guarded by connections.mu.
 type connection struct {
 	addr    netip.Addr
-	vouched atomic.Bool // a valid credential came over it
-	idle    *time.Timer // closes it; nil while a request is under way
+	vouched atomic.Bool              // the last credential that came over it was valid
+	place   *limit.Place[netip.Addr] // among strangers; nil: among the known
+	idle    *time.Timer              // closes it; nil while a request is under way
 }
 
-func newConnections(most, share int, proxies []netip.Prefix) *connections {
-	return &connections{most: most, share: share, proxies: proxies, byConn: map[net.Conn]*connection{}, byAddr: map[netip.Addr]int{}}
+func newConnections(strangers, known int) *connections {
+	return &connections{strangers: limit.NewRoom[netip.Addr](strangers), known: limit.NewSlots[netip.Addr](known), byConn: map[net.Conn]*connection{}}
 }
 
 type connectionKey struct{}
 
-// open is an http.Server.ConnContext. One too many is closed at once; the
-// server then finds it closed.
+// open is an http.Server.ConnContext.
 func (s *connections) open(ctx context.Context, c net.Conn) context.Context {
 	one := &connection{addr: addressOf(c)}
-	if !s.add(c, one) {
-		s.refused.Add(1)
-		closeQuietly(c)
-	}
-	return context.WithValue(ctx, connectionKey{}, one)
-}
-
-func (s *connections) add(c net.Conn, one *connection) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.byConn) >= s.most || (s.byAddr[one.addr] >= s.share && !one.addr.IsLoopback() && !within(s.proxies, one.addr)) {
-		return false
-	}
 	s.byConn[c] = one
-	s.byAddr[one.addr]++
-	return true
+	one.place = s.strangers.Enter(one.addr, 1, func() { closeQuietly(c) })
+	return context.WithValue(ctx, connectionKey{}, one)
 }
 
 // moved is an http.Server.ConnState.
@@ -72,7 +61,7 @@ func (s *connections) moved(c net.Conn, state http.ConnState) {
 	defer s.mu.Unlock()
 	one := s.byConn[c]
 	if one == nil {
-		return // it was one too many
+		return
 	}
 	if one.idle != nil {
 		one.idle.Stop()
@@ -85,8 +74,10 @@ func (s *connections) moved(c net.Conn, state http.ConnState) {
 		}
 	case http.StateClosed, http.StateHijacked:
 		delete(s.byConn, c)
-		if s.byAddr[one.addr]--; s.byAddr[one.addr] <= 0 {
-			delete(s.byAddr, one.addr)
+		if one.place == nil {
+			s.known.Leave(one.addr)
+		} else {
+			one.place.Leave()
 		}
 	}
 }
@@ -107,6 +98,20 @@ func (s *connections) expire(c net.Conn, one *connection) {
 	one.idle = timer
 }
 
+// know takes a connection from among the strangers.
+func (s *connections) know(one *connection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if one.place == nil || !s.known.Take(one.addr) {
+		return
+	}
+	if one.place.Leave() {
+		one.place = nil
+	} else {
+		s.known.Leave(one.addr) // it is being closed
+	}
+}
+
 // closeQuietly closes without the farewell of TLS, which could block.
 func closeQuietly(c net.Conn) {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
@@ -116,23 +121,38 @@ func closeQuietly(c net.Conn) {
 }
 
 // count returns how many there are.
-func (s *connections) count() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.byConn)
-}
+func (s *connections) count() int { return s.strangers.Used() + s.known.Used() }
 
 func addressOf(c net.Conn) netip.Addr {
 	if c.RemoteAddr() == nil {
 		return netip.Addr{}
 	}
-	return guardKey(parseAddress(c.RemoteAddr().String()))
+	return limit.HolderOf(c.RemoteAddr().String())
+}
+
+func (c *call) connection() *connection {
+	one, _ := c.r.Context().Value(connectionKey{}).(*connection)
+	return one
 }
 
 // vouch notes that a valid credential came over the call's connection.
 func (c *call) vouch() {
-	one, ok := c.r.Context().Value(connectionKey{}).(*connection)
-	if ok && !one.vouched.Load() {
-		one.vouched.Store(true)
+	if one := c.connection(); one != nil && one.vouched.CompareAndSwap(false, true) {
+		c.s.conns.know(one)
 	}
+}
+
+// unvouch notes that something else did: what a connection may do beyond its
+// address's budget, it may do for as long as nothing of a flood comes over it.
+func (c *call) unvouch() {
+	if one := c.connection(); one != nil {
+		one.vouched.Store(false)
+	}
+}
+
+// vouched tells whether the last credential over the call's own connection was
+// valid. A connection of a proxy is of many.
+func (c *call) vouched() bool {
+	one := c.connection()
+	return one != nil && one.addr == guardKey(c.address()) && one.vouched.Load()
 }

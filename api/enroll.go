@@ -18,6 +18,7 @@ func (s *Server) enroll(c *call) error {
 	if err := c.decode(&req); err != nil {
 		return s.refuse(c, err)
 	}
+	c.subject = req.AgentID
 	tok, found, err := s.enrolmentToken(c, req.Token)
 	if err != nil {
 		return err

@@ -351,7 +351,7 @@ func TestEventsEnd(t *testing.T) {
 			if l.heard(); !l.over() {
 				t.Errorf("%s: it goes on", what)
 			}
-			if len(f.server.slots[classEvents]) != 0 {
+			if f.server.slots.tokens[classEvents][rankWork].Used() != 0 {
 				t.Errorf("%s: the slot is still held", what)
 			}
 		})
@@ -361,7 +361,7 @@ func TestEventsEnd(t *testing.T) {
 func TestEventsAreBounded(t *testing.T) {
 	streaming(t, func(t *testing.T, f *fixture, listen func(token, query, after string) *listener) {
 		viewer := f.tokens[fsm.RoleViewer]
-		for range callerShares[classEvents] {
+		for range classSizes[classEvents][rankWork] / 2 {
 			if l := listen(viewer, "", ""); l.status != 200 {
 				t.Fatal(l.status, l.body)
 			}
@@ -392,8 +392,9 @@ func TestEventsBeatAndCutSlowReaders(t *testing.T) {
 		synctest.Wait() // nobody reads the pipe: the very first write waits
 		time.Sleep(eventWrite + time.Second)
 		synctest.Wait()
-		if n := len(f.server.slots[classEvents]); n != 1 {
-			t.Errorf("%d streams after a slow reader should have been cut off", n)
+		slots := f.server.slots.tokens[classEvents]
+		if slots[rankWork].Used() != 1 || slots[rankRule].Used() != 0 {
+			t.Error("a slow reader should have been cut off, and nobody else")
 		}
 		time.Sleep(2 * writeTimeout) // the server's own deadlines must not end a stream
 		if l.over() {
@@ -401,6 +402,15 @@ func TestEventsBeatAndCutSlowReaders(t *testing.T) {
 		}
 		f.server.EndStreams()
 	})
+}
+
+func TestEventTypeOfActions(t *testing.T) {
+	for action, want := range map[string]string{"agent_rekey": client.EventKey, "agent_approve": client.EventAgent, "token_revoke": client.EventToken,
+		"coordinator_join": client.EventMembership, "something_new": client.EventAdmin} {
+		if got := typeOfAction(action); got != want {
+			t.Errorf("%s: %s, want %s", action, got, want)
+		}
+	}
 }
 
 func TestEventTypesNeedTheirCapability(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 // actionTypes maps the beginnings of actions in the history to types of events.
 var actionTypes = []struct{ prefix, kind string }{
+	{"agent_rekey", client.EventKey}, // before what it begins with
 	{"agent_", client.EventAgent},
 	{"token_", client.EventToken},
 	{"policy_", client.EventPolicy},

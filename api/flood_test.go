@@ -24,6 +24,7 @@ import (
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/limit"
 )
 
 // heapNow returns the live heap in bytes, garbage gone.
@@ -55,7 +56,7 @@ func TestFloodOfStrangersLeavesNothing(t *testing.T) {
 		req.RemoteAddr, req.Header["Authorization"] = addr, []string{"Bearer forged-" + addr}
 		h.ServeHTTP(discard{http.Header{}}, req)
 	}
-	if n := f.server.guard.size(); n > guardEntries {
+	if n := f.server.guard.all.Size(); n > guardEntries {
 		t.Errorf("the guard remembers %d addresses, at most %d", n, guardEntries)
 	}
 	grew(t, "twice as many addresses as are remembered", before, 32<<20) // 65,536 limiters of some 250 bytes with their places in maps
@@ -86,9 +87,16 @@ func TestRefusalsWait(t *testing.T) {
 		if took := refuse(); took != refusalPause {
 			t.Errorf("refused after %s", took)
 		}
-		f.server.held = make(slots) // full
+		for f.server.guard.held.Take(parseAddress("192.0.2.1:9")) { // what one address may have
+		}
 		if took := refuse(); took != 0 {
 			t.Errorf("without a place it waited %s", took)
+		}
+		if rec := f.do(ask{method: "GET", path: "/v1/status", token: "x", from: "192.0.2.1:9"}); rec.Header().Get("Connection") != "close" {
+			t.Error("without a place it keeps the connection")
+		}
+		if !f.server.guard.held.Take(parseAddress("192.0.2.2:9")) {
+			t.Error("one address has all the places")
 		}
 	})
 }
@@ -112,17 +120,27 @@ func TestFloodOfUnknownAgentsLeavesNothing(t *testing.T) {
 	grew(t, "10,000 unknown agents", before, 4<<20)
 }
 
-// TestATokenLeavesRoomForOthers: no token has all the slots of a class.
+// fill takes all that one holder may have of a class, of every rank.
+func (f *fixture) fill(class class) {
+	for _, role := range allRoles {
+		if text := f.tokens[role]; text != "" {
+			for f.server.slots.tokens[class][rankOf(role)].Take(must(crypto.ParseTokenText(text)).ID) {
+			}
+		}
+	}
+}
+
+// TestATokenLeavesRoomForOthers: no token has all the slots of a class, and no
+// number of tokens those of another rank.
 func TestATokenLeavesRoomForOthers(t *testing.T) {
 	f := newFixture(t)
-	greedy := must(crypto.ParseTokenText(f.tokens[fsm.RoleVerifier])).ID
+	id := must(crypto.ParseTokenText(f.tokens[fsm.RoleVerifier])).ID
+	work := func(class class) *limit.Slots[string] { return f.server.slots.tokens[class][rankWork] }
 	for _, class := range []class{classPlain, classBatch, classStream, classEvents} {
-		share := callerShares[class]
-		if share == 0 || share > classSizes[class]/2 {
-			t.Errorf("%s: a token may have %d of %d", classNames[class], share, classSizes[class])
+		for work(class).Take(id) {
 		}
-		for range share {
-			f.server.callers[class].enter(greedy, share)
+		if n := work(class).Used(); n > classSizes[class][rankWork]/2 {
+			t.Errorf("%s: a token has %d of %d", classNames[class], n, classSizes[class][rankWork])
 		}
 	}
 	body := client.AdmissionBatch{Requests: []client.AdmissionRequest{}}
@@ -131,6 +149,18 @@ func TestATokenLeavesRoomForOthers(t *testing.T) {
 	wantProblem(t, f.do(ask{method: "GET", path: "/v1/agents", token: f.tokens[fsm.RoleVerifier]}), client.CodeOverloaded, "")
 	if rec := f.do(ask{method: "GET", path: "/v1/agents", token: f.tokens[fsm.RoleViewer]}); rec.Code != 200 {
 		t.Errorf("another token: %d %s", rec.Code, rec.Body)
+	}
+	for i := range 100_000 { // tokens without number, of the lower ranks
+		for class := range f.server.slots.tokens {
+			f.server.slots.tokens[class][rankLeast].Take(fmt.Sprint(i % 5000))
+			f.server.slots.tokens[class][rankWork].Take(fmt.Sprint(i % 5000))
+		}
+	}
+	wantProblem(t, f.do(ask{method: "GET", path: "/v1/agents", token: f.tokens[fsm.RoleViewer]}), client.CodeOverloaded, "")
+	for _, path := range []string{"/v1/agents", "/v1/agents?level=strong", "/v1/audit/heads"} {
+		if rec := f.admin("GET", path, nil); rec.Code != 200 {
+			t.Errorf("an admin's %s: %d", path, rec.Code)
+		}
 	}
 }
 
@@ -201,8 +231,8 @@ func TestIdleConnectionsCostLittleAndHonestCallersAreServed(t *testing.T) {
 			}
 		}
 	}()
-	if n := f.server.conns.count(); n > maxConnections {
-		t.Errorf("%d connections, at most %d", n, maxConnections)
+	if n := f.server.conns.count(); n > maxStrangers {
+		t.Errorf("%d connections, at most %d", n, maxStrangers)
 	}
 	grew(t, fmt.Sprintf("%d connections", idleConnections), before, 128<<20) // both ends live here
 	req := must(http.NewRequest("GET", "http://"+addr+"/v1/agents", nil))

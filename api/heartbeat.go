@@ -20,6 +20,7 @@ func (s *Server) heartbeat(c *call) error {
 		return err
 	}
 	if code == fsm.CodeBlacklisted {
+		c.verdict = client.VerdictBlacklisted
 		reason, version, err := c.banReason(id)
 		if err != nil {
 			return err
@@ -42,7 +43,7 @@ func (s *Server) pull(c *call) error {
 	}
 	out := client.Pulled{}
 	if code == fsm.CodeBlacklisted {
-		out.Blocked = true
+		out.Blocked, c.verdict = true, client.VerdictBlacklisted
 		if out.Reason, _, err = c.banReason(id); err != nil {
 			return err
 		}
@@ -57,6 +58,7 @@ func (c *call) letIn() (agentID string, code fsm.Code, err error) {
 	if err := decodeLenient(c.body, &req); err != nil {
 		return "", "", err
 	}
+	c.subject = req.AgentID
 	if req.AgentID == "" {
 		return "", "", invalid("agentId", "is required")
 	}
@@ -77,8 +79,10 @@ func (c *call) letIn() (agentID string, code fsm.Code, err error) {
 		return "", "", notRegistered()
 	case k.key.IsZero():
 		return "", "", k.refusal(fsm.CodeInvalidSignature, &signed)
+	case k.code != fsm.CodeOK && k.code != fsm.CodeBlacklisted: // as a read point has it: the log would say the same
+		return "", "", k.refusal(k.code, &signed)
 	}
-	if err := c.spend(req.AgentID); err != nil {
+	if err := c.pay(&k); err != nil {
 		return "", "", err
 	}
 	res, err := c.admitSelf(&signed)
@@ -89,7 +93,7 @@ func (c *call) letIn() (agentID string, code fsm.Code, err error) {
 		c.vouch()
 		return req.AgentID, res.Code, nil
 	}
-	k.clockMs = res.ClockMs
+	k.clockMs, k.retryAfterMs = res.ClockMs, res.RetryAfterMs
 	return "", "", k.refusal(res.Code, &signed)
 }
 

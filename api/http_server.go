@@ -15,6 +15,7 @@ const (
 	idleTimeout       = 2 * time.Minute
 	strangerIdle      = 10 * time.Second // of a connection that never showed a valid credential
 	maxHeaderBytes    = 16 << 10
+	maxStreams        = 100 // of HTTP/2 on one connection, the least that RFC 9113 recommends
 )
 
 // HTTPServer returns a server of the API with every timeout and bound set. Its
@@ -34,6 +35,7 @@ func httpServer(h http.Handler, all *connections, log *slog.Logger) *http.Server
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ConnContext:       all.open,
 		ConnState:         all.moved,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug), // handshakes of strangers: not worth more

@@ -91,6 +91,7 @@ func (s *Server) registerPeer(c *call) error {
 	if err := decodeLenient(c.body, &req); err != nil {
 		return err
 	}
+	c.subject = req.PeerID
 	pub, err := checkPeer(&req)
 	if err != nil {
 		return err
@@ -144,6 +145,7 @@ func (s *Server) ingest(c *call) error {
 	if err := decodeLenient(c.body, &m); err != nil {
 		return err
 	}
+	c.subject = m.FromPeerID
 	signed, err := checkMessage(&m)
 	if err != nil {
 		return err

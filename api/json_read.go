@@ -27,8 +27,6 @@ type jsonFault struct {
 	tooLarge bool
 }
 
-func (f *jsonFault) Error() string { return f.field + ": " + f.what }
-
 // apiError is the fault as the caller gets it.
 func (f *jsonFault) apiError() error {
 	e := &client.Error{Code: client.CodeInvalid, Field: f.field, Detail: f.what}

@@ -282,6 +282,12 @@ func TestPeers(t *testing.T) {
 	if len(out.Peers) != 2 || out.Peers[0].Suffrage != "voter" || out.Peers[1].Suffrage != "none" || out.Peers[1].PeerID == "" {
 		t.Fatalf("%+v", out)
 	}
+	if p := out.Peers[0]; p.Health != "healthy" || p.LastContactMs == nil || *p.LastContactMs != 40 || p.Lag == nil || *p.Lag != 3 {
+		t.Errorf("a server that was heard: %+v", p)
+	}
+	if p := out.Peers[1]; p.Health != "unknown" || p.LastContactMs != nil || p.Lag != nil {
+		t.Errorf("one that was not: %+v", p)
+	}
 	wantProblem(t, f.admin("DELETE", "/v1/peers/n9", nil), client.CodeNotFound, "")
 	wantProblem(t, f.admin("DELETE", "/v1/peers/n2?compromised=maybe", nil), client.CodeInvalid, "compromised")
 	removed := decodeReply[client.PeerRemoved](t, f.withKey("DELETE", "/v1/peers/n2?compromised=true", "k", nil), 200)
@@ -297,7 +303,7 @@ func TestPeers(t *testing.T) {
 		t.Errorf("removed %s", out.ID)
 	}
 	out = decodeReply[client.Peers](t, f.admin("GET", "/v1/peers", nil), 200)
-	if len(out.Peers) != 3 || out.Peers[2].State != "removed" || out.Peers[2].PeerID == "" {
+	if len(out.Peers) != 3 || out.Peers[2].State != "removed" || out.Peers[2].PeerID == "" || out.Peers[1].Reason != "compromised" || out.Peers[2].Reason != "" {
 		t.Errorf("%+v", out.Peers)
 	}
 }

@@ -31,6 +31,7 @@ func (s *Server) acceptManifest(c *call) error {
 	if err != nil {
 		return invalid("envelope", err.Error())
 	}
+	c.subject = st.Name + " " + st.Version
 	signers, err := c.manifestSigners(st.Name, envelope)
 	if err != nil {
 		return err
@@ -193,6 +194,11 @@ func (s *Server) setManifestTrust(c *call) error {
 	if field, fault := next.Validate(); fault != "" {
 		return invalid(field, fault)
 	}
+	var was fsm.ManifestTrust
+	if err := c.readAt(ReadOptions{}, func(state *fsm.State) { was = state.ManifestTrust() }); err != nil {
+		return err
+	}
+	c.tellTrust(was, next)
 	res, err := c.propose(fsm.ManifestTrustSet{IfVersion: version, Trust: next})
 	if err != nil {
 		return err

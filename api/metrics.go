@@ -125,19 +125,25 @@ var classNames = [numClasses]string{
 	classStream: "stream", classBackup: "backup", classEvents: "events", classHealth: "health",
 }
 
+// rankNames name the ranks of tokens in labels.
+var rankNames = [numRanks]string{rankLeast: "least", rankWork: "work", rankRule: "rule"}
+
 var (
-	descInFlight    = prometheus.NewDesc("edgecoder_http_requests_in_flight", "Requests in flight at this node, by class.", []string{"class"}, nil)
-	descInFlightMax = prometheus.NewDesc("edgecoder_http_requests_in_flight_max", "Most requests in flight at this node, by class.", []string{"class"}, nil)
+	descInFlight    = prometheus.NewDesc("edgecoder_http_requests_in_flight", "Requests in flight at this node, by class and rank of the token.", []string{"class", "rank"}, nil)
+	descInFlightMax = prometheus.NewDesc("edgecoder_http_requests_in_flight_max", "Most requests in flight at this node, by class and rank of the token.", []string{"class", "rank"}, nil)
 	descConns       = prometheus.NewDesc("edgecoder_http_connections", "Open connections of the API.", nil, nil)
 	descConnsMax    = prometheus.NewDesc("edgecoder_http_connections_max", "Most open connections of the API.", nil, nil)
-	descConnsNo     = prometheus.NewDesc("edgecoder_http_connections_refused_total", "Connections closed at once, because there were too many in all or of their address.", nil, nil)
+	descConnsNo     = prometheus.NewDesc("edgecoder_http_connections_refused_total", "Connections without a valid credential that made room for new ones, because there were too many.", nil, nil)
+	descBodies      = prometheus.NewDesc("edgecoder_http_bodies_bytes", "Request bodies on their way, by who sends.", []string{"from"}, nil)
+	descBodiesMax   = prometheus.NewDesc("edgecoder_http_bodies_bytes_max", "Most bytes of request bodies on their way, by who sends.", []string{"from"}, nil)
+	descBodiesNo    = prometheus.NewDesc("edgecoder_http_bodies_refused_total", "Slow request bodies that made room for others, by who sends.", []string{"from"}, nil)
 	descGuard       = prometheus.NewDesc("edgecoder_guard_addresses", "Addresses that asked without a valid credential and are remembered.", nil, nil)
 	descGuardMax    = prometheus.NewDesc("edgecoder_guard_addresses_max", "Most addresses that are remembered.", nil, nil)
 )
 
 // Describe implements prometheus.Collector.
 func (c serverCollector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descInFlight, descInFlightMax, descConns, descConnsMax, descConnsNo, descGuard, descGuardMax} {
+	for _, d := range []*prometheus.Desc{descInFlight, descInFlightMax, descConns, descConnsMax, descConnsNo, descBodies, descBodiesMax, descBodiesNo, descGuard, descGuardMax} {
 		out <- d
 	}
 }
@@ -147,15 +153,31 @@ func (c serverCollector) Collect(out chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	for class, slots := range c.s.slots {
-		if slots != nil {
-			gauge(descInFlight, float64(len(slots)), classNames[class])
-			gauge(descInFlightMax, float64(cap(slots)), classNames[class])
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	inFlight := func(used, most int, labels ...string) {
+		if most > 0 {
+			gauge(descInFlight, float64(used), labels...)
+			gauge(descInFlightMax, float64(most), labels...)
 		}
 	}
+	for class, ranks := range c.s.slots.tokens {
+		for rank, slots := range ranks {
+			inFlight(slots.Used(), slots.Most(), classNames[class], rankNames[rank])
+		}
+	}
+	inFlight(c.s.slots.open.Used(), openSlots, classNames[classOpen], "stranger")
+	inFlight(c.s.slots.agents.Used(), agentSlots, classNames[classOpen], "agent")
 	gauge(descConns, float64(c.s.conns.count()))
-	gauge(descConnsMax, float64(c.s.conns.most))
-	out <- prometheus.MustNewConstMetric(descConnsNo, prometheus.CounterValue, float64(c.s.conns.refused.Load()))
-	gauge(descGuard, float64(c.s.guard.size()))
+	gauge(descConnsMax, maxStrangers+maxKnown)
+	counter(descConnsNo, c.s.conns.strangers.Evicted())
+	gauge(descBodies, float64(c.s.strangerBodies.Used()), "strangers")
+	gauge(descBodiesMax, strangerBodies, "strangers")
+	counter(descBodiesNo, c.s.strangerBodies.Evicted(), "strangers")
+	gauge(descBodies, float64(c.s.tokenBodies.Used()), "tokens")
+	gauge(descBodiesMax, tokenBodies, "tokens")
+	counter(descBodiesNo, c.s.tokenBodies.Evicted(), "tokens")
+	gauge(descGuard, float64(c.s.guard.all.Size()))
 	gauge(descGuardMax, guardEntries)
 }

@@ -63,9 +63,9 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 			f.do(ask{method: "POST", path: "/v1/admissions", token: verifier, body: req})
 		}},
 		{[]string{"shed slots", "5"}, func() {
-			f.server.slots[classPlain] = make(slots) // full
+			f.fill(classPlain)
 			f.do(ask{method: "GET", path: "/v1/agents", token: verifier})
-			f.server.slots[classPlain] = newSlots(1)
+			f.server.slots = newSlots()
 		}},
 		{[]string{"shed address_rate", "4"}, func() {
 			for range guardBurst {
@@ -86,7 +86,7 @@ func TestMetricsCountWhatHappens(t *testing.T) {
 		}
 	}
 	text := f.scrape()
-	for _, line := range []string{`edgecoder_admissions_total{code="ok",node=""} 1`, `edgecoder_http_requests_in_flight{class="plain",node=""} 1`,
+	for _, line := range []string{`edgecoder_admissions_total{code="ok",node=""} 1`, `edgecoder_http_requests_in_flight{class="plain",node="",rank="work"} 1`,
 		`edgecoder_guard_addresses{node=""} `, "process_resident_memory_bytes", "go_goroutines"} {
 		if !strings.Contains(text, line) {
 			t.Errorf("no %q in %s", line, text)

@@ -72,16 +72,26 @@ type Cluster interface {
 
 // Membership is what an operator may do to the cluster's shape.
 type Membership interface {
-	// Suffrages returns node id → "voter" or "nonvoter" of the raft configuration.
-	Suffrages() map[string]string
+	// Servers returns what this node knows of each server of the raft
+	// configuration, by node id.
+	Servers() map[string]ServerView
 	// TransferLeadership hands leadership to the named node, or to the most
-	// caught-up voter when id is empty.
+	// caught-up voter when id is empty, and returns once this node sees it lead.
 	TransferLeadership(ctx context.Context, id string) error
 	// Serving returns an error while this node must not answer: its state
 	// differs from the others'.
 	Serving() error
 	// Ready returns nil when this node can serve: leader known, caught up.
 	Ready() error
+}
+
+// ServerView is a server as the node that answers sees it.
+type ServerView struct {
+	Suffrage string // "voter" or "nonvoter" of the raft configuration
+	Health   string // see client.Peer
+	Heard    bool   // it has answered since this node started, or is this node
+	SilentMs int64  // since its last answer
+	Lag      uint64 // entries that it was behind this node then
 }
 
 // Backups copies the whole truth out, and takes it back.

@@ -246,9 +246,11 @@ func (n *fakeNode) Identity() client.Identity {
 func (n *fakeNode) Clocks() client.Clocks {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return client.Clocks{Epoch: n.replica.Meta().Epoch, ClockMs: n.replica.ClockMs(), Voters: []client.VoterClock{{ID: "node-1", Name: "n1", Leader: true, WallMs: n.nowMs}}}
+	return client.Clocks{Epoch: n.replica.Meta().Epoch, ClockMs: n.replica.ClockMs(), Voters: []client.VoterClock{{ID: "node-1", Name: "n1", Leader: true, WallMs: n.nowMs, AheadMs: 7}, {ID: "node-2", Name: "n2"}}}
 }
-func (n *fakeNode) Suffrages() map[string]string { return map[string]string{"node-1": "voter"} }
+func (n *fakeNode) Servers() map[string]ServerView {
+	return map[string]ServerView{"node-1": {Suffrage: "voter", Health: "healthy", Heard: true, SilentMs: 40, Lag: 3}}
+}
 func (n *fakeNode) TransferLeadership(_ context.Context, id string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -2,10 +2,8 @@ package api
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -13,15 +11,11 @@ import (
 
 // peers answers GET /v1/peers: members first, then who was removed.
 func (s *Server) peers(c *call) error {
-	suffrages := s.node.Suffrages()
+	servers := s.node.Servers()
 	out := client.Peers{Peers: []client.Peer{}}
 	err := c.read(func(state *fsm.State) {
 		for _, n := range state.Coordinators() {
-			out.Peers = append(out.Peers, client.Peer{
-				ID: n.ID, Name: n.Name, Role: string(n.Role), PeerID: n.SigningKey.CoordinatorID(),
-				API: coordinatorURL(n.API), Raft: n.Raft, Gossip: n.Gossip,
-				Suffrage: cmp.Or(suffrages[n.ID], "none"), State: "active", JoinedMs: n.JoinedMs,
-			})
+			out.Peers = append(out.Peers, activePeer(n, servers[n.ID]))
 		}
 		lastKey := map[string]string{}
 		for _, k := range state.SigningKeys() {
@@ -29,13 +23,38 @@ func (s *Server) peers(c *call) error {
 		}
 		for _, n := range state.Removed() {
 			out.Peers = append(out.Peers, client.Peer{ID: n.ID, Name: n.Name, PeerID: lastKey[n.ID],
-				Suffrage: "none", State: "removed", RemovedMs: n.RemovedMs})
+				Suffrage: "none", State: "removed", RemovedMs: n.RemovedMs, Reason: removalReason(n)})
 		}
 	})
 	if err != nil {
 		return err
 	}
 	return c.reply(http.StatusOK, out)
+}
+
+// activePeer joins what the cluster has on record of a node and what the one
+// that answers sees of it.
+func activePeer(n fsm.Coordinator, seen ServerView) client.Peer {
+	p := client.Peer{
+		ID: n.ID, Name: n.Name, Role: string(n.Role), PeerID: n.SigningKey.CoordinatorID(),
+		API: coordinatorURL(n.API), Raft: n.Raft, Gossip: n.Gossip, Version: n.Version,
+		Suffrage: cmp.Or(seen.Suffrage, "none"), State: "active", Health: cmp.Or(seen.Health, "unknown"), JoinedMs: n.JoinedMs,
+	}
+	if seen.Heard {
+		p.LastContactMs, p.Lag = &seen.SilentMs, &seen.Lag
+	}
+	return p
+}
+
+// removalReason tells why a node is no member any more; "" is an operator's word.
+func removalReason(n fsm.Removal) string {
+	switch {
+	case n.Compromised:
+		return "compromised"
+	case n.SilentMs > 0:
+		return "silent"
+	}
+	return ""
 }
 
 // removePeer answers DELETE /v1/peers/{peer}.
@@ -105,42 +124,12 @@ func (s *Server) transferLeader(c *call) error {
 		}
 		body.Node = id
 	}
-	before := s.leaderID()
 	if err := s.node.TransferLeadership(c.ctx, body.Node); err != nil {
 		return err
 	}
-	return c.reply(http.StatusOK, s.newLeader(c.ctx, before, body.Node))
-}
-
-// After a transfer it takes this node a moment to hear from the new leader.
-const (
-	newLeaderWait  = time.Second
-	newLeaderEvery = 20 * time.Millisecond
-)
-
-// newLeader tells who leads after a transfer: the one that was asked for, or
-// whoever this node hears of in time. Not knowing is no failure: leadership
-// was handed over.
-func (s *Server) newLeader(ctx context.Context, before, wanted string) client.LeaderTransferred {
-	ctx, cancel := context.WithTimeout(ctx, newLeaderWait)
-	defer cancel()
-	tick := time.NewTicker(newLeaderEvery)
-	defer tick.Stop()
-	for {
-		if l := s.node.Status().Leader; l != nil && (l.ID == wanted || (wanted == "" && l.ID != before)) {
-			return client.LeaderTransferred{Node: l.ID, Name: l.Name}
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return client.LeaderTransferred{Node: wanted}
-		}
-	}
-}
-
-func (s *Server) leaderID() string {
+	now := client.LeaderTransferred{Node: body.Node}
 	if l := s.node.Status().Leader; l != nil {
-		return l.ID
+		now = client.LeaderTransferred{Node: l.ID, Name: l.Name}
 	}
-	return ""
+	return c.reply(http.StatusOK, now)
 }

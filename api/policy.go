@@ -57,13 +57,15 @@ func (s *Server) setPolicy(c *call) error {
 	if update.Version != nil && *update.Version != version {
 		return invalid("version", fmt.Sprintf("%d differs from If-Match %d", *update.Version, version))
 	}
-	next, err := c.policyAt(version)
+	was, err := c.policyAt(version)
 	if err != nil {
 		return err
 	}
-	if next, err = updated(next, update); err != nil {
+	next, err := updated(was, update)
+	if err != nil {
 		return err
 	}
+	c.tellPolicy(was, next)
 	res, err := c.propose(fsm.PolicySet{IfVersion: version, Policy: next})
 	if err != nil {
 		return err

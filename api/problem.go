@@ -82,7 +82,7 @@ func (c *call) fail(err error) {
 	} else {
 		e = c.asError(err)
 		status = client.StatusOf(e.Code)
-		c.s.meter.refused(e.Code, c.crowded)
+		c.s.meter.refused(e.Code, errors.Is(err, errCrowded))
 	}
 	c.code, c.field, c.reason = e.Code, e.Field, e.Reason
 	e.RequestID = c.requestID
@@ -90,8 +90,10 @@ func (c *call) fail(err error) {
 		c.w.Header().Set("WWW-Authenticate", `Bearer realm="edgecoder"`)
 	}
 	c.setRetryAfter(&e)
+	c.dropBody()
 	c.setIndexHeader()
 	if f := (*wireFault)(nil); errors.As(err, &f) {
+		c.verdict = f.verdict()
 		c.w.Header()["Content-Type"] = jsonType
 		c.write(cmp.Or(f.status, status), encodeJSON(f.body))
 		return

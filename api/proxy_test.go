@@ -48,8 +48,8 @@ func TestGuardIsKeyedByTheSocket(t *testing.T) {
 			limited++
 		}
 	}
-	if limited != 10 || f.server.guard.size() != 1 {
-		t.Errorf("%d refused, %d addresses remembered", limited, f.server.guard.size())
+	if limited != 10 || f.server.guard.all.Size() != 1 {
+		t.Errorf("%d refused, %d addresses remembered", limited, f.server.guard.all.Size())
 	}
 }
 

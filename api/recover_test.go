@@ -11,7 +11,7 @@ import (
 func TestRecoverClock(t *testing.T) {
 	f := newFixture(t)
 	before := decodeReply[client.Clocks](t, f.admin("GET", "/v1/recover/clock", nil), 200)
-	if before.Epoch != 1 || before.ClockMs != testClock || len(before.Voters) != 1 {
+	if before.Epoch != 1 || before.ClockMs != testClock || len(before.Voters) != 2 {
 		t.Errorf("clocks: %+v", before)
 	}
 	wantProblem(t, f.admin("POST", "/v1/recover/clock", nil), client.CodeConflict, "")

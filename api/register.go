@@ -12,7 +12,7 @@ import (
 )
 
 // POST /register (WIRE.md 7.1). Existing workers call it every 1.2 s with one
-// body; what changes nothing costs a look at this replica and no log entry.
+// body; what changes nothing costs a part of a read point and no log entry.
 
 // workerPolicy is what agents are told of their machines: the protocol's own
 // defaults, for this cluster has no opinion.
@@ -25,6 +25,7 @@ func (s *Server) register(c *call) error {
 	if err := decodeLenient(c.body, &req); err != nil {
 		return err
 	}
+	c.subject = req.AgentID
 	if err := checkRegistration(&req); err != nil {
 		return err
 	}
@@ -36,7 +37,7 @@ func (s *Server) register(c *call) error {
 	if err != nil {
 		return err
 	}
-	k, err := c.sureOfSelf(&signed)
+	k, err := c.provenSelf(&signed)
 	switch {
 	case err != nil:
 		return err
@@ -81,10 +82,13 @@ func checkRegistration(req *client.RegisterRequest) error {
 // registerNew binds an id to a key for the first time: the request is signed by
 // that key, which proves that the agent has it, and names an enrolment token.
 func (c *call) registerNew(req *client.RegisterRequest, signed *crypto.SignedRequest, k *knownSelf) error {
-	body := fsm.AgentEnroll{AgentID: req.AgentID}
-	var err error
-	if body.PublicKey, body.EncryptionKey, err = registeredKeys(req); err != nil {
+	named, err := c.registeredKeys(req)
+	if err != nil {
 		return err
+	}
+	body := fsm.AgentEnroll{AgentID: req.AgentID, PublicKey: named.public, EncryptionKey: named.encryption, EncryptionProof: named.proof}
+	if k.level < fsm.LevelProfiles {
+		body.EncryptionProof = nil // a cluster that is still to be upgraded has no place for it
 	}
 	if !crypto.Verify(body.PublicKey, signed.Canonical(), signed.Signature[:]) {
 		return badSignature(client.VerdictInvalidSignature, "the request is not signed by its publicKeyPem")
@@ -121,7 +125,8 @@ func (c *call) bind(req *client.RegisterRequest, tok fsm.Token, body fsm.AgentEn
 	if err != nil {
 		return err
 	}
-	c.token = tok
+	c.token, c.did = tok, kept{"agent_enroll", auditInfo}
+	c.tell("key_id", body.PublicKey.KeyID())
 	res, err := c.decide(cmd) // no idempotency key: Apply knows the very same enrolment again
 	switch {
 	case err != nil:
@@ -162,11 +167,9 @@ func (k *knownSelf) otherKey(req *client.RegisterRequest, signed *crypto.SignedR
 	return badSignature(client.VerdictInvalidSignature, denials[fsm.CodeInvalidSignature])
 }
 
-// registerKnown answers an enrolled agent that signed with a key of its own.
+// registerKnown answers an enrolled agent that signed with a key of its own, and
+// has paid.
 func (c *call) registerKnown(req *client.RegisterRequest, signed *crypto.SignedRequest, k *knownSelf) error {
-	if err := c.spend(req.AgentID); err != nil {
-		return err
-	}
 	switch k.code {
 	case fsm.CodeOK:
 	case fsm.CodeBlacklisted:
@@ -174,7 +177,7 @@ func (c *call) registerKnown(req *client.RegisterRequest, signed *crypto.SignedR
 	default:
 		return k.refusal(k.code, signed)
 	}
-	change, changed, err := k.change(req)
+	change, changed, err := c.keyChange(req, signed, k)
 	if err != nil {
 		return err
 	}
@@ -186,21 +189,23 @@ func (c *call) registerKnown(req *client.RegisterRequest, signed *crypto.SignedR
 	return c.accepted(req, k.policy.LegacyMesh)
 }
 
-// change returns what a registration changes of the agent's keys.
-func (k *knownSelf) change(req *client.RegisterRequest) (b fsm.AgentRekey, changed bool, err error) {
-	b = fsm.AgentRekey{AgentID: req.AgentID, By: k.key.Fingerprint(), PublicKey: k.agent.Key(), EncryptionKey: k.agent.EncryptionKey}
+// keyChange returns what a registration changes of the agent's keys. A new key
+// has signed the change as well: no agent takes a key that it does not hold, and
+// with it what its holder signs.
+func (c *call) keyChange(req *client.RegisterRequest, signed *crypto.SignedRequest, k *knownSelf) (b fsm.AgentRekey, changed bool, err error) {
 	if req.PublicKeyPEM == "" {
 		return b, false, nil
 	}
-	pub, encryption, err := registeredKeys(req)
+	named, err := c.registeredKeys(req)
 	if err != nil {
 		return b, false, err
 	}
-	b.PublicKey = pub
-	if encryption != nil {
-		b.EncryptionKey = encryption
+	b = fsm.AgentRekey{AgentID: req.AgentID, By: k.key.Fingerprint(), PublicKey: named.public, TimestampMs: signed.TimestampMs,
+		EncryptionKey: k.agent.EncryptionKey, EncryptionProof: named.proof}
+	if named.encryption != nil {
+		b.EncryptionKey = named.encryption
 	}
-	if pub == k.agent.Key() && bytes.Equal(b.EncryptionKey, k.agent.EncryptionKey) {
+	if b.PublicKey == k.agent.Key() && bytes.Equal(b.EncryptionKey, k.agent.EncryptionKey) && (named.proof == nil || k.agent.EncryptionProof != nil) {
 		return b, false, nil
 	}
 	if k.key != k.agent.Key() {
@@ -208,37 +213,98 @@ func (k *knownSelf) change(req *client.RegisterRequest) (b fsm.AgentRekey, chang
 		// key asks for itself what was replaced, or for what is there already.
 		return b, false, badSignature("key_not_current", "the keys of an agent are changed by its newest key alone")
 	}
-	return b, true, nil
+	if b.PublicKey != k.agent.Key() {
+		err = c.checkKeyProof(req, b.PublicKey, k.agent.Key())
+	}
+	return b, true, err
 }
 
+// checkKeyProof asks that the key that comes signed the change too.
+func (c *call) checkKeyProof(req *client.RegisterRequest, next, current crypto.PublicKey) error {
+	if req.PublicKeyProof == "" {
+		return notActivated("key_proof_required", "publicKeyPem is another key than the agent's: publicKeyProof is its signature on the change, with cluster id, agent id and the current key")
+	}
+	proof, err := decodeBase64(req.PublicKeyProof, crypto.SignatureSize)
+	switch {
+	case err != nil:
+		return invalid("publicKeyProof", err.Error())
+	case !crypto.VerifyKeyChange(next, proof, c.s.cfg.ClusterID, req.AgentID, current):
+		return badSignature("key_proof_invalid", "publicKeyProof is no signature by publicKeyPem on the change of this agent's current key in this cluster")
+	}
+	return nil
+}
+
+// rekey has a change of keys decided. What came between the look at the agent and
+// its place in the log is told as it would have been a moment later.
 func (c *call) rekey(body fsm.AgentRekey) error {
 	cmd, err := fsm.New(fsm.Actor{}, body)
 	if err != nil {
 		return err
 	}
-	res, err := c.decide(cmd)
-	switch {
-	case err != nil:
+	c.did = kept{"key_rotation", auditInfo}
+	c.tell("key_id", body.PublicKey.KeyID()) // the same as by: the encryption key changed
+	c.tell("by", crypto.KeyIDOf(body.By))
+	res, err := c.decideRekey(cmd, body)
+	if err != nil {
 		return err
-	case res.Code == fsm.CodeConflict:
-		return notActivated("binding_conflict", res.Detail)
-	case !res.OK():
-		return refusal(res)
 	}
-	return nil
+	switch res.Code {
+	case fsm.CodeOK:
+		return nil
+	case fsm.CodeConflict:
+		return notActivated("binding_conflict", res.Detail)
+	case fsm.CodeAgentNotActive:
+		return notActivated("node_inactive", res.Detail)
+	case fsm.CodeBlacklisted:
+		return c.registerBanned(body.AgentID)
+	case fsm.CodeReplay:
+		return badSignature(client.VerdictReplay, res.Detail)
+	case fsm.CodeTimestampSkew:
+		return badSignature(client.VerdictTimestampSkew, res.Detail)
+	}
+	return refusal(res)
 }
 
-// registeredKeys reads the keys of a registration.
-func registeredKeys(req *client.RegisterRequest) (pub crypto.PublicKey, encryption []byte, err error) {
-	if pub, err = crypto.ParsePublicKeyPEM(req.PublicKeyPEM); err != nil {
-		return pub, nil, invalid("publicKeyPem", err.Error())
+// decideRekey has the log decide what it will not refuse for all that is known here,
+// which is a read point old: else an agent would fill it with refusals, for the
+// pauses between changes hold back only those that are made.
+func (c *call) decideRekey(cmd fsm.Command, body fsm.AgentRekey) (res fsm.Result, err error) {
+	err = c.readAt(ReadOptions{MinIndex: c.index}, func(state *fsm.State) { res = state.CheckRekey(body, state.ClockMs()) })
+	if err != nil || !res.OK() || res.Repeated {
+		return res, err
+	}
+	return c.decide(cmd)
+}
+
+// namedKeys are the keys that a registration names.
+type namedKeys struct {
+	public     crypto.PublicKey
+	encryption []byte // X25519, raw; nil: not named
+	proof      []byte // public's signature on encryption, verified; nil: none
+}
+
+func (c *call) registeredKeys(req *client.RegisterRequest) (k namedKeys, err error) {
+	if k.public, err = crypto.ParsePublicKeyPEM(req.PublicKeyPEM); err != nil {
+		return k, invalid("publicKeyPem", err.Error())
 	}
 	if req.X25519PublicKey != "" {
-		if encryption, err = parseX25519(req.X25519PublicKey); err != nil {
-			return pub, nil, invalid("x25519PublicKey", err.Error())
+		if k.encryption, err = parseX25519(req.X25519PublicKey); err != nil {
+			return k, invalid("x25519PublicKey", err.Error())
 		}
 	}
-	return pub, encryption, nil
+	if req.X25519Proof == "" {
+		return k, nil
+	}
+	if k.encryption == nil {
+		return k, invalid("x25519Proof", "there is no x25519PublicKey that it could prove")
+	}
+	if k.proof, err = decodeBase64(req.X25519Proof, crypto.SignatureSize); err != nil {
+		return k, invalid("x25519Proof", err.Error())
+	}
+	if !crypto.VerifyEncryptionKey(k.public, k.proof, c.s.cfg.ClusterID, req.AgentID, k.encryption) {
+		return k, invalid("x25519Proof", "it is no signature by publicKeyPem on x25519PublicKey for this cluster and agentId")
+	}
+	return k, nil
 }
 
 // registerUnsigned lets in an agent that policy excuses from signing, and no key

@@ -155,7 +155,7 @@ func TestEveryRouteIsBounded(t *testing.T) {
 }
 
 func TestHTTPServerBoundsEverything(t *testing.T) {
-	srv := httpServer(http.NotFoundHandler(), newConnections(1, 1, nil), slog.Default())
+	srv := httpServer(http.NotFoundHandler(), newConnections(1, 1), slog.Default())
 	if srv.ReadHeaderTimeout == 0 || srv.ReadTimeout == 0 || srv.WriteTimeout <= requestTimeout || srv.IdleTimeout == 0 || srv.MaxHeaderBytes != 16<<10 || srv.ErrorLog == nil {
 		t.Errorf("%+v", srv)
 	}

@@ -3,6 +3,8 @@ package api
 import (
 	"errors"
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
@@ -18,9 +20,11 @@ import (
 // claim and gets its first answer, and a nonce used for anything else is a replay.
 const selfClaim = "self"
 
-// The budget of one agent for what it asks for itself, at each node, charged only
-// once its signature was verified: nobody else can use it up. An honest worker
-// needs two requests in 1.2 s, each tried three times at the worst.
+// The budget of one agent for what it asks for itself, at each node and from each
+// address, charged only once its signature was verified and for what was not here
+// before: whoever captured a request uses up nothing of its agent's. An honest
+// worker needs two requests in 1.2 s, each tried three times at the worst. What the
+// agent may ask in the whole cluster is the log's to say (fsm.Policy.SelfLimit).
 const (
 	selfPerSecond = 10
 	selfBurst     = 120
@@ -91,50 +95,107 @@ type knownSelf struct {
 	enrolled bool
 	key      crypto.PublicKey // that the request was signed with; zero: none of the agent's
 	code     fsm.Code         // of the request, with that key
+	repeated bool             // its very repetition came before, by this replica
 	policy   fsm.Policy
+	level    uint32 // of the cluster
 	clockMs  int64
+	sure     bool // a read point says so: nothing that was acknowledged before the request is missed
+
+	retryAfterMs int64 // of a code that says so
 }
 
-// lookAtSelf judges a signed request by this replica.
-func (c *call) lookAtSelf(signed *crypto.SignedRequest, opts ReadOptions) (k knownSelf, err error) {
+// lookAtSelf judges a signed request by this replica. The signature verified with
+// the key that is given, if one is: that is not asked again.
+func (c *call) lookAtSelf(signed *crypto.SignedRequest, opts ReadOptions, verified crypto.PublicKey) (k knownSelf, err error) {
+	k.sure = opts.Strong
 	err = c.readAt(opts, func(state *fsm.State) {
 		k.agent, k.enrolled = state.Agent(signed.AgentID)
-		k.policy, k.clockMs = state.Policy(), state.ClockMs()
+		k.policy, k.level, k.clockMs = state.Policy(), state.Meta().Level, state.ClockMs()
 	})
 	if err != nil {
 		return k, err
 	}
 	for i := len(k.agent.Keys) - 1; i >= 0 && k.key.IsZero(); i-- { // the newest first
-		if pub := k.agent.Keys[i].Public; crypto.Verify(pub, signed.Canonical(), signed.Signature[:]) {
+		if pub := k.agent.Keys[i].Public; pub == verified || crypto.Verify(pub, signed.Canonical(), signed.Signature[:]) {
 			k.key = pub
 		}
 	}
 	if k.key.IsZero() {
 		return k, nil
 	}
+	c.isSelf(signed.AgentID)
 	asked := fsm.Claim{AgentID: signed.AgentID, Key: k.key.Fingerprint(), TimestampMs: signed.TimestampMs, Nonce: signed.Nonce, Self: true,
 		Tag: fsm.NewClaimTag(fsm.SelfCaller, selfClaim, signed.Method, signed.Path, signed.BodySHA256, signed.TimestampMs)}
-	err = c.readAt(opts, func(state *fsm.State) { k.code = state.Check(&asked, state.ClockMs()).Code })
+	// As new as the first look at least, which a read point may have gone before.
+	err = c.readAt(ReadOptions{MinIndex: c.index}, func(state *fsm.State) {
+		res := state.Check(&asked, state.ClockMs())
+		k.code, k.repeated, k.retryAfterMs = res.Code, res.Repeated, res.RetryAfterMs
+	})
 	return k, err
 }
 
 // sureOfSelf is lookAtSelf, with a second look at what a strong read brings when
 // the first would refuse: what was acknowledged at one node holds at the next. A
-// stranger pays for it.
+// stranger pays for it. CodeOK is the word of this replica alone: who takes it has
+// the log decide, or asks provenSelf.
 func (c *call) sureOfSelf(signed *crypto.SignedRequest) (knownSelf, error) {
-	k, err := c.lookAtSelf(signed, ReadOptions{})
+	k, err := c.lookAtSelf(signed, ReadOptions{}, crypto.PublicKey{})
 	if err != nil || k.code == fsm.CodeOK {
 		return k, err
 	}
-	if err := c.s.guard.charge(c.address()); err != nil {
+	if err := c.s.refuse(c, nil); err != nil {
 		return k, err
 	}
-	free, err := c.s.strong.take()
+	free, err := c.s.takeLookup(c)
 	if err != nil {
 		return k, err
 	}
 	defer free()
-	return c.lookAtSelf(signed, ReadOptions{Strong: true})
+	return c.lookAtSelf(signed, ReadOptions{Strong: true}, k.key)
+}
+
+// provenSelf is sureOfSelf for an answer that no log entry stands behind, paid for:
+// it is the word of a read point in any case. A replica that is cut off knows nothing
+// of bans, suspensions and changed keys that the others acknowledged since (P2, P9).
+func (c *call) provenSelf(signed *crypto.SignedRequest) (knownSelf, error) {
+	k, err := c.sureOfSelf(signed)
+	if err != nil {
+		return k, err
+	}
+	if k.code == fsm.CodeOK || k.code == fsm.CodeBlacklisted {
+		k.repeated = !c.s.proven.later(k.agent.ID, signed.TimestampMs) // no nonce in the log tells
+		if err := c.pay(&k); err != nil {
+			return k, err
+		}
+	}
+	if k.sure {
+		return k, nil
+	}
+	return c.lookAtSelf(signed, ReadOptions{Strong: true}, k.key) // shared by all who ask meanwhile
+}
+
+// newestSigned remembers of each agent when the newest of its requests was signed
+// that provenSelf saw here. What was signed no later is taken for a repetition: it
+// costs an honest agent nothing, but that the address pays. Two generations bound it,
+// as in limit.Rates: together selfEntries, some 10 MiB.
+type newestSigned struct {
+	mu         sync.Mutex
+	young, old map[string]int64 // by agent id, Unix milliseconds
+}
+
+// later tells whether the request is newer than all before it, and remembers it.
+func (n *newestSigned) later(agentID string, signedMs int64) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	newest, ok := n.young[agentID]
+	if !ok {
+		newest = n.old[agentID]
+		if len(n.young) >= selfEntries/2 || n.young == nil {
+			n.young, n.old = map[string]int64{}, n.young
+		}
+	}
+	n.young[agentID] = max(newest, signedMs)
+	return signedMs > newest
 }
 
 // refusal returns what to tell an agent whose request is refused with a code.
@@ -148,6 +209,11 @@ func (k *knownSelf) refusal(code fsm.Code, signed *crypto.SignedRequest) error {
 	case fsm.CodeTimestampSkew:
 		_, detail := timeDenial(signed, k.clockMs, k.policy.MaxSkewMs)
 		return badSignature(client.VerdictTimestampSkew, detail)
+	}
+	if code == fsm.CodeRateLimited {
+		limit := k.policy.SelfLimit()
+		return &client.Error{Code: client.CodeRateLimited, RetryAfter: time.Duration(k.retryAfterMs) * time.Millisecond,
+			Detail: fmt.Sprintf("an agent asks at most %d times in %d s for itself, at all nodes together", limit.Requests, limit.WindowMs/1000)}
 	}
 	if verdict, ok := verdictCodes[code]; ok {
 		return badSignature(verdict, denials[code])
@@ -167,13 +233,26 @@ func inactive(state fsm.AgentState) error {
 	return notActivated("node_inactive", "the agent is "+string(state))
 }
 
-// spend takes one request from the budget of an agent that showed who it is.
+// spend takes one request from the budget of an agent that showed who it is, and
+// the slot in which it may wait for the log.
 func (c *call) spend(agentID string) error {
-	if wait := c.s.selves.take(agentID); wait > 0 {
+	if wait := c.s.selves.Take(named{agentID, guardKey(c.address())}); wait > 0 {
 		return &client.Error{Code: client.CodeRateLimited, RetryAfter: wait,
 			Detail: fmt.Sprintf("an agent asks at most %d times a second here", selfPerSecond)}
 	}
-	return nil
+	return c.takeAgentSlot(agentID)
+}
+
+// pay has a signed request paid for: what comes for the first time by its agent,
+// what was here before by the address that sends it, be it a retry or a replay.
+func (c *call) pay(k *knownSelf) error {
+	if !k.repeated {
+		return c.spend(k.agent.ID)
+	}
+	if err := c.s.guard.charge(c.address()); err != nil {
+		return err
+	}
+	return c.takeAgentSlot(k.agent.ID)
 }
 
 // admitSelf has the cluster decide a request that the agent signed, once.
@@ -205,10 +284,13 @@ func (c *call) unsignedSelf(agentID, text string) (fsm.Code, error) {
 		return "", mustSign
 	}
 	code, stands := fsm.CodeOK, ""
-	// A ban that was acknowledged anywhere holds: there is no log entry to find it.
+	// A ban that was acknowledged anywhere holds, and a revocation of the token: there
+	// is no log entry to find them.
 	err = c.readAt(ReadOptions{Strong: true}, func(state *fsm.State) {
-		p := state.Policy()
-		stands, code = p.UnsignedAgents[agentID], state.Stands(agentID, state.ClockMs())
+		if _, in := state.TokenInForce(tok.ID, state.ClockMs()); in {
+			stands = state.Policy().UnsignedAgents[agentID]
+		}
+		code = state.Stands(agentID, state.ClockMs())
 	})
 	switch {
 	case err != nil:
@@ -216,9 +298,37 @@ func (c *call) unsignedSelf(agentID, text string) (fsm.Code, error) {
 	case stands != tok.ID:
 		return "", mustSign
 	}
+	c.isSelf(agentID)
 	c.vouch()
 	return code, nil
 }
+
+// notTold refuses the token that every agent is told, but where existing clients
+// show it (WIRE.md 6): anybody may have it, so it is nobody's credential elsewhere.
+// That it was not told is the word of a read point: a replica that has not heard of
+// it yet would let it pass.
+func (c *call) notTold() error {
+	if !c.mayBeTold() {
+		return nil
+	}
+	told := c.token.Told
+	if !told {
+		err := c.readAt(ReadOptions{Strong: true}, func(state *fsm.State) {
+			t, _ := state.Token(c.token.ID)
+			told = t.Told
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if told {
+		return &client.Error{Code: client.CodeForbidden, Detail: "every agent was told this token: it opens only what existing clients ask with x-mesh-token"}
+	}
+	return nil
+}
+
+// mayBeTold: only tokens of role mesh ever are.
+func (c *call) mayBeTold() bool { return c.token.Role == fsm.RoleMesh && c.route.access != byMesh }
 
 // asAgent runs a route of an agent: whoever fails pays from the budget of the
 // address, and one without budget is refused before anything is verified.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/limit"
 )
 
 // requestTimeout bounds a request once it was read: longer than the node waits
@@ -44,19 +45,17 @@ type Server struct {
 	cfg    Config
 	router *router
 	guard  *guard
-	slots  [numClasses]slots
-	held   slots // refusals that wait, see holdBack
-	pause  time.Duration
-	strong slots // strong reads for credentials that this replica does not know
+	slots  slots
+	pause  time.Duration // of a refusal for too many requests
 
-	waiters   *shares[string]             // of classWait, by token id
-	callers   [numClasses]*shares[string] // of the other classes that tokens fill, by token id
-	strangers *shares[netip.Addr]         // of classOpen, by guardKey
-	document  func() []byte               // OpenAPI, made when it is first asked for
-	selves    budgets[string]             // of agents that ask for themselves, by agent id
-	relayed   *meshSeen                   // messages of the mesh that came before
-	conns     *connections
-	meter     *meter
+	strangerBodies *limit.Room[netip.Addr] // bodies on their way, bytes, by guardKey
+	tokenBodies    *limit.Room[string]     // the same of holders of tokens, by token id
+	document       func() []byte           // OpenAPI, made when it is first asked for
+	selves         *limit.Rates[named]     // of agents that ask for themselves
+	proven         newestSigned            // what agents asked without a log entry
+	relayed        *meshSeen               // messages of the mesh that came before
+	conns          *connections
+	meter          *meter
 
 	closing    chan struct{} // closed when streams of events must end
 	endStreams sync.Once
@@ -76,14 +75,10 @@ func New(n Node, cfg Config) *Server {
 	if cfg.Rand == nil {
 		cfg.Rand = rand.Reader
 	}
-	s := &Server{node: n, cfg: cfg, guard: newGuard(cfg.Now), strong: newSlots(maxStrongLookups), held: newSlots(maxHeld), pause: refusalPause,
-		waiters: newShares[string](), strangers: newShares[netip.Addr](),
-		selves: newBudgets[string](cfg.Now, selfPerSecond, selfBurst, selfEntries), relayed: newMeshSeen()}
-	s.conns, s.closing = newConnections(maxConnections, connectionShare, cfg.TrustedProxies), make(chan struct{})
-	for class, size := range classSizes {
-		s.slots[class] = newSlots(size)
-		s.callers[class] = newShares[string]()
-	}
+	s := &Server{node: n, cfg: cfg, guard: newGuard(cfg.Now), slots: newSlots(), pause: refusalPause,
+		strangerBodies: limit.NewRoom[netip.Addr](strangerBodies), tokenBodies: limit.NewRoom[string](tokenBodies),
+		selves: limit.NewRates[named](cfg.Now, selfPerSecond, selfBurst, selfEntries), relayed: newMeshSeen(),
+		conns: newConnections(maxStrangers, maxKnown), closing: make(chan struct{})}
 	s.meter = newMeter(s)
 	s.router = newRouter(s.table())
 	s.document = sync.OnceValue(s.openAPI)
@@ -99,7 +94,7 @@ func New(n Node, cfg Config) *Server {
 func (s *Server) Handler() http.Handler { return http.HandlerFunc(s.serveHTTP) }
 
 func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
-	c := &call{s: s, w: w, r: r, requestID: s.requestPrefix + strconv.FormatUint(s.requests.Add(1), 10)}
+	c := &call{s: s, w: w, r: r, unread: true, requestID: s.requestPrefix + strconv.FormatUint(s.requests.Add(1), 10)}
 	setHeaders(w.Header(), c.requestID)
 	defer c.recoverPanic()
 	if err := s.serve(c); err != nil {
@@ -113,10 +108,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 func (s *Server) serve(c *call) error {
 	rt, args, err := s.router.find(c.r.Method, c.r.URL)
 	if err != nil {
-		if limited := s.guard.charge(c.address()); limited != nil {
-			return limited
-		}
-		return err
+		return s.refuse(c, err)
 	}
 	c.route, c.args = rt, args
 	if err := c.checkArgs(); err != nil {
@@ -139,16 +131,18 @@ func (s *Server) serve(c *call) error {
 			return err
 		}
 	}
-	free, err := s.takeSlot(c)
-	if err != nil {
-		c.crowded = true
+	if err := c.readBody(); err != nil {
+		if c.token.ID == "" {
+			return s.refuse(c, err)
+		}
 		return err
 	}
-	defer free()
-	if err := c.readBody(); err != nil {
-		if rt.stranger() {
-			return s.refuse(c, err) // what it held a slot for was nothing
-		}
+	c.unread = false
+	if err := c.takeSlot(); err != nil {
+		return err
+	}
+	defer c.leaveSlot()
+	if err := c.notTold(); err != nil {
 		return err
 	}
 	return rt.handle(c)

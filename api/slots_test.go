@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
@@ -15,14 +17,8 @@ import (
 
 func TestOverloadIsRefusedEarlyAndHealthStays(t *testing.T) {
 	f := newFixture(t)
-	for i := range f.server.slots {
-		if f.server.slots[i] != nil {
-			f.server.slots[i] = newSlots(1)
-			if _, err := f.server.slots[i].take(); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	f.fill(classPlain)
+	f.fill(classBatch)
 	wantProblem(t, f.admin("GET", "/v1/status", nil), client.CodeOverloaded, "")
 	wantProblem(t, f.admin("POST", "/v1/admissions/batch", "{}"), client.CodeOverloaded, "")
 	for _, path := range []string{"/healthz", "/readyz"} {
@@ -30,10 +26,13 @@ func TestOverloadIsRefusedEarlyAndHealthStays(t *testing.T) {
 			t.Errorf("%s: %d", path, rec.Code)
 		}
 	}
-	f.server.slots[classPlain].free()
+	plain := f.server.slots.tokens[classPlain][rankRule]
+	plain.Leave(f.actor().TokenID)
+	plain.Leave(f.actor().TokenID)
+	used := plain.Used()
 	for range 3 { // a slot comes back after each request
-		if rec := f.admin("GET", "/v1/status", nil); rec.Code != 200 {
-			t.Fatal(rec.Code)
+		if rec := f.admin("GET", "/v1/status", nil); rec.Code != 200 || plain.Used() != used {
+			t.Fatal(rec.Code, plain.Used(), used)
 		}
 	}
 }
@@ -42,11 +41,10 @@ func TestOverloadIsRefusedEarlyAndHealthStays(t *testing.T) {
 // of its own, and no token has them all.
 func TestWaitingReadsStarveNobody(t *testing.T) {
 	f := newFixture(t)
-	f.server.slots[classPlain] = newSlots(1)
 	reads := []string{"/v1/agents?level=strong", fmt.Sprintf("/v1/agents?min_index=%d", f.node.index+5)}
 	for _, path := range reads {
 		plainFree := false
-		f.server.node = waitingNode{f.node, func() { plainFree = len(f.server.slots[classPlain]) == 0 }}
+		f.server.node = waitingNode{f.node, func() { plainFree = f.server.slots.tokens[classPlain][rankRule].Used() == 0 }}
 		f.admin("GET", path, nil)
 		if !plainFree {
 			t.Errorf("%s waited in a plain slot", path)
@@ -54,10 +52,7 @@ func TestWaitingReadsStarveNobody(t *testing.T) {
 	}
 	f.server.node = f.node
 	viewer := must(crypto.ParseTokenText(f.tokens[fsm.RoleViewer])).ID
-	for range waitShare {
-		if _, ok := f.server.waiters.enter(viewer, waitShare); !ok {
-			t.Fatal("the share is smaller than it says")
-		}
+	for f.server.slots.tokens[classWait][rankWork].Take(viewer) {
 	}
 	for _, path := range reads {
 		wantProblem(t, f.do(ask{method: "GET", path: path, token: f.tokens[fsm.RoleViewer]}), client.CodeOverloaded, "")
@@ -67,8 +62,10 @@ func TestWaitingReadsStarveNobody(t *testing.T) {
 			t.Errorf("%s: %d", path, rec.Code)
 		}
 	}
-	if rec := f.admin("GET", reads[0], nil); rec.Code != 200 {
-		t.Errorf("another token: %d %s", rec.Code, rec.Body)
+	for _, role := range []fsm.Role{fsm.RoleVerifier, fsm.RoleAdmin} {
+		if rec := f.do(ask{method: "GET", path: reads[0], token: f.tokens[role]}); rec.Code != 200 {
+			t.Errorf("another token: %d %s", rec.Code, rec.Body)
+		}
 	}
 }
 
@@ -97,54 +94,41 @@ func TestMinIndexAheadOfTheLog(t *testing.T) {
 	wantProblem(t, f.admin("GET", fmt.Sprintf("/v1/agents?min_index=%d", f.node.index+maxAhead), nil), client.CodeUnavailable, "")
 }
 
-// enter is hold for tests that look at what happens while a place is taken.
-func (s *shares[K]) enter(holder K, most int) (leave func(), ok bool) {
-	return func() { s.leave(holder) }, s.hold(holder, most)
-}
-
-func TestSharesAreGivenBack(t *testing.T) {
-	s := newShares[string]()
-	leave, _ := s.enter("a", 1)
-	if _, ok := s.enter("a", 1); ok {
-		t.Error("a second place")
-	}
-	if _, ok := s.enter("b", 1); !ok {
-		t.Error("b pays for a")
-	}
-	leave()
-	if _, ok := s.enter("a", 1); !ok || len(s.held) != 2 {
-		t.Errorf("%v", s.held)
-	}
-}
-
 // TestEnrolmentIsChargedBeforeItHoldsASlot: strangers pay first, and no
 // address has all the slots.
 func TestEnrolmentIsChargedBeforeItHoldsASlot(t *testing.T) {
 	f := newFixture(t)
 	const addr = "198.51.100.7:1"
 	stranger := ask{method: "POST", path: "/v1/agents", body: "{", from: addr}
-	key := guardKey(parseAddress(addr))
-	for range openShare {
-		f.server.strangers.enter(key, openShare)
+	key := parseAddress(addr)
+	for f.server.slots.open.Take(key) {
 	}
-	before := f.server.guard.limiter(key).TokensAt(f.now)
+	before := f.budget(key)
 	wantProblem(t, f.do(stranger), client.CodeOverloaded, "")
-	if after := f.server.guard.limiter(key).TokensAt(f.now); after != before-1 {
+	if after := f.budget(key); after != before-1 {
 		t.Errorf("charged %v before it had a slot", before-after)
 	}
 	stranger.from = "198.51.100.8:1"
 	wantProblem(t, f.do(stranger), client.CodeInvalid, "body")
 }
 
+// budget tells how much an address may still ask without a valid credential.
+func (f *fixture) budget(addr netip.Addr) (left int) {
+	for ; f.server.guard.charge(addr) == nil; left++ {
+	}
+	f.now = f.now.Add(time.Duration(left) * time.Second / guardPerSecond) // as it was
+	return left
+}
+
 func TestWhatStrangersBreakIsCharged(t *testing.T) {
 	f := newFixture(t)
 	const addr = "198.51.100.9:1"
-	charged := func(what string, least float64, do func()) {
+	charged := func(what string, least int, do func()) {
 		t.Helper()
-		l := f.server.guard.limiter(parseAddress(addr))
-		before := l.TokensAt(f.now)
-		if do(); before-l.TokensAt(f.now) < least {
-			t.Errorf("%s was charged %v, want %v", what, before-l.TokensAt(f.now), least)
+		before := f.budget(parseAddress(addr))
+		do()
+		if after := f.budget(parseAddress(addr)); before-after < least {
+			t.Errorf("%s was charged %v, want %v", what, before-after, least)
 		}
 	}
 	charged("a bad id in the path", 1, func() {

@@ -149,9 +149,9 @@ func (f *fixture) streamed(method, path string, body io.Reader) *httptest.Respon
 // Copies of everything have slots of their own, and few.
 func TestBackupsAreFew(t *testing.T) {
 	f := newFixture(t)
-	for range classSizes[classBackup] {
-		if _, err := f.server.slots[classBackup].take(); err != nil {
-			t.Fatal(err)
+	for i := range classSizes[classBackup][rankRule] {
+		if !f.server.slots.tokens[classBackup][rankRule].Take(fmt.Sprint(i)) {
+			t.Fatal(i)
 		}
 	}
 	wantProblem(t, f.admin("GET", "/v1/snapshot", nil), client.CodeOverloaded, "")

@@ -47,6 +47,7 @@ func (s *Server) createToken(c *call) error {
 	if err != nil {
 		return err
 	}
+	c.tellToken(create)
 	res, err := c.propose(create)
 	if err != nil {
 		return err

@@ -2,6 +2,8 @@ package audit
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -28,8 +30,11 @@ const (
 // Bounds of an event, so that a line stays under maxLine whatever a caller says.
 const (
 	maxText    = 256 // bytes of an id, a code or the value of a detail
-	maxDetails = 8   // details of one event
+	maxDetails = 16  // details of one event
 )
+
+// kindNode is the kind of the actor of a node's events about itself.
+const kindNode = "node"
 
 // Actor is who did something, or tried to.
 type Actor struct {
@@ -47,7 +52,7 @@ type Event struct {
 	RequestID string
 	Code      string            // the outcome: "ok", or the code of the refusal
 	Index     uint64            // log index that the answer named; 0: none
-	Details   map[string]string // at most 8, bounded in length
+	Details   map[string]string // at most 16, bounded in length
 }
 
 // Line is one line of the log: an event, or the sum of equal ones.
@@ -82,11 +87,8 @@ func (e Event) bounded() Event {
 		return e
 	}
 	kept := make(map[string]string, min(len(e.Details), maxDetails))
-	for name, value := range e.Details {
-		if len(kept) == maxDetails {
-			break
-		}
-		kept[cut(name)] = cut(value)
+	for _, name := range slices.Sorted(maps.Keys(e.Details))[:min(len(e.Details), maxDetails)] {
+		kept[cut(name)] = cut(e.Details[name])
 	}
 	e.Details = kept
 	return e
@@ -115,6 +117,9 @@ type Head struct {
 }
 
 func (h Head) String() string { return fmt.Sprintf("%d:%s", h.Seq, h.Hash) }
+
+// isOf tells whether a line is the one that the head names.
+func (h Head) isOf(k link) bool { return h.Seq == k.seq && h.Hash == k.hash.String() }
 
 // ParseHead reads what [Head.String] writes: the seq, a colon, the hash.
 func ParseHead(text string) (Head, error) {

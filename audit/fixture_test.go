@@ -74,9 +74,9 @@ func write(t testing.TB, dir string, n int, more ...func(*Options)) Head {
 	return l.Head()
 }
 
-func verify(t testing.TB, dir string, want *Head) Report {
+func verify(t testing.TB, dir string, want ...Head) Report {
 	t.Helper()
-	r, err := Verify(dir, want)
+	r, err := Verify(dir, want...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func verify(t testing.TB, dir string, want *Head) Report {
 
 func wantClean(t testing.TB, dir string) Report {
 	t.Helper()
-	r := verify(t, dir, nil)
+	r := verify(t, dir)
 	if len(r.Faults) > 0 {
 		t.Fatalf("the log does not verify: %v", r.Faults)
 	}

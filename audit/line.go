@@ -13,10 +13,11 @@ import (
 
 const (
 	domain     = "edgecoder audit line v1\n"
+	prevMember = `,"prev":"`
 	hashMember = `,"hash":"`
 	// tailLen is what every line ends with: the member, 64 digits, `"}`.
 	tailLen = len(hashMember) + 2*crypto.HashSize + len(`"}`)
-	// maxLine bounds a line, newline included. The largest event has some 25
+	// maxLine bounds a line, newline included. The largest event has some 40
 	// texts of 256 bytes, and JSON may spell one byte with six.
 	maxLine = 64 << 10
 )
@@ -63,19 +64,55 @@ type link struct {
 	prev, hash crypto.Hash
 }
 
-// readLink reads seq, prev and hash of a line without its newline, and checks
-// that hash is that of the line's bytes.
-func readLink(text []byte) (k link, err error) {
+// readSeq reads the seq of a line and returns what follows it. It checks nothing else.
+func readSeq(text []byte) (seq uint64, rest []byte, err error) {
 	rest, ok := bytes.CutPrefix(text, []byte(`{"seq":`))
 	digits := bytes.IndexByte(rest, ',')
 	if !ok || digits < 1 || len(text) < tailLen {
-		return k, errLine
+		return 0, nil, errLine
 	}
 	number := string(rest[:digits])
-	if k.seq, err = strconv.ParseUint(number, 10, 64); err != nil || k.seq == 0 || strconv.FormatUint(k.seq, 10) != number {
-		return k, fmt.Errorf("%w: seq %q", errLine, number)
+	if seq, err = strconv.ParseUint(number, 10, 64); err != nil || seq == 0 || strconv.FormatUint(seq, 10) != number {
+		return 0, nil, fmt.Errorf("%w: seq %q", errLine, number)
 	}
-	rest, ok = bytes.CutPrefix(rest[digits:], []byte(`,"prev":"`))
+	return seq, rest[digits:], nil
+}
+
+// timeOf reads the time of a line without decoding the rest.
+func timeOf(text []byte) (ms int64, ok bool) {
+	_, rest, err := readSeq(text)
+	if err != nil || len(rest) < len(prevMember)+2*crypto.HashSize {
+		return 0, false
+	}
+	rest, ok = bytes.CutPrefix(rest[len(prevMember)+2*crypto.HashSize:], []byte(`","time_ms":`))
+	digits := bytes.IndexByte(rest, ',')
+	if !ok || digits < 1 {
+		return 0, false
+	}
+	ms, err = strconv.ParseInt(string(rest[:digits]), 10, 64)
+	return ms, err == nil
+}
+
+// spell writes a text as a line does.
+func spell(text string) []byte {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(text); err != nil {
+		panic(err) // a string always encodes
+	}
+	return bytes.TrimSuffix(out.Bytes(), []byte("\n"))
+}
+
+// readLink reads seq, prev and hash of a line without its newline, and checks
+// that hash is that of the line's bytes.
+func readLink(text []byte) (k link, err error) {
+	seq, rest, err := readSeq(text)
+	if err != nil {
+		return k, err
+	}
+	k.seq = seq
+	rest, ok := bytes.CutPrefix(rest, []byte(prevMember))
 	if !ok || len(rest) < 2*crypto.HashSize {
 		return k, fmt.Errorf("%w: no prev after seq", errLine)
 	}

@@ -159,7 +159,7 @@ func (l *Log) tellBreaks(walk *walker) (err error) {
 
 // ownLine is a line that the log writes about itself.
 func ownLine(o *Options, typ, level string, details map[string]string) Line {
-	return Line{TimeMs: o.Now().UnixMilli(), Node: o.Node, Type: typ, Level: level, Actor: Actor{Kind: "node", ID: o.Node, Proved: true}, Details: details}
+	return Line{TimeMs: o.Now().UnixMilli(), Node: o.Node, Type: typ, Level: level, Actor: Actor{Kind: kindNode, ID: o.Node, Proved: true}, Details: details}
 }
 
 // Append takes an event that may repeat. It never blocks: repeats are counted,
@@ -344,7 +344,7 @@ func (l *Log) take(end bool) []item {
 		items = append(items, item{event: r.event, atMs: now.UnixMilli(), count: r.n, firstMs: r.firstMs, lastMs: r.lastMs})
 	}
 	if l.lost.n > 0 {
-		items = append(items, item{event: Event{Type: TypeLost, Level: LevelHigh, Actor: Actor{Kind: "node", ID: l.o.Node, Proved: true}},
+		items = append(items, item{event: Event{Type: TypeLost, Level: LevelHigh, Actor: Actor{Kind: kindNode, ID: l.o.Node, Proved: true}},
 			atMs: now.UnixMilli(), count: l.lost.n, firstMs: l.lost.firstMs, lastMs: l.lost.lastMs})
 		l.lost = lost{}
 	}

@@ -58,7 +58,7 @@ func TestDamageIsToldOnceAndTheLogGoesOn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	r := verify(t, dir, nil)
+	r := verify(t, dir)
 	if len(r.Faults) != 1 || r.Faults[0].Line != 2 || r.Faults[0].Kind != FaultMalformed || r.Files != 2 {
 		t.Fatalf("%+v", r)
 	}
@@ -95,7 +95,7 @@ func TestRepeatsCountExactly(t *testing.T) {
 		c := newClock()
 		l := mustOpen(t, Options{Dir: dir, Now: c.now})
 		sent := map[string]uint64{}
-		actors := rapid.SampledFrom([]int{1, 3, 2 * maxRepeats}).Draw(rt, "actors")
+		actors := rapid.SampledFrom([]int{1, 3, 2 * bounds[ofClaim].rows}).Draw(rt, "actors")
 		for range rapid.IntRange(1, 2000).Draw(rt, "events") {
 			typ := rapid.SampledFrom([]string{"failed_auth", "replay_attempt"}).Draw(rt, "type")
 			id := rapid.IntRange(0, actors-1).Draw(rt, "actor")
@@ -122,21 +122,6 @@ func TestRepeatsCountExactly(t *testing.T) {
 		}
 		wantClean(t, dir)
 	})
-}
-
-func TestRepeatsAreBounded(t *testing.T) {
-	r := newRepeats()
-	now := time.UnixMilli(testMs)
-	for i := range 10 * maxRepeats {
-		e := Event{Type: "admission_denied", Code: "unknown_agent", Actor: Actor{Kind: "agent", ID: fmt.Sprint(i)}}
-		r.note(&e, now)
-	}
-	if len(r.rows) != maxRepeats+1 {
-		t.Errorf("%d rows", len(r.rows))
-	}
-	if due := r.due(now.Add(repeatWindow), false); len(due) != 1 || due[0].event.Actor.Kind != kindOthers || due[0].n != 9*maxRepeats-1 || len(r.rows) != 0 || r.actors != 0 {
-		t.Errorf("%d due, %d rows, %d actors", len(due), len(r.rows), r.actors)
-	}
 }
 
 func TestAFullQueueIsCounted(t *testing.T) {
@@ -302,7 +287,7 @@ func TestCrashAtEveryStep(t *testing.T) {
 				t.Fatalf("step %d, torn %v: %v was acknowledged, the log ends with %d", step, torn, acked, r.Last)
 			}
 			if acked.Seq >= r.First {
-				if r := verify(t, dir, &acked); len(r.Faults) > 0 {
+				if r := verify(t, dir, acked); len(r.Faults) > 0 {
 					t.Fatalf("step %d, torn %v: %v", step, torn, r.Faults)
 				}
 			}

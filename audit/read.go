@@ -33,23 +33,21 @@ type Page struct {
 // levels in their order.
 var levels = []string{LevelInfo, LevelWarn, LevelHigh, LevelCritical}
 
-// KnownLevel tells whether a level is one of those in use.
-func KnownLevel(level string) bool { return slices.Contains(levels, level) }
-
 // matches tells whether a decoded line is asked for.
 func (q *Query) matches(l *Line) bool {
 	return (q.Type == "" || l.Type == q.Type) && (q.Actor == "" || l.Actor.ID == q.Actor) && l.TimeMs >= q.SinceMs &&
 		(q.Level == "" || slices.Index(levels, l.Level) >= slices.Index(levels, q.Level))
 }
 
-// Read answers a query from the durable part of the log.
+// Read answers a query from the durable part of the log. When the time of ctx
+// is over it gives what it found until there, unless the newest were asked for.
 func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	head := l.Head()
 	files, err := listFiles(l.o.Dir)
 	if err != nil {
 		return Page{}, err
 	}
-	r := reading{q: q, head: head.Seq, dir: l.o.Dir}
+	r := reading{q: q, head: head.Seq, dir: l.o.Dir, marks: q.marks()}
 	if q.Newest {
 		return r.newest(ctx, files)
 	}
@@ -60,7 +58,11 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	}
 	page := Page{Through: q.After}
 	for _, f := range files[from:] {
-		if full, err := r.file(ctx, f, &page); err != nil || full {
+		full, err := r.file(ctx, f, &page)
+		if errors.Is(err, context.DeadlineExceeded) && page.Through > q.After {
+			return page, nil
+		}
+		if err != nil || full {
 			return page, err
 		}
 	}
@@ -68,11 +70,26 @@ func (l *Log) Read(ctx context.Context, q Query) (Page, error) {
 	return page, nil
 }
 
+// Holds tells whether the line that a head names is in the durable part of the
+// log. One that made room is not.
+func (l *Log) Holds(ctx context.Context, head Head) (bool, error) {
+	if head.Seq == 0 {
+		return head.Hash == noHash.String(), nil
+	}
+	page, err := l.Read(ctx, Query{After: head.Seq - 1, Limit: 1})
+	if err != nil || len(page.Lines) == 0 {
+		return false, err
+	}
+	k, err := readLink(page.Lines[0])
+	return err == nil && head.isOf(k), nil
+}
+
 // reading is one query on its way through the files.
 type reading struct {
-	q    Query
-	head uint64 // seq of the newest line to show
-	dir  string
+	q     Query
+	head  uint64 // seq of the newest line to show
+	dir   string
+	marks [][][]byte // a line that is asked for contains one text of each list
 }
 
 // file adds what a file has to the page, and tells when that is full.
@@ -81,19 +98,19 @@ func (r *reading) file(ctx context.Context, f logFile, page *Page) (full bool, e
 	for _, text := range page.Lines {
 		size += len(text)
 	}
-	err = r.scan(ctx, f, func(k link, text []byte) bool {
-		if k.seq <= r.q.After {
+	err = r.scan(ctx, f, func(seq uint64, text []byte) bool {
+		if seq <= r.q.After {
 			return true
 		}
 		if !r.wants(text) {
-			page.Through = k.seq
+			page.Through = seq
 			return true
 		}
 		if len(page.Lines) > 0 && (len(page.Lines) >= r.q.Limit || size+len(text) > r.q.Bytes) {
 			full = true
 			return false
 		}
-		page.Lines, page.Through, size = append(page.Lines, bytes.Clone(text)), k.seq, size+len(text)
+		page.Lines, page.Through, size = append(page.Lines, bytes.Clone(text)), seq, size+len(text)
 		return true
 	})
 	return full, err
@@ -105,7 +122,7 @@ func (r *reading) newest(ctx context.Context, files []logFile) (Page, error) {
 	size := 0
 	for i := len(files) - 1; i >= 0 && len(page.Lines) < r.q.Limit; i-- {
 		var found [][]byte
-		err := r.scan(ctx, files[i], func(_ link, text []byte) bool {
+		err := r.scan(ctx, files[i], func(_ uint64, text []byte) bool {
 			if !r.wants(text) {
 				return true
 			}
@@ -130,9 +147,37 @@ func (r *reading) newest(ctx context.Context, files []logFile) (Page, error) {
 	return page, nil
 }
 
+// marks returns what a matching line contains as it is spelt, so that most lines
+// of a full log need no decoding: quotes inside of JSON's strings are escaped.
+func (q *Query) marks() [][][]byte {
+	var all [][][]byte
+	add := func(name string, values ...string) {
+		var list [][]byte
+		for _, v := range values {
+			list = append(list, append([]byte(`"`+name+`":`), spell(v)...))
+		}
+		all = append(all, list)
+	}
+	if q.Type != "" {
+		add("type", q.Type)
+	}
+	if at := slices.Index(levels, q.Level); at > 0 {
+		add("level", levels[at:]...)
+	}
+	if q.Actor != "" {
+		add("id", q.Actor)
+	}
+	return all
+}
+
 // wants decodes a line only if it may be one that is asked for.
 func (r *reading) wants(text []byte) bool {
-	if r.q.Type != "" && !bytes.Contains(text, []byte(`"type":"`+r.q.Type+`"`)) {
+	for _, list := range r.marks {
+		if !slices.ContainsFunc(list, func(mark []byte) bool { return bytes.Contains(text, mark) }) {
+			return false
+		}
+	}
+	if at, ok := timeOf(text); r.q.SinceMs > 0 && (!ok || at < r.q.SinceMs) {
 		return false
 	}
 	l, err := ParseLine(text)
@@ -143,8 +188,8 @@ func (r *reading) wants(text []byte) bool {
 const ctxEvery = 256
 
 // scan hands the whole, durable lines of a file to visit until that returns
-// false. What does not parse is passed over: [Verify] tells of it.
-func (r *reading) scan(ctx context.Context, f logFile, visit func(link, []byte) bool) error {
+// false. What does not parse is passed over, by wants at the latest: [Verify] tells of it.
+func (r *reading) scan(ctx context.Context, f logFile, visit func(seq uint64, text []byte) bool) error {
 	in, err := os.Open(filepath.Join(r.dir, f.name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // dropped just now
@@ -168,11 +213,17 @@ func (r *reading) scan(ctx context.Context, f logFile, visit func(link, []byte) 
 			return err
 		}
 		text = text[:len(text)-1]
-		k, err := readLink(text)
+		seq, _, err := readSeq(text)
 		if err != nil {
 			continue
 		}
-		if k.seq > r.head || !visit(k, text) {
+		if seq > r.head {
+			if _, err := readLink(text); err != nil {
+				continue // damage, not the end
+			}
+			return nil
+		}
+		if !visit(seq, text) {
 			return nil
 		}
 	}

@@ -17,7 +17,7 @@ func TestVerifyFindsEveryFlippedByte(t *testing.T) {
 		bad := bytes.Clone(good)
 		bad[i] ^= 1
 		put(t, path, bad)
-		r := verify(t, dir, nil)
+		r := verify(t, dir)
 		if len(r.Faults) == 0 {
 			t.Fatalf("byte %d (%q) flipped: it verifies", i, good[i])
 		}
@@ -26,7 +26,7 @@ func TestVerifyFindsEveryFlippedByte(t *testing.T) {
 		}
 	}
 	put(t, path, good)
-	if r := verify(t, dir, &head); len(r.Faults) != 0 || r.Lines != 3 || r.Last != 3 || r.Head != head.Hash {
+	if r := verify(t, dir, head); len(r.Faults) != 0 || r.Lines != 3 || r.Last != 3 || r.Head != head.Hash {
 		t.Fatalf("%+v, head %v", r, head)
 	}
 }
@@ -38,10 +38,10 @@ func TestVerifyFindsEveryTruncation(t *testing.T) {
 	for n := range good {
 		put(t, path, good[:n])
 		whole := n == 0 || good[n-1] == '\n'
-		if r := verify(t, dir, nil); !whole && (len(r.Faults) == 0 || r.Faults[0].Kind != FaultTorn) {
+		if r := verify(t, dir); !whole && (len(r.Faults) == 0 || r.Faults[0].Kind != FaultTorn) {
 			t.Fatalf("cut within a line at %d: %v", n, r.Faults)
 		}
-		if r := verify(t, dir, &head); len(r.Faults) == 0 {
+		if r := verify(t, dir, head); len(r.Faults) == 0 {
 			t.Fatalf("cut at %d, with the head known: it verifies", n)
 		}
 	}
@@ -55,22 +55,22 @@ func TestVerifyFindsDroppedRepeatedAndSwappedLines(t *testing.T) {
 	for i := range rows {
 		drop := slices.Concat(rows[:i], rows[i+1:])
 		put(t, path, bytes.Join(drop, nil))
-		r := verify(t, dir, nil)
+		r := verify(t, dir)
 		if last := i == len(rows)-1; last {
-			r = verify(t, dir, &head)
+			r = verify(t, dir, head)
 		}
 		if len(r.Faults) == 0 {
 			t.Errorf("line %d dropped: it verifies", i+1)
 		}
 		put(t, path, bytes.Join(slices.Insert(slices.Clone(rows), i, rows[i]), nil))
-		if r := verify(t, dir, nil); len(r.Faults) == 0 || r.Faults[0].Line != i+2 {
+		if r := verify(t, dir); len(r.Faults) == 0 || r.Faults[0].Line != i+2 {
 			t.Errorf("line %d twice: %v", i+1, r.Faults)
 		}
 		if i+1 < len(rows) {
 			swapped := slices.Clone(rows)
 			swapped[i], swapped[i+1] = swapped[i+1], swapped[i]
 			put(t, path, bytes.Join(swapped, nil))
-			if r := verify(t, dir, nil); len(r.Faults) == 0 || r.Faults[0].Line > i+2 {
+			if r := verify(t, dir); len(r.Faults) == 0 || r.Faults[0].Line > i+2 {
 				t.Errorf("lines %d and %d swapped: %v", i+1, i+2, r.Faults)
 			}
 		}
@@ -104,7 +104,7 @@ func TestRotationKeepsToItsBoundAndVerifies(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, files[0].name)); err != nil {
 		t.Fatal(err)
 	}
-	if r := verify(t, dir, nil); len(r.Faults) == 0 || r.Faults[0].Kind != FaultBegin {
+	if r := verify(t, dir); len(r.Faults) == 0 || r.Faults[0].Kind != FaultBegin {
 		t.Errorf("the oldest file is missing: %v", r.Faults)
 	}
 	for _, victim := range files[1 : len(files)-1] {
@@ -118,7 +118,7 @@ func TestRotationKeepsToItsBoundAndVerifies(t *testing.T) {
 				put(t, filepath.Join(other, f.name), text)
 			}
 		}
-		if r := verify(t, other, nil); len(r.Faults) == 0 {
+		if r := verify(t, other); len(r.Faults) == 0 {
 			t.Errorf("%s is missing: it verifies", victim.name)
 		}
 	}
@@ -128,7 +128,7 @@ func TestAHeadThatTheLogDoesNotHold(t *testing.T) {
 	dir := t.TempDir()
 	head := write(t, dir, 3)
 	for _, bad := range []Head{{Seq: 4, Hash: head.Hash}, {Seq: 3, Hash: noHash.String()}, {Seq: 2, Hash: head.Hash}} {
-		if r := verify(t, dir, &bad); len(r.Faults) != 1 || r.Faults[0].Kind != FaultHead {
+		if r := verify(t, dir, bad); len(r.Faults) != 1 || r.Faults[0].Kind != FaultHead {
 			t.Errorf("head %v: %v", bad, r.Faults)
 		}
 	}
@@ -144,10 +144,10 @@ func TestAHeadThatTheLogDoesNotHold(t *testing.T) {
 }
 
 func TestNothingIsNoLog(t *testing.T) {
-	if r := verify(t, t.TempDir(), nil); len(r.Faults) != 1 || r.Faults[0].Kind != FaultEmpty {
+	if r := verify(t, t.TempDir()); len(r.Faults) != 1 || r.Faults[0].Kind != FaultEmpty {
 		t.Errorf("%v", r.Faults)
 	}
-	if _, err := Verify(filepath.Join(t.TempDir(), "missing"), nil); err == nil {
+	if _, err := Verify(filepath.Join(t.TempDir(), "missing")); err == nil {
 		t.Error("a directory that is not there verifies")
 	}
 }

@@ -23,6 +23,7 @@ const (
 	FaultTorn      = "torn"      // the last line is not whole: a crash, or somebody cut the end off
 	FaultHead      = "head"      // the log does not hold the head that was noted elsewhere
 	FaultEmpty     = "empty"     // there is no line
+	FaultLost      = "lost"      // it once ended with a line that it does not hold, as others remember
 )
 
 // maxFaults bounds a list of faults: after the first one others follow from it.
@@ -46,14 +47,16 @@ func (f *Fault) place() string { return f.File + ":" + strconv.Itoa(f.Line) + ":
 
 // Report is what a walk through a log found.
 type Report struct {
-	Files  int     `json:"files"`
-	Lines  uint64  `json:"lines"`
-	First  uint64  `json:"first_seq"` // of the oldest line that is there
-	Last   uint64  `json:"last_seq"`
-	Head   string  `json:"head"` // hash of the last line
-	Node   string  `json:"node,omitempty"`
-	LastMs int64   `json:"last_ms,omitempty"`
-	Faults []Fault `json:"faults,omitempty"` // the first 16
+	Files int    `json:"files"`
+	Lines uint64 `json:"lines"`
+	First uint64 `json:"first_seq"` // of the oldest line that is there
+	Last  uint64 `json:"last_seq"`
+	Head  string `json:"head"` // hash of the last line
+	Node  string `json:"node,omitempty"`
+	// FirstMs and LastMs are the times of the oldest and the newest line.
+	FirstMs int64   `json:"first_ms,omitempty"`
+	LastMs  int64   `json:"last_ms,omitempty"`
+	Faults  []Fault `json:"faults,omitempty"` // the first 16
 
 	file     string          // of the last line
 	told     map[string]bool // faults that a line of the log names
@@ -68,8 +71,8 @@ type Report struct {
 type walker struct {
 	Report
 	strict bool // decode every line; else only the first and what the log says of itself
-	want   *Head
-	met    bool // the line of want was there
+	want   []Head
+	met    map[Head]bool // those of want whose line was there
 
 	head  crypto.Hash
 	blind bool // the line before could not be read: whatever prev says is taken
@@ -172,7 +175,7 @@ func (w *walker) line(f logFile, n int, text []byte) {
 	}
 	switch {
 	case !w.any:
-		w.First, w.began, w.any = k.seq, k.prev, true
+		w.First, w.FirstMs, w.began, w.any = k.seq, l.TimeMs, k.prev, true
 	case !w.blind && k.prev != w.head:
 		w.fault(f.name, n, w.Last+1, FaultChain, "its prev is %s, the line before has the hash %s", k.prev, w.head)
 	case k.seq != w.Last+1:
@@ -184,8 +187,10 @@ func (w *walker) line(f logFile, n int, text []byte) {
 	w.head, w.blind = k.hash, false
 	w.Last, w.Head = k.seq, k.hash.String()
 	w.Lines++
-	if w.want != nil && k.seq == w.want.Seq && k.hash.String() == w.want.Hash {
-		w.met = true
+	for _, h := range w.want {
+		if h.isOf(k) {
+			w.met[h] = true
+		}
 	}
 	w.hear(f.name, n, &l)
 }
@@ -226,12 +231,12 @@ func (w *walker) checkBegin(files []logFile) {
 	w.Faults = append([]Fault{f}, w.Faults[:min(len(w.Faults), maxFaults-1)]...)
 }
 
-// Verify walks the whole log in dir and checks every line. A want of nil leaves
-// open whether newest lines are missing at the end: the chain cannot show that.
-// What was found to be wrong is in the report's faults; an error means that the
-// files could not be read.
-func Verify(dir string, want *Head) (Report, error) {
-	w := walker{strict: true, want: want}
+// Verify walks the whole log in dir and checks every line. Without a head that it
+// must hold it stays open whether newest lines are missing at the end: the chain
+// cannot show that. What was found to be wrong is in the report's faults; an error
+// means that the files could not be read.
+func Verify(dir string, want ...Head) (Report, error) {
+	w := walker{strict: true, want: want, met: map[Head]bool{}}
 	if err := w.walk(dir); err != nil {
 		return w.Report, err
 	}
@@ -242,18 +247,20 @@ func Verify(dir string, want *Head) (Report, error) {
 	case !w.any && len(w.Faults) == 0:
 		w.fault("", 1, 1, FaultEmpty, "there is no audit log in %s", dir)
 	}
-	if want != nil && !w.met {
-		w.fault(w.file, 0, want.Seq, FaultHead, "%s", w.headFault())
+	for _, h := range want {
+		if h.Seq > 0 && !w.met[h] {
+			w.fault(w.file, 0, h.Seq, FaultHead, "%s", w.headFault(h))
+		}
 	}
 	return w.Report, nil
 }
 
-func (w *walker) headFault() string {
+func (w *walker) headFault(want Head) string {
 	switch {
-	case w.want.Seq > w.Last:
-		return fmt.Sprintf("the log ends with seq %d, but had %d once: its end was cut off", w.Last, w.want.Seq)
-	case w.want.Seq < w.First:
-		return fmt.Sprintf("seq %d made room long ago, the oldest line is %d: give a newer head", w.want.Seq, w.First)
+	case want.Seq > w.Last:
+		return fmt.Sprintf("the log ends with seq %d, but had %d once: its end was cut off", w.Last, want.Seq)
+	case want.Seq < w.First:
+		return fmt.Sprintf("seq %d is not there any more, the oldest line is %d: it made room, or the log was made anew; give a newer head", want.Seq, w.First)
 	}
-	return fmt.Sprintf("the line of seq %d has another hash than was noted: the log was made anew", w.want.Seq)
+	return fmt.Sprintf("the line of seq %d has another hash than was noted: the log was made anew", want.Seq)
 }

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -52,7 +53,7 @@ func prepare(ctx context.Context, f *field, mix Traffic) ([]agent, judge.PolicyR
 	}
 	update := client.PolicyUpdate{
 		RateLimit: &client.RateLimit{Requests: wideRequests, WindowMs: wideWindowMs},
-		Overrides: map[string]client.RateLimit{agents[len(agents)-1].id: {Requests: narrowRequests, WindowMs: narrowWindowMs}},
+		Overrides: map[string]client.RateLimit{agents[len(agents)-1].id: {Requests: narrowRequests, WindowMs: cmp.Or(mix.NarrowMs, narrowWindowMs)}},
 	}
 	if mix.SkewMs != 0 {
 		update.MaxSkewMs = &mix.SkewMs
@@ -72,7 +73,7 @@ func (f *field) caughtUp(ctx context.Context, version uint64) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, agreeTimeout)
 	defer cancel()
-	return each(f.nodes, func(n string) error {
+	return each(f.Members(), func(n string) error {
 		defer clients[n].Close()
 		for {
 			policy, err := clients[n].Policy(ctx)

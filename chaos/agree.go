@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -30,12 +31,12 @@ func (r *run) mend(ctx context.Context) error {
 		if r.arena.Disk != nil {
 			errs = append(errs, r.arena.Disk.Thaw(n), r.arena.Disk.Free(n))
 		}
-		_ = r.field.Signal(n, syscall.SIGCONT) // it may not run
+		_ = r.arena.Proc.Signal(n, syscall.SIGCONT) // it may not run
 	}
-	return errors.Join(append(errs, each(r.field.nodes, func(n string) error { return r.field.Start(ctx, n) }))...)
+	return errors.Join(append(errs, each(r.field.Members(), func(n string) error { return r.arena.Proc.Start(ctx, n) }))...)
 }
 
-// agree waits until all nodes are voters, have the same chain, and share a mark
+// agree waits until all members are voters, have the same chain, and share a mark
 // that was made after from.
 func (r *run) agree(ctx context.Context) (detail string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(r.opts.Patience, agreeTimeout))
@@ -43,6 +44,9 @@ func (r *run) agree(ctx context.Context) (detail string, err error) {
 	clients, err := r.field.clients()
 	if err != nil {
 		return "", err
+	}
+	for _, c := range clients {
+		defer c.Close()
 	}
 	start := time.Now()
 	var from uint64
@@ -69,7 +73,8 @@ func (r *run) agreed(ctx context.Context, clients map[string]*client.Client, fro
 	marks := map[client.Mark]int{}
 	heads := map[string]bool{}
 	var errs []error
-	for _, n := range r.field.nodes {
+	members := r.field.Members()
+	for _, n := range members {
 		st, err := clients[n].Status(ctx)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", n, err))
@@ -87,16 +92,19 @@ func (r *run) agreed(ctx context.Context, clients map[string]*client.Client, fro
 				marks[m]++
 			}
 		}
-		if len(st.Voters) != len(r.field.nodes) {
+		if len(st.Voters) != len(members) {
 			errs = append(errs, fmt.Errorf("%s counts %d voters", n, len(st.Voters)))
+		}
+		if r.Gossip {
+			errs = append(errs, gossips(ctx, n, clients[n], members))
 		}
 	}
 	shared := false
 	for _, k := range marks {
-		shared = shared || k == len(r.field.nodes)
+		shared = shared || k == len(members)
 	}
 	switch {
-	case len(errs) > 0:
+	case errors.Join(errs...) != nil:
 	case len(heads) != 1:
 		errs = append(errs, errors.New("the nodes show different chains"))
 	case !shared || from == 0:
@@ -105,10 +113,26 @@ func (r *run) agreed(ctx context.Context, clients map[string]*client.Client, fro
 	return top, errors.Join(errs...)
 }
 
-// finals collects each node's last word.
+// gossips wants a node's gossip to have found every member again: halves that
+// were apart for long have forgotten each other.
+func gossips(ctx context.Context, node string, c *client.Client, members []string) error {
+	seen, err := c.Members(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", node, err)
+	}
+	for _, name := range members {
+		if !slices.ContainsFunc(seen.Members, func(m client.Member) bool { return m.Name == name && m.State == "alive" }) {
+			return fmt.Errorf("gossip of %s has not found %s again", node, name)
+		}
+	}
+	return nil
+}
+
+// finals collects each member's last word.
 func (r *run) finals(ctx context.Context) []judge.Final {
-	out := make([]judge.Final, len(r.field.nodes))
-	for i, n := range r.field.nodes {
+	members := r.field.Members()
+	out := make([]judge.Final, len(members))
+	for i, n := range members {
 		out[i] = r.final(ctx, n)
 	}
 	return out

@@ -13,7 +13,7 @@ import (
 // Arena is what faults may lay hands on. A facility that the machine lacks is
 // nil, and faults that need it are skipped.
 type Arena struct {
-	Nodes []string
+	Nodes []string   // all there may be; those in the cluster are Admin's to tell
 	Rand  *rand.Rand // of the one goroutine that injects
 	Admin Admin
 	Proc  Processes
@@ -31,6 +31,10 @@ type Arena struct {
 type Admin interface {
 	// Leader asks anew who leads.
 	Leader(ctx context.Context) (string, error)
+	// Members are the nodes that are to be in the cluster, a slice of the caller's.
+	Members() []string
+	// Enlist says that a node is to be in the cluster from now on, or not.
+	Enlist(node string, in bool)
 	// Voter fails unless the leader counts the server that runs as node among its voters.
 	Voter(ctx context.Context, node string) error
 	// Skews are the nodes' own words on how far their clocks are off; who does
@@ -118,13 +122,15 @@ func (a *Arena) aim(ctx context.Context, target string) ([]string, error) {
 }
 
 // candidates returns the nodes that a target may mean, and how many of them:
-// leader, follower, followers, one, minority, majority, all, or a node's name.
+// leader, follower, followers, one, minority, majority, all (of the members), or a
+// node's name.
 // Who leads is asked anew; with no leader any node will do.
 func (a *Arena) candidates(ctx context.Context, target string) ([]string, int, error) {
 	if slices.Contains(a.Nodes, target) {
 		return []string{target}, 1, nil
 	}
-	half := len(a.Nodes) / 2
+	members := a.Admin.Members()
+	half := len(members) / 2
 	switch target {
 	case "one":
 		return a.shuffled(), 1, nil
@@ -133,7 +139,7 @@ func (a *Arena) candidates(ctx context.Context, target string) ([]string, int, e
 	case "majority":
 		return a.shuffled(), half + 1, nil
 	case "all":
-		return slices.Clone(a.Nodes), len(a.Nodes), nil
+		return members, len(members), nil
 	case "leader", "follower", "followers":
 		return a.byRole(ctx, target)
 	}
@@ -160,7 +166,7 @@ func (a *Arena) byRole(ctx context.Context, target string) ([]string, int, error
 }
 
 func (a *Arena) shuffled() []string {
-	out := slices.Clone(a.Nodes)
+	out := a.Admin.Members()
 	a.Rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	return out
 }

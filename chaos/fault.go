@@ -35,6 +35,9 @@ var faults = map[string]func() Fault{
 	"transfer":    func() Fault { return &Transfer{} },
 	"wipe":        func() Fault { return &Wipe{Target: "follower"} },
 	"replace":     func() Fault { return &Replace{Target: "follower"} },
+	"grow":        func() Fault { return &Grow{To: 5} },
+	"turnover":    func() Fault { return &Turnover{} },
+	"shrink":      func() Fault { return &Shrink{To: 3} },
 	"flip":        func() Fault { return &Flip{Target: "follower", File: "raft.db", Bits: 64} },
 	"partition":   func() Fault { return &Partition{Shape: "isolate", Target: "leader"} },
 	"netem":       func() Fault { return &Netem{Target: "all"} },
@@ -42,6 +45,7 @@ var faults = map[string]func() Fault{
 	"disk_full":   func() Fault { return &DiskFull{Target: "leader"} },
 	"disk_stall":  func() Fault { return &DiskStall{Target: "leader"} },
 	"clock":       func() Fault { return &ClockJump{Target: "leader", OffsetMs: 30_000} },
+	"clock_drift": func() Fault { return &ClockDrift{Target: "leader", Percent: 10} },
 }
 
 // FaultNames lists the faults.

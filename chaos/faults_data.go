@@ -76,8 +76,7 @@ func (f *Replace) Inject(ctx context.Context, a *Arena) ([]string, error) {
 		return nil, err
 	}
 	for i, n := range nodes { // in turn: a majority must not leave together
-		err := a.Admin.Remove(ctx, n)
-		if e := (*client.Error)(nil); err != nil && (!errors.As(err, &e) || e.Code != client.CodeUnknownOutcome) {
+		if err := a.remove(ctx, n); err != nil {
 			for _, safe := range nodes[i:] {
 				a.rescued(safe)
 			}
@@ -95,20 +94,34 @@ func (f *Replace) Inject(ctx context.Context, a *Arena) ([]string, error) {
 // Heal implements Fault.
 func (f *Replace) Heal(ctx context.Context, a *Arena) error {
 	return each(f.hit, func(n string) error {
-		for {
-			err := a.Proc.Stop(ctx, n, true)
-			if err == nil {
-				break
-			}
-			if !waitUntil(ctx, time.Now().Add(rejoinPause)) {
-				return err
-			}
-		}
-		if err := empty(a.Proc.DataDir(n)); err != nil {
+		if err := a.scrap(ctx, n); err != nil {
 			return err
 		}
 		return a.rejoin(ctx, n, false)
 	})
+}
+
+// remove takes a node out of the cluster for ever. An unknown outcome is none of
+// the fault's business: what it does next is right either way.
+func (a *Arena) remove(ctx context.Context, node string) error {
+	err := a.Admin.Remove(ctx, node)
+	if e := (*client.Error)(nil); errors.As(err, &e) && e.Code == client.CodeUnknownOutcome {
+		return nil
+	}
+	return err
+}
+
+// scrap stops a server that was removed and empties its data directory.
+func (a *Arena) scrap(ctx context.Context, node string) error {
+	for {
+		err := a.Proc.Stop(ctx, node, true)
+		if err == nil {
+			return empty(a.Proc.DataDir(node))
+		}
+		if !waitUntil(ctx, time.Now().Add(rejoinPause)) {
+			return err
+		}
+	}
 }
 
 // Flip stops a server, flips bits of one of its files at random places, and

@@ -26,6 +26,10 @@ func TestFaults(t *testing.T) {
 		{"pause", `{}`, "stopped (signal) n2", "continued n2"},
 		{"wipe", `{"target":"n1"}`, "SIGKILL n1, kill n1", "start n1, votes n1"},
 		{"replace", `{"target":"n1"}`, "remove n1", "kill n1, start n1, votes n1"},
+		{"grow", `{}`, "start n4, votes n4, start n5, votes n5", ""},
+		{"grow", `{"to":4}`, "start n4, votes n4", ""},
+		{"shrink", `{"to":1}`, "remove n3, kill n3, remove n2, kill n2", ""},
+		{"turnover", `{}`, "remove n1, kill n1, start n1, votes n1, remove n2, kill n2, start n2, votes n2, remove n3, kill n3, start n3, votes n3", ""},
 		{"flip", `{"target":"n1","file":"f","bits":3}`, "kill n1", "start n1, votes n1"},
 		{"rolling", `{}`, "stop n1, start n1, stop n2, start n2, stop n3, start n3", ""},
 		{"disk_full", `{}`, "fill n2", "free n2, settle n2, start n2"},
@@ -50,7 +54,7 @@ func TestFaults(t *testing.T) {
 				t.Errorf("injecting did %q, want %q", got, c.injected)
 			}
 			after, err := os.ReadFile(filepath.Join(w.dir, "f"))
-			if wiped := errors.Is(err, os.ErrNotExist); wiped != (c.name == "wipe") {
+			if wiped := errors.Is(err, os.ErrNotExist); wiped != slices.Contains([]string{"wipe", "shrink", "turnover"}, c.name) {
 				t.Errorf("the data are gone: %t", wiped)
 			}
 			if flipped := err == nil && !slices.Equal(after, content); flipped != (c.name == "flip") {
@@ -217,6 +221,102 @@ func TestNoBite(t *testing.T) {
 	}
 }
 
+// TestUnfinishedLeave: a step that the end of the traffic finds in the middle is
+// healed to its end, whatever became of its question; and nobody is removed twice
+// by his name, which may be a new node's by then.
+func TestUnfinishedLeave(t *testing.T) {
+	over, end := context.WithCancel(t.Context())
+	end()
+	for _, c := range []struct {
+		fault  Fault
+		healed string
+	}{
+		{&Shrink{To: 2}, "remove n3, kill n3"},
+		{&Turnover{}, "remove n1, kill n1, start n1, votes n1"},
+	} {
+		w := &fakeWorld{dir: t.TempDir(), removal: &client.Error{Code: client.CodeUnknownOutcome}}
+		a := newArena(w)
+		f := c.fault
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		hit, err := f.Inject(ctx, a)
+		cancel()
+		if err != nil || len(hit) != 1 {
+			t.Fatalf("%T hit %v: %v", f, hit, err)
+		}
+		w.removal, w.log = nil, nil
+		if err := f.Heal(over, a); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Heal(t.Context(), a); err != nil { // once more changes nothing
+			t.Fatal(err)
+		}
+		if got := strings.Join(w.log, ", "); got != c.healed {
+			t.Errorf("%T healed with %q, want %q", f, got, c.healed)
+		}
+	}
+}
+
+// TestMembershipSteps: one at a time, none that has nothing to do, and none that
+// the cluster refuses.
+func TestMembershipSteps(t *testing.T) {
+	w := &fakeWorld{dir: t.TempDir()}
+	a := newArena(w)
+	if _, err := (&Grow{To: 3}).Inject(t.Context(), a); !errors.Is(err, ErrBusy) {
+		t.Errorf("three are three already: %v", err)
+	}
+	other := another(a, a.grip.all)
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := (&Shrink{To: 1}).Inject(ctx, other); !errors.Is(err, ErrBusy) || len(w.log) != 0 {
+		t.Errorf("while another has the list in hand: %v, %v", err, w.log)
+	}
+	a.grip.release()
+	w.removal = &client.Error{Code: client.CodeConflict}
+	if hit, err := (&Turnover{}).Inject(t.Context(), another(a, a.grip.all)); len(hit) != 0 || err == nil || len(a.grip.all.atRisk) != 0 {
+		t.Errorf("a refused turnover hit %v, at risk %v: %v", hit, a.grip.all.atRisk, err)
+	}
+	if got := w.Members(); len(got) != 3 {
+		t.Errorf("members %v, want three", got)
+	}
+}
+
+// TestClockDrift holds that a clock runs further and further away until it is healed.
+func TestClockDrift(t *testing.T) {
+	w := &fakeWorld{}
+	a := newArena(w)
+	f := &ClockDrift{Target: "leader", Percent: -50}
+	if hit, err := f.Inject(t.Context(), a); err != nil || len(hit) != 1 || hit[0] != "n2" {
+		t.Fatal(hit, err)
+	}
+	moves := func() []string {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return slices.Clone(w.log)
+	}
+	for end := time.Now().Add(time.Minute); len(moves()) < 3 && time.Now().Before(end); {
+		waitUntil(t.Context(), time.Now().Add(driftEvery/10))
+	}
+	w.skew = f.gained(time.Since(f.start)) // as its server says
+	if err := f.Heal(t.Context(), a); err != nil {
+		t.Fatal(err)
+	}
+	log := moves()
+	if _, notes, missed := a.proof.told(); len(missed) > 0 {
+		t.Errorf("%v %v", notes, missed)
+	}
+	last := time.Duration(0)
+	for _, line := range log[:len(log)-1] {
+		off, err := time.ParseDuration(strings.TrimPrefix(line, "clock n2 "))
+		if err != nil || off >= last {
+			t.Errorf("%q after %s: %v", line, last, err)
+		}
+		last = off
+	}
+	if len(log) < 4 || log[len(log)-1] != "clock n2 0s" {
+		t.Errorf("the clock went %v", log)
+	}
+}
+
 // TestRefusedRemovalHitsNobody holds that a node which the cluster would not let
 // go keeps its data.
 func TestRefusedRemovalHitsNobody(t *testing.T) {
@@ -277,7 +377,7 @@ func TestMissingFacilities(t *testing.T) {
 	a := newArena(&fakeWorld{})
 	a.Net, a.Disk, a.Clock = nil, nil, nil
 	a.Missing = map[Need]string{NeedNetwork: "needs root"}
-	for _, name := range []string{"partition", "netem", "gossip_loss", "disk_full", "disk_stall", "clock"} {
+	for _, name := range []string{"partition", "netem", "gossip_loss", "disk_full", "disk_stall", "clock", "clock_drift"} {
 		f, err := NewFault(Spec{Name: name})
 		if err != nil {
 			t.Fatal(err)

@@ -30,8 +30,9 @@ func (f *Partition) Inject(ctx context.Context, a *Arena) ([]string, error) {
 		return nil, err
 	}
 	order := inOrder(a, hit)
-	for _, from := range a.Nodes {
-		for _, to := range a.Nodes {
+	members := a.Admin.Members()
+	for _, from := range members {
+		for _, to := range members {
 			cut, err := f.cuts(order, hit, from, to)
 			if err != nil {
 				return hit, err
@@ -220,7 +221,7 @@ func (f *ClockJump) Inject(ctx context.Context, a *Arena) (nodes []string, err e
 		return f.hit, err
 	}
 	a.proof.bite()
-	f.prove(ctx, a, offset)
+	proveSkew(ctx, a, f.hit, offset)
 	return f.hit, nil
 }
 
@@ -228,14 +229,15 @@ func (f *ClockJump) Inject(ctx context.Context, a *Arena) (nodes []string, err e
 // times a second and ask each other for the time every second or so.
 const clockShows = 5 * time.Second
 
-// prove waits until the nodes themselves say that the clocks are apart.
-func (f *ClockJump) prove(ctx context.Context, a *Arena, offset time.Duration) {
+// proveSkew waits until the nodes themselves say that the clocks of some are apart
+// from the others'.
+func proveSkew(ctx context.Context, a *Arena, nodes []string, offset time.Duration) {
 	last, compared := "", false
 	for end := time.Now().Add(clockShows); time.Now().Before(end) && waitUntil(ctx, time.Now().Add(clockShows/20)); {
 		skews := a.Admin.Skews(ctx)
 		for hit, off := range skews {
 			for other, theirs := range skews {
-				if !slices.Contains(f.hit, hit) || slices.Contains(f.hit, other) {
+				if !slices.Contains(nodes, hit) || slices.Contains(nodes, other) {
 					continue
 				}
 				compared = true

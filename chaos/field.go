@@ -8,7 +8,9 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/edgecoder/edgecoder/client"
@@ -24,16 +26,20 @@ type field struct {
 	cluster *cluster.Cluster
 	token   string
 	roots   *x509.CertPool
-	nodes   []string
+	nodes   []string          // all there may be, in the order of their names
 	addrs   map[string]string // API URL by node
 	dialer  func(node string) dialer
+
+	mu     sync.Mutex
+	absent map[string]bool // nodes that are not to be in the cluster, as its operator decided; guarded by mu
 }
 
 // dialer connects to a node; nil is the usual way.
 type dialer func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// openField learns how to reach the nodes of a cluster that is up.
-func openField(c *cluster.Cluster, dial func(node string) dialer) (*field, error) {
+// openField learns how to reach the nodes of a cluster that is up; the first of
+// them are its members.
+func openField(c *cluster.Cluster, members int, dial func(node string) dialer) (*field, error) {
 	rec := c.Record()
 	token, err := os.ReadFile(rec.AdminTokenFile)
 	if err != nil {
@@ -47,11 +53,29 @@ func openField(c *cluster.Cluster, dial func(node string) dialer) (*field, error
 	if !f.roots.AppendCertsFromPEM(ca) {
 		return nil, fmt.Errorf("%s holds no certificate", rec.CAFile)
 	}
-	for _, n := range rec.Nodes {
+	for i, n := range rec.Nodes {
 		f.nodes = append(f.nodes, n.Name)
+		f.Enlist(n.Name, i < members)
 		f.addrs[n.Name] = n.API
 	}
 	return f, nil
+}
+
+// Members implements Admin.
+func (f *field) Members() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(f.nodes), func(n string) bool { return f.absent[n] })
+}
+
+// Enlist implements Admin.
+func (f *field) Enlist(node string, in bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.absent == nil {
+		f.absent = map[string]bool{}
+	}
+	f.absent[node] = !in
 }
 
 // client returns a client of one node that tries once: each attempt is one

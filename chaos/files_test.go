@@ -80,7 +80,7 @@ func TestFilesAreNew(t *testing.T) {
 		t.Errorf("the history: %v", err)
 	}
 	st := &stage{dir: dir, clock: &clockFiles{dir: dir}}
-	if err := st.writeScript("/bin/echo"); !errors.Is(err, fs.ErrExist) {
+	if err := st.writeScript("/bin/echo", ""); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("the script: %v", err)
 	}
 	m := newMade(dir, "")

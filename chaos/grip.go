@@ -13,6 +13,7 @@ const (
 	theServer part = "server" // its process, data and disk
 	theWire   part = "network"
 	theClock  part = "clock"
+	theList   part = "membership" // who is in the cluster: an operator changes it one node at a time
 )
 
 type heldPart struct {
@@ -84,7 +85,7 @@ func (a *Arena) endanger(nodes []string) error {
 			risk++
 		}
 	}
-	if most := (len(a.Nodes) - 1) / 2; risk > most {
+	if most := (len(a.Admin.Members()) - 1) / 2; risk > most {
 		return fmt.Errorf("%w: the data of %d nodes would be at risk at once, %d are the most", ErrBusy, risk, most)
 	}
 	for _, n := range nodes {

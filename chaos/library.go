@@ -10,8 +10,8 @@ const seconds = Duration(time.Second)
 // Scenarios returns the scenarios by name, regression first.
 func Scenarios() []Scenario {
 	return []Scenario{
-		calmScenario(), killLeader(), killMajority(), killAll(), pauseLeader(), rolling(), wiped(), replaced(), transfers(), windowEdge(), killLoop(),
-		partitions(), badNetwork(), diskScenario(), clocks(), flipped(), explore(), exploreAll(),
+		calmScenario(), killLeader(), killMajority(), killAll(), pauseLeader(), rolling(), wiped(), replaced(), membership(), transfers(), windowEdge(), killLoop(),
+		partitions(), longPartition(), badNetwork(), wan(), diskScenario(), clocks(), wrongLeaders(), flipped(), explore(), exploreAll(),
 	}
 }
 
@@ -92,6 +92,19 @@ func replaced() Scenario {
 		step(42*seconds, 6*seconds, "replace", map[string]any{"target": "leader"}))
 }
 
+// membership is what an operator does to a cluster in its life, and then a few
+// leader kills to hold the gaps against: letting a node in or taking one out must
+// cost clients no more than a failover does.
+func membership() Scenario {
+	leader := map[string]any{"target": "leader"}
+	s := scenario("membership", "grown from one node to five, every node replaced, shrunk to three; then leader kills to compare", 150*seconds,
+		step(5*seconds, 0, "grow", map[string]any{"to": 5}), step(40*seconds, 0, "turnover", nil),
+		step(95*seconds, 0, "shrink", map[string]any{"to": 3}),
+		step(105*seconds, 5*seconds, "kill", leader), step(120*seconds, 5*seconds, "kill", leader), step(135*seconds, 5*seconds, "kill", leader))
+	s.Nodes, s.Members = 5, 1
+	return s
+}
+
 // transfers has leadership move while nothing else is wrong, and then while the
 // node that would get it sleeps.
 func transfers() Scenario {
@@ -131,12 +144,32 @@ func partitions() Scenario {
 	return s
 }
 
+// longPartition lasts until either side has given the other up for dead and
+// forgotten it: gossip's own libraries would never call again.
+func longPartition() Scenario {
+	s := scenario("long-partition", "halves that do not hear of each other for two minutes, and then find each other again", 140*seconds,
+		step(6*seconds, 120*seconds, "partition", map[string]any{"shape": "halves", "target": "leader"}))
+	s.Nodes, s.Gossip = 5, true
+	s.Needs = []Need{NeedNetwork}
+	return s
+}
+
 func badNetwork() Scenario {
 	s := scenario("bad-network", "delay, loss, duplicates and reordering between the nodes, then half of gossip's packets lost", 70*seconds,
 		step(6*seconds, 15*seconds, "netem", map[string]any{"target": "all", "delay_ms": 40, "jitter_ms": 30, "loss": 0.05, "duplicate": 0.05, "reorder": 0.1}),
 		step(30*seconds, 10*seconds, "netem", map[string]any{"target": "leader", "loss": 0.3}),
 		step(48*seconds, 15*seconds, "gossip_loss", nil))
 	s.Needs = []Need{NeedNetwork}
+	return s
+}
+
+// wan is the profile for sites far apart on the links that it is made for.
+func wan() Scenario {
+	s := scenario("wan", "servers with --timing wan on links of 200 to 300 ms each way; the leader is killed, then paused", 120*seconds,
+		step(2*seconds, 112*seconds, "netem", map[string]any{"target": "all", "delay_ms": 200, "jitter_ms": 100}),
+		step(30*seconds, 12*seconds, "kill", map[string]any{"target": "leader"}),
+		step(70*seconds, 15*seconds, "pause", map[string]any{"target": "leader"}))
+	s.Needs, s.Timing = []Need{NeedNetwork}, "wan"
 	return s
 }
 
@@ -157,11 +190,24 @@ func clocks() Scenario {
 	return s
 }
 
+// wrongLeaders has leaders whose clocks are wrong in ways that no bound covers:
+// leadership must leave them, and the cluster clock must stay true.
+func wrongLeaders() Scenario {
+	const year = 365 * 24 * time.Hour
+	s := scenario("clock-leaders", "a leader a year ahead, one an hour behind, and one that gains 10 %", 140*seconds,
+		step(6*seconds, 12*seconds, "clock", map[string]any{"target": "leader", "offset_ms": year.Milliseconds()}),
+		step(28*seconds, 12*seconds, "clock", map[string]any{"target": "leader", "offset_ms": -time.Hour.Milliseconds()}),
+		step(50*seconds, 75*seconds, "clock_drift", map[string]any{"target": "leader", "percent": 10}))
+	s.Needs = []Need{NeedClock}
+	return s
+}
+
 // explore draws faults that every machine can do.
 func explore() Scenario {
 	s := scenario("explore", "faults of processes drawn from the seed", 120*seconds)
 	s.Random = &Random{Every: 6 * seconds, Min: 300 * Duration(time.Millisecond), Max: 12 * seconds, Pairs: 0.3,
-		Faults: map[string]int{"kill": 5, "pause": 4, "stop": 2, "rolling": 1, "wipe": 1, "replace": 1, "transfer": 2}}
+		Faults: map[string]int{"kill": 5, "pause": 4, "stop": 2, "rolling": 1, "wipe": 1, "replace": 1, "transfer": 2, "grow": 2, "shrink": 2}}
+	s.Nodes, s.Members = 5, 3
 	return s
 }
 
@@ -170,7 +216,8 @@ func exploreAll() Scenario {
 	s := scenario("explore-all", "all faults drawn from the seed, in network namespaces (root)", 600*seconds)
 	s.Random = &Random{Every: 8 * seconds, Min: 500 * Duration(time.Millisecond), Max: 15 * seconds, Pairs: 0.4,
 		Faults: map[string]int{"kill": 4, "pause": 4, "stop": 1, "rolling": 1, "wipe": 1, "replace": 1, "flip": 1, "partition": 6, "netem": 3,
-			"gossip_loss": 1, "transfer": 2, "disk_full": 1, "disk_stall": 1, "clock": 2}}
+			"gossip_loss": 1, "transfer": 2, "disk_full": 1, "disk_stall": 1, "clock": 2, "grow": 1, "shrink": 1}}
+	s.Nodes, s.Members, s.Gossip = 5, 3, true
 	s.Needs = []Need{NeedNetwork, NeedDisk, NeedClock}
 	return s
 }

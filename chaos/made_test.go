@@ -57,7 +57,7 @@ func TestScript(t *testing.T) {
 		t.Fatal(err)
 	}
 	st := &stage{dir: dir, clock: &clockFiles{dir: filepath.Join(dir, "clocks")}}
-	if err := st.writeScript(binary); err != nil {
+	if err := st.writeScript(binary, ""); err != nil {
 		t.Fatal(err)
 	}
 	data := "--data-dir=" + filepath.Join(dir, "data")

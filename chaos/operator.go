@@ -17,17 +17,18 @@ const orderTimeout = 15 * time.Second
 // statusWait bounds the question to all nodes for their status.
 const statusWait = time.Second
 
-// statuses asks all nodes at once; who does not answer is left out.
+// statuses asks all members at once; who does not answer is left out.
 func (f *field) statuses(ctx context.Context) map[string]client.Status {
 	type answer struct {
 		node string
 		st   client.Status
 		err  error
 	}
-	answers := make(chan answer, len(f.nodes))
+	members := f.Members()
+	answers := make(chan answer, len(members))
 	ctx, cancel := context.WithTimeout(ctx, statusWait)
 	defer cancel()
-	for _, n := range f.nodes {
+	for _, n := range members {
 		go func() {
 			c, err := f.client(n)
 			if err != nil {
@@ -40,7 +41,7 @@ func (f *field) statuses(ctx context.Context) map[string]client.Status {
 		}()
 	}
 	out := map[string]client.Status{}
-	for range f.nodes {
+	for range members {
 		if a := <-answers; a.err == nil {
 			out[a.node] = a.st
 		}
@@ -93,7 +94,7 @@ func (f *field) Skews(ctx context.Context) map[string]time.Duration {
 
 // Remove implements Admin: the others are asked to do it.
 func (f *field) Remove(ctx context.Context, node string) error {
-	others := slices.DeleteFunc(slices.Clone(f.nodes), func(n string) bool { return n == node })
+	others := slices.DeleteFunc(f.Members(), func(n string) bool { return n == node })
 	return f.order(ctx, others, func(ctx context.Context, c *client.Client) error {
 		_, err := c.RemovePeer(ctx, node, false)
 		return err
@@ -106,7 +107,7 @@ const transferWait = 5 * time.Second
 // Transfer implements Admin. Where the answer says unknown, what the nodes say
 // afterwards decides.
 func (f *field) Transfer(ctx context.Context, from string) (to string, err error) {
-	err = f.order(ctx, f.nodes, func(ctx context.Context, c *client.Client) error {
+	err = f.order(ctx, f.Members(), func(ctx context.Context, c *client.Client) error {
 		_, err := c.TransferLeader(ctx, "")
 		return err
 	})

@@ -45,10 +45,11 @@ type run struct {
 	rec   *recorder
 	field *field
 	arena Arena
-	stage *stage
+	stage *stage // nil at a Site
 
-	trafficNS int64 // when the traffic ended
-	passed    bool  // every promise was kept
+	network   string // what lies between the nodes, for the report
+	trafficNS int64  // when the traffic ended
+	passed    bool   // every promise was kept
 }
 
 // Run carries out a scenario on a fresh cluster and judges it. An error means
@@ -98,9 +99,10 @@ func (r *run) up(ctx context.Context) (err error) {
 	if err := r.stage.up(ctx, r.opts.Progress); err != nil {
 		return err
 	}
-	if r.field, err = openField(r.stage.cluster, r.stage.dialer); err != nil {
+	if r.field, err = openField(r.stage.cluster, r.stage.members, r.stage.dialer); err != nil {
 		return err
 	}
+	r.network = r.stage.networkName()
 	r.arena = Arena{Nodes: r.field.nodes, Admin: r.field, Proc: r.field,
 		Net: r.stage.network(), Disk: r.stage.diskOrNil(), Clock: r.stage.clockOrNil(), Missing: r.stage.missing}
 	return nil
@@ -177,7 +179,7 @@ func (r *run) about(agents []agent, policy judge.PolicyRead) judge.About {
 		Planned: len(r.Schedule()), AllowSkips: r.opts.AllowSkips,
 		Environment: map[string]string{
 			"go": runtime.Version(), "os": runtime.GOOS + "/" + runtime.GOARCH, "cpus": fmt.Sprint(runtime.NumCPU()),
-			"version": cmp.Or(r.opts.Version, "unknown"), "network": r.stage.networkName(), "nodes": fmt.Sprint(r.Nodes),
+			"version": cmp.Or(r.opts.Version, "unknown"), "network": r.network, "nodes": fmt.Sprint(r.Nodes),
 			"clients": fmt.Sprint(r.Traffic.Clients), "duration": time.Duration(r.Duration).String(),
 		}}
 	for _, ag := range agents {
@@ -211,6 +213,7 @@ func (r *run) save(ctx context.Context, about judge.About) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
+	about.Nodes = r.field.Members() // who is asked for a last word
 	finals := r.finals(ctx)
 	if err := r.rec.close(); err != nil {
 		return err

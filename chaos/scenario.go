@@ -15,11 +15,14 @@ type Scenario struct {
 	Description string   `json:"description"`
 	Seed        uint64   `json:"seed"`
 	Nodes       int      `json:"nodes"`
-	Duration    Duration `json:"duration"` // of the traffic
+	Members     int      `json:"members,omitempty"` // of the nodes, in the cluster at the start; 0: all
+	Duration    Duration `json:"duration"`          // of the traffic
 	Traffic     Traffic  `json:"traffic"`
 	Steps       []Step   `json:"steps,omitempty"`
 	Random      *Random  `json:"random,omitempty"` // draws further steps from the seed
 	Needs       []Need   `json:"needs,omitempty"`  // what the run prepares before the cluster starts
+	Timing      string   `json:"timing,omitempty"` // of the servers, empty: their default
+	Gossip      bool     `json:"gossip,omitempty"` // at the end every member's gossip must have found every other again
 }
 
 // Need is a facility of the machine that must be prepared before the servers start.
@@ -55,6 +58,10 @@ type Traffic struct {
 	// SkewMs is the policy's at the start, 0: the server's default. When given,
 	// agents' clocks are off by up to most of it, ahead and behind.
 	SkewMs int64 `json:"skew_ms,omitempty"`
+	// NarrowMs is the window of the agent that is held to narrowRequests, 0: narrowWindowMs. Slow traffic needs a wider one.
+	NarrowMs int64 `json:"narrow_ms,omitempty"`
+	// Poll is how often each node is asked for its status, 0: pollEvery.
+	Poll Duration `json:"poll,omitempty"`
 }
 
 // Weights are the shares of the kinds of operations.
@@ -98,6 +105,7 @@ func (s *Scenario) Validate() error {
 	}
 	wrong(s.Name == "", "a scenario needs a name")
 	wrong(s.Nodes < 1 || s.Nodes > cluster.MaxNodes, "%d nodes, want 1 to %d", s.Nodes, cluster.MaxNodes)
+	wrong(s.Members < 0 || s.Members > s.Nodes, "%d members of %d nodes", s.Members, s.Nodes)
 	wrong(s.Duration <= 0, "the duration must be positive")
 	wrong(s.Traffic.Clients < 1 || s.Traffic.Agents < 2 || s.Traffic.Rate <= 0, "traffic needs a client, two agents and a rate")
 	wrong(s.Traffic.Weights.total() <= 0, "traffic needs weights")

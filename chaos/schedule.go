@@ -76,7 +76,7 @@ func (r *Random) draw(seed uint64, duration time.Duration, nodes int) []Step {
 func (r *Random) step(rng *rand.Rand, name string, at, long time.Duration) []Step {
 	s := Step{At: Duration(at), For: Duration(long), Fault: drawSpec(rng, name)}
 	switch {
-	case name == "transfer":
+	case name == "transfer" || name == "grow" || name == "shrink":
 		s.For = 0
 	case long < least(name):
 		return nil
@@ -87,7 +87,7 @@ func (r *Random) step(rng *rand.Rand, name string, at, long time.Duration) []Ste
 // least is how long a fault must last to be seen to bite: some take their time.
 func least(name string) time.Duration {
 	switch name {
-	case "transfer":
+	case "transfer", "grow", "shrink":
 		return 0
 	case "kill", "pause":
 		return 200 * time.Millisecond
@@ -138,6 +138,10 @@ func drawSpec(rng *rand.Rand, name string) Spec {
 		return spec(name, map[string]any{"target": one("leader", "leader", "follower", "one", "majority", "all")})
 	case "stop", "replace", "disk_full", "disk_stall":
 		return spec(name, map[string]any{"target": one("leader", "follower")})
+	case "grow":
+		return spec(name, map[string]any{"to": 4 + rng.IntN(2)})
+	case "shrink":
+		return spec(name, map[string]any{"to": 3 + rng.IntN(2)})
 	case "partition":
 		return spec(name, map[string]any{"shape": one("isolate", "halves", "bridge", "oneway", "deaf"), "target": one("leader", "follower")})
 	case "netem":

@@ -27,6 +27,7 @@ type stage struct {
 	binary     string // what the cluster starts
 	missing    map[Need]string
 	nodes      []string
+	members    int // so many of the nodes are in the cluster at the start
 	net        *netns
 	disk       *loopDisks
 	clock      *clockFiles
@@ -36,7 +37,7 @@ type stage struct {
 
 // newStage returns a stage that is to be struck, also when it fails.
 func newStage(s Scenario, o Options) (*stage, error) {
-	st := &stage{dir: o.Dir, clusterDir: filepath.Join(o.Dir, "cluster"), binary: o.Binary, missing: map[Need]string{}}
+	st := &stage{dir: o.Dir, clusterDir: filepath.Join(o.Dir, "cluster"), binary: o.Binary, missing: map[Need]string{}, members: cmp.Or(s.Members, s.Nodes)}
 	for i := range s.Nodes {
 		st.nodes = append(st.nodes, fmt.Sprintf("node%d", i+1)) // the names that package cluster gives
 	}
@@ -56,7 +57,7 @@ func newStage(s Scenario, o Options) (*stage, error) {
 			return st, fmt.Errorf("prepare the %s: %w", n, err)
 		}
 	}
-	return st, st.writeScript(o.Binary)
+	return st, st.writeScript(o.Binary, s.Timing)
 }
 
 // lacks says why the machine cannot give a facility, or "".
@@ -99,8 +100,8 @@ func (st *stage) prepare(n Need) (err error) {
 
 // writeScript writes what the cluster starts instead of the binary, when
 // anything has to be different from a plain start.
-func (st *stage) writeScript(binary string) error {
-	if st.net == nil && st.clock == nil {
+func (st *stage) writeScript(binary, timing string) error {
+	if st.net == nil && st.clock == nil && timing == "" {
 		return nil
 	}
 	var b strings.Builder
@@ -108,6 +109,9 @@ func (st *stage) writeScript(binary string) error {
 	b.WriteString("for a in \"$@\"; do case $a in --name=*) name=${a#--name=};; esac; done\n")
 	if st.clock != nil {
 		fmt.Fprintf(&b, "set -- \"$@\" --clock-offset-file=%s/\"$name\"\n", shellWord(st.clock.dir))
+	}
+	if timing != "" {
+		fmt.Fprintf(&b, "set -- \"$@\" --timing=%s\n", shellWord(timing))
 	}
 	prefix := ""
 	if st.net != nil {
@@ -124,7 +128,7 @@ func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`
 
 // up brings the cluster up on the stage.
 func (st *stage) up(ctx context.Context, note func(string, ...any)) (err error) {
-	o := cluster.Options{Dir: st.clusterDir, Nodes: len(st.nodes), Binary: st.binary, Progress: note}
+	o := cluster.Options{Dir: st.clusterDir, Nodes: len(st.nodes), Members: st.members, Binary: st.binary, Progress: note}
 	if st.net != nil {
 		o.BasePort = st.net.base
 		ctx, cancel := context.WithCancel(ctx)

@@ -25,19 +25,20 @@ func (r *run) sweep(ctx context.Context, t *traffic) error {
 		return err
 	}
 	defer w.close()
+	members := r.field.Members()
 	for i, s := range t.memory.last() {
-		w.admit(ctx, s.replayed(), r.field.nodes[i%len(r.field.nodes)])
+		w.admit(ctx, s.replayed(), members[i%len(members)])
 	}
 	w.askAgain(ctx, sweepOld)
-	for i, n := range r.field.nodes {
+	for i, n := range members {
 		w.sweepNode(ctx, i, n)
 	}
 	for _, a := range t.agents {
-		for _, n := range r.field.nodes {
+		for _, n := range members {
 			w.readBan(ctx, a.id, n, true, []client.Option{client.Strong()})
 		}
 	}
-	for _, n := range r.field.nodes {
+	for _, n := range members {
 		w.bansRead(ctx)
 		w.readPolicy(ctx, n, true, []client.Option{client.Strong()})
 	}

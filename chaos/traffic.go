@@ -1,9 +1,11 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -117,13 +119,14 @@ const shunTime = 2 * time.Second
 func (w *worker) node(not string) string {
 	now := time.Now()
 	var good []string
-	for _, n := range w.field.nodes {
+	members := w.field.Members()
+	for _, n := range members {
 		if n != not && (now.After(w.shunned[n]) || w.rng.IntN(20) == 0) {
 			good = append(good, n)
 		}
 	}
 	if len(good) == 0 {
-		good = w.field.nodes
+		good = members
 	}
 	return good[w.rng.IntN(len(good))]
 }
@@ -201,14 +204,16 @@ func (t *traffic) poll(ctx context.Context) {
 				return
 			}
 			defer c.Close()
-			tick := time.NewTicker(pollEvery)
+			tick := time.NewTicker(cmp.Or(time.Duration(t.mix.Poll), pollEvery))
 			defer tick.Stop()
 			for {
 				select {
 				case <-ctx.Done():
 					return
 				case <-tick.C:
-					t.status(ctx, c, node)
+					if slices.Contains(t.field.Members(), node) {
+						t.status(ctx, c, node)
+					}
 				}
 			}
 		})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,7 @@ type fakeWorld struct {
 	skew     time.Duration // of the leader, as it says itself
 	member   bool          // the data directory is a member's
 	unharmed bool          // the network touches no packet
+	absent   []string      // nodes that are not in the cluster
 }
 
 func (w *fakeWorld) note(what ...string) error {
@@ -77,6 +79,19 @@ func (w *fakeWorld) Leader(context.Context) (string, error) {
 	return w.leader, nil
 }
 
+func (w *fakeWorld) Members() []string {
+	return slices.DeleteFunc([]string{"n1", "n2", "n3", "n4", "n5"}, func(n string) bool {
+		return slices.Contains(w.absent, n)
+	})
+}
+
+func (w *fakeWorld) Enlist(n string, in bool) {
+	w.absent = slices.DeleteFunc(w.absent, func(a string) bool { return a == n })
+	if !in {
+		w.absent = append(w.absent, n)
+	}
+}
+
 func (w *fakeWorld) Voter(_ context.Context, n string) error {
 	if w.deaf > 0 {
 		w.deaf--
@@ -109,8 +124,8 @@ func (w *fakeWorld) Clear() error {
 }
 
 func newArena(w *fakeWorld) *Arena {
-	w.shapes, w.leader = map[string]Shape{}, "n2"
-	a := &Arena{Nodes: []string{"n1", "n2", "n3"}, Rand: rand.New(rand.NewPCG(1, 2)), Admin: w, Proc: w, Net: w, Disk: w, Clock: w}
+	w.shapes, w.leader, w.absent = map[string]Shape{}, "n2", []string{"n4", "n5"}
+	a := &Arena{Nodes: []string{"n1", "n2", "n3", "n4", "n5"}, Rand: rand.New(rand.NewPCG(1, 2)), Admin: w, Proc: w, Net: w, Disk: w, Clock: w}
 	return another(a, newHolds())
 }
 

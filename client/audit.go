@@ -48,13 +48,34 @@ type AuditEvents struct {
 	More        bool           `json:"more"`        // there is more already
 }
 
-// AuditHead is where the durable part of a node's audit log ends.
+// AuditHead is where a node's audit log ends: by its own word, and by what the
+// cluster remembers of it.
 type AuditHead struct {
 	Node string `json:"node"`
 	Name string `json:"name"`
+	// Seq, Hash and File are the newest durable line by the node's own word; 0 and
+	// empty when it gave none.
 	Seq  uint64 `json:"seq"`
 	Hash string `json:"hash"`
 	File string `json:"file"`
+	// Known is the newest line that the cluster knows of, which is a few seconds
+	// older; null when it knows none. The log must hold it.
+	Known *AuditPlace `json:"known"`
+	// Truncated says that the node answered, and its log does not hold that line.
+	Truncated bool `json:"truncated"`
+	// Lost are ends that the log was found not to hold any more: the first ones and
+	// the newest. Losses counts all.
+	Lost   []AuditPlace `json:"lost,omitempty"`
+	Losses uint64       `json:"losses,omitempty"`
+	// Removed says that the node is no member any more.
+	Removed bool `json:"removed,omitempty"`
+}
+
+// AuditPlace is a line of an audit log.
+type AuditPlace struct {
+	Seq  uint64 `json:"seq"`
+	Hash string `json:"hash"`
+	AtMs int64  `json:"at_ms"` // when the cluster heard of it, or of its loss
 }
 
 // AuditHeads is the answer of GET /v1/audit/heads.

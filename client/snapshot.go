@@ -39,6 +39,10 @@ type AgentChange struct {
 	State   string `json:"state"`
 	Then    string `json:"then,omitempty"`     // absent: the backup does not know the agent
 	NewKeys bool   `json:"new_keys,omitempty"` // its keys differ as well
+	// The ids of its newest signing keys, where they differ: the key that it changed
+	// to is unknown in the backup, and the one that it replaced verifies again.
+	KeyID     string `json:"key_id,omitempty"`
+	ThenKeyID string `json:"then_key_id,omitempty"`
 }
 
 // KeyRow is a coordinator's signing key.
@@ -69,6 +73,7 @@ type RestorePlan struct {
 	AgentsLostIDs []string      `json:"agents_lost_ids"`
 	AgentsChanged int           `json:"agents_changed"` // approved, suspended or revoked since, or otherwise another row
 	AgentsList    []AgentChange `json:"agents_changed_list"`
+	AgentsRekeyed int           `json:"agents_rekeyed"` // of these, those with other keys
 
 	AgentsAdded    int      `json:"agents_added"` // only in the backup: no past of this cluster has them
 	AgentsAddedIDs []string `json:"agents_added_ids"`

@@ -48,6 +48,7 @@ type Admission struct {
 	Repeated     bool   `json:"repeated,omitempty"`       // the first answer to the same claim, given again
 	RetryAfterMs int64  `json:"retry_after_ms,omitempty"` // with rate_limited: when the next slot frees
 	MaxSkewMs    int64  `json:"max_skew_ms,omitempty"`    // with timestamp_skew
+	NodeClocks   string `json:"node_clocks,omitempty"`    // with timestamp_skew: how far the coordinators' wall clocks were measured to be from clock_ms
 	Detail       string `json:"detail,omitempty"`
 }
 
@@ -87,10 +88,29 @@ type Status struct {
 	Version      string   `json:"version"`
 	Disk         *Disk    `json:"disk,omitempty"`
 
+	SupportedLevel uint32      `json:"supported_level"`           // highest feature level that this node's binary knows
+	LevelWaits     []LevelWait `json:"level_waits_for,omitempty"` // while feature_level is below that: who holds it back, as this node sees it
+
 	Backup   *BackupStatus   `json:"backup,omitempty"`   // of scheduled backups, where they are switched on
 	Manifest *ManifestStatus `json:"manifest,omitempty"` // of this node's binary, with --require-manifest
 	Rivals   []Rival         `json:"rivals,omitempty"`   // other copies of this cluster that were recovered apart and run: stop one side for good
 }
+
+// LevelWait is a member that holds the cluster's feature level back.
+type LevelWait struct {
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Level   uint32 `json:"level"`   // what its binary knows; 0 while it is silent
+	Version string `json:"version"` // of that binary
+	Reason  string `json:"reason"`  // LevelOlder, LevelSilent or LevelRecord
+}
+
+// Why a member holds the feature level back.
+const (
+	LevelOlder  = "older_binary" // its running binary is older
+	LevelSilent = "silent"       // it did not answer lately, and may be older than it was
+	LevelRecord = "record"       // its record is of an older binary: it describes itself anew when it is up
+)
 
 // Rival is a former member that serves a recovery of this cluster which this
 // side does not know.
@@ -145,6 +165,9 @@ type Server struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Address string `json:"address"`
+	// ClockSkewMs is its wall clock minus the median of the voters', as the node
+	// that answers measured it lately; absent: it did not report.
+	ClockSkewMs *int64 `json:"clock_skew_ms,omitempty"`
 }
 
 // Mark is the digest of the whole state at one log index.
@@ -161,7 +184,8 @@ type Member struct {
 	API       string `json:"api"`
 	Raft      string `json:"raft"`
 	Gossip    string `json:"gossip"`
-	State     string `json:"state"` // alive, suspect, dead, left
+	State     string `json:"state"`    // alive, suspect, dead, left, or untrusted: alive, and its key is not enrolled
+	SinceMs   int64  `json:"since_ms"` // when State last changed, by the clock of the node that answers
 	ChainSize uint64 `json:"chain_size"`
 	ChainHead string `json:"chain_head"`
 }
@@ -184,6 +208,14 @@ type Peer struct {
 	State     string `json:"state"`    // active or removed
 	JoinedMs  int64  `json:"joined_ms"`
 	RemovedMs int64  `json:"removed_ms,omitempty"`
+	Reason    string `json:"reason,omitempty"`  // of a removal: compromised, or silent when the cluster cleaned up by itself
+	Version   string `json:"version,omitempty"` // of its binary, as it last said
+
+	// As the node that answers sees it: healthy, lagging, stuck (its disk takes no
+	// entries), silent, or unknown when it has not answered since that node started.
+	Health        string  `json:"health,omitempty"`
+	LastContactMs *int64  `json:"last_contact_ms,omitempty"` // milliseconds since its last answer; absent: none yet
+	Lag           *uint64 `json:"lag,omitempty"`             // log entries that it was behind then
 }
 
 // Peers is the answer of GET /v1/peers.
@@ -306,7 +338,7 @@ type Agent struct {
 	KeyID           string `json:"key_id"`
 	PublicKey       string `json:"public_key"`
 	EncryptionKey   string `json:"encryption_key,omitempty"`
-	EncryptionProof string `json:"encryption_proof,omitempty"` // base64; by PublicKey, or by the key that was the agent's when it enrolled
+	EncryptionProof string `json:"encryption_proof,omitempty"` // base64; PublicKey's signature on EncryptionKey
 	EnrolledMs      int64  `json:"enrolled_ms"`
 	UpdatedMs       int64  `json:"updated_ms"`
 	Index           uint64 `json:"index,omitempty"`

@@ -19,8 +19,13 @@ type RegisterRequest struct {
 	PowerTelemetry     json.RawMessage `json:"powerTelemetry,omitempty"`
 	PublicKeyPEM       string          `json:"publicKeyPem,omitempty"`
 	X25519PublicKey    string          `json:"x25519PublicKey,omitempty"` // base64 raw
-	SandboxMode        string          `json:"sandboxMode,omitempty"`
-	BinaryIntegrity    json.RawMessage `json:"binaryIntegrity,omitempty"`
+	// Additions to the protocol, base64 of signatures by PublicKeyPEM. The first comes
+	// with a key that is to replace the agent's current one (crypto.SignKeyChange);
+	// the second lets others seal to X25519PublicKey (crypto.SignEncryptionKey).
+	PublicKeyProof  string          `json:"publicKeyProof,omitempty"`
+	X25519Proof     string          `json:"x25519Proof,omitempty"`
+	SandboxMode     string          `json:"sandboxMode,omitempty"`
+	BinaryIntegrity json.RawMessage `json:"binaryIntegrity,omitempty"`
 }
 
 // WorkerPolicy is what an agent is told of how much it may use.

@@ -20,8 +20,8 @@ const (
 
 // Start starts a stopped or killed server with its old data and returns when
 // it is ready to serve. While too few nodes run for a quorum nobody can be
-// ready, so then it is enough that the server answers. A wiped data directory
-// joins as a new node.
+// ready, so then it is enough that the server answers. A node that never was in
+// the cluster, or whose data directory was wiped, joins as a new one.
 func (c *Cluster) Start(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -59,6 +59,9 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 		})
 		return errors.Join(err, dead)
 	}
+	if err == nil && !n.Joined {
+		return c.locked(ctx, func() error { return c.update(name, func(n *Node) { n.Joined = true }) })
+	}
 	return err
 }
 
@@ -66,16 +69,19 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 // voter, or somebody wiped its data directory.
 func needsJoin(n Node) bool { return !n.Joined || !n.Belongs() }
 
-// quorum tells whether more than half of the nodes run.
+// quorum tells whether more than half of the nodes run, of those that are or
+// were in the cluster.
 func (c *Cluster) quorum() bool {
-	running := 0
-	nodes := c.Record().Nodes
-	for _, n := range nodes {
+	running, in := 0, 0
+	for _, n := range c.Record().Nodes {
+		if n.Joined || n.Running() {
+			in++
+		}
 		if n.Running() {
 			running++
 		}
 	}
-	return running > len(nodes)/2
+	return running > in/2
 }
 
 // Stop stops a server: gracefully, or with SIGKILL. A graceful stop that takes

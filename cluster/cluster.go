@@ -21,6 +21,7 @@ type Cluster struct {
 	note   func(format string, args ...any)
 	detach bool
 	given  string // the binary that Up was given
+	next   string // the binary that a restart moves to, while it lasts; set by Restart alone
 
 	mu    sync.Mutex // guards what follows
 	rec   Record

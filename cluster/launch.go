@@ -50,11 +50,15 @@ func (c *Cluster) launch(ctx context.Context, name string) error {
 
 // serverArgs are the arguments that every start of n has in common.
 func (c *Cluster) serverArgs(n Node) []string {
-	return []string{
+	args := []string{
 		"server", "--name=" + n.Name, "--data-dir=" + n.DataDir,
-		"--api-addr=" + strings.TrimPrefix(n.API, "https://"), "--raft-addr=" + n.Raft, "--gossip-addr=" + n.Gossip,
+		"--api-addr=" + strings.TrimPrefix(n.API, "https://"), "--gossip-addr=" + n.Gossip,
 		"--passphrase-file=" + c.path(passphraseName),
 	}
+	if n.Raft != "" {
+		args = append(args, "--raft-addr="+n.Raft)
+	}
+	return args
 }
 
 // seedsFor are the gossip addresses of all others.

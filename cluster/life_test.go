@@ -141,6 +141,36 @@ func TestStartOfAWipedNodeJoinsAgain(t *testing.T) {
 	}
 }
 
+// TestMembersFirst: a cluster begins with some of its nodes; each other joins at
+// its first start, and starts with its data from then on.
+func TestMembersFirst(t *testing.T) {
+	dir := newDir(t)
+	c := up(t, Options{Dir: dir, Nodes: 3, Members: 1})
+	record := filepath.Join(dir, "cluster.json")
+	if r := readJSON(t, record); len(r.Nodes) != 3 || !r.Nodes[0].Joined || r.Nodes[1].Joined || r.Nodes[1].PID != 0 {
+		t.Fatalf("record %+v", r)
+	}
+	for _, name := range []string{"node2", "node3"} {
+		if err := c.Start(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		n, _ := c.Node(name)
+		if log := Tail(n.Log, 1); !n.Joined || !strings.Contains(log, "--join=") {
+			t.Errorf("%s did not join (%t):\n%s", name, n.Joined, log)
+		}
+	}
+	if err := c.Stop(t.Context(), "node3", false); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(t.Context(), "node3"); err != nil {
+		t.Fatal(err)
+	}
+	n, _ := c.Node("node3")
+	if log := Tail(n.Log, 1); strings.Contains(log, "--join=") || !readJSON(t, record).Nodes[2].Joined {
+		t.Errorf("node3 joined twice:\n%s", log)
+	}
+}
+
 func TestDownThenUpKeepsData(t *testing.T) {
 	dir := newDir(t)
 	c := up(t, Options{Dir: dir, Nodes: 2})

@@ -25,7 +25,7 @@ type Record struct {
 type Node struct {
 	Name    string `json:"name"`
 	API     string `json:"api"`    // https URL
-	Raft    string `json:"raft"`   // host:port
+	Raft    string `json:"raft"`   // host:port; empty: that of the API
 	Gossip  string `json:"gossip"` // host:port
 	PID     int    `json:"pid"`    // 0 while stopped
 	DataDir string `json:"data_dir"`

@@ -113,7 +113,8 @@ func TestPorts(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	for _, o := range []Options{{}, {Dir: "x", Nodes: 8}, {Dir: "x", Nodes: -1}, {Dir: "x", BasePort: -1}, {Dir: "x", BasePort: 65_500}} {
+	for _, o := range []Options{{}, {Dir: "x", Nodes: 8}, {Dir: "x", Nodes: -1}, {Dir: "x", BasePort: -1}, {Dir: "x", BasePort: 65_500},
+		{Dir: "x", Nodes: 3, Members: 4}, {Dir: "x", Nodes: 3, Members: -1}} {
 		if err := o.check(); err == nil {
 			t.Errorf("%+v was accepted", o)
 		}

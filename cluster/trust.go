@@ -89,17 +89,20 @@ func readOurs(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, maxRecordBytes))
 }
 
-// binary returns what a start runs: the binary that Up was given in this
-// process, or what the record says if only we or root can have written it, or
-// this very program.
+// binary returns what a start runs: the binary that a restart moves to, or that
+// Up was given in this process, or what the record says if only we or root can
+// have written it, or this very program.
 func (c *Cluster) binary() (string, error) {
+	if c.next != "" {
+		return c.next, nil
+	}
 	recorded := c.Record().Binary
 	if recorded != "" && recorded == c.given {
 		return recorded, nil
 	}
-	why := checkBinary(recorded)
+	real, why := checkBinary(recorded)
 	if why == nil {
-		return recorded, nil
+		return real, nil
 	}
 	self, err := os.Executable()
 	if self != recorded {
@@ -108,21 +111,54 @@ func (c *Cluster) binary() (string, error) {
 	return self, err
 }
 
-// checkBinary refuses a program that others could have put there or changed.
-func checkBinary(path string) error {
+// checkBinary returns the real path of a program, and refuses one that others
+// could have put there or changed.
+func checkBinary(path string) (real string, err error) {
 	if !filepath.IsAbs(path) {
-		return fmt.Errorf("%q is no absolute path", path)
+		return "", fmt.Errorf("%q is no absolute path", path)
 	}
-	info, err := os.Stat(path)
+	link, err := os.Lstat(path)
+	if err == nil {
+		real, err = filepath.EvalSymlinks(path)
+	}
+	if err != nil {
+		return "", err
+	}
+	info, err := os.Stat(real)
 	switch {
 	case err != nil:
-		return err
+		return "", err
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("%s is no file", path)
-	case owner(info) != os.Geteuid() && owner(info) != 0:
-		return fmt.Errorf("%s belongs to uid %d", path, owner(info))
+		return "", fmt.Errorf("%s is no file", path)
+	case !oursOrRoots(link):
+		return "", fmt.Errorf("%s belongs to uid %d", path, owner(link))
+	case !oursOrRoots(info):
+		return "", fmt.Errorf("%s belongs to uid %d", real, owner(info))
 	case info.Mode().Perm()&0o022 != 0:
-		return fmt.Errorf("others may write %s (mode %04o)", path, info.Mode().Perm())
+		return "", fmt.Errorf("others may write %s (mode %04o)", real, info.Mode().Perm())
 	}
-	return nil
+	return real, errors.Join(checkWay(filepath.Dir(path)), checkWay(filepath.Dir(real)))
 }
+
+// checkWay refuses a directory, or one above it, in which others can put a file
+// of theirs in the place of ours. In a sticky one, as /tmp is, they cannot.
+func checkWay(dir string) error {
+	for {
+		info, err := os.Stat(dir)
+		switch {
+		case err != nil:
+			return err
+		case !oursOrRoots(info):
+			return fmt.Errorf("the directory %s belongs to uid %d: move the program to another", dir, owner(info))
+		case info.Mode().Perm()&0o022 != 0 && info.Mode()&fs.ModeSticky == 0:
+			return fmt.Errorf("others may write into the directory %s (mode %04o): `chmod go-w` it, or move the program to another", dir, info.Mode().Perm())
+		}
+		above := filepath.Dir(dir)
+		if above == dir {
+			return nil
+		}
+		dir = above
+	}
+}
+
+func oursOrRoots(info fs.FileInfo) bool { return owner(info) == os.Geteuid() || owner(info) == 0 }

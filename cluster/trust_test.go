@@ -254,7 +254,10 @@ func TestServersOfOtherUsersAreLeftAlone(t *testing.T) {
 }
 
 func TestTheRecordedBinaryMustBeOurs(t *testing.T) {
-	dir := t.TempDir()
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
 	script := func(name string, mode os.FileMode) string {
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.WriteFile(path, []byte("#!/bin/sh\n"), 0o700), os.Chmod(path, mode)); err != nil {
@@ -264,6 +267,12 @@ func TestTheRecordedBinaryMustBeOurs(t *testing.T) {
 	}
 	ours, theirs := script("ours", 0o755), script("theirs", 0o757)
 	bad := []string{theirs, script("group", 0o775), filepath.Join(dir, "gone"), "ours", "", dir}
+	open := filepath.Join(dir, "open")
+	inside, link := filepath.Join(open, "inside"), filepath.Join(open, "link")
+	if err := errors.Join(os.Mkdir(open, 0o700), os.Chmod(open, 0o777), os.WriteFile(inside, nil, 0o700), os.Symlink(ours, link)); err != nil {
+		t.Fatal(err)
+	}
+	bad = append(bad, inside, link)
 	if stranger := script("stranger", 0o755); give(t, stranger) {
 		bad = append(bad, stranger)
 	}
@@ -287,6 +296,15 @@ func TestTheRecordedBinaryMustBeOurs(t *testing.T) {
 	}
 	if got := runs(ours, ""); got != ours {
 		t.Errorf("our own binary: runs %s", got)
+	}
+	current := filepath.Join(dir, "current")
+	if err := errors.Join(os.Symlink(ours, current), os.Chmod(open, 0o777|os.ModeSticky)); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{current: ours, link: ours, inside: inside} {
+		if got := runs(name, ""); got != want {
+			t.Errorf("%s: runs %s, want %s", name, got, want)
+		}
 	}
 	if got := runs(theirs, theirs); got != theirs { // who called Up may choose
 		t.Errorf("the binary that Up was given: runs %s", got)

@@ -31,9 +31,11 @@ const (
 type Options struct {
 	Dir        string
 	Nodes      int    // 1..MaxNodes; 0: three, or as many as the directory's cluster has
+	Members    int    // so many of a new cluster's nodes are in it at first, the others join when they are started; 0: all
 	BasePort   int    // node i gets BasePort+10*i and the two after it, i from 0; 0: free ports
 	Binary     string // the edgecoder binary; empty: this very program
 	Passphrase []byte // of the servers' key files; nil: random
+	SharePort  bool   // raft shares the API's port, as a server has it by default; of new clusters
 	Detach     bool   // servers outlive this process's terminal session
 	Progress   func(format string, args ...any)
 }
@@ -44,6 +46,9 @@ func (o *Options) check() (err error) {
 	}
 	if o.Nodes < 0 || o.Nodes > MaxNodes {
 		return fmt.Errorf("%d nodes: want 1 to %d", o.Nodes, MaxNodes)
+	}
+	if o.Members < 0 || o.Members > o.Nodes {
+		return fmt.Errorf("%d members of %d nodes: want 1 to all, or 0 for all", o.Members, o.Nodes)
 	}
 	if last := o.BasePort + 10*MaxNodes; o.BasePort < 0 || last > 65_535 {
 		return fmt.Errorf("base port %d: want 1 to %d", o.BasePort, 65_535-10*MaxNodes)
@@ -85,7 +90,11 @@ func Up(ctx context.Context, o Options) (*Cluster, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, upTimeout)
 	defer cancel()
-	if err := c.bringUp(ctx); err != nil {
+	nodes := c.Record().Nodes
+	if o.Members > 0 {
+		nodes = nodes[:o.Members]
+	}
+	if err := c.bringUp(ctx, nodes); err != nil {
 		return nil, errors.Join(err, c.undo(o.Dir))
 	}
 	return c, nil
@@ -130,7 +139,11 @@ func (c *Cluster) create(o Options) error {
 	}
 	c.rec = Record{Binary: o.Binary}
 	for i, p := range ports {
-		c.rec.Nodes = append(c.rec.Nodes, Node{Name: nodeName(i), API: "https://" + loopback(p[0]), Raft: loopback(p[1]), Gossip: loopback(p[2])})
+		n := Node{Name: nodeName(i), API: "https://" + loopback(p[0]), Raft: loopback(p[1]), Gossip: loopback(p[2])}
+		if o.SharePort {
+			n.Raft = ""
+		}
+		c.rec.Nodes = append(c.rec.Nodes, n)
 	}
 	c.rec.place(o.Dir)
 	if err := c.writePassphrase(o.Passphrase); err != nil {
@@ -152,9 +165,9 @@ func (c *Cluster) writePassphrase(given []byte) error {
 	return writeFile(c.path(passphraseName), text)
 }
 
-// bringUp starts what does not run and waits until the cluster is whole.
-func (c *Cluster) bringUp(ctx context.Context) error {
-	nodes := c.Record().Nodes
+// bringUp starts what does not run of the given nodes and waits until the
+// cluster is whole.
+func (c *Cluster) bringUp(ctx context.Context, nodes []Node) error {
 	first := nodes[0]
 	if !first.Joined {
 		// Nobody else can join before there is a cluster to join.
@@ -176,11 +189,12 @@ func (c *Cluster) bringUp(ctx context.Context) error {
 	if err := c.waitWhole(ctx, nodes); err != nil {
 		return err
 	}
-	return c.finishUp(ctx)
+	return c.finishUp(ctx, len(nodes))
 }
 
-// finishUp makes what users of the cluster need, cluster.json last.
-func (c *Cluster) finishUp(ctx context.Context) error {
+// finishUp makes what users of the cluster need, cluster.json last. The first
+// nodes are its members.
+func (c *Cluster) finishUp(ctx context.Context, members int) error {
 	ca, err := c.caPEM()
 	if err != nil {
 		return fmt.Errorf("read the cluster's CA: %w", err)
@@ -208,7 +222,7 @@ func (c *Cluster) finishUp(ctx context.Context) error {
 	}
 	c.mu.Lock()
 	c.rec.ClusterID = status.ClusterID
-	for i := range c.rec.Nodes {
+	for i := range members {
 		c.rec.Nodes[i].Joined = true
 	}
 	c.mu.Unlock()

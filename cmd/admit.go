@@ -123,6 +123,9 @@ func drawVerdict(t *table, v client.Admission) {
 	t.row("index", number(v.Index))
 	t.row("clock", t.when(v.ClockMs))
 	t.row("claim id", v.ClaimID)
+	if v.NodeClocks != "" {
+		t.row("node clocks", v.NodeClocks)
+	}
 	if v.Detail != "" {
 		t.row("detail", v.Detail)
 	}

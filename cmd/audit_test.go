@@ -99,3 +99,52 @@ func TestAuditQueryNamesWhoIsMissing(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestAuditVerifyAsksTheCluster: what the cluster remembers of a log counts, also
+// of one whose node is away or says that all is well.
+func TestAuditVerifyAsksTheCluster(t *testing.T) {
+	data := t.TempDir()
+	head := auditLog(t, data)
+	dir := audit.Dir(data)
+	row := client.AuditHead{Node: "node-1", Name: "one"}
+	heads := client.AuditHeads{}
+	api := newFakeAPI(t, map[string]reply{"GET /v1/audit/heads": func(call) any { return heads }})
+	pointAt(t, api)
+	place := func(seq uint64, hash string) *client.AuditPlace {
+		return &client.AuditPlace{Seq: seq, Hash: hash, AtMs: 1_767_225_600_000}
+	}
+	own := func(h client.AuditHead) client.AuditHead { h.Seq, h.Hash = head.Seq, head.Hash; return h }
+	known := func(h client.AuditHead, p *client.AuditPlace) client.AuditHead { h.Known = p; return h }
+	lost := func(h client.AuditHead, atMs int64) client.AuditHead {
+		h.Lost, h.Losses = []client.AuditPlace{{Seq: 9, Hash: head.Hash, AtMs: atMs}}, 1
+		return h
+	}
+	away := []client.AuditMissing{{Node: "node-1", Name: "one", Detail: "cannot be reached"}}
+	other := strings.Repeat("ab", 32)
+	for _, tc := range []struct {
+		name   string
+		heads  []client.AuditHead
+		away   []client.AuditMissing
+		status int
+		want   string
+	}{
+		{"an older line, of another hash", []client.AuditHead{own(known(row, place(2, other)))}, nil, exitRefused, "another hash"},
+		{"known and held", []client.AuditHead{own(known(row, place(head.Seq, head.Hash)))}, nil, exitDone, "what the cluster knows"},
+		{"it says until where", []client.AuditHead{own(known(row, place(head.Seq, head.Hash)))}, nil, exitDone, fmt.Sprintf("checked until line %d", head.Seq)},
+		{"its own word alone", []client.AuditHead{own(row)}, nil, exitDone, "own word alone"},
+		{"it says that all is well", []client.AuditHead{own(known(row, place(7, other)))}, nil, exitRefused, "cut off"},
+		{"made anew", []client.AuditHead{own(known(row, place(head.Seq, other)))}, nil, exitRefused, "made anew"},
+		{"it is away", []client.AuditHead{known(row, place(7, other))}, away, exitRefused, "cut off"},
+		{"it is away, and sound", []client.AuditHead{known(row, place(head.Seq, head.Hash))}, away, exitDone, "verified"},
+		{"nobody knows", nil, away, exitUnknown, "gave no answer"},
+		{"of another cluster", nil, nil, exitRefused, "no member"},
+		{"it lost an end", []client.AuditHead{lost(own(known(row, place(head.Seq, head.Hash))), 1<<50)}, nil, exitRefused, "9:" + head.Hash},
+		{"long before its oldest line", []client.AuditHead{lost(own(known(row, place(head.Seq, head.Hash))), 1)}, nil, exitDone, "verified"},
+	} {
+		heads = client.AuditHeads{Heads: tc.heads, Unreachable: tc.away}
+		got := runArgs(t, "", "audit", "verify", dir, "--cluster")
+		if got.status != tc.status || !strings.Contains(got.out+got.err, tc.want) {
+			t.Errorf("%s: %+v", tc.name, got)
+		}
+	}
+}

@@ -64,6 +64,7 @@ func (p *program) clusterCommand() *cli.Command {
 				Flags:       []cli.Flag{dataFlag(), &cli.BoolFlag{Name: "kill", Usage: "with SIGKILL: it gets no chance to clean up"}},
 				Action:      p.clusterStop,
 			},
+			p.clusterRestartCommand(),
 		},
 	}
 }

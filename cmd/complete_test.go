@@ -31,7 +31,7 @@ func TestCompletions(t *testing.T) {
 	for _, tt := range []struct{ shell, line, want string }{ // want: all of them, or with "…" some of them
 		{"zsh", "", "blacklist cluster completion …"},
 		{"zsh", "cl", "cluster"},
-		{"zsh", "cluster|", "up down status start stop"},
+		{"zsh", "cluster|", "up down status start stop restart"},
 		{"zsh", "peers|", "remove"},
 		{"zsh", "cluster|st", "status start stop"},
 		{"zsh", "cluster|up|-", "--help --data --nodes --format --addr …"},

@@ -6,6 +6,7 @@ import (
 	"github.com/edgecoder/edgecoder/chaos"
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/node"
 )
 
 // flagWords are the values of flags that have few, by the flag's name; where
@@ -20,6 +21,7 @@ func flagWords() map[string][]string {
 		"profile":              {crypto.ProfileRFC9421.String(), crypto.ProfileFiveHeader.String()},
 		"level":                {"INFO", "WARN", "HIGH", "CRITICAL"},
 		"events --type":        client.EventTypes(),
+		"timing":               {node.TimingLocal, node.TimingWAN},
 		"log-level":            {"debug", "info", "warn", "error"},
 		"log-format":           {"text", "json"},
 	}

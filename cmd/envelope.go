@@ -232,8 +232,9 @@ func (p *program) knownAgentKey(c *cli.Context) (*crypto.PublicKey, error) {
 	return &key, err
 }
 
-// checkAgentProof asks that the agent itself signed its encryption key. Which
-// signing key is the agent's is the cluster's word, unless it is known.
+// checkAgentProof asks that the agent itself signed its encryption key. The
+// cluster keeps a proof only as long as neither key changes, so it is by the
+// signing key of now. Which one that is, is the cluster's word, unless it is known.
 func checkAgentProof(agent client.Agent, id, clusterID string, key *ecdh.PublicKey, known *crypto.PublicKey) error {
 	signer, err := crypto.ParsePublicKeyPEM(agent.PublicKey)
 	switch proof, decodeErr := base64.StdEncoding.Strict().DecodeString(agent.EncryptionProof); {
@@ -242,7 +243,7 @@ func checkAgentProof(agent client.Agent, id, clusterID string, key *ecdh.PublicK
 	case known != nil && *known != signer:
 		return refusedf("the cluster names signing key %s for agent %s, --agent-key is %s", signer.KeyID(), id, known.KeyID())
 	case agent.EncryptionProof == "":
-		return refusedf("agent %s enrolled its encryption key without a proof, so anybody who saw the enrolment can have put in another: get its key from the agent and give it with --to, or enrol a new id with `edgecoder agent enroll --encryption-key`", id)
+		return refusedf("the encryption key of agent %s is without a proof by its present signing key, so anybody who saw it on its way can have put in another: get the key from the agent and give it with --to, have the agent register with a proof (x25519Proof), or enrol a new id with `edgecoder agent enroll --encryption-key`", id)
 	case decodeErr != nil || !crypto.VerifyEncryptionKey(signer, proof, clusterID, id, key.Bytes()):
 		return refusedf("the encryption key that the cluster names for agent %s is not signed by that agent: it was changed, do not use it", id)
 	}

@@ -217,7 +217,7 @@ func TestEnvelopeForAgent(t *testing.T) {
 		want   string
 	}{
 		"active":          {good, exitDone, ""},
-		"no proof":        {bare, exitRefused, "without a proof"},
+		"no proof":        {bare, exitRefused, "without a proof by its present signing key"},
 		"another's proof": {agentOf(thief, testClusterID, "agent-1", pub), exitRefused, "not signed by that agent"},
 		"of another key":  {agentOf(agentKey, testClusterID, "agent-1", foreign), exitRefused, "not signed by that agent"},
 		"of another id":   {agentOf(agentKey, testClusterID, "agent-2", pub), exitRefused, "not signed by that agent"},

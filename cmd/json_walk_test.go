@@ -35,6 +35,7 @@ var jsonElsewhere = map[string]string{
 	"cluster status":     "testdata/script/cluster.txtar",
 	"cluster start":      "prints what cluster stop prints",
 	"cluster stop":       "testdata/script/cluster.txtar",
+	"cluster restart":    "prints what cluster status prints",
 	"demo":               "make demo",
 	"token create":       "TestTokenCreate",
 	"agent keygen":       "the same code as keys generate",

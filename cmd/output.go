@@ -124,9 +124,9 @@ const (
 )
 
 var colours = map[string]string{
-	"leader": green, "active": green, "alive": green, "admitted": green, "verified": green, "running": green,
-	"pending": yellow, "suspect": yellow, "candidate": yellow, "nonvoter": yellow, "used": yellow, "expired": yellow, "retired": yellow,
-	"suspended": red, "revoked": red, "dead": red, "denied": red, "stopped": red, "removed": red, "NOT verified": red,
+	"leader": green, "active": green, "alive": green, "admitted": green, "verified": green, "running": green, "healthy": green,
+	"pending": yellow, "suspect": yellow, "candidate": yellow, "nonvoter": yellow, "used": yellow, "expired": yellow, "retired": yellow, "lagging": yellow, "unknown": yellow,
+	"suspended": red, "revoked": red, "dead": red, "denied": red, "stopped": red, "removed": red, "silent": red, "stuck": red, "compromised": red, "NOT verified": red,
 }
 
 func paint(cell string) string {

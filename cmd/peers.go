@@ -1,6 +1,9 @@
 package cmd
 
 import (
+	"cmp"
+	"time"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/edgecoder/edgecoder/client"
@@ -9,15 +12,18 @@ import (
 func (p *program) peersCommand() *cli.Command {
 	return &cli.Command{
 		Name: "peers", Usage: "the coordinators, as the replicated state knows them",
-		UsageText:   "edgecoder peers [remove NAME]",
-		Description: "Examples:\n  edgecoder peers\n  edgecoder peers remove node3",
-		Flags:       []cli.Flag{strongFlag()},
-		Action:      p.peersList,
+		UsageText: "edgecoder peers [remove NAME]",
+		Description: "HEALTH, HEARD (its last answer) and BEHIND (log entries, then) are as the node that answers sees them: ask each with --addr.\n\n" +
+			"Examples:\n  edgecoder peers\n  edgecoder peers remove node3",
+		Flags:  []cli.Flag{strongFlag()},
+		Action: p.peersList,
 		Subcommands: []*cli.Command{{
 			Name: "remove", Usage: "remove a coordinator for ever; its id never comes back",
 			UsageText: "edgecoder peers remove NAME-OR-ID [--compromised]",
 			Description: "Examples:\n  edgecoder peers remove node3\n  edgecoder peers remove node3 --compromised\n\n" +
-				"With --compromised the cluster also ends what the node held, so that a thief of its disk gains nothing.",
+				"From then on no member talks to it, its certificate opens nothing, and it signs no event that others accept.\n" +
+				"--compromised marks it so in the records, and changes nothing else yet: the gossip pool key and the cluster CA's key,\n" +
+				"which the node held, stay in use. Keep it off the cluster's network, and revoke the tokens that its operators had.",
 			Flags:  []cli.Flag{&cli.BoolFlag{Name: "compromised", Usage: "somebody else may hold its keys"}},
 			Action: p.peersRemove,
 		}},
@@ -40,9 +46,16 @@ func (p *program) peersList(c *cli.Context) error {
 }
 
 func drawPeers(t *table, peers client.Peers) {
-	t.row("NAME", "STATE", "SUFFRAGE", "ROLE", "SIGNS AS", "API", "JOINED", "ID")
+	t.row("NAME", "STATE", "ROLE", "SUFFRAGE", "HEALTH", "HEARD", "BEHIND", "VERSION", "SIGNS AS", "API", "JOINED", "ID")
 	for _, r := range peers.Peers {
-		t.row(r.Name, r.State, orDash(r.Suffrage), r.Role, orDash(r.PeerID), orDash(r.API), t.when(r.JoinedMs), r.ID)
+		heard, lag := "-", "-"
+		if r.LastContactMs != nil {
+			heard = roughly(time.Duration(*r.LastContactMs)*time.Millisecond) + " ago"
+		}
+		if r.Lag != nil {
+			lag = number(*r.Lag)
+		}
+		t.row(r.Name, r.State, orDash(r.Role), orDash(r.Suffrage), orDash(cmp.Or(r.Health, r.Reason)), heard, lag, orDash(r.Version), orDash(r.PeerID), orDash(r.API), t.when(r.JoinedMs), r.ID)
 	}
 }
 
@@ -58,6 +71,9 @@ func (p *program) peersRemove(c *cli.Context) error {
 	removed, err := api.RemovePeer(c.Context, args[0], c.Bool("compromised"))
 	if err != nil {
 		return err
+	}
+	if c.Bool("compromised") {
+		p.say("its id, its vote and its signing key are refused now; the gossip pool key and the CA key that it held are still in use: keep it off the cluster's network")
 	}
 	return p.emit(c, removed, func(t *table) { t.row(args[0], "removed", removed.ID, "index "+number(removed.Index)) })
 }

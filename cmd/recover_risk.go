@@ -20,13 +20,7 @@ func drawRisk(t *table, risk *node.RecoveryRisk, revoked bool) {
 			return fmt.Sprintf("%s  %s  event %s", b.AgentID, b.ReasonCode, b.EventID)
 		})
 		t.row("lifted bans that are back", number(c.BansBack))
-		list(t, "agents that change", c.AgentsChanged, c.AgentsList, func(a client.AgentChange) string {
-			text := fmt.Sprintf("%s  %s -> %s", a.AgentID, a.State, orDash(a.Then))
-			if a.NewKeys {
-				text += ", with older keys"
-			}
-			return text
-		})
+		list(t, "agents that change", c.AgentsChanged, c.AgentsList, agentChangeText)
 		list(t, "agents that are lost", c.AgentsLost, c.AgentsLostIDs, func(id string) string { return id })
 	}
 	if !revoked {

@@ -57,6 +57,7 @@ func serverFlags() []cli.Flag {
 		&cli.StringFlag{Name: "backup-every", Usage: "a backup each so often, such as 24h; 0: none (default: 0)"},
 		&cli.StringFlag{Name: "backup-keep", Usage: "how many of them stay (default: 7)"},
 		&cli.StringFlag{Name: "require-manifest", Usage: "`NAME` under which the cluster must have accepted this very binary, before it joins and whenever it starts (default: none)"},
+		&cli.StringFlag{Name: "timing", Usage: "local: one machine or one site; wan: sites up to 300 ms apart; the same on every coordinator (default: local)"},
 		&cli.StringFlag{Name: "log-level", Usage: "debug, info, warn or error (default: info)"},
 		&cli.StringFlag{Name: "log-format", Usage: "text or json (default: text)"},
 		&cli.BoolFlag{Name: "check-config", Usage: "say whether the settings are good, show them, and end; changes nothing"},
@@ -108,7 +109,7 @@ func (p *program) server(c *cli.Context) error {
 	defer signal.Stop(hangups)
 	changes := &reloader{read: func() (serverSettings, error) { return p.settingsAgain(c) }, level: level, log: cfg.Log, running: s}
 	for {
-		err := p.runServer(c, cfg, hangups, changes)
+		err := p.runServer(c, changes.again(cfg), hangups, changes)
 		if !errors.Is(err, node.ErrResync) {
 			return err
 		}
@@ -126,6 +127,10 @@ func (p *program) nodeConfig(s serverSettings, level *slog.LevelVar, mayPrompt b
 		sizeErr = fmt.Errorf("%s: %w", node.Setting("disk-reserve"), sizeErr)
 	}
 	cfg.TrustedProxies, proxyErr = s.TrustedProxies.networks()
+	timing, timingErr := node.TimingOf(s.Timing)
+	if timingErr == nil {
+		cfg.Timing = timing
+	}
 	backupErr := s.backups(&cfg)
 	cfg.JoinToken, joinErr = p.joinToken(s)
 	source := p.passphraseSource(s.PassphraseFile, "passphrase of "+s.DataDir, isNew(s.DataDir))
@@ -137,7 +142,7 @@ func (p *program) nodeConfig(s serverSettings, level *slog.LevelVar, mayPrompt b
 	if checked.Passphrase = cfg.Passphrase; passErr != nil {
 		checked.Passphrase = []byte("could not be read") // one fault, told once
 	}
-	if err := errors.Join(checked.Validate(), sizeErr, proxyErr, backupErr, joinErr, passErr, logErr); err != nil {
+	if err := errors.Join(checked.Validate(), sizeErr, proxyErr, timingErr, backupErr, joinErr, passErr, logErr); err != nil {
 		return cfg, usagef("the settings of this server are not complete:\n%w", err)
 	}
 	return cfg, nil
@@ -210,6 +215,7 @@ func (p *program) printSettings(c *cli.Context, s serverSettings) error {
 		t.row("backup_every", s.BackupEvery)
 		t.row("backup_keep", s.BackupKeep)
 		t.row("require_manifest", orDash(s.RequireManifest))
+		t.row("timing", s.Timing)
 		t.row("log_level", s.LogLevel)
 		t.row("log_format", s.LogFormat)
 		if s.ClockOffsetFile != "" {

@@ -39,6 +39,7 @@ type serverSettings struct {
 	BackupEvery     string    `yaml:"backup_every" json:"backup_every"`
 	BackupKeep      string    `yaml:"backup_keep" json:"backup_keep"`
 	RequireManifest string    `yaml:"require_manifest" json:"require_manifest"`
+	Timing          string    `yaml:"timing" json:"timing"`
 	LogLevel        string    `yaml:"log_level" json:"log_level"`
 	LogFormat       string    `yaml:"log_format" json:"log_format"`
 
@@ -108,7 +109,7 @@ func (l proxyList) networks() ([]netip.Prefix, error) {
 func defaultSettings() serverSettings {
 	d := node.DefaultConfig()
 	s := serverSettings{APIAddr: d.APIAddr, GossipAddr: d.GossipAddr, RaftAddr: d.RaftAddr, Join: seedList{}, TrustedProxies: proxyList{},
-		DiskReserve: sizeText(d.DiskReserve), BackupEvery: "0", BackupKeep: number(d.BackupKeep), LogLevel: "info", LogFormat: "text"}
+		DiskReserve: sizeText(d.DiskReserve), BackupEvery: "0", BackupKeep: number(d.BackupKeep), Timing: node.TimingLocal, LogLevel: "info", LogFormat: "text"}
 	s.Name, _ = os.Hostname() // without one, Validate asks for --name
 	return s
 }
@@ -131,7 +132,7 @@ func (p *program) settings(c *cli.Context) (serverSettings, error) {
 		"data-dir": &s.DataDir, "name": &s.Name, "api-addr": &s.APIAddr, "gossip-addr": &s.GossipAddr, "raft-addr": &s.RaftAddr,
 		"api-cert": &s.APICert, "api-key": &s.APIKey,
 		"join-token-file": &s.JoinTokenFile, "passphrase-file": &s.PassphraseFile, "disk-reserve": &s.DiskReserve,
-		"backup-dir": &s.BackupDir, "backup-every": &s.BackupEvery, "backup-keep": &s.BackupKeep, "require-manifest": &s.RequireManifest, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
+		"backup-dir": &s.BackupDir, "backup-every": &s.BackupEvery, "backup-keep": &s.BackupKeep, "require-manifest": &s.RequireManifest, "timing": &s.Timing, "log-level": &s.LogLevel, "log-format": &s.LogFormat,
 	} {
 		// An empty variable is one that somebody meant to leave out.
 		if value := c.String(name); c.IsSet(name) && (value != "" || p.given[name]) {

@@ -5,6 +5,8 @@ import (
 	"reflect"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/edgecoder/edgecoder/node"
 )
 
 // reloader applies, on SIGHUP, what may change while a server runs: the level
@@ -44,6 +46,13 @@ func (r *reloader) reload(n certificates) {
 		r.log.Warn("these settings changed and wait for a restart of this server", "settings", changed)
 	}
 	r.log.Info("settings read again", "log_level", r.level.Level(), "api_cert", r.running.APICert)
+}
+
+// again returns the configuration for another start in this process, with what
+// the last reload changed.
+func (r *reloader) again(cfg node.Config) node.Config {
+	cfg.APICert, cfg.APIKey = r.running.APICert, r.running.APIKey
+	return cfg
 }
 
 // changedSettings names, as the file does, the settings that differ and cannot

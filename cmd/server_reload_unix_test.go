@@ -23,6 +23,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/edgecoder/edgecoder/node"
 )
 
 // lockedBuffer takes what a server writes while a test reads it.
@@ -244,6 +246,9 @@ func TestReloadKeepsWhatWasRefused(t *testing.T) {
 	r.reload(f)
 	if f.cert != "c" { // the files of before, which may have been renewed
 		t.Errorf("%+v", f)
+	}
+	if cfg := r.again(node.Config{APICert: "of the first start", Name: "n"}); cfg.APICert != "c" || cfg.APIKey != "k" || cfg.Name != "n" {
+		t.Errorf("a start anew would take %+v", cfg)
 	}
 }
 

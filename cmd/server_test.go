@@ -29,7 +29,7 @@ func TestSettingsPrecedence(t *testing.T) {
 	file := writeTemp(t, "c.yaml", "name: from-file\ngossip_addr: 127.0.0.1:1111\napi_addr: 127.0.0.1:2222\nbootstrap: true\njoin: [a:1, b:2]\ntrusted_proxies: [10.0.0.0/8, 192.0.2.7]\nlog_level: warn\n")
 	s, r := checkConfig(t, "--data-dir", dir, "--config", file)
 	wantStatus(t, r, exitDone)
-	want := serverSettings{DataDir: dir, Name: "from-file", APIAddr: "127.0.0.1:2222", GossipAddr: "127.0.0.1:1111", Bootstrap: true, Join: seedList{"a:1", "b:2"}, TrustedProxies: proxyList{"10.0.0.0/8", "192.0.2.7"}, DiskReserve: "64MiB", BackupEvery: "0", BackupKeep: "7", LogLevel: "warn", LogFormat: "text"}
+	want := serverSettings{DataDir: dir, Name: "from-file", APIAddr: "127.0.0.1:2222", GossipAddr: "127.0.0.1:1111", Bootstrap: true, Join: seedList{"a:1", "b:2"}, TrustedProxies: proxyList{"10.0.0.0/8", "192.0.2.7"}, DiskReserve: "64MiB", BackupEvery: "0", BackupKeep: "7", Timing: "local", LogLevel: "warn", LogFormat: "text"}
 	if !reflect.DeepEqual(s, want) {
 		t.Errorf("file: got %+v, want %+v", s, want)
 	}
@@ -41,7 +41,8 @@ func TestSettingsPrecedence(t *testing.T) {
 	t.Setenv("EDGECODER_API_ADDR", "") // left out, not emptied
 	t.Setenv("EDGECODER_DISK_RESERVE", "0")
 	t.Setenv("EDGECODER_BACKUP_KEEP", "3")
-	want.DiskReserve, want.BackupKeep = "0", "3"
+	t.Setenv("EDGECODER_TIMING", "wan")
+	want.DiskReserve, want.BackupKeep, want.Timing = "0", "3", "wan"
 	want.TrustedProxies = proxyList{"::1/128"}
 	want.Name, want.Join, want.Bootstrap = "from-env", seedList{"c:3"}, false
 	if s, r = checkConfig(t, "--data-dir", dir, "--config", file); !reflect.DeepEqual(s, want) {

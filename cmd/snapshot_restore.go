@@ -137,6 +137,17 @@ func afterRestore(err error) error {
 	return err
 }
 
+func agentChangeText(a client.AgentChange) string {
+	text := fmt.Sprintf("%s  %s -> %s", a.AgentID, a.State, orDash(a.Then))
+	switch {
+	case a.KeyID != "":
+		text += fmt.Sprintf(", key %s -> %s", a.KeyID, a.ThenKeyID)
+	case a.NewKeys:
+		text += ", with other keys"
+	}
+	return text
+}
+
 // drawRestorePlan shows what a restore undoes, the worst first.
 func drawRestorePlan(t *table, plan client.RestorePlan) {
 	list(t, "bans that this restore undoes", plan.BansLost, plan.BansLostList, func(b client.Ban) string {
@@ -145,13 +156,10 @@ func drawRestorePlan(t *table, plan client.RestorePlan) {
 	list(t, "bans that come back", plan.BansBack, plan.BansBackList, func(b client.Ban) string {
 		return fmt.Sprintf("%s  %s  seq %d  event %s", b.AgentID, b.ReasonCode, b.Seq, b.EventID)
 	})
-	list(t, "agents that change", plan.AgentsChanged, plan.AgentsList, func(a client.AgentChange) string {
-		text := fmt.Sprintf("%s  %s -> %s", a.AgentID, a.State, orDash(a.Then))
-		if a.NewKeys {
-			text += ", with other keys"
-		}
-		return text
-	})
+	list(t, "agents that change", plan.AgentsChanged, plan.AgentsList, agentChangeText)
+	if plan.AgentsRekeyed > 0 {
+		t.row("agents with other keys", number(plan.AgentsRekeyed)+": what they changed to is unknown again, what they replaced verifies again")
+	}
 	list(t, "agents that are lost", plan.AgentsLost, plan.AgentsLostIDs, func(id string) string { return id })
 	list(t, "agents only in the backup", plan.AgentsAdded, plan.AgentsAddedIDs, func(id string) string { return id })
 	if plan.KeysAdded > 0 {

@@ -307,13 +307,17 @@ func restoreAPI(t *testing.T, plan client.RestorePlan, answer func() any) *[]str
 
 func TestSnapshotRestore(t *testing.T) {
 	done := client.Restored{Epoch: 2, Index: 40, ChainHead: hashText, ChainSize: 3, AdmissionsFromMs: testNowMs + 120_000}
-	plan := client.RestorePlan{Confirm: "c1", BansLost: 1, BansLostList: []client.Ban{{AgentID: "evil\x1b[2J", ReasonCode: "dos_behavior", Seq: 9, EventID: "e-9"}}, NewEpoch: 2, Older: true}
+	plan := client.RestorePlan{Confirm: "c1", BansLost: 1, BansLostList: []client.Ban{{AgentID: "evil\x1b[2J", ReasonCode: "dos_behavior", Seq: 9, EventID: "e-9"}}, NewEpoch: 2, Older: true,
+		AgentsChanged: 2, AgentsRekeyed: 1, AgentsList: []client.AgentChange{{AgentID: "a-1", State: "active", Then: "active", NewKeys: true, KeyID: "new", ThenKeyID: "old"}, {AgentID: "a-2", State: "revoked", Then: "active"}}}
 	path := writeTemp(t, "b.snapshot", "backup")
 	asked := restoreAPI(t, plan, func() any { return done })
 	r := runArgs(t, "", "snapshot", "restore", path, "--plan")
 	wantStatus(t, r, exitDone)
 	if first := strings.SplitN(r.out, "\n", 2)[0]; !strings.Contains(first, "bans that this restore undoes") || !strings.Contains(r.out, `evil\x1b[2J`) {
 		t.Errorf("the bans are not on top:\n%s", r.out)
+	}
+	if !strings.Contains(r.out, "a-1  active -> active, key new -> old") || !strings.Contains(r.out, "what they replaced verifies again") {
+		t.Errorf("the keys that come back are not named:\n%s", r.out)
 	}
 	wantStatus(t, runArgs(t, "", "snapshot", "restore", path), exitUsage) // nobody to ask
 	r = runArgs(t, "", "snapshot", "restore", path, "--yes")

@@ -72,12 +72,35 @@ func drawStatus(t *table, s client.Status) {
 		t.row("disk", diskText(*d))
 	}
 	for _, v := range s.Voters {
-		t.row("voter", v.Name+"  "+v.Address)
+		t.row("voter", serverText(v))
 	}
 	for _, v := range s.NonVoters {
-		t.row("non-voter", v.Name+"  "+v.Address)
+		t.row("non-voter", serverText(v))
 	}
 	t.row("version", fmt.Sprintf("%s, feature level %d", s.Version, s.FeatureLevel))
+	for _, w := range s.LevelWaits {
+		t.row("upgrade", fmt.Sprintf("feature level %d waits: %s", s.SupportedLevel, levelWaitText(w)))
+	}
+}
+
+// levelWaitText says why a member holds the feature level back.
+func levelWaitText(w client.LevelWait) string {
+	switch w.Reason {
+	case client.LevelSilent:
+		return w.Name + " does not answer"
+	case client.LevelRecord:
+		return w.Name + " has not yet said of itself that it was upgraded"
+	}
+	return fmt.Sprintf("%s runs version %s, which knows %d: upgrade it", w.Name, w.Version, w.Level)
+}
+
+// serverText is a server of the cluster with its clock as last measured.
+func serverText(v client.Server) string {
+	clock := "clock not heard lately"
+	if v.ClockSkewMs != nil {
+		clock = fmt.Sprintf("clock %+d ms", *v.ClockSkewMs)
+	}
+	return v.Name + "  " + v.Address + "  " + clock
 }
 
 // backupText tells when the last scheduled backup was, or why there is none.
@@ -124,9 +147,9 @@ func (p *program) membersCommand() *cli.Command {
 }
 
 func drawMembers(t *table, m client.Members) {
-	t.row("NAME", "STATE", "ROLE", "API", "RAFT", "GOSSIP", "CHAIN", "ID")
+	t.row("NAME", "STATE", "SINCE", "ROLE", "API", "RAFT", "GOSSIP", "CHAIN", "ID")
 	for _, r := range m.Members {
-		t.row(r.Name, r.State, r.Role, orDash(r.API), orDash(r.Raft), orDash(r.Gossip), number(r.ChainSize)+":"+short(r.ChainHead), r.ID)
+		t.row(r.Name, r.State, t.when(r.SinceMs), r.Role, orDash(r.API), orDash(r.Raft), orDash(r.Gossip), number(r.ChainSize)+":"+short(r.ChainHead), r.ID)
 	}
 }
 

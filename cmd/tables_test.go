@@ -25,17 +25,20 @@ func TestTables(t *testing.T) {
 				Node: client.NodeRef{ID: "id-1", Name: "node1"}, ClusterID: testClusterID, State: "follower",
 				Leader: &client.Leader{Name: "node2", API: "https://127.0.0.1:4301"}, Term: 2, CommitIndex: 41, AppliedIndex: 40,
 				Digest: hashText, DigestIndex: 35, Epoch: 1, ClockMs: ms - 1500, ClockSkewMs: -3,
-				Voters: []client.Server{{Name: "node1", Address: "127.0.0.1:1"}, {Name: "node2", Address: "127.0.0.1:2"}}, Version: "v1", FeatureLevel: 1,
+				Voters: []client.Server{{Name: "node1", Address: "127.0.0.1:1", ClockSkewMs: new(int64(-3))}, {Name: "node2", Address: "127.0.0.1:2"}}, Version: "v1", FeatureLevel: 1, SupportedLevel: 5,
+				LevelWaits: []client.LevelWait{{Name: "node2", Level: 4, Version: "v4", Reason: client.LevelOlder}, {Name: "node3", Reason: client.LevelSilent}, {Name: "node4", Reason: client.LevelRecord}},
 			})
 		},
 		"members": func(t *table) {
 			drawMembers(t, client.Members{Members: []client.Member{
-				{ID: "id-1", Name: "node1", Role: "coordinator", API: "https://a", Raft: "r", Gossip: "g", State: "alive", ChainSize: 3, ChainHead: hashText},
-				{ID: "id-2", Name: "evil\x1b[2J", Role: "edge", State: "dead", ChainHead: "BLACKLIST_GENESIS"},
+				{ID: "id-1", Name: "node1", Role: "coordinator", API: "https://a", Raft: "r", Gossip: "g", State: "alive", SinceMs: ms - 7_200_000, ChainSize: 3, ChainHead: hashText},
+				{ID: "id-2", Name: "evil\x1b[2J", Role: "edge", State: "dead", SinceMs: ms - 30_000, ChainHead: "BLACKLIST_GENESIS"},
 			}})
 		},
 		"peers": func(t *table) {
-			drawPeers(t, client.Peers{Peers: []client.Peer{{ID: "id-1", Name: "node1", Role: "coordinator", PeerID: "coord-1", API: "a", Suffrage: "voter", State: "active", JoinedMs: ms - 3_600_000}}})
+			drawPeers(t, client.Peers{Peers: []client.Peer{{ID: "id-1", Name: "node1", Role: "coordinator", PeerID: "coord-1", API: "a", Suffrage: "voter", State: "active", JoinedMs: ms - 3_600_000,
+				Health: "lagging", LastContactMs: new(int64(800)), Lag: new(uint64(300)), Version: "v1"},
+				{ID: "id-2", Name: "node2", Suffrage: "none", State: "removed", Reason: "silent", RemovedMs: ms}}})
 		},
 		"policy": func(t *table) {
 			drawPolicy(t, client.Policy{Version: 4, RateLimit: client.RateLimit{Requests: 30, WindowMs: 60_000}, MaxSkewMs: 120_000,

@@ -109,3 +109,22 @@ func SignEncryptionKey(priv PrivateKey, clusterID, agentID string, key []byte) [
 func VerifyEncryptionKey(pub PublicKey, proof []byte, clusterID, agentID string, key []byte) bool {
 	return VerifyText(pub, proof, encryptionKeyLabel, []byte(clusterID), []byte(agentID), key)
 }
+
+const keyChangeLabel = "agent key change v1"
+
+// SignKeyChange proves that an agent holds the key it changes to: the new key signs cluster id, agent id, the
+// fingerprint of the key that is replaced and itself. Each proof is good for one change, because no key that was
+// replaced ever comes back.
+func SignKeyChange(next PrivateKey, clusterID, agentID string, current PublicKey) []byte {
+	return SignText(next, keyChangeLabel, keyChangeParts(PublicOf(next), clusterID, agentID, current)...)
+}
+
+// VerifyKeyChange checks a proof of [SignKeyChange].
+func VerifyKeyChange(next PublicKey, proof []byte, clusterID, agentID string, current PublicKey) bool {
+	return VerifyText(next, proof, keyChangeLabel, keyChangeParts(next, clusterID, agentID, current)...)
+}
+
+func keyChangeParts(next PublicKey, clusterID, agentID string, current PublicKey) [][]byte {
+	replaced := current.Fingerprint()
+	return [][]byte{[]byte(clusterID), []byte(agentID), replaced[:], next[:]}
+}

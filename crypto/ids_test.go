@@ -108,3 +108,24 @@ func TestStatementsAreApart(t *testing.T) {
 		t.Error("signature length")
 	}
 }
+
+// TestKeyChangeProof: it proves one change, of one agent of one cluster, by one key.
+func TestKeyChangeProof(t *testing.T) {
+	next, current, other := testKey(t, 1), PublicOf(testKey(t, 2)), testKey(t, 3)
+	proof := SignKeyChange(next, "cluster", "agent", current)
+	if !VerifyKeyChange(PublicOf(next), proof, "cluster", "agent", current) {
+		t.Fatal("the proof does not verify")
+	}
+	for name, ok := range map[string]bool{
+		"another key":         VerifyKeyChange(PublicOf(other), proof, "cluster", "agent", current),
+		"another cluster":     VerifyKeyChange(PublicOf(next), proof, "clusteragent", "", current),
+		"another agent":       VerifyKeyChange(PublicOf(next), proof, "cluster", "agent-2", current),
+		"another current key": VerifyKeyChange(PublicOf(next), proof, "cluster", "agent", PublicOf(other)),
+		"another's proof":     VerifyKeyChange(PublicOf(next), SignKeyChange(other, "cluster", "agent", current), "cluster", "agent", current),
+		"an encryption proof": VerifyKeyChange(PublicOf(next), SignEncryptionKey(next, "cluster", "agent", current[:]), "cluster", "agent", current),
+	} {
+		if ok {
+			t.Errorf("%s: it verifies", name)
+		}
+	}
+}

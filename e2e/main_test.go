@@ -22,7 +22,13 @@ import (
 
 var binary string
 
+// floodEnv tells a process of this test that it is the flood of TestOverload.
+const floodEnv = "EDGECODER_FLOOD"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(floodEnv) != "" {
+		os.Exit(m.Run()) // of TestFlood alone, which needs no server
+	}
 	dir, err := os.MkdirTemp("", "edgecoder-e2e")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -46,14 +52,26 @@ type mesh struct {
 	verifier string
 }
 
-func up(t testing.TB) *mesh {
+func up(t testing.TB) *mesh { return upAs(t, cluster.Options{}) }
+
+// upAs brings a cluster up with options of its own.
+func upAs(t testing.TB, o cluster.Options) *mesh {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	c, err := cluster.Up(ctx, cluster.Options{Dir: filepath.Join(t.TempDir(), "mesh"), Nodes: 3, Binary: binary})
+	o.Dir, o.Nodes, o.Binary = filepath.Join(t.TempDir(), "mesh"), 3, binary
+	c, err := cluster.Up(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return meshOf(t, c)
+}
+
+// meshOf takes a running cluster down with the test, and makes the tokens of one.
+func meshOf(t testing.TB, c *cluster.Cluster) *mesh {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()

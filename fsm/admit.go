@@ -53,7 +53,7 @@ func (s *State) admit(c *change, callers []Code, claim *Claim) ClaimResult {
 		return res
 	case d.code != CodeOK:
 		return refused(d.code)
-	case s.nonces.full() || s.windows.full():
+	case s.nonces.full(), claim.Self && s.selves.total >= MaxSelfNonces, !claim.Self && s.windows.full():
 		return refused(CodeOverloaded)
 	}
 	keptFrom := claim.TimestampMs
@@ -61,9 +61,8 @@ func (s *State) admit(c *change, callers []Code, claim *Claim) ClaimResult {
 		keptFrom = c.atMs // planted: forgotten while its timestamp is still good
 	}
 	s.nonces.insert(keptFrom, nonceRow{key: d.key, tag: claim.Tag, claim: claim.ClaimID, index: c.index, clockMs: c.atMs})
-	if !claim.Self {
-		s.windows.take(claim.AgentID, c.atMs, s.policy.v.limitOf(claim.AgentID))
-	}
+	windows, limit := s.windowsOf(claim)
+	windows.take(claim.AgentID, c.atMs, limit)
 	return ClaimResult{Code: CodeOK, Index: c.index, ClockMs: c.atMs}
 }
 
@@ -108,13 +107,20 @@ func (s *State) decide(claim *Claim, nowMs int64) decision {
 	if s.nonces.claimTaken(claim.ClaimID, key) {
 		return decision{code: CodeConflict, key: key}
 	}
-	if claim.Self {
-		return decision{code: CodeOK, key: key}
-	}
-	if ok, retry := s.windows.check(claim.AgentID, nowMs, s.policy.v.limitOf(claim.AgentID)); !ok {
+	windows, limit := s.windowsOf(claim)
+	if ok, retry := windows.check(claim.AgentID, nowMs, limit); !ok {
 		return decision{code: CodeRateLimited, key: key, retryAfterMs: retry}
 	}
 	return decision{code: CodeOK, key: key}
+}
+
+// windowsOf returns what bounds a claim: what services ask of an agent has windows
+// of its own, so neither side uses up the other's.
+func (s *State) windowsOf(claim *Claim) (*rateWindows, RateLimit) {
+	if claim.Self {
+		return s.selves, s.policy.v.SelfLimit()
+	}
+	return s.windows, s.policy.v.limitOf(claim.AgentID)
 }
 
 // expired tells whether the signature's own end has come, equality accepted.

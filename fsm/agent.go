@@ -29,8 +29,11 @@ type Agent struct {
 	TokenID       string     `cbor:"7,keyasint"` // enrolment token it came by
 	Index         uint64     `cbor:"8,keyasint"` // entry that changed it last
 	// EncryptionProof lets whoever seals to EncryptionKey check that the agent named
-	// it; empty of agents that enrolled without.
+	// it: the signature of its newest key; empty of agents that gave none.
 	EncryptionProof []byte `cbor:"9,keyasint,omitempty"`
+	// KeysSignedMs is the signed timestamp of the request that changed the keys last,
+	// 0 if none did. It never falls: no older request changes them again.
+	KeysSignedMs int64 `cbor:"10,keyasint,omitempty"`
 }
 
 // AgentKey is a signing key and the window in which it verifies.
@@ -111,7 +114,7 @@ func (s *State) repeatedEnrolment(c *change, b AgentEnroll) (Result, bool) {
 	if !ok || a.Key() != b.PublicKey || a.TokenID != c.actor.TokenID || c.actor.TokenID == "" {
 		return Result{}, false
 	}
-	if s.meta.v.Level >= LevelProfiles && !a.EncryptsAs(b) { // older logs were applied without
+	if s.meta.v.Level >= LevelClients && !a.EncryptsAs(b) { // older logs were applied without
 		return refuse(CodeConflict, "encryption_key", "%s", OtherEncryptionKey(a.ID)), true
 	}
 	return Result{Code: CodeOK, ID: a.ID, Repeated: true}, true
@@ -127,6 +130,14 @@ func (a Agent) EncryptsAs(b AgentEnroll) bool {
 // means: somebody saw the first one, changed it and was faster.
 func OtherEncryptionKey(id string) string {
 	return fmt.Sprintf("%.128q is enrolled with another encryption key, or without its proof: if you did not do that, somebody changed the enrolment on its way; revoke the agent and enrol a new id with a new key", id)
+}
+
+// needsLevel returns the feature level that the members of the row need.
+func (a Agent) needsLevel() uint32 {
+	if a.KeysSignedMs != 0 || len(a.EncryptionProof) > 0 {
+		return LevelClients
+	}
+	return 0
 }
 
 func (s *State) hasAgent(id string) bool { _, ok := s.agents.get(id); return ok }

@@ -16,7 +16,7 @@ func TestEnrolmentOfAnotherEncryptionKey(t *testing.T) {
 		"no proof":    {AgentID: "a", PublicKey: publicKey("a"), EncryptionKey: own.EncryptionKey},
 	} {
 		w := genesisWorld(t)
-		w.s.meta.v.Level = LevelProfiles
+		w.s.meta.v.Level = LevelClients
 		w.must(w.do(enroller, first))
 		if res := w.want(w.do(enroller, own), CodeConflict); res.Field != "encryption_key" || !strings.Contains(res.Detail, "another encryption key") {
 			t.Errorf("%s: %+v", name, res)
@@ -27,7 +27,7 @@ func TestEnrolmentOfAnotherEncryptionKey(t *testing.T) {
 	}
 	w := genesisWorld(t)
 	w.must(w.do(enroller, own))
-	if a, _ := w.s.Agent("a"); !bytes.Equal(a.EncryptionProof, own.EncryptionProof) || w.s.NeedsLevel() != LevelProfiles {
+	if a, _ := w.s.Agent("a"); !bytes.Equal(a.EncryptionProof, own.EncryptionProof) || w.s.NeedsLevel() != LevelClients {
 		t.Errorf("%+v", a)
 	}
 	restored(t, snapshotOf(t, w.s, w.history))
@@ -37,7 +37,7 @@ func TestEnrolmentOfAnotherEncryptionKey(t *testing.T) {
 		w.want(w.do(enroller, bad), CodeInvalid)
 	}
 	w.want(w.do(enroller, AgentEnroll{AgentID: "b", PublicKey: publicKey("b"), EncryptionProof: own.EncryptionProof}), CodeInvalid)
-	for proof, want := range map[string]uint32{"": 0, "x": LevelProfiles} {
+	for proof, want := range map[string]uint32{"": 0, "x": LevelClients} {
 		cmd, err := New(enroller, AgentEnroll{AgentID: "a", EncryptionProof: []byte(proof)})
 		if err != nil || LevelOf(cmd) != want {
 			t.Errorf("a proof %q needs level %d, want %d; %v", proof, LevelOf(cmd), want, err)

@@ -31,11 +31,12 @@ func (s *State) Apply(index uint64, cmd Command) (Result, []Record, error) {
 	if index <= s.meta.v.Index {
 		return Result{}, nil, fmt.Errorf("fsm: log index %d after %d: the log ran backwards", index, s.meta.v.Index)
 	}
-	s.meta.v.Index = index
-	res, records, err := s.apply(index, cmd)
+	body, err := decodeBody(cmd)
 	if err != nil {
 		return Result{}, nil, fmt.Errorf("fsm: log index %d, kind %d: %w", index, cmd.Kind, err)
 	}
+	s.meta.v.Index = index
+	res, records := s.apply(index, cmd, body)
 	if res.Index == 0 {
 		res.Index = index
 	}
@@ -43,37 +44,35 @@ func (s *State) Apply(index uint64, cmd Command) (Result, []Record, error) {
 	return res, records, nil
 }
 
-func (s *State) apply(index uint64, cmd Command) (Result, []Record, error) {
-	body, err := decodeBody(cmd)
-	if err != nil {
-		return Result{}, nil, err
-	}
+func (s *State) apply(index uint64, cmd Command, body any) (Result, []Record) {
 	if s.meta.v.ClusterID == "" && cmd.Kind != KindGenesis {
-		return refuse(CodeUnavailable, "", "the cluster has no genesis yet"), nil, nil
+		return refuse(CodeUnavailable, "", "the cluster has no genesis yet"), nil
 	}
 	if cmd.AtMs > MaxTimeMs {
-		return refuse(CodeClockAhead, "", "stamped %d, beyond any time", cmd.AtMs), nil, nil
+		return refuse(CodeClockAhead, "", "stamped %d, beyond any time", cmd.AtMs), nil
 	}
 	if tick, ok := body.(Tick); ok {
 		c := &change{index: index, kind: cmd.Kind}
-		res := s.applyTick(c, cmd, tick)
-		return res, c.records, nil
+		return s.applyTick(c, cmd, tick), c.records
 	}
 	if !s.stampAllowed(cmd.AtMs) {
 		return refuse(CodeClockAhead, "", "stamped %d ms ahead of the cluster clock, at most %d: check the leader's clock",
-			cmd.AtMs-s.meta.v.ClockMs, MaxAheadMs), nil, nil
+			cmd.AtMs-s.meta.v.ClockMs, MaxAheadMs), nil
 	}
 	if plantLocalTime {
 		cmd.AtMs = plantedNowMs() // planted: what the leader stamped is passed over
 	}
 	s.advance(cmd.AtMs)
-	if cmd.Idem != nil && cmd.Kind.answersEach() {
-		// Claims and entries have ids of their own; a remembered batch would have no answers.
-		return refuse(CodeInvalid, "", "admissions take claim ids, and entries of the ledger ids of their own, not an idempotency key"), nil, nil
+	if cmd.Idem != nil && cmd.Kind == KindAdmitBatch {
+		// Claims have ids of their own; a remembered batch would have no verdicts.
+		return refuse(CodeInvalid, "", "admissions take claim ids, not an idempotency key"), nil
+	}
+	if cmd.Idem != nil && cmd.Kind.ledgerEach() {
+		return refuse(CodeInvalid, "", "entries of the ledger have ids of their own, they take no idempotency key"), nil
 	}
 	if cmd.Idem != nil {
 		if res, seen := s.remembered(*cmd.Idem, cmd.Actor); seen {
-			return res, nil, nil
+			return res, nil
 		}
 	}
 	c := &change{index: index, atMs: s.meta.v.ClockMs, stampMs: cmd.AtMs, kind: cmd.Kind, actor: cmd.Actor}
@@ -81,7 +80,7 @@ func (s *State) apply(index uint64, cmd Command) (Result, []Record, error) {
 	if cmd.Idem != nil && res.OK() {
 		s.remember(*cmd.Idem, c, res)
 	}
-	return res, c.records, nil
+	return res, c.records
 }
 
 // stampAllowed holds the clock rule: one bad stamp would age everything for good.
@@ -119,11 +118,13 @@ func (s *State) applyTick(c *change, cmd Command, t Tick) Result {
 	if t.Round != nil {
 		s.judgeRound(*t.Round)
 	}
+	s.hearAuditHeads(t.Heads)
 	if t.Mark {
 		c.atMs = s.meta.v.ClockMs
 		s.releaseHolds(c)
 		s.purgeExpired()
-		s.windows.prune(s.meta.v.ClockMs, &s.policy.v)
+		s.windows.prune(s.meta.v.ClockMs, s.policy.v.limitOf)
+		s.selves.prune(s.meta.v.ClockMs, func(string) RateLimit { return s.policy.v.SelfLimit() })
 		marks := append(slices.Clone(s.marks.v), Mark{Index: c.index, Digest: s.Digest()})
 		s.marks.v = marks[max(0, len(marks)-MaxMarks):]
 	}

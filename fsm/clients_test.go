@@ -1,7 +1,7 @@
 package fsm
 
 import (
-	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -49,61 +49,6 @@ func TestP1AgentsAskForThemselves(t *testing.T) {
 	w.s.meta.v.Level = LevelProfiles // older binaries know no such caller
 	if got := ask(claimOf("a", "9", w.wallMs, "")); got.Code != CodeUnauthorized || w.s.CheckCaller(SelfCaller, w.wallMs) != CodeUnauthorized {
 		t.Errorf("below the level: %+v", got)
-	}
-}
-
-// TestW2KeyIsChangedByTheCurrentKeyAlone is WEAKNESSES C2 in Apply.
-func TestW2KeyIsChangedByTheCurrentKeyAlone(t *testing.T) {
-	w := clientsWorld(t, "a", "b")
-	to := func(by, key string) AgentRekey {
-		return AgentRekey{AgentID: "a", By: keyRef(by), PublicKey: publicKey(key), EncryptionKey: bytes.Repeat([]byte{1}, 32)}
-	}
-	w.want(w.do(Actor{}, to("thief", "thief")), CodeConflict)
-	w.want(w.do(Actor{}, to("b", "thief")), CodeConflict)
-	w.want(w.do(Actor{}, to("a", "b")), CodeConflict) // another's key
-	w.want(w.do(Actor{}, AgentRekey{AgentID: "nobody", By: keyRef("a"), PublicKey: publicKey("a2")}), CodeNotFound)
-	w.must(w.do(Actor{}, to("a", "a2")))
-	if again := w.must(w.do(Actor{}, to("a", "a2"))); !again.Repeated {
-		t.Error("the same change took effect twice")
-	}
-	w.want(w.do(Actor{}, to("a", "a3")), CodeConflict)    // the old key is no longer the newest
-	w.want(w.do(Actor{}, to("a2", "a")), CodeConflict)    // and never comes back
-	w.want(w.do(Actor{}, to("a2", "a3")), CodeOverloaded) // not at will
-	signedBy := func(key, nonce string) Claim {
-		c := claimOf("a", nonce, w.wallMs, nonce)
-		c.Key = keyRef(key)
-		return c
-	}
-	w.wantVerdict(signedBy("a", "under way"), CodeOK) // P5: both verify in the overlap
-	w.wantVerdict(signedBy("a2", "new"), CodeOK)
-	w.pass(DefaultSkewMs + 1)
-	w.wantVerdict(signedBy("a", "late"), CodeKeyExpired)
-	w.pass(RekeyPauseMs)
-	w.must(w.do(Actor{}, to("a2", "a3")))
-	if a, _ := w.s.Agent("a"); len(a.Keys) != 2 || a.Key() != publicKey("a3") {
-		t.Errorf("keys %+v", a.Keys)
-	}
-	if err := w.s.Validate(w.wallMs); err != nil {
-		t.Errorf("a state that changed keys is no sound backup: %v", err)
-	}
-	w.want(w.do(enroller, AgentEnroll{AgentID: "c", PublicKey: publicKey("a")}), CodeConflict) // replaced long ago, still a's
-	w.must(w.do(operator, w.banOf("a", "e1", "n0", nil)))
-	w.want(w.do(Actor{}, to("a3", "a4")), CodeForbidden)
-	w.must(w.do(admin, AgentSetState{AgentID: "b", State: AgentSuspended}))
-	w.want(w.do(Actor{}, AgentRekey{AgentID: "b", By: keyRef("b"), PublicKey: publicKey("b2")}), CodeConflict)
-}
-
-func TestEncryptionKeyIsChangedNotTooOften(t *testing.T) {
-	w := clientsWorld(t, "a")
-	w.pass(EncryptionPauseMs)
-	change := func(b byte) AgentRekey {
-		return AgentRekey{AgentID: "a", By: keyRef("a"), PublicKey: publicKey("a"), EncryptionKey: bytes.Repeat([]byte{b}, 32)}
-	}
-	w.must(w.do(Actor{}, change(1)))
-	w.want(w.do(Actor{}, change(2)), CodeOverloaded)
-	w.want(w.do(Actor{}, AgentRekey{AgentID: "a", By: keyRef("a"), PublicKey: publicKey("a"), EncryptionKey: []byte{1}}), CodeInvalid)
-	if a, _ := w.s.Agent("a"); len(a.Keys) != 1 || a.EncryptionKey[0] != 1 {
-		t.Errorf("%+v", a)
 	}
 }
 
@@ -155,7 +100,69 @@ func TestW4DowngradeIsForOneAgentAndInHistory(t *testing.T) {
 	}
 	w.must(w.do(admin, TokenRevoke{ID: "mesh"}))
 	w.must(set(func(p *Policy) { p.AutoApprove = false })) // a token that ended stops no other change
+	w.must(set(func(p *Policy) { p.LegacyMesh = "" }))
+	told := func(p *Policy) { p.UnsignedAgents = map[string]string{"phone": text.ID} }
+	if res := set(told); res.Code != CodeInvalid || !strings.Contains(res.Detail, "every agent was told") {
+		t.Errorf("a token that all know stands for one agent: %+v", res)
+	}
+	restored(t, snapshotOf(t, w.s, w.history))
 	if code := w.s.Stands("phone", w.wallMs); code != CodeOK {
 		t.Errorf("nobody: %s", code)
+	}
+}
+
+// TestP6AgentsAskForThemselvesWithinBounds: one agent has a share of the nonces,
+// all agents together have half, and services have the rest.
+func TestP6AgentsAskForThemselvesWithinBounds(t *testing.T) {
+	w := clientsWorld(t, "a", "b")
+	nonces := 0
+	ask := func(agent string, aheadMs int64) ClaimResult {
+		nonces++
+		c := claimOf(agent, fmt.Sprint("n", nonces), w.wallMs+aheadMs, "")
+		c.Caller = 0
+		return w.must(w.do(Actor{NodeID: "n0"}, AdmitBatch{Callers: []string{SelfCaller}, Claims: []Claim{c}})).Claims[0]
+	}
+	limit := w.s.policy.v.SelfLimit()
+	if limit.WindowMs != 2*DefaultSkewMs || limit.Requests != 480 {
+		t.Fatalf("limit %+v", limit)
+	}
+	before := w.s.nonces.size()
+	for i := range limit.Requests {
+		w.pass(i % 2)
+		if got := ask("a", DefaultSkewMs); got.Code != CodeOK {
+			t.Fatalf("%d: %+v", i, got)
+		}
+	}
+	if got := ask("a", 0); got.Code != CodeRateLimited || got.RetryAfterMs <= 0 {
+		t.Fatalf("one more: %+v", got)
+	}
+	if got := ask("b", 0); got.Code != CodeOK {
+		t.Errorf("another agent: %+v", got)
+	}
+	w.wantVerdict(claimOf("a", "of a service", w.wallMs, "x"), CodeOK)
+	w.mark()
+	w.s, _ = restored(t, snapshotOf(t, w.s, w.history))
+	if got := ask("a", 0); got.Code != CodeRateLimited {
+		t.Errorf("after a snapshot: %+v", got)
+	}
+	if total := w.s.selves.total; total != 481 {
+		t.Errorf("%d are counted", total)
+	}
+
+	w.s.selves.total = MaxSelfNonces
+	if got := ask("b", 0); got.Code != CodeOverloaded {
+		t.Errorf("all agents have half: %+v", got)
+	}
+	w.wantVerdict(claimOf("b", "of a service", w.wallMs, "y"), CodeOK)
+	w.s.selves.total = 481
+
+	// When the windows are over, so are the nonces that they counted.
+	w.pass(limit.WindowMs + NonceBucketMs + 1)
+	w.mark()
+	if w.s.selves.total != 0 || w.s.selves.size() != 0 || w.s.nonces.size() > before {
+		t.Errorf("left over: %d claims, %d windows, %d nonces", w.s.selves.total, w.s.selves.size(), w.s.nonces.size())
+	}
+	if err := w.s.Validate(w.wallMs); err != nil {
+		t.Error(err)
 	}
 }

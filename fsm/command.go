@@ -36,15 +36,18 @@ const (
 	KindRestoreBegin      Kind = 14 // from LevelRecovery on
 	KindManifestTrustSet  Kind = 15 // from LevelProfiles on
 	KindManifestAccept    Kind = 16 // from LevelProfiles on
-	KindManifestRevoke    Kind = 17 // from LevelProfiles on
+	KindManifestRevoke    Kind = 17 // from LevelClients on
 	KindAgentRekey        Kind = 18 // from LevelClients on
-	// 19 is taken: it raises the feature level.
-	KindLedgerPolicySet  Kind = 20 // this and what follows from LevelLedger on
-	KindLedgerAccountSet Kind = 21
-	KindLedgerBatch      Kind = 22
-	KindLedgerReports    Kind = 23
-	KindLedgerConfirm    Kind = 24
-	KindLedgerEpochClose Kind = 25
+	KindLevelRaise        Kind = 19 // from LevelUpgrades on, which it raises to
+
+	KindCoordinatorCleanUp Kind = 20 // from LevelUpgrades on
+
+	KindLedgerPolicySet  Kind = 21 // this and what follows from LevelLedger on
+	KindLedgerAccountSet Kind = 22
+	KindLedgerBatch      Kind = 23
+	KindLedgerReports    Kind = 24
+	KindLedgerConfirm    Kind = 25
+	KindLedgerEpochClose Kind = 26
 )
 
 // commandVersion is the version of the envelope; a body changes by new
@@ -90,6 +93,8 @@ type Tick struct {
 	Walls  []VoterWall `cbor:"3,keyasint,omitempty"`
 	Mark   bool        `cbor:"4,keyasint,omitempty"`
 	Round  *Round      `cbor:"5,keyasint,omitempty"` // from LevelRecovery on
+	// Heads tells where the audit logs of members end; from LevelClients on.
+	Heads []AuditReport `cbor:"6,keyasint,omitempty"`
 }
 
 // VoterWall is a voter's wall clock as the leader estimates it at AtMs.
@@ -160,7 +165,7 @@ type AgentEnroll struct {
 	PublicKey     crypto.PublicKey `cbor:"2,keyasint"`
 	EncryptionKey []byte           `cbor:"3,keyasint,omitempty"` // raw X25519
 	// EncryptionProof was verified before this was proposed: PublicKey's signature
-	// on EncryptionKey (crypto.SignEncryptionKey). From LevelProfiles on.
+	// on EncryptionKey (crypto.SignEncryptionKey). From LevelClients on.
 	EncryptionProof []byte `cbor:"4,keyasint,omitempty"`
 }
 
@@ -211,8 +216,9 @@ type CoordinatorRemove struct {
 var ErrCommand = errors.New("fsm: bad command")
 
 var (
-	encMode = mustEnc()
-	decMode = mustDec()
+	encMode   = mustEnc()
+	decMode   = mustDec(cbor.ExtraDecErrorUnknownField)
+	replyMode = mustDec(cbor.ExtraDecErrorNone)
 )
 
 func mustEnc() cbor.EncMode {
@@ -223,12 +229,12 @@ func mustEnc() cbor.EncMode {
 	return m
 }
 
-func mustDec() cbor.DecMode {
+func mustDec(extra cbor.ExtraDecErrorCond) cbor.DecMode {
 	m, err := cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		IndefLength:       cbor.IndefLengthForbidden,
 		TagsMd:            cbor.TagsForbidden,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		ExtraReturnErrors: extra,
 		MaxNestedLevels:   8,
 		MaxArrayElements:  1 << 17,
 		MaxMapPairs:       1 << 12,
@@ -246,6 +252,11 @@ func Encode(v any) ([]byte, error) { return encMode.Marshal(v) }
 // Decode parses strictly what Encode wrote: unknown members, duplicates,
 // tags, indefinite lengths and trailing bytes are errors.
 func Decode(data []byte, v any) error { return decMode.Unmarshal(data, v) }
+
+// DecodeReply is Decode that passes over unknown members: what a server of a newer
+// version tells of itself besides what was asked. Never for what is logged,
+// hashed or kept.
+func DecodeReply(data []byte, v any) error { return replyMode.Unmarshal(data, v) }
 
 // New returns a command of the kind that body's type names, not yet stamped.
 func New(actor Actor, body any) (Command, error) {
@@ -299,7 +310,7 @@ func DecodeCommand(data []byte) (Command, error) {
 		return Command{}, fmt.Errorf("%w: %v", ErrCommand, err)
 	}
 	if c.Version != commandVersion {
-		return Command{}, fmt.Errorf("%w: envelope version %d, this binary knows %d: upgrade it", ErrCommand, c.Version, commandVersion)
+		return Command{}, fmt.Errorf("%w: envelope version %d, this binary knows %d: %w", ErrCommand, c.Version, commandVersion, ErrLevel)
 	}
 	return c, nil
 }

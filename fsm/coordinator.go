@@ -23,6 +23,12 @@ type Coordinator struct {
 	JoinedMs      int64            `cbor:"11,keyasint"`
 	TokenID       string           `cbor:"12,keyasint"`
 	TLSKey        crypto.Hash      `cbor:"13,keyasint"` // SHA-256 of its TLS public key (PKIX): what its certificates must be for
+	// Hosts are those an observer joined with, once it said that it moved; its
+	// certificate names no others (CertificateHosts). From LevelUpgrades on.
+	Hosts []string `cbor:"14,keyasint,omitempty"`
+	// UpdatedMs is when it last described itself anew, by the cluster clock; 0:
+	// not since LevelUpgrades.
+	UpdatedMs int64 `cbor:"15,keyasint,omitempty"`
 }
 
 // sameJoin tells whether two records are the same submission.
@@ -41,6 +47,12 @@ type Removal struct {
 	// LeftAt is the gossip address of a node that the last recovery left behind:
 	// should its copy run on, this side must find it. Else empty.
 	LeftAt string `cbor:"5,keyasint,omitempty"`
+	// Audit is where its audit log ended, as the cluster last knew, for those who
+	// want to look into it. From LevelClients on.
+	Audit *AuditHead `cbor:"6,keyasint,omitempty"`
+	// SilentMs is how long nobody had heard of a node that the cluster cleaned up
+	// by itself; 0: somebody asked for its removal. From LevelUpgrades on.
+	SilentMs int64 `cbor:"7,keyasint,omitempty"`
 }
 
 // SigningKey is a coordinator key that signs, or ever signed, the chain.
@@ -104,6 +116,12 @@ func (s *State) isJoinRetry(c *change, n Coordinator) bool {
 func (s *State) checkJoin(n Coordinator, replaceID string) (Result, bool) {
 	if field, fault := n.fault(); fault != "" {
 		return refuse(CodeInvalid, field, "%s", fault), false
+	}
+	if field, fault := s.describedFault(n.Version, n.API, n.Raft, n.Gossip); fault != "" {
+		return refuse(CodeInvalid, field, "%s", fault), false
+	}
+	if res, ok := s.checkMemberLevel(n.Level); !ok {
+		return res, false
 	}
 	if _, gone := s.removed.get(n.ID); gone {
 		return refuse(CodeForbidden, "id", "node %s was removed: join with an empty data directory, which gets a new id", n.ID), false
@@ -182,11 +200,17 @@ func addressFault(addresses ...string) (field, fault string) {
 }
 
 func (s *State) putCoordinator(c *change, n Coordinator) {
-	n.JoinedMs = c.atMs
+	n.JoinedMs, n.UpdatedMs, n.Hosts = c.atMs, 0, nil
 	ref := n.SigningKey.Fingerprint()
 	s.coordinators.put(n.ID, n)
 	s.keyOwners.put(string(ref[:]), ownerCoordinator+n.ID)
 	s.signingKeys.put(n.SigningKey.CoordinatorID(), SigningKey{Public: n.SigningKey, NodeID: n.ID, API: n.API, Since: c.index})
+	s.countMost()
+}
+
+// Described is the update that would change nothing.
+func (n Coordinator) Described() CoordinatorUpdate {
+	return CoordinatorUpdate{ID: n.ID, API: n.API, Raft: n.Raft, Gossip: n.Gossip, Level: n.Level, Version: n.Version}
 }
 
 func (s *State) applyCoordinatorUpdate(c *change, b CoordinatorUpdate) Result {
@@ -202,6 +226,22 @@ func (s *State) applyCoordinatorUpdate(c *change, b CoordinatorUpdate) Result {
 	}
 	if len(b.Version) > MaxLabelBytes {
 		return refuse(CodeTooLarge, "version", "%d bytes, at most %d", len(b.Version), MaxLabelBytes)
+	}
+	if field, fault := s.describedFault(b.Version, b.API, b.Raft, b.Gossip); fault != "" {
+		return refuse(CodeInvalid, field, "%s", fault)
+	}
+	if res, ok := s.checkMemberLevel(b.Level); !ok {
+		return res
+	}
+	if s.meta.v.Level >= LevelUpgrades { // older logs were applied without
+		switch age := c.atMs - n.UpdatedMs; {
+		case b == n.Described():
+			return Result{Code: CodeOK, ID: n.ID, Repeated: true}
+		case n.UpdatedMs != 0 && age >= 0 && age < UpdatePauseMs:
+			return refuse(CodeOverloaded, "", "%s described itself %d ms ago: again after %d", n.ID, age, UpdatePauseMs)
+		}
+		n.keepHosts()
+		n.UpdatedMs = c.atMs
 	}
 	n.API, n.Raft, n.Gossip, n.Level, n.Version = b.API, b.Raft, b.Gossip, b.Level, b.Version
 	s.coordinators.put(n.ID, n)
@@ -251,7 +291,12 @@ func (s *State) dropCoordinator(c *change, id string, compromised bool) {
 	}
 	s.coordinators.remove(id)
 	s.divergent.remove(id)
-	s.removed.put(id, Removal{ID: id, Name: n.Name, RemovedMs: c.atMs, Compromised: compromised})
+	gone := Removal{ID: id, Name: n.Name, RemovedMs: c.atMs, Compromised: compromised}
+	if head, known := s.auditHeads.get(id); known {
+		gone.Audit = &head
+		s.auditHeads.remove(id)
+	}
+	s.removed.put(id, gone)
 	if k, ok := s.signingKeys.get(n.SigningKey.CoordinatorID()); ok {
 		k.RetiredAt = c.index
 		s.signingKeys.put(n.SigningKey.CoordinatorID(), k)

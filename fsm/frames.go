@@ -33,7 +33,7 @@ const (
 // frameLimit bounds the rows of a field.
 func frameLimit(field string) uint64 {
 	switch field {
-	case "rate_windows":
+	case "rate_windows", "self_windows":
 		return maxWindowBytes
 	case "policy":
 		return maxPolicyBytes

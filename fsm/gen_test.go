@@ -141,7 +141,21 @@ func (w *world) drawTick(t *rapid.T, at int64) Tick {
 	if chance(t, "round", 3) {
 		tick.Round = w.drawRound(t)
 	}
+	if chance(t, "heads", 3) {
+		tick.Heads = w.drawHeads(t)
+	}
 	return tick
+}
+
+func (w *world) drawHeads(t *rapid.T) (out []AuditReport) {
+	for range rapid.IntRange(0, 3).Draw(t, "heads told") {
+		r := AuditReport{NodeID: pick(t, "tells", genNodes), Lost: chance(t, "lost", 4), Head: placeOf(uint64(rapid.IntRange(0, 20).Draw(t, "ends")), "x")}
+		if h, known := w.s.AuditHead(r.NodeID); known && !chance(t, "late", 5) {
+			r.After = h.Place()
+		}
+		out = append(out, r)
+	}
+	return out
 }
 
 func (w *world) drawRound(t *rapid.T) *Round {

@@ -27,12 +27,16 @@ var tenants = map[Kind]tenant{
 	KindManifestAccept:    tenantOf((*State).applyManifestAccept),
 	KindManifestRevoke:    tenantOf((*State).applyManifestRevoke),
 	KindAgentRekey:        tenantOf((*State).applyAgentRekey),
-	KindLedgerPolicySet:   tenantOf((*State).applyLedgerPolicySet),
-	KindLedgerAccountSet:  tenantOf((*State).applyLedgerAccountSet),
-	KindLedgerBatch:       tenantOf((*State).applyLedgerBatch),
-	KindLedgerReports:     tenantOf((*State).applyLedgerReports),
-	KindLedgerConfirm:     tenantOf((*State).applyLedgerConfirm),
-	KindLedgerEpochClose:  tenantOf((*State).applyLedgerEpochClose),
+	KindLevelRaise:        tenantOf((*State).applyLevelRaise),
+
+	KindCoordinatorCleanUp: tenantOf((*State).applyCoordinatorCleanUp),
+
+	KindLedgerPolicySet:  tenantOf((*State).applyLedgerPolicySet),
+	KindLedgerAccountSet: tenantOf((*State).applyLedgerAccountSet),
+	KindLedgerBatch:      tenantOf((*State).applyLedgerBatch),
+	KindLedgerReports:    tenantOf((*State).applyLedgerReports),
+	KindLedgerConfirm:    tenantOf((*State).applyLedgerConfirm),
+	KindLedgerEpochClose: tenantOf((*State).applyLedgerEpochClose),
 }
 
 // Level returns the feature level from which a cluster's log may carry a kind:
@@ -41,10 +45,12 @@ func (k Kind) Level() uint32 {
 	switch k {
 	case KindClockRecover, KindRestoreBegin:
 		return LevelRecovery
-	case KindManifestTrustSet, KindManifestAccept, KindManifestRevoke:
+	case KindManifestTrustSet, KindManifestAccept:
 		return LevelProfiles
-	case KindAgentRekey:
+	case KindManifestRevoke, KindAgentRekey:
 		return LevelClients
+	case KindCoordinatorCleanUp:
+		return LevelUpgrades
 	case KindLedgerPolicySet, KindLedgerAccountSet, KindLedgerBatch, KindLedgerReports, KindLedgerConfirm, KindLedgerEpochClose:
 		return LevelLedger
 	}
@@ -52,12 +58,11 @@ func (k Kind) Level() uint32 {
 }
 
 // answersEach tells whether a command of the kind has an answer for each of many.
-func (k Kind) answersEach() bool {
-	switch k {
-	case KindAdmitBatch, KindLedgerBatch, KindLedgerReports, KindLedgerConfirm:
-		return true
-	}
-	return false
+func (k Kind) answersEach() bool { return k == KindAdmitBatch || k.ledgerEach() }
+
+// ledgerEach tells whether these are of the ledger, with ids of their own.
+func (k Kind) ledgerEach() bool {
+	return k == KindLedgerBatch || k == KindLedgerReports || k == KindLedgerConfirm
 }
 
 // kindsByType finds the kind of a body.
@@ -87,9 +92,25 @@ func tenantOf[T any](apply func(*State, *change, T) Result) tenant {
 func decodeBody(cmd Command) (any, error) {
 	t, known := tenants[cmd.Kind]
 	if !known {
-		return nil, fmt.Errorf("%w: unknown kind %d: this binary is older than the log, upgrade it", ErrCommand, cmd.Kind)
+		return nil, fmt.Errorf("%w: unknown kind %d: %w", ErrCommand, cmd.Kind, ErrLevel)
 	}
-	return t.decode(cmd)
+	body, err := t.decode(cmd)
+	if err == nil {
+		err = checkBodyLevel(body)
+	}
+	return body, err
+}
+
+// checkBodyLevel refuses what brings the cluster to a level that this binary
+// does not know: it could not say what the command means there.
+func checkBodyLevel(body any) error {
+	switch b := body.(type) {
+	case Genesis:
+		return checkLevel(b.Level, b.Coordinator.Version)
+	case LevelRaise:
+		return checkLevel(b.To, b.Version)
+	}
+	return nil
 }
 
 // BodyOf decodes the body of a command that a node received from another, so

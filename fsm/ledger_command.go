@@ -8,8 +8,7 @@ import (
 )
 
 // LevelLedger is the feature level from which the log may carry the commands of the
-// ledger; level 5 is that of raising levels. No server reports it yet and no route proposes them: nothing of the
-// ledger is reachable by a user until its API comes and raises the level.
+// ledger, and states may hold one.
 const LevelLedger = 6
 
 // LedgerPolicySet replaces the policy of the ledger if its version is still

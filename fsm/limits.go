@@ -33,6 +33,16 @@ const (
 	// MaxNonces bounds the nonce window: about 130 bytes each, 512 MiB in all;
 	// at the default 120 s skew that is a steady 17,000 admissions a second.
 	MaxNonces = 4_000_000
+	// SelfPerSecond is how often, on average, an agent may ask for itself: a worker
+	// sends a heartbeat and a pull every 1.2 s. The window is twice the skew, the
+	// longest that a nonce is remembered (one that was signed a skew ahead), so one
+	// agent has at most 2*240 = 480 nonces at the default skew, 200 if its clock is
+	// right and it asks every 0.6 s.
+	SelfPerSecond = 2
+	// MaxSelfNonces bounds what all agents ask for themselves to half of MaxNonces:
+	// the other half stays for services whatever agents do. It takes 4,167 hostile
+	// agents to fill it, or 10,000 honest workers: 17,000 requests a second.
+	MaxSelfNonces = MaxNonces / 2
 	// MaxWindowRuns bounds the sliding-window entries of all agents together.
 	MaxWindowRuns = 8_000_000
 	// maxWindows bounds the windows of a snapshot: only agents have one, and those

@@ -22,6 +22,9 @@ type Machine struct {
 	history History
 	applied func(Result, Kind) // observer for metrics and hints, called in the apply loop
 	before  func(*State)       // called with the state of a snapshot before others can read it
+
+	outdated func(error) // told of a log that is of a newer binary
+	stopped  bool        // it was: nothing is applied any more; the apply loop's own
 }
 
 // NewMachine returns a machine before genesis. The observer may be nil; it
@@ -34,6 +37,12 @@ func NewMachine(history History, observer func(Result, Kind)) *Machine {
 		before: func(*State) {}}
 }
 
+// OnNewerLog has f called, in the apply loop, when the log holds what only a
+// newer binary understands (ErrLevel). Nothing is applied from there on: f ends
+// the node. Without it that is a panic, as is any log that cannot be read. To be
+// set before any Apply.
+func (m *Machine) OnNewerLog(f func(error)) { m.outdated = f }
+
 // BeforeRestored has f called with the state of each snapshot before others can
 // read it or its history, even if it does not get that far. f must neither block nor ask the machine. To be set before any Restore.
 func (m *Machine) BeforeRestored(f func(*State)) { m.before = f }
@@ -41,9 +50,25 @@ func (m *Machine) BeforeRestored(f func(*State)) { m.before = f }
 // Apply implements raft.FSM. A broken log is a panic: a replica that skipped
 // what others applied would answer wrongly for ever.
 func (m *Machine) Apply(l *raft.Log) any {
+	if m.stopped {
+		return Result{}
+	}
+	res, err := m.apply(l)
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrLevel) && m.outdated != nil:
+		m.stopped = true
+		m.outdated(err)
+	default:
+		panic(err.Error())
+	}
+	return res
+}
+
+func (m *Machine) apply(l *raft.Log) (Result, error) {
 	cmd, err := DecodeCommand(l.Data)
 	if err != nil {
-		panic(fmt.Sprintf("log index %d: %v", l.Index, err))
+		return Result{}, fmt.Errorf("log index %d: %w", l.Index, err)
 	}
 	cmd.Term = l.Term
 	m.history.Room() // here, not in Append: readers need not wait for a disk that hangs
@@ -61,15 +86,18 @@ func (m *Machine) Apply(l *raft.Log) any {
 	m.changed = make(chan struct{})
 	m.mu.Unlock()
 	if err != nil {
-		panic(err.Error())
+		return Result{}, err
 	}
 	m.applied(res, cmd.Kind)
-	return res
+	return res, nil
 }
 
 // Snapshot implements raft.FSM: it freezes the state, Persist writes it while
 // Apply goes on.
 func (m *Machine) Snapshot() (raft.FSMSnapshot, error) {
+	if m.stopped {
+		return nil, ErrLevel // raft would file it under entries that were not applied
+	}
 	frozen := m.Freeze()
 	if plantOldSnapshot {
 		frozen = plantedFrozen(frozen) // planted: of another index than raft files it under

@@ -104,6 +104,7 @@ func (s *State) applyManifestAccept(c *change, b ManifestAccept) Result {
 	}
 	row, known := s.manifests.get(st.Name)
 	action := "manifest_accept"
+	later := s.meta.v.Level >= LevelClients // older logs were applied without what it allows
 	if known {
 		switch order := row.Newest().order(st); {
 		case order > 0:
@@ -114,7 +115,7 @@ func (s *State) applyManifestAccept(c *change, b ManifestAccept) Result {
 				row.Newest().Statement.Version, st.Name, row.Newest().Statement.SHA256, st.SHA256)
 		case row.revoked(st.SHA256):
 			return refuse(CodeConflict, "sha256", "the artifact %s was revoked under %q: build another one, or have an admin forget the version with `edgecoder manifest revoke --forget`", st.SHA256, st.Name)
-		case order == 0 && st.ExpiresMs <= row.Newest().Statement.ExpiresMs && s.ManifestTrust().vouchedFor(row.Newest()):
+		case order == 0 && st.ExpiresMs <= row.Newest().Statement.ExpiresMs && (!later || s.ManifestTrust().vouchedFor(row.Newest())):
 			return Result{Code: CodeOK, ID: st.Name, Index: row.Newest().Index, Repeated: true}
 		case order == 0:
 			action = "manifest_renew" // the same artifact, vouched for longer, or by signers that are trusted now
@@ -124,7 +125,7 @@ func (s *State) applyManifestAccept(c *change, b ManifestAccept) Result {
 		return refuse(CodeOverloaded, "", "manifests of %d names are accepted, no room for one more: use fewer names, versions cost none", s.manifests.size())
 	}
 	kept := row.Versions[max(0, len(row.Versions)-MaxManifestVersions+1):]
-	row = Manifest{Name: st.Name, Trimmed: row.Trimmed || len(kept) < len(row.Versions), Versions: append(slices.Clone(kept), AcceptedVersion{Statement: st, Signers: signers, AcceptedMs: c.atMs, Index: c.index})}
+	row = Manifest{Name: st.Name, Trimmed: row.Trimmed || later && len(kept) < len(row.Versions), Versions: append(slices.Clone(kept), AcceptedVersion{Statement: st, Signers: signers, AcceptedMs: c.atMs, Index: c.index})}
 	s.manifests.put(row.Name, row)
 	s.record(c, action, st.Name, fmt.Sprintf("version=%s sha256=%s size=%d source=%s issued_ms=%d expires_ms=%d signers=%s",
 		st.Version, st.SHA256, st.Size, st.Source, st.IssuedMs, st.ExpiresMs, keyIDs(signers)))

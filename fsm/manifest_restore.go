@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/edgecoder/edgecoder/crypto/manifest"
 )
@@ -33,17 +34,25 @@ func (s *State) keepManifests(backup, present *State) {
 // may be that of a backup of another cluster: below it a server may not know its
 // fields.
 func (s *State) NeedsLevel() uint32 {
-	if s.ledger.book.known {
-		return LevelLedger
-	}
 	need := s.policy.v.level()
+	if s.ledger.book.known {
+		need = max(need, LevelLedger)
+	}
+	for _, gone := range s.removed.m {
+		if gone.SilentMs > 0 {
+			need = max(need, LevelUpgrades)
+		}
+	}
 	if s.manifests.size()+s.manifestTrust.size() > 0 {
 		need = max(need, LevelProfiles)
 	}
-	for _, a := range s.agents.m {
-		if len(a.EncryptionProof) > 0 {
-			return max(need, LevelProfiles)
+	for _, row := range s.manifests.m {
+		if row.Trimmed || slices.ContainsFunc(row.Versions, func(v AcceptedVersion) bool { return v.RevokedMs != 0 }) {
+			need = max(need, LevelClients)
 		}
+	}
+	for _, a := range s.agents.m {
+		need = max(need, a.needsLevel())
 	}
 	return need
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/edgecoder/edgecoder/crypto/manifest"
 )
 
-// ManifestRevoke takes back an accepted version (from LevelProfiles on). It stays
+// ManifestRevoke takes back an accepted version (from LevelClients on). It stays
 // a floor: nothing older comes back because something newer was bad.
 type ManifestRevoke struct {
 	Name    string `cbor:"1,keyasint"`
@@ -44,6 +44,7 @@ func (s *State) applyManifestRevoke(c *change, b ManifestRevoke) Result {
 	was := row.Versions[at].Statement
 	row.Versions = slices.Clone(row.Versions)
 	if b.Forget {
+		row.Trimmed = row.Trimmed || len(row.Versions) == MaxManifestVersions // below LevelClients nobody noted it
 		row.Versions = row.Versions[:newest]
 	} else {
 		row.Versions[at].RevokedMs = c.atMs

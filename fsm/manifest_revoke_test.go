@@ -98,6 +98,7 @@ func TestManifestForgetStopsAtWhatWasTrimmed(t *testing.T) {
 // What only a signer vouched for whose key was stolen is in force no more; another one can vouch for it anew.
 func TestManifestOfASignerThatIsTrustedNoMore(t *testing.T) {
 	w := acceptedWorld(t, 1)
+	w.s.meta.v.Level = LevelClients
 	st := w.statementOf("bin", "1", "v1")
 	w.must(w.trust(trustOf(1, "b")))
 	w.wantStanding("bin", "v1", ManifestUntrusted)

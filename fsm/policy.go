@@ -86,6 +86,12 @@ func (p *Policy) limitOf(agentID string) RateLimit {
 	return p.RateLimit
 }
 
+// SelfLimit is what one agent may ask for itself in the whole cluster.
+func (p *Policy) SelfLimit() RateLimit {
+	window := max(2*p.MaxSkewMs, DefaultRateWindowMs)
+	return RateLimit{Requests: window * SelfPerSecond / 1000, WindowMs: window}
+}
+
 func (p *Policy) profilesOf(agentID string) ProfileRule {
 	if rule, ok := p.AgentProfiles[agentID]; ok {
 		return rule
@@ -123,7 +129,7 @@ func LevelOf(cmd Command) uint32 {
 		}
 	case KindAgentEnroll:
 		if b, err := BodyOf[AgentEnroll](cmd); err == nil && len(b.EncryptionProof) > 0 {
-			level = max(level, LevelProfiles)
+			level = max(level, LevelClients)
 		}
 	}
 	return level
@@ -196,8 +202,38 @@ func (s *State) applyPolicySet(c *change, b PolicySet) Result {
 	was, next := s.policy.v, b.Policy
 	next.Version = was.Version + 1
 	s.policy.v = next
-	s.record(c, "policy_set", fmt.Sprint(next.Version), next.summary(was))
+	s.tellToken()
+	detail := next.summary(was)
+	if s.meta.v.Level < LevelClients { // older logs were applied with this text
+		detail = next.firstSummary()
+	}
+	s.record(c, "policy_set", fmt.Sprint(next.Version), detail)
 	return Result{Code: CodeOK, ID: fmt.Sprint(next.Version)}
+}
+
+// maxRecorded bounds the agents that a record of LevelProfiles names.
+const maxRecorded = 32
+
+// firstSummary is what history keeps of a policy below LevelClients.
+func (p *Policy) firstSummary() string {
+	text := p.limitSummary()
+	if !p.ruled() {
+		return text
+	}
+	text += fmt.Sprintf(" signature_profiles=%s agent_profiles=%d", p.Profiles, len(p.AgentProfiles))
+	named := 0
+	for _, id := range slices.Sorted(maps.Keys(p.AgentProfiles)) {
+		if rule := p.AgentProfiles[id]; rule != p.Profiles && named < maxRecorded {
+			text += fmt.Sprintf(" %q=%s", id, rule)
+			named++
+		}
+	}
+	return text
+}
+
+func (p *Policy) limitSummary() string {
+	return fmt.Sprintf("rate_limit=%d/%dms max_skew_ms=%d auto_approve=%t overrides=%d",
+		p.RateLimit.Requests, p.RateLimit.WindowMs, p.MaxSkewMs, p.AutoApprove, len(p.Overrides))
 }
 
 // summary is what history keeps of a policy that follows another. It is part of
@@ -208,8 +244,7 @@ func (p *Policy) summary(was Policy) string {
 }
 
 func (p *Policy) ruleSummary(was Policy) string {
-	text := fmt.Sprintf("rate_limit=%d/%dms max_skew_ms=%d auto_approve=%t overrides=%d",
-		p.RateLimit.Requests, p.RateLimit.WindowMs, p.MaxSkewMs, p.AutoApprove, len(p.Overrides))
+	text := p.limitSummary()
 	if !p.ruled() && !was.ruled() {
 		return text
 	}

@@ -57,8 +57,11 @@ func (s *State) clientTokensFault(p *Policy, nowMs int64) (field, fault string) 
 		if s.policy.v.UnsignedAgents[id] == token {
 			continue
 		}
-		if t, ok := s.TokenInForce(token, nowMs); !ok || t.Role != RoleMesh {
+		switch t, ok := s.TokenInForce(token, nowMs); {
+		case !ok || t.Role != RoleMesh:
 			return "unsigned_agents." + id, fmt.Sprintf("%s is no token of role %s in force: give the id of one made for this agent", token, RoleMesh)
+		case t.Told:
+			return "unsigned_agents." + id, fmt.Sprintf("every agent was told %s: give the id of a token made for this agent", token)
 		}
 	}
 	if p.LegacyMesh == "" || p.LegacyMesh == s.policy.v.LegacyMesh {
@@ -72,6 +75,15 @@ func (s *State) clientTokensFault(p *Policy, nowMs int64) (field, fault string) 
 		return "legacy_mesh_token", fmt.Sprintf("it is no token of role %s in force in this cluster", RoleMesh)
 	}
 	return "", ""
+}
+
+// tellToken marks the token that agents are told. The mark stays when policy
+// names another: who was told does not forget.
+func (s *State) tellToken() {
+	if t, ok := s.tokens.get(s.policy.v.LegacyMeshID()); ok && !t.Told {
+		t.Told = true
+		s.tokens.put(t.ID, t)
+	}
 }
 
 // LegacyMeshID returns the id of the token that agents are told, "" if none.

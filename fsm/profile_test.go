@@ -158,6 +158,7 @@ func TestProfilesInHistoryAndEncoding(t *testing.T) {
 		t.Errorf("a policy without rules: %x, %v", plain, err)
 	}
 	w := genesisWorld(t)
+	w.s.meta.v.Level = LevelClients
 	last := func() string {
 		records := recordsOf(t, w.history, StreamAdmin)
 		var r AdminRecord
@@ -180,6 +181,11 @@ func TestProfilesInHistoryAndEncoding(t *testing.T) {
 	if !strings.Contains(got, `signature_profiles=rfc9421 agent_profiles=41 signature_profiles=any->rfc9421 "old 00"=unset->any "old 01"`) ||
 		!strings.HasSuffix(got, ` "old 39"=unset->any "strict"=unset->rfc9421`) {
 		t.Errorf("history says %q", got)
+	}
+	w.s.meta.v.Level = LevelProfiles // where binaries that compare this record name 32 agents, and only their rule
+	w.setPolicy(func(p *Policy) { p.MaxSkewMs++ })
+	if got := last(); !strings.Contains(got, `agent_profiles=41 "old 00"=any "old 01"=any`) || !strings.HasSuffix(got, ` "old 31"=any`) {
+		t.Errorf("at level 3 history says %q", got)
 	}
 	back, _ := restored(t, snapshotOf(t, w.s, w.history))
 	if p := back.Policy(); p.Profiles != ProfilesRFC9421 || p.AgentProfiles["old 03"] != ProfilesAny || len(p.AgentProfiles) != 41 || back.NeedsLevel() != LevelProfiles {

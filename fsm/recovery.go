@@ -114,7 +114,7 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	// Another cluster, or another past, may have admitted claims since the backup, under a wider policy too.
 	r.Forgetful = r.Forgetful || was.ClusterID != old.ClusterID || !old.IsPastOf(was)
 	s.meta.v = Meta{Index: max(was.Index, old.Index), ClockMs: max(was.ClockMs, old.ClockMs), NonceFloorMs: max(was.NonceFloorMs, old.NonceFloorMs),
-		TickTerm: was.TickTerm, Recovered: was.Recovered, Recoveries: was.Recoveries, ClusterID: was.ClusterID, Level: was.Level, CACert: was.CACert,
+		TickTerm: was.TickTerm, Recovered: was.Recovered, Recoveries: was.Recoveries, ClusterID: was.ClusterID, Level: was.Level, LevelVersion: was.LevelVersion, MostCoordinators: was.MostCoordinators, CACert: was.CACert,
 		ChainHead: old.ChainHead, ChainSize: old.ChainSize, AdminSize: old.AdminSize}
 	if was.ClusterID != old.ClusterID || was.Epoch > old.Epoch || !old.IsPastOf(was) {
 		// The clock of another cluster, or of before a recovery, is none here: all agents sign by the same world's time.
@@ -125,13 +125,15 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 		return nil, nil, fmt.Errorf("fsm: the backup's policy with the stricter rules of the present: %s: %s; take rules away first, or make them the rule for all", field, fault)
 	}
 	copyTable(s.agents, backup.agents, nil)
+	s.setKeysBack(s.meta.v.ClockMs)
 	copyTable(s.bans, backup.bans, nil)
 	copyTable(s.signingKeys, backup.signingKeys, nil)
 	copyTable(s.keyOwners, backup.keyOwners, nil)
 	copyTable(s.tokens, present.tokens, nil)
 	copyTable(s.coordinators, present.coordinators, nil)
+	copyTable(s.auditHeads, present.auditHeads, nil) // the logs are not taken back: what they once held they still must
 	for id, gone := range backup.removed.m {
-		gone.LeftAt = "" // nobody looks where a file says
+		gone.LeftAt, gone.Audit = "", nil // nobody looks where a file says, nor for what it says
 		s.removed.put(id, gone)
 	}
 	copyTable(s.removed, present.removed, nil)
@@ -158,10 +160,8 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 		return nil, nil, err
 	}
 	s.keepOutcomes(present)
-	for _, row := range present.windows.freeze().(frozenRows) {
-		if err := s.windows.load(row); err != nil {
-			return nil, nil, err
-		}
+	if err := errors.Join(s.windows.loadAll(present.windows), s.selves.loadAll(present.selves)); err != nil {
+		return nil, nil, err
 	}
 	s.reindex()
 	detail := fmt.Sprintf("backup_epoch=%d backup_index=%d backup_size=%d; before: epoch=%d index=%d size=%d head=%s; %s",
@@ -337,6 +337,10 @@ func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
 		s.closeFar()
 	}
 	s.windows.setBack(to)
+	if s.meta.v.Level >= LevelClients { // in older logs no key has a window
+		s.setKeysBack(to)
+	}
+	s.selves.setBack(to)
 	c.atMs = next.atMs
 	s.record(c, "recover_clock", s.meta.v.ClusterID, fmt.Sprintf("epoch=%d clock_ms=%d to=%d size=%d head=%s %s", epoch, was, to, size, head, b.Reason))
 	return Result{Code: CodeOK, ID: s.meta.v.ClusterID}
@@ -423,5 +427,5 @@ func Compare(backup, present *State) Undone {
 
 func sameAgent(a, b Agent) bool {
 	return a.ID == b.ID && a.State == b.State && slices.Equal(a.Keys, b.Keys) && bytes.Equal(a.EncryptionKey, b.EncryptionKey) && bytes.Equal(a.EncryptionProof, b.EncryptionProof) &&
-		a.EnrolledMs == b.EnrolledMs && a.UpdatedMs == b.UpdatedMs && a.TokenID == b.TokenID && a.Index == b.Index
+		a.EnrolledMs == b.EnrolledMs && a.UpdatedMs == b.UpdatedMs && a.TokenID == b.TokenID && a.Index == b.Index && a.KeysSignedMs == b.KeysSignedMs
 }

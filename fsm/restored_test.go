@@ -38,18 +38,20 @@ func busyBackup(t testing.TB) (w *world, backup *State, h *MemoryHistory) {
 	w.must(w.do(admin, TokenRevoke{ID: "mesh"}))
 	w.admit(claimOf("b", "1", w.wallMs, "1"), claimOf("b", "2", w.wallMs, "2"))
 	w.setPolicy(func(p *Policy) { p.MaxSkewMs, p.Overrides = 60_000, nil })
-	w.s.meta.v.Level, w.s.meta.v.CACert = 7, []byte("rotated")
+	w.s.meta.v.Level, w.s.meta.v.CACert = LevelClients, []byte("rotated")
 	w.must(w.do(Actor{}, Tick{Term: 9, Mark: true, Round: &Round{Mark: 1, Voters: 1, Reports: []Report{{NodeID: "n0", Votes: true, Digest: crypto.Hash{1}}, {NodeID: "new", Votes: true, Digest: crypto.Hash{2}}}}}))
 	return w, backup, h
 }
 
 func TestRestoredKeepsAndTakes(t *testing.T) {
 	w, backup, h := busyBackup(t)
+	w.s.meta.v.MostCoordinators, backup.meta.v.MostCoordinators = 7, 9
 	was, before := w.s.Meta(), backup.Meta()
 	r := restoreWorld(t, w, backup, h, w.wallMs+7)
 	got := r.s.Meta()
 	want := Meta{Index: was.Index, ClockMs: w.wallMs + 7, NonceFloorMs: w.wallMs + 7 + DefaultSkewMs, TickTerm: 9, ClusterID: was.ClusterID,
-		Epoch: 2, Level: 7, CACert: []byte("rotated"), ChainHead: before.ChainHead, ChainSize: before.ChainSize, AdminSize: before.AdminSize + 1}
+		Epoch: 2, Level: LevelClients, CACert: []byte("rotated"), ChainHead: before.ChainHead, ChainSize: before.ChainSize, AdminSize: before.AdminSize + 1,
+		MostCoordinators: 7}
 	if !sameEncoding(got, want) {
 		t.Errorf("meta is %+v, want %+v", got, want)
 	}

@@ -6,6 +6,8 @@ import (
 	"io"
 	"math"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/edgecoder/edgecoder/crypto"
 )
 
@@ -16,11 +18,23 @@ import (
 // State.fields.
 //
 // Version 1 had the history between the fields and the end, and one SHA-256
-// over everything; it is still read.
+// over everything; it is still read. Version 3 is version 2 of a state at
+// LevelUpgrades or above: binaries from before would take the state and know
+// nothing of levels, this number they refuse.
 const (
 	snapshotMagic   = "edgecoder snapshot\n"
-	snapshotVersion = 2
+	snapshotPlain   = 2
+	snapshotLevels  = 3
+	snapshotVersion = snapshotLevels // the newest that is read
 )
+
+// SnapshotVersion returns the version of the format that the state is written in.
+func (s *State) SnapshotVersion() int {
+	if s.meta.v.Level >= LevelUpgrades {
+		return snapshotLevels
+	}
+	return snapshotPlain
+}
 
 // ErrSnapshot is wrapped by every refusal to restore a snapshot.
 var ErrSnapshot = errors.New("fsm: bad snapshot")
@@ -57,7 +71,7 @@ type Frozen struct {
 // Freeze returns a consistent copy of the state that shares what never changes.
 func (s *State) Freeze() *Frozen {
 	f := &Frozen{
-		header: snapshotHeader{Version: snapshotVersion, ClusterID: s.meta.v.ClusterID, Epoch: s.meta.v.Epoch, Index: s.meta.v.Index,
+		header: snapshotHeader{Version: s.SnapshotVersion(), ClusterID: s.meta.v.ClusterID, Epoch: s.meta.v.Epoch, Index: s.meta.v.Index,
 			Totals: s.Totals()},
 		digest: s.Digest(),
 	}
@@ -161,11 +175,21 @@ func readHeader(r *frameReader) (h snapshotHeader, err error) {
 	if magic := r.raw(len(snapshotMagic)); r.err == nil && string(magic) != snapshotMagic {
 		return h, errors.New("this is no EdgeCoder snapshot")
 	}
-	if r.value(&h); r.err != nil {
+	row := r.frame(maxRowBytes)
+	if r.err != nil {
 		return h, r.err
 	}
-	if h.Version < 1 || h.Version > snapshotVersion {
-		return h, fmt.Errorf("version %d, this binary reads up to %d: upgrade it", h.Version, snapshotVersion)
+	var any struct { // of a later version only this is known
+		Version int `cbor:"1,keyasint"`
+	}
+	if cbor.Unmarshal(row, &any) == nil && any.Version > snapshotVersion {
+		return h, fmt.Errorf("version %d, this binary reads up to %d: %w", any.Version, snapshotVersion, ErrLevel)
+	}
+	if err := Decode(row, &h); err != nil {
+		return h, err
+	}
+	if h.Version < 1 {
+		return h, fmt.Errorf("version %d: the first is 1", h.Version)
 	}
 	return h, nil
 }
@@ -204,6 +228,11 @@ func readFields(r *frameReader, s *State, n int) error {
 			row := r.frame(frameLimit(t.Name))
 			if r.err != nil {
 				return fmt.Errorf("field %s: %w", t.Name, r.err)
+			}
+			if t.Name == s.meta.name {
+				if err := checkMetaLevel(row); err != nil {
+					return err
+				}
 			}
 			if err := f.load(row); err != nil {
 				return fmt.Errorf("field %s: %w", t.Name, err)

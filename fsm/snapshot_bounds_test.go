@@ -58,6 +58,14 @@ func TestSnapshotLivePartIsBounded(t *testing.T) {
 	}
 }
 
+func longestHead(id string) *AuditHead {
+	h := &AuditHead{NodeID: id, Seq: maxAuditSeq, Hash: crypto.Sum([]byte(id)), AtMs: MaxTimeMs, Losses: 1 << 60}
+	for range maxLostHeads {
+		h.Lost = append(h.Lost, LostHead{Seq: maxAuditSeq, Hash: h.Hash, AtMs: MaxTimeMs})
+	}
+	return h
+}
+
 // A row that a node writes and no node reads would keep every node from starting.
 func TestLongestRowsSurviveASnapshot(t *testing.T) {
 	id := func(c string) string { return strings.Repeat(c, crypto.MaxIDBytes) }
@@ -72,7 +80,8 @@ func TestLongestRowsSurviveASnapshot(t *testing.T) {
 	s.bans.put(id("a"), Ban{AgentID: id("a"), EventID: id("e"), Seq: 1 << 60, ReasonCode: "policy_violation_x", TimestampMs: MaxTimeMs, ExpiresMs: MaxTimeMs})
 	s.idempotent.put(strings.Repeat("k", 32), Outcome{ID: id("o"), Index: 1 << 60, ExpiresMs: MaxTimeMs, TokenID: id("t")})
 	s.keyOwners.put(strings.Repeat("k", 32), ownerCoordinator+id("n"))
-	s.removed.put(id("n"), Removal{ID: id("n"), Name: id("m"), LeftAt: addr, RemovedMs: MaxTimeMs})
+	s.removed.put(id("n"), Removal{ID: id("n"), Name: id("m"), LeftAt: addr, RemovedMs: MaxTimeMs, SilentMs: MaxTimeMs, Audit: longestHead(id("n"))})
+	s.auditHeads.put(id("n"), *longestHead(id("n")))
 	s.signingKeys.put(k.CoordinatorID(), SigningKey{Public: k, NodeID: id("n"), API: addr, Since: 1 << 60, RetiredAt: 1 << 60})
 	for _, f := range s.fields() {
 		for row, err := range f.freeze().rows() {

@@ -238,7 +238,7 @@ func scanSnapshot(in io.Reader, keep func(Record) error) (*State, SnapshotInfo, 
 	if err != nil {
 		return nil, SnapshotInfo{}, err
 	}
-	info := SnapshotInfo{Version: snapshotVersion, ClusterID: s.meta.v.ClusterID, Epoch: s.meta.v.Epoch, Index: s.meta.v.Index,
+	info := SnapshotInfo{Version: s.SnapshotVersion(), ClusterID: s.meta.v.ClusterID, Epoch: s.meta.v.Epoch, Index: s.meta.v.Index,
 		Totals: h.totals, Digest: s.Digest(), LiveBytes: count.n - int64(h.r.in.Buffered())}
 	if h.first {
 		info.Version = 1

@@ -16,12 +16,8 @@ import (
 
 // sampleWorld has a row in every field and records in every stream.
 func sampleWorld(t testing.TB) *world {
-	w := firstSampleWorld(t)
-	w.must(w.do(joiner, CoordinatorJoin{Coordinator: nodeOf("n2", RoleCoordinator)}))
-	w.must(w.do(Actor{}, Tick{Term: w.term, Round: &Round{Mark: w.s.Marks()[0].Index, Voters: 1,
-		Reports: []Report{{NodeID: "n0", Votes: true, Digest: crypto.Hash{1}}, {NodeID: "n2", Digest: crypto.Hash{2}}}}}))
-	w.must(w.trust(trustOf(1, "a", "b")))
-	w.must(w.do(operator, acceptOf(w.statementOf("bin", "1.4.2", "x"), "a")))
+	w := level5SampleWorld(t)
+	w.s.meta.v.Level = LevelLedger
 	w.openLedger("a", "b")
 	w.wantEntry(w.entry(w.holdOf("a", "b", 500, 60_000)), CodeOK)
 	work := w.workOf("a", 1_000)
@@ -32,6 +28,27 @@ func sampleWorld(t testing.TB) *world {
 			t.Fatalf("the sample has no row in %s", label)
 		}
 	}
+	return w
+}
+
+// level5SampleWorld is the sample that the stored snapshot of level 5 was made of.
+func level5SampleWorld(t testing.TB) *world {
+	w := level3SampleWorld(t)
+	w.s.meta.v.Level = LevelClients
+	w.must(w.do(Actor{NodeID: "n0"}, AdmitBatch{Callers: []string{SelfCaller}, Claims: []Claim{claimOf("b", "of its own", w.wallMs, "")}}))
+	w.tellHeads(AuditReport{NodeID: "n0", Head: placeOf(7, "seven")}, AuditReport{NodeID: "n2", Head: placeOf(9, "nine")})
+	w.tellHeads(AuditReport{NodeID: "n0", After: placeOf(7, "seven"), Lost: true, Head: placeOf(2, "two")})
+	return w
+}
+
+// level3SampleWorld is the sample that the stored snapshot of level 3 was made of.
+func level3SampleWorld(t testing.TB) *world {
+	w := firstSampleWorld(t)
+	w.must(w.do(joiner, CoordinatorJoin{Coordinator: nodeOf("n2", RoleCoordinator)}))
+	w.must(w.do(Actor{}, Tick{Term: w.term, Round: &Round{Mark: w.s.Marks()[0].Index, Voters: 1,
+		Reports: []Report{{NodeID: "n0", Votes: true, Digest: crypto.Hash{1}}, {NodeID: "n2", Digest: crypto.Hash{2}}}}}))
+	w.must(w.trust(trustOf(1, "a", "b")))
+	w.must(w.do(operator, acceptOf(w.statementOf("bin", "1.4.2", "x"), "a")))
 	return w
 }
 
@@ -224,7 +241,7 @@ func TestSnapshotSealedAnewIsStillChecked(t *testing.T) {
 		return func(p *parts) { f := p.field(name); f.rows = append(f.rows, f.rows[0]) }
 	}
 	cases := map[string]func(*parts){
-		"newer version":        func(p *parts) { p.header.Version = 3 },
+		"newer version":        func(p *parts) { p.header.Version = snapshotVersion + 1 },
 		"another cluster":      func(p *parts) { p.header.ClusterID = "ff" },
 		"another epoch":        func(p *parts) { p.header.Epoch++ },
 		"another index":        func(p *parts) { p.header.Index++ },

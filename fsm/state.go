@@ -27,9 +27,11 @@ type State struct {
 	idempotent    *table[Outcome]
 	nonces        *nonceWindow
 	windows       *rateWindows
+	selves        *rateWindows          // of what agents ask for themselves
 	divergent     *table[Divergence]    // replicas that differ; empty when all is well
 	manifestTrust *table[ManifestTrust] // one row once it is set
 	manifests     *table[Manifest]
+	auditHeads    *table[AuditHead] // of members, by node id
 	ledger        *ledgerState
 
 	// Indexes derived from the fields above, rebuilt by restore.
@@ -65,6 +67,12 @@ type Meta struct {
 	// Recoveries are the random ids of the last recoveries, the newest last. Two
 	// copies that were recovered apart may count to the same epoch; these differ.
 	Recoveries []string `cbor:"16,keyasint,omitempty"`
+	// LevelVersion is the version of the binary that proposed Level; empty for the
+	// level that the cluster began with.
+	LevelVersion string `cbor:"17,keyasint,omitempty"`
+	// MostCoordinators is how many coordinators were members at one time, observers
+	// apart: clean-ups leave all but one of them. From LevelUpgrades on.
+	MostCoordinators int `cbor:"18,keyasint,omitempty"`
 }
 
 // IsPastOf tells whether a state came from this one, as far as recoveries tell:
@@ -104,9 +112,11 @@ func NewState() *State {
 		idempotent:    newTable[Outcome]("idempotency", MaxIdempotency),
 		nonces:        newNonceWindow("nonces", MaxNonces),
 		windows:       newRateWindows(),
+		selves:        newSelfWindows(),
 		divergent:     newTable[Divergence]("divergent", MaxCoordinators+1),
 		manifestTrust: newTable[ManifestTrust]("manifest_trust", 1),
 		manifests:     newTable[Manifest]("manifests", MaxManifests),
+		auditHeads:    newTable[AuditHead]("audit_heads", MaxCoordinators),
 		ledger:        newLedgerState(),
 		outcomes:      map[string]int{},
 	}
@@ -120,15 +130,15 @@ func (s *State) fields() []field {
 	return append([]field{
 		s.meta, s.policy, s.marks, s.agents, s.keyOwners, s.tokens, s.coordinators,
 		s.removed, s.signingKeys, s.bans, s.idempotent, s.nonces, s.windows, s.divergent,
-		s.manifestTrust, s.manifests,
+		s.manifestTrust, s.manifests, s.auditHeads, s.selves,
 	}, s.ledger.fields()...)
 }
 
 // newerFields are those that came after the first release. A snapshot leaves
 // them out while they are empty: binaries that do not know them can read it, as
 // they must while a cluster is upgraded server by server.
-var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "ledger_book": true, "ledger_accounts": true,
-	"ledger_holds": true, "ledger_ids": true, "ledger_reports": true, "ledger_epochs": true, "ledger_weights": true}
+var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "audit_heads": true, "self_windows": true,
+	"ledger_book": true, "ledger_accounts": true, "ledger_holds": true, "ledger_ids": true, "ledger_reports": true, "ledger_epochs": true, "ledger_weights": true}
 
 // Digest returns the digest of the whole state, from the parts that each field
 // keeps. It brings lazily kept parts up to date, so it is a write: within

@@ -20,6 +20,9 @@ type Token struct {
 	PurgeMs   int64       `cbor:"8,keyasint"` // when the row may go; 0: never
 	Label     string      `cbor:"9,keyasint"`
 	Epoch     uint64      `cbor:"10,keyasint"` // recovery epoch it was made in
+	// Told is set once policy has every agent told the text (Policy.LegacyMesh): from
+	// then on the token is nobody's credential. From LevelClients on.
+	Told bool `cbor:"11,keyasint,omitempty"`
 }
 
 // tokenKeepMs is how long an ended token stays listed, so that an operator

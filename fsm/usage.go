@@ -13,7 +13,7 @@ func (t *table[V]) usage() (rows, most int)    { return len(t.m), t.cap }
 func (w *nonceWindow) usage() (rows, most int) { return len(w.byNonce), w.limit }
 
 // usage counts runs: agents without a request in their window have none.
-func (w *rateWindows) usage() (rows, most int) { return w.runs, MaxWindowRuns }
+func (w *rateWindows) usage() (rows, most int) { return w.runs, w.most }
 
 // Usage tells how full each collection is, in a fixed order.
 func (s *State) Usage() []Usage {

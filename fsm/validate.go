@@ -43,10 +43,12 @@ func (s *State) Validate(wallMs int64) error {
 		{"bans", func() error { return eachRow(s.bans, s.banFault) }},
 		{"idempotency", func() error { return eachRow(s.idempotent, outcomeFault) }},
 		{"nonces", func() error { return s.bucketsFault(s.nonces) }},
-		{"rate_windows", s.windowsFault},
+		{"rate_windows", s.windows.fault},
+		{"self_windows", s.selves.fault},
 		{"divergent", func() error { return eachRow(s.divergent, divergenceFault) }},
 		{"manifest_trust", func() error { return eachRow(s.manifestTrust, manifestTrustFault) }},
 		{"manifests", func() error { return eachRow(s.manifests, manifestFault) }},
+		{"audit_heads", func() error { return eachRow(s.auditHeads, s.auditHeadFault) }},
 		{"ledger", s.ledgerFaults},
 	} {
 		if err := f.check(); err != nil {
@@ -117,6 +119,8 @@ func (m *Meta) fault(wallMs int64) error {
 		return fmt.Errorf("%d recoveries, at most %d", len(m.Recoveries), maxRecoveries)
 	case m.Epoch < 1 || m.Epoch >= maxEpoch || m.Reserved > maxEpoch || m.Recovered > m.Epoch:
 		return fmt.Errorf("epoch %d, %d reserved, %d recovered: outside 1..%d or out of order", m.Epoch, m.Reserved, m.Recovered, uint64(maxEpoch-1))
+	case m.MostCoordinators < 0 || m.MostCoordinators > MaxCoordinators:
+		return fmt.Errorf("%d coordinators at one time, at most %d", m.MostCoordinators, MaxCoordinators)
 	case len(m.CACert) > MaxCACertBytes:
 		return fmt.Errorf("a CA certificate of %d bytes, at most %d", len(m.CACert), MaxCACertBytes)
 	case (m.ChainSize == 0) != (m.ChainHead == crypto.BlacklistGenesis), m.ChainSize > 0 && headErr != nil:
@@ -191,6 +195,9 @@ func agentFault(key string, a Agent) error {
 	if err := optionalID(a.TokenID); err != nil {
 		return err
 	}
+	if err := timeFault(lastTimeMs, "the time that a change of keys was signed with", a.KeysSignedMs); err != nil {
+		return err
+	}
 	return timeFault(MaxTimeMs, "the enrolment", a.EnrolledMs, "the change", a.UpdatedMs)
 }
 
@@ -208,6 +215,12 @@ func (s *State) coordinatorFault(key string, n Coordinator) error {
 		return errors.New("its signing key is not in use")
 	}
 	if err := optionalID(n.TokenID); err != nil {
+		return err
+	}
+	if err := n.hostsFault(); err != nil {
+		return err
+	}
+	if err := timeFault(MaxTimeMs, "the last description", n.UpdatedMs); err != nil {
 		return err
 	}
 	return timeFault(MaxTimeMs, "the join", n.JoinedMs)
@@ -317,7 +330,15 @@ func removalFault(key string, r Removal) error {
 	if len(r.LeftAt) > MaxAddressBytes {
 		return fmt.Errorf("an address of %d bytes, at most %d", len(r.LeftAt), MaxAddressBytes)
 	}
-	return timeFault(MaxTimeMs, "the removal", r.RemovedMs)
+	if r.Audit != nil {
+		if r.Audit.NodeID != r.ID {
+			return fmt.Errorf("the audit log of %s", shown(r.Audit.NodeID))
+		}
+		if err := r.Audit.fault(); err != nil {
+			return err
+		}
+	}
+	return timeFault(MaxTimeMs, "the removal", r.RemovedMs, "the silence", r.SilentMs)
 }
 
 func (s *State) banFault(key string, b Ban) error {
@@ -364,8 +385,8 @@ func (s *State) bucketsFault(w *nonceWindow) error {
 	return nil
 }
 
-func (s *State) windowsFault() error {
-	for agent := range s.windows.agents {
+func (w *rateWindows) fault() error {
+	for agent := range w.agents {
 		if err := crypto.CheckID(agent); err != nil {
 			return err
 		}

@@ -22,6 +22,7 @@ var hostileRows = map[string]struct {
 	"clock":        {func(s *State) { s.meta.v.ClockMs = math.MaxInt64 - 5 }, "clock"},
 	"clock below":  {func(s *State) { s.meta.v.ClockMs = -1 }, "clock"},
 	"floor":        {func(s *State) { s.meta.v.NonceFloorMs = math.MaxInt64 }, "floor"},
+	"most members": {func(s *State) { s.meta.v.MostCoordinators = MaxCoordinators + 1 }, "at one time"},
 	"floor ahead":  {func(s *State) { s.meta.v.NonceFloorMs = s.meta.v.ClockMs + MaxSkewMs + 2*NonceBucketMs }, "floor"},
 	"closed":       {func(s *State) { s.meta.v.Closed = []TimeRange{{FromMs: 1, ToMs: math.MaxInt64}} }, "closed"},
 	"closed order": {func(s *State) { s.meta.v.Closed = []TimeRange{{FromMs: 5, ToMs: 9}, {FromMs: 9, ToMs: 10}} }, "closed"},
@@ -81,19 +82,29 @@ var hostileRows = map[string]struct {
 		n.Role = RoleAdmin
 		s.coordinators.put("n0", n)
 	}, "role"},
-	"removed":    {func(s *State) { s.removed.put("x", Removal{}) }, "removed"},
-	"token role": {func(s *State) { s.tokens.put("x", Token{ID: "x", Role: "root"}) }, "role"},
-	"token time": {func(s *State) { s.tokens.put("x", Token{ID: "x", Role: RoleAdmin, ExpiresMs: math.MaxInt64}) }, "end"},
-	"ban key":    {func(s *State) { b, _ := s.bans.get("b"); s.bans.remove("b"); s.bans.put("zzz", b) }, `row "zzz"`},
-	"ban hash":   {func(s *State) { s.changeBan(func(b *Ban) { b.EventHash = crypto.Hash{} }) }, "hash"},
-	"ban seq":    {func(s *State) { s.changeBan(func(b *Ban) { b.Seq = 2 }) }, "event 2"},
-	"ban reason": {func(s *State) { s.changeBan(func(b *Ban) { b.ReasonCode = "\n" }) }, "reason"},
-	"ban end":    {func(s *State) { s.changeBan(func(b *Ban) { b.ExpiresMs = -1 }) }, "end"},
-	"outcome":    {func(s *State) { s.idempotent.put("x", Outcome{}) }, "idempotency"},
-	"nonce far":  {func(s *State) { s.nonces.insertAt(bucketOf(s.meta.v.ClockMs+MaxSkewMs)+1, nonceRow{}) }, "nonces"},
-	"nonce end":  {func(s *State) { s.meta.v.Epoch = 2; s.nonces.insertAt(math.MaxInt64/1000, nonceRow{}) }, "nonces"},
-	"window":     {func(s *State) { s.windows.take("\n", 5, RateLimit{Requests: 1, WindowMs: 1000}) }, "rate_windows"},
-	"divergent":  {func(s *State) { s.divergent.put("x", Divergence{NodeID: "y"}) }, "divergent"},
+	"removed":              {func(s *State) { s.removed.put("x", Removal{}) }, "removed"},
+	"token role":           {func(s *State) { s.tokens.put("x", Token{ID: "x", Role: "root"}) }, "role"},
+	"token time":           {func(s *State) { s.tokens.put("x", Token{ID: "x", Role: RoleAdmin, ExpiresMs: math.MaxInt64}) }, "end"},
+	"ban key":              {func(s *State) { b, _ := s.bans.get("b"); s.bans.remove("b"); s.bans.put("zzz", b) }, `row "zzz"`},
+	"ban hash":             {func(s *State) { s.changeBan(func(b *Ban) { b.EventHash = crypto.Hash{} }) }, "hash"},
+	"ban seq":              {func(s *State) { s.changeBan(func(b *Ban) { b.Seq = 2 }) }, "event 2"},
+	"ban reason":           {func(s *State) { s.changeBan(func(b *Ban) { b.ReasonCode = "\n" }) }, "reason"},
+	"ban end":              {func(s *State) { s.changeBan(func(b *Ban) { b.ExpiresMs = -1 }) }, "end"},
+	"outcome":              {func(s *State) { s.idempotent.put("x", Outcome{}) }, "idempotency"},
+	"nonce far":            {func(s *State) { s.nonces.insertAt(bucketOf(s.meta.v.ClockMs+MaxSkewMs)+1, nonceRow{}) }, "nonces"},
+	"nonce end":            {func(s *State) { s.meta.v.Epoch = 2; s.nonces.insertAt(math.MaxInt64/1000, nonceRow{}) }, "nonces"},
+	"window":               {func(s *State) { s.windows.take("\n", 5, RateLimit{Requests: 1, WindowMs: 1000}) }, "rate_windows"},
+	"divergent":            {func(s *State) { s.divergent.put("x", Divergence{NodeID: "y"}) }, "divergent"},
+	"audit head of nobody": {func(s *State) { s.auditHeads.put("x", AuditHead{NodeID: "x", Seq: 1}) }, "no member"},
+	"audit head nowhere":   {func(s *State) { s.auditHeads.put("n0", AuditHead{NodeID: "n0"}) }, "line 0"},
+	"audit head losses":    {func(s *State) { s.auditHeads.put("n0", AuditHead{NodeID: "n0", Seq: 1, Lost: []LostHead{{Seq: 1}}}) }, "lost ends"},
+	"audit head loss": {func(s *State) {
+		s.auditHeads.put("n0", AuditHead{NodeID: "n0", Seq: 1, Losses: 1, Lost: []LostHead{{}}})
+	}, "line 0"},
+	"audit head time": {func(s *State) { s.auditHeads.put("n0", AuditHead{NodeID: "n0", Seq: 1, AtMs: -1}) }, "head is -1"},
+	"removed audit head": {func(s *State) {
+		s.removed.put("x", Removal{ID: "x", Name: "x", Audit: &AuditHead{NodeID: "y", Seq: 1}})
+	}, "audit log"},
 }
 
 func (s *State) changeAgent(change func(*Agent)) {

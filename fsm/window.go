@@ -13,8 +13,11 @@ import (
 // one millisecond share a run, so a window never has more runs than
 // milliseconds.
 type rateWindows struct {
+	name   string
+	most   int // runs
 	agents map[string]*rateWindow
 	runs   int
+	total  int64 // requests in all runs, those too that have left their window and were not trimmed yet
 	sum    Digest
 	dirty  []string // agents whose window's share of sum may be out of date, each once
 }
@@ -32,7 +35,12 @@ type rateRun struct {
 }
 
 func newRateWindows() *rateWindows {
-	return &rateWindows{agents: map[string]*rateWindow{}}
+	return &rateWindows{name: "rate_windows", most: MaxWindowRuns, agents: map[string]*rateWindow{}}
+}
+
+// newSelfWindows are of what agents ask for themselves.
+func newSelfWindows() *rateWindows {
+	return &rateWindows{name: "self_windows", most: MaxSelfNonces, agents: map[string]*rateWindow{}}
 }
 
 // check tells whether the agent may have one more request now, and if not,
@@ -66,7 +74,7 @@ func (win *rateWindow) live(oldestMs int64) (used int64, first int) {
 	return used, first
 }
 
-func (w *rateWindows) full() bool { return w.runs >= MaxWindowRuns }
+func (w *rateWindows) full() bool { return w.runs >= w.most }
 
 // take records an admitted request.
 func (w *rateWindows) take(agent string, nowMs int64, limit RateLimit) {
@@ -83,6 +91,7 @@ func (w *rateWindows) take(agent string, nowMs int64, limit RateLimit) {
 		w.runs++
 	}
 	win.total++
+	w.total++
 	w.changed(agent, win)
 }
 
@@ -99,6 +108,7 @@ func (w *rateWindows) trim(win *rateWindow, oldestMs int64) (changed bool) {
 		return false
 	}
 	w.runs -= first
+	w.total -= win.total - used
 	win.total = used
 	win.runs = win.runs[first:] // the next growth leaves the dead part behind: a shift would cost every request a copy
 	return true
@@ -106,9 +116,9 @@ func (w *rateWindows) trim(win *rateWindow, oldestMs int64) (changed bool) {
 
 // prune drops what left every window; done at marks, so that it depends on
 // the log alone and idle agents cost nothing.
-func (w *rateWindows) prune(nowMs int64, p *Policy) {
+func (w *rateWindows) prune(nowMs int64, limitOf func(agent string) RateLimit) {
 	for agent, win := range w.agents {
-		if w.trim(win, nowMs-p.limitOf(agent).WindowMs) {
+		if w.trim(win, nowMs-limitOf(agent).WindowMs) {
 			w.changed(agent, win)
 		}
 		if len(win.runs) == 0 {
@@ -159,7 +169,7 @@ func (w *rateWindows) encode(agent string, win *rateWindow) []byte {
 	return row
 }
 
-func (w *rateWindows) label() string { return "rate_windows" }
+func (w *rateWindows) label() string { return w.name }
 func (w *rateWindows) size() int     { return len(w.agents) }
 
 // digest brings the shares of changed windows up to date: hashing a window
@@ -192,7 +202,7 @@ func (w *rateWindows) load(row []byte) error {
 	if len(w.agents) >= maxWindows {
 		return fmt.Errorf("more than %d windows", maxWindows)
 	}
-	agent, win, err := decodeWindow(row, MaxWindowRuns-w.runs)
+	agent, win, err := decodeWindow(row, w.most-w.runs)
 	if err != nil {
 		return err
 	}
@@ -204,7 +214,18 @@ func (w *rateWindows) load(row []byte) error {
 	}
 	w.agents[agent] = win
 	w.runs += len(win.runs)
+	w.total += win.total
 	w.changed(agent, win)
+	return nil
+}
+
+// loadAll takes the windows of another state.
+func (w *rateWindows) loadAll(from *rateWindows) error {
+	for _, row := range from.freeze().(frozenRows) {
+		if err := w.load(row); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -70,7 +70,7 @@ func TestAuditOfTheWholeCluster(t *testing.T) {
 			continue
 		}
 		dir := audit.Dir(c.cfgs[2].DataDir)
-		if r, err := audit.Verify(dir, &audit.Head{Seq: h.Seq, Hash: h.Hash}); err != nil || len(r.Faults) > 0 || r.Node != ids[2] {
+		if r, err := audit.Verify(dir, audit.Head{Seq: h.Seq, Hash: h.Hash}); err != nil || len(r.Faults) > 0 || r.Node != ids[2] {
 			t.Errorf("the log of n3: %+v, %v", r, err)
 		}
 		info, err := os.Stat(filepath.Join(dir, h.File))
@@ -127,19 +127,59 @@ func TestAuditMergeKeepsOrderAndPlaces(t *testing.T) {
 	}{
 		{10, false, "a1 b1 b2 a2 a3 ", `{"a":3,"b":2,"c":9}`, false},
 		{3, false, "a1 b1 b2 ", `{"a":1,"b":2,"c":9}`, true},
-		{2, true, "a2 a3 ", `{"a":3,"b":2,"c":9}`, false},
+		{2, true, "a3 b2 ", `{"a":3,"b":2,"c":9}`, false},
 	} {
-		places := auditPlaces{"c": 9, "gone": 4}
+		places := auditPlaces{Seq: map[string]uint64{"c": 9, "gone": 4}}
 		out := mergeAudit([]auditAnswer{a, b, away}, places, tc.limit, tc.newest)
 		got := ""
 		for _, e := range out.Events {
 			got += fmt.Sprint(e.Node, e.Seq, " ")
 		}
 		next, err := parsePlaces(out.Next)
-		text, _ := json.Marshal(next)
+		text, _ := json.Marshal(next.Seq)
 		if err != nil || got != tc.want || string(text) != tc.places || out.More != tc.more || len(out.Unreachable) != 1 || out.Unreachable[0].Node != "c" {
 			t.Errorf("limit %d: %q, places %s (%v), %+v", tc.limit, got, text, err, out)
 		}
+	}
+}
+
+// TestAuditLiarHidesNobody: a node whose events are all of long ago, or of the
+// far future, takes no more of a page than leaves room for the others.
+func TestAuditLiarHidesNobody(t *testing.T) {
+	var many []int64
+	for i := range 100 {
+		many = append(many, int64(i))
+	}
+	honest := answerOf("honest", 1000, 1001, 1002)
+	for _, newest := range []bool{false, true} {
+		liar := answerOf("liar", many...)
+		for i := range liar.lines {
+			if newest {
+				liar.lines[i].TimeMs += 1 << 50
+			}
+		}
+		places := auditPlaces{Seq: map[string]uint64{}}
+		out := mergeAudit([]auditAnswer{honest, liar}, places, 20, newest)
+		told := 0
+		for _, e := range out.Events {
+			if e.Node == "honest" {
+				told++
+			}
+		}
+		if told != 3 || len(out.Events) != 20 {
+			t.Errorf("newest %t: %d of 3 honest events in a page of %d", newest, told, len(out.Events))
+		}
+	}
+}
+
+// TestAuditTailSkipsThePastOfWhoWasAway: what a node noted before a tail began is
+// not told as news when it comes back; what it noted since is.
+func TestAuditTailSkipsThePastOfWhoWasAway(t *testing.T) {
+	away := auditAnswer{node: fsm.Coordinator{ID: "c"}, err: context.DeadlineExceeded}
+	out := mergeAudit([]auditAnswer{answerOf("a", 1), away}, auditPlaces{Seq: map[string]uint64{}, SinceMs: 77}, 10, true)
+	next, err := parsePlaces(out.Next)
+	if _, known := next.Seq["c"]; err != nil || known || next.SinceMs != 77 || next.Seq["a"] != 1 {
+		t.Errorf("%+v, %v", next, err)
 	}
 }
 
@@ -156,26 +196,33 @@ func TestAuditNobodySpeaksForAnotherNode(t *testing.T) {
 	if err != nil || len(page.Lines) != 1 {
 		t.Fatal(page, err)
 	}
-	own := auditAnswer{node: fsm.Coordinator{ID: "a"}, reply: auditReply{Lines: page.Lines}}
-	if got, err := own.decode(1); err != nil || len(got) != 1 || got[0].Type != "ban" {
+	own := auditAnswer{node: fsm.Coordinator{ID: "a"}, reply: auditReply{Lines: page.Lines, Seq: 1}}
+	if got, err := own.decode(auditRequest{Limit: 1}); err != nil || len(got) != 1 || got[0].Type != "ban" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	other := auditAnswer{node: fsm.Coordinator{ID: "b"}, reply: auditReply{Lines: page.Lines}}
-	if got, err := other.decode(1); err == nil {
+	if _, err := own.decode(auditRequest{Limit: 1, After: 1}); err == nil {
+		t.Error("a line that was told before")
+	}
+	other := auditAnswer{node: fsm.Coordinator{ID: "b"}, reply: auditReply{Lines: page.Lines, Seq: 1}}
+	if got, err := other.decode(auditRequest{Limit: 1}); err == nil {
 		t.Errorf("node b spoke for a: %+v", got)
 	}
 	own.reply.Lines = append(page.Lines, page.Lines[0])
-	if _, err := own.decode(1); err == nil {
+	if _, err := own.decode(auditRequest{Limit: 1}); err == nil {
 		t.Error("more lines than asked for")
 	}
+	if _, err := own.decode(auditRequest{Limit: 2}); err == nil {
+		t.Error("the same line twice")
+	}
+	own.reply.Lines = page.Lines[:1]
 	page.Lines[0][40] ^= 1
-	if _, err := own.decode(2); err == nil {
+	if _, err := own.decode(auditRequest{Limit: 2}); err == nil {
 		t.Error("a line that is not what its hash was made of")
 	}
 }
 
 func FuzzAuditCursor(f *testing.F) {
-	f.Add(auditPlaces{"a": 1, "b": 1 << 60}.String())
+	f.Add(auditPlaces{Seq: map[string]uint64{"a": 1, "b": 1 << 60}, SinceMs: 5}.String())
 	f.Add("e30")
 	f.Add("!")
 	f.Fuzz(func(t *testing.T, cursor string) {
@@ -184,7 +231,7 @@ func FuzzAuditCursor(f *testing.F) {
 			return
 		}
 		again, err := parsePlaces(p.String())
-		if err != nil || again.String() != p.String() || len(p) > maxPlaces {
+		if err != nil || again.String() != p.String() || len(p.Seq) > maxPlaces {
 			t.Fatalf("%q: %v, %v", cursor, again, err)
 		}
 	})

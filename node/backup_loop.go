@@ -129,6 +129,7 @@ func (n *Node) writeScheduled() (BackupInfo, error) {
 	}
 	r, err := loadBackup(f, &chainWalk{}, nil)
 	if err != nil {
+		n.noteChain("the history of this node", err)
 		return BackupInfo{}, fmt.Errorf("the backup of index %d does not verify: %w", b.Index, err)
 	}
 	if err := dir.Rename(part, scheduledName(r.ClusterID, r.Epoch, r.Index, n.id.NodeID)); err != nil {

@@ -161,7 +161,7 @@ func badBackup(err error) error { return fmt.Errorf("%w: %w", ErrBackup, err) }
 
 func infoOf(s *fsm.State) BackupInfo {
 	m := s.Meta()
-	return BackupInfo{Format: 2, ClusterID: m.ClusterID, Epoch: m.Epoch, Index: m.Index, ClockMs: m.ClockMs, FeatureLevel: m.Level,
+	return BackupInfo{Format: s.SnapshotVersion(), ClusterID: m.ClusterID, Epoch: m.Epoch, Index: m.Index, ClockMs: m.ClockMs, FeatureLevel: m.Level,
 		ChainHead: m.ChainHead, ChainSize: m.ChainSize, AdminRecords: m.AdminSize, Tables: s.Sizes(), StateDigest: s.Digest().String()}
 }
 

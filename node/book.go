@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/keyfile"
 	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/limit"
 )
 
 // addressBook knows where coordinators listen: from gossip cards, which are
@@ -23,7 +25,9 @@ type addressBook struct {
 	log  *slog.Logger
 
 	mu    sync.Mutex
-	heard map[string]peerAddress // from gossip
+	heard map[string]peerAddress  // from gossip
+	met   map[string]netip.Addr   // where each was that last proved it by its certificate, one for each node that ever did
+	homes map[netip.Addr][]string // the nodes at each address, of all these; see locate
 	memberFile
 }
 
@@ -41,6 +45,8 @@ type peerAddress struct {
 	API    string `json:"api"`
 	Raft   string `json:"raft"`
 	Gossip string `json:"gossip"`
+	// Reached is where gossip's packets come from, of what was heard only.
+	Reached string `json:"-"`
 	// Who it is, of records only; gossip does not tell.
 	Role       fsm.Role         `json:"role,omitempty"`
 	TLSKey     crypto.Hash      `json:"tls_key,omitzero"`
@@ -49,7 +55,8 @@ type peerAddress struct {
 
 func openAddressBook(dir string, log *slog.Logger) *addressBook {
 	b := &addressBook{path: filepath.Join(dir, filePeers), log: log,
-		heard: map[string]peerAddress{}}
+		heard: map[string]peerAddress{}, met: map[string]netip.Addr{}}
+	defer b.locate()
 	data, err := os.ReadFile(b.path)
 	if err == nil {
 		err = json.Unmarshal(data, &b.memberFile)
@@ -71,6 +78,7 @@ func (b *addressBook) record(all memberFile) {
 		return
 	}
 	b.memberFile = all
+	b.locate()
 	data, err := json.MarshalIndent(all, "", "  ")
 	if err == nil {
 		err = keyfile.WriteAtomic(b.path, data)
@@ -84,7 +92,50 @@ func (b *addressBook) record(all memberFile) {
 func (b *addressBook) hear(id string, a peerAddress) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.heard[id] = a
+	if b.heard[id] != a {
+		b.heard[id] = a
+		b.locate()
+	}
+}
+
+// meet notes where a node proved to be.
+func (b *addressBook) meet(id string, at netip.Addr) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.met[id] != at {
+		b.met[id] = at
+		b.locate()
+	}
+}
+
+// locate finds anew who is at which address. Names are not looked up: gossip tells
+// where such a node is reached. Called with mu locked, or before others know b.
+func (b *addressBook) locate() {
+	b.homes = map[netip.Addr][]string{}
+	for _, from := range []map[string]peerAddress{b.Members, b.heard} {
+		for id, a := range from {
+			for _, address := range []string{a.Raft, a.API, a.Gossip, a.Reached} {
+				b.settle(id, limit.HolderOf(address))
+			}
+		}
+	}
+	for id, at := range b.met {
+		b.settle(id, at)
+	}
+}
+
+func (b *addressBook) settle(id string, at netip.Addr) {
+	if at.IsValid() && !slices.Contains(b.homes[at], id) {
+		b.homes[at] = append(b.homes[at], id)
+	}
+}
+
+// at returns the nodes that are at an address, as limit.Holder counts them. Nobody
+// changes the answer.
+func (b *addressBook) at(addr netip.Addr) []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.homes[addr]
 }
 
 // recordOf returns the record of a node as the replicated state last had it,

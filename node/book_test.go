@@ -3,8 +3,10 @@ package node
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,6 +29,29 @@ func TestBookNeverForgets(t *testing.T) {
 	if _, asOf, known := again.recordOf("a"); known || asOf != 30 {
 		t.Errorf("a, removed at 30, is known: %t, as of %d", known, asOf)
 	}
+}
+
+// TestBookKnowsWhoIsAtAnAddress: from records, from gossip, by what it proved, and
+// after a restart.
+func TestBookKnowsWhoIsAtAnAddress(t *testing.T) {
+	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
+	b := openAddressBook(dir, log)
+	b.record(memberFile{Index: 1, Members: map[string]peerAddress{"a": {API: "192.0.2.1:1", Raft: "[2001:db8::7]:2"}, "c": {Raft: "192.0.2.1:3"}}})
+	b.hear("a", peerAddress{Raft: "a.example:2", Gossip: "a.example:3", Reached: "192.0.2.2:3"})
+	b.meet("b", netip.MustParseAddr("192.0.2.3"))
+	b.meet("b", netip.MustParseAddr("192.0.2.4"))
+	check := func(b *addressBook, want map[string][]string) {
+		t.Helper()
+		for at, ids := range want {
+			if got := slices.Sorted(slices.Values(b.at(netip.MustParseAddr(at)))); !slices.Equal(got, ids) {
+				t.Errorf("at %s: %v", at, got)
+			}
+		}
+	}
+	check(b, map[string][]string{"192.0.2.1": {"a", "c"}, "2001:db8::": {"a"}, "192.0.2.2": {"a"}, "192.0.2.3": nil, "192.0.2.4": {"b"}})
+	check(openAddressBook(dir, log), map[string][]string{"192.0.2.1": {"a", "c"}, "2001:db8::": {"a"}, "192.0.2.2": nil})
+	b.record(memberFile{Index: 2, Members: map[string]peerAddress{"c": {Raft: "192.0.2.9:3"}}})
+	check(b, map[string][]string{"192.0.2.1": nil, "192.0.2.9": {"c"}})
 }
 
 // TestQuorumWithAJoinerNobodyApplied: two voters of three are up, one of them

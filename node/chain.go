@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -71,6 +72,7 @@ func (n *Node) completeEvent(e *crypto.BlacklistEvent) error {
 		if err != nil {
 			n.log.Warn("an event was refused: whoever sent it says that its reporter's signature was verified, and it does not verify",
 				"agent", e.AgentID, "reporter", e.ReporterID, "by", e.ReportedBy, "error", err)
+			n.note(typeChainTamper, audit.LevelCritical, "reporter_unproven", map[string]string{"where": "an event that a coordinator forwarded", "subject": e.AgentID, "reporter": e.ReporterID, "by": e.ReportedBy, "detail": err.Error()})
 			return &client.Error{Code: client.CodeInvalid, Field: "reporter_signature", Detail: err.Error()}
 		}
 	}

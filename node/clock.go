@@ -2,12 +2,15 @@ package node
 
 import (
 	"context"
-	"sort"
+	"errors"
+	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -17,8 +20,6 @@ import (
 const (
 	// pingFresh is how long a report of a wall time counts.
 	pingFresh = 10 * time.Second
-	// maxPingRTT: a slower answer says too little about the clock behind it.
-	maxPingRTT = time.Second
 	// aliveFor is how long after its last sign of life a node counts as alive.
 	aliveFor = 10 * time.Second
 	// maxDrift is how far the wall clock may move against the monotonic one
@@ -44,6 +45,8 @@ type pingReply struct {
 	Released bool `cbor:"10,keyasint,omitempty"`
 	Leaving  bool `cbor:"11,keyasint,omitempty"` // it is about to forget its log: no vote for it
 	Stuck    bool `cbor:"12,keyasint,omitempty"` // its disk takes no entries: it is full or hangs
+	// Audit tells where its audit log ends; from LevelClients on.
+	Audit *fsm.AuditReport `cbor:"13,keyasint,omitempty"`
 }
 
 // health is what the last good ping of a node told.
@@ -51,11 +54,15 @@ type health struct {
 	at      time.Time // monotonic, when it answered
 	wallMs  int64     // its wall clock at that moment
 	applied uint64
+	lag     uint64 // entries that it was behind this replica, of when it was asked
 	marks   []fsm.Mark
 	write   time.Duration // median of its last log writes; 0: none lately
 	full    bool          // its disk is
 	stuck   bool          // it takes no entries, though it answers
 	epoch   uint64
+	level   uint32           // highest feature level that its running binary knows
+	version string           // of that binary
+	audit   *fsm.AuditReport // of itself alone; nil: it told none
 
 	term     uint64 // raft's current term there
 	released bool   // it leads and says that this node has no vote
@@ -81,7 +88,7 @@ func (n *Node) works(id string) bool {
 	return ok && n.fresh(id) && !h.stuck
 }
 
-func (n *Node) freshTime() time.Duration { return 2*n.cfg.Timing.Ping + maxPingRTT }
+func (n *Node) freshTime() time.Duration { return 2*n.cfg.Timing.Ping + n.cfg.Timing.PingRTT }
 
 // peersHealth is the last word of each coordinator.
 type peersHealth struct {
@@ -102,13 +109,28 @@ func (p *peersHealth) set(id string, h health) {
 	p.last[id] = h
 }
 
+// bound cuts what a node told of itself to what is kept of it, and shown.
+func (r *pingReply) bound(id string) {
+	if r.Audit != nil {
+		r.Audit.NodeID = id // nobody speaks for another
+	}
+	r.Marks = r.Marks[max(0, len(r.Marks)-fsm.MaxMarks):]
+	r.Version = strings.Map(func(c rune) rune {
+		if !unicode.IsPrint(c) {
+			return -1
+		}
+		return c
+	}, strings.ToValidUTF8(r.Version[:min(len(r.Version), fsm.MaxLabelBytes)], ""))
+}
+
 func (n *Node) servePing(_ context.Context, from string, _ pingRequest) (pingReply, error) {
-	r := pingReply{WallMs: n.wallMs(), Level: featureLevel, Version: n.cfg.Version, Term: n.raft.CurrentTerm(), Released: n.releases(from), Leaving: !n.leaving().IsZero()}
+	r := pingReply{WallMs: n.wallMs(), Level: n.cfg.supports(), Version: n.cfg.Version, Term: n.raft.CurrentTerm(), Released: n.releases(from), Leaving: !n.leaving().IsZero()}
 	n.machine.Read(func(s *fsm.State) { r.Applied, r.Epoch, r.Marks = s.Index(), s.Meta().Epoch, s.Marks() })
 	if n.unconfirmed() != nil {
 		r.Marks = nil // judged by its epoch, not by its digests: the cluster may have gone on without it
 	}
 	r.WriteUs, r.Full, r.Stuck = n.diskHealth()
+	r.Audit = n.auditHead.report.Load()
 	return r, nil
 }
 
@@ -116,6 +138,7 @@ func (n *Node) servePing(_ context.Context, from string, _ pingRequest) (pingRep
 func (n *Node) pingLoop(ctx context.Context) {
 	for {
 		n.pingAll(ctx)
+		n.judgeRemoval()
 		n.judgeEpoch(ctx)
 		n.hearMembers()
 		select {
@@ -138,16 +161,23 @@ func (n *Node) pingAll(ctx context.Context) {
 }
 
 func (n *Node) ping(ctx context.Context, id string) {
-	ctx, cancel := context.WithTimeout(ctx, maxPingRTT)
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.PingRTT)
 	defer cancel()
 	start := time.Now()
+	own, _ := n.machine.Index()
 	var reply pingReply
-	if err := n.call(ctx, id, rpcPing, pingRequest{WallMs: n.wallMs()}, &reply); err != nil {
+	err := n.call(ctx, id, rpcPing, pingRequest{WallMs: n.wallMs()}, &reply)
+	if e := (*client.Error)(nil); err == nil || errors.As(err, &e) && e.Reason == reasonRemoved {
+		n.removal.hear(id, err != nil)
+	}
+	if err != nil {
 		return
 	}
+	reply.bound(id)
 	half := time.Since(start) / 2
-	n.health.set(id, health{at: time.Now(), applied: reply.Applied, marks: reply.Marks, wallMs: reply.WallMs + half.Milliseconds(),
-		write: time.Duration(reply.WriteUs) * time.Microsecond, full: reply.Full, stuck: reply.Stuck, epoch: reply.Epoch, released: reply.Released, term: reply.Term, leaving: reply.Leaving})
+	n.health.set(id, health{at: time.Now(), applied: reply.Applied, lag: own - min(own, reply.Applied), marks: reply.Marks, wallMs: reply.WallMs + half.Milliseconds(),
+		write: time.Duration(reply.WriteUs) * time.Microsecond, full: reply.Full, stuck: reply.Stuck, epoch: reply.Epoch, released: reply.Released, term: reply.Term, leaving: reply.Leaving,
+		level: reply.Level, version: reply.Version, audit: reply.Audit})
 }
 
 // servers returns the servers of raft's newest configuration.
@@ -169,8 +199,16 @@ func voters(servers []raft.Server) []string {
 	return out
 }
 
-// offsets returns the wall-clock offsets of voters that reported lately, our
-// own (zero) included if we vote.
+func idsOf(servers []raft.Server) []string {
+	var out []string
+	for _, s := range servers {
+		out = append(out, string(s.ID))
+	}
+	return out
+}
+
+// offsets returns the wall-clock offsets of nodes that reported lately, our own
+// (zero) included if it is asked for.
 func (n *Node) offsets(ids []string) map[string]int64 {
 	out := map[string]int64{}
 	for _, id := range ids {
@@ -181,30 +219,6 @@ func (n *Node) offsets(ids []string) map[string]int64 {
 		}
 	}
 	return out
-}
-
-// supporters counts the offsets close enough to one to support its stamps.
-func supporters(offsets map[string]int64, of int64) int {
-	count := 0
-	for _, o := range offsets {
-		if d := o - of; d >= -fsm.MaxClockSpreadMs && d <= fsm.MaxClockSpreadMs {
-			count++
-		}
-	}
-	return count
-}
-
-// medianOffset returns the median of the voters' clocks relative to ours.
-func medianOffset(offsets map[string]int64) int64 {
-	if len(offsets) == 0 {
-		return 0
-	}
-	all := make([]int64, 0, len(offsets))
-	for _, o := range offsets {
-		all = append(all, o)
-	}
-	sort.Slice(all, func(i, j int) bool { return all[i] < all[j] })
-	return all[len(all)/2]
 }
 
 // wallMs is this machine's wall clock, Unix milliseconds.

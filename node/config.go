@@ -49,33 +49,14 @@ type Config struct {
 	Now        func() time.Time // wall clock; nil: time.Now
 	Exit       func(code int)   // ends the process when the leader's disk hangs; nil: os.Exit
 
+	level      uint32 // tests: the feature level that this binary says it knows
 	disk       diskHooks
+	network    network                       // simulations: in memory; nil: the machine's
+	iterations int                           // tests: cost of a new key file; 0: the default
+	oftenSnap  bool                          // tests: snapshots after few entries
 	executable func() (io.ReadCloser, error) // tests: what this binary is
 	step       func(name string)             // tests: called at each step of a restore
-}
-
-// Timing is a profile of timeouts; fields are not tuned one by one.
-type Timing struct {
-	Heartbeat   time.Duration // raft: follower waits this long for the leader
-	Election    time.Duration // raft: candidate waits this long for votes
-	LeaderLease time.Duration // raft: leader steps down after this long without a quorum
-	Commit      time.Duration // raft: idle append interval
-	Request     time.Duration // longest a write or admission waits for its decision
-	NoLeader    time.Duration // longest a request waits for a leader to appear
-	Tick        time.Duration // leader's clock tick when idle
-	Mark        time.Duration // digest mark
-	Ping        time.Duration // clock and health exchange between coordinators
-	Stall       time.Duration // a write of raft that takes longer hangs: a leader ends, others are not ready
-}
-
-// LocalTiming suits nodes on one machine or one network.
-func LocalTiming() Timing {
-	return Timing{
-		Heartbeat: time.Second, Election: time.Second, LeaderLease: time.Second, Commit: 50 * time.Millisecond,
-		Request: 3 * time.Second, NoLeader: time.Second,
-		Tick: time.Second, Mark: 5 * time.Second, Ping: time.Second,
-		Stall: 1500 * time.Millisecond,
-	}
+	silence    func() time.Duration          // tests: how much longer ago than it was every node was last heard
 }
 
 // DefaultConfig returns loopback addresses and the local profile.
@@ -92,6 +73,15 @@ const minPassphrase = 8
 
 // maxTrustedProxies bounds what every request is held against.
 const maxTrustedProxies = 256
+
+// widestProxies is the shortest prefix that trusted proxies may have: that of the
+// largest private networks (RFC 1918, RFC 4193). What is wider is the Internet.
+func widestProxies(p netip.Prefix) int {
+	if p.Addr().Is4() {
+		return 8
+	}
+	return 7
+}
 
 const (
 	// maxDiskReserve is far more than anybody needs: a slip of the unit.
@@ -134,8 +124,11 @@ func (c Config) Validate() error {
 		bad("%s: %d networks, at most %d", Setting("trusted-proxies"), len(c.TrustedProxies), maxTrustedProxies)
 	}
 	for _, p := range c.TrustedProxies {
-		if !p.IsValid() || p != p.Masked() {
+		switch {
+		case !p.IsValid() || p != p.Masked():
 			bad("%s %s: want the network itself, such as %s", Setting("trusted-proxies"), p, p.Masked())
+		case p.Bits() < widestProxies(p):
+			bad("%s %s: whoever is in it may ask in anybody's name; name the proxies themselves, or a network of /%d at the widest", Setting("trusted-proxies"), p, widestProxies(p))
 		}
 	}
 	if len(c.Passphrase) < minPassphrase {
@@ -156,8 +149,8 @@ func (c Config) Validate() error {
 	if c.Timing.Stall < minStall {
 		bad("stall limit %s: below %s a sound disk would be taken for a hung one", c.Timing.Stall, minStall)
 	}
-	if c.Timing.LeaderLease > c.Timing.Heartbeat {
-		bad("leader lease %s exceeds heartbeat %s: a deposed leader could think it leads", c.Timing.LeaderLease, c.Timing.Heartbeat)
+	if t := c.Timing; t.LeaderLease > t.Silence || t.Silence > t.Heartbeat {
+		bad("leader lease %s, silence %s, heartbeat %s: none may exceed the next, or a deposed leader could think it leads", t.LeaderLease, t.Silence, t.Heartbeat)
 	}
 	return errors.Join(faults...)
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"sync"
 	"time"
+
+	"github.com/edgecoder/edgecoder/fsm"
 )
 
 // A node whose state is not the cluster's forgets its log and fetches the
@@ -56,7 +58,7 @@ func (d *departure) stay() {
 // it has no vote counts. A leader grants by an answer that it got within the time
 // of fresh, and that answer was up to one exchange on its way; the leader's word
 // was up to one exchange on its way too.
-func (n *Node) leaveNotice() time.Duration { return n.freshTime() + 2*maxPingRTT }
+func (n *Node) leaveNotice() time.Duration { return n.freshTime() + 2*n.cfg.Timing.PingRTT }
 
 // mustForget tells whether the state of this node is not the cluster's.
 func (n *Node) mustForget() bool {
@@ -86,23 +88,22 @@ func (n *Node) startAfresh() bool {
 	return true
 }
 
-// isReleased tells whether a leader said after a moment that this node has no
+// isReleased tells whether the leader said after a moment that this node has no
 // vote. Its own configuration does not say: an entry that took the vote may be
-// lost again.
+// lost again. Nobody else's word counts, or any member could have a voter forget
+// what others count on.
 func (n *Node) isReleased(after time.Time) bool {
-	term := n.raft.CurrentTerm()
-	for _, s := range n.servers() {
-		if h, ok := n.health.get(string(s.ID)); ok && h.releases(after, term) {
-			return true
-		}
-	}
-	return false
+	_, leader := n.raft.LeaderWithID()
+	id := string(leader)
+	role, known := n.roleOf(id)
+	h, heard := n.health.get(id)
+	return known && heard && role == fsm.RoleCoordinator && isVoter(n.servers(), id) && h.releases(after, n.raft.CurrentTerm())
 }
 
-// releases tells whether this is a leader's word that counts: heard after a
-// moment, and of a leader that was not followed by another as far as is known.
+// releases tells whether the leader's word counts: heard after a moment, and of
+// the term in which it leads.
 func (h health) releases(after time.Time, term uint64) bool {
-	return h.released && h.at.After(after) && h.term >= term
+	return h.released && h.at.After(after) && h.term == term
 }
 
 var errLeaves = errors.New("it is about to forget its log, or was not heard lately")

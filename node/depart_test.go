@@ -34,8 +34,8 @@ func TestDepartureWithoutABreak(t *testing.T) {
 	}
 }
 
-// TestReleaseThatCounts: a leader's word of before the notice, or of a leader that
-// was followed by another, may be out of date.
+// TestReleaseThatCounts: a leader's word of before the notice, or of another
+// term than the one in which it leads, may be out of date or a lie.
 func TestReleaseThatCounts(t *testing.T) {
 	from := time.Unix(1000, 0)
 	for _, tt := range []struct {
@@ -43,7 +43,7 @@ func TestReleaseThatCounts(t *testing.T) {
 		want bool
 	}{
 		{health{released: true, term: 4, at: from.Add(1)}, true},
-		{health{released: true, term: 5, at: from.Add(1)}, true},
+		{health{released: true, term: 5, at: from.Add(1)}, false},
 		{health{released: true, term: 3, at: from.Add(1)}, false},
 		{health{released: true, term: 4, at: from}, false},
 		{health{term: 4, at: from.Add(1)}, false},
@@ -75,8 +75,9 @@ func TestOneThatLeavesGetsNoVoteBack(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, 3)
 	c.eventually("a leader", func() bool { return c.leader() >= 0 })
-	lead := c.nodes[c.leader()]
-	victim := c.nodes[(c.leader()+1)%3]
+	watcher := c.observer()
+	first := c.leader()
+	lead, victim, third := c.nodes[first], c.nodes[(first+1)%3], c.nodes[(first+2)%3]
 	id := victim.id.NodeID
 	if since := victim.departure.note(time.Now(), true); !victim.departure.decide(since, true) {
 		t.Fatal("not decided")
@@ -90,6 +91,13 @@ func TestOneThatLeavesGetsNoVoteBack(t *testing.T) {
 	for again := time.Now(); !victim.isReleased(again); pause(t.Context(), 10*time.Millisecond) { // a round of pings and many of the leader's duties later
 		if isVoter(lead.servers(), id) {
 			t.Fatal("it got its vote back")
+		}
+	}
+	for what, liar := range map[string]*Node{"an observer": watcher, "a voter that does not lead": third} {
+		told, _ := victim.health.get(lead.id.NodeID)
+		victim.health.set(liar.id.NodeID, health{at: time.Now().Add(time.Hour), released: true, term: told.term})
+		if victim.isReleased(time.Now().Add(time.Minute)) {
+			t.Errorf("the word of %s counts", what)
 		}
 	}
 	victim.departure.stay()

@@ -28,12 +28,12 @@ type disk struct {
 	stalledFor   atomic.Int64 // how long the watchdog has seen one write hang, nanoseconds
 	lastHandover atomic.Int64 // when slowness last moved leadership, nanoseconds since the node's start
 	starved      atomic.Bool  // the last entry found no room: this replica does not advance
-	shy          bool         // owned by watchSpace
 }
 
 // diskHooks let tests break a disk; nil in every other use.
 type diskHooks struct {
 	begin  func(what string) // called as a write begins: a hung disk does not return
+	end    func(what string) // called when a write is done, before anybody is told
 	statfs func(dir string) (free, size int64, err error)
 }
 
@@ -47,11 +47,17 @@ func openDisk(cfg Config) (*disk, error) {
 
 // Begin implements store.Guard.
 func (d *disk) Begin(what string) (done func(error)) {
-	done = d.Watch.Begin(what)
+	told := d.Watch.Begin(what)
 	if d.hooks.begin != nil {
 		d.hooks.begin(what)
 	}
-	return done
+	if d.hooks.end == nil {
+		return told
+	}
+	return func(err error) {
+		d.hooks.end(what)
+		told(err)
+	}
 }
 
 // NoSpace implements store.Guard.
@@ -220,31 +226,9 @@ func (n *Node) watchSpace(ctx context.Context) {
 			n.noteDisk(false, room.String())
 		}
 		low = room.Low
-		n.keepBack(low && n.raft.State() != raft.Leader)
+		n.lookout.shy.Store(low)
 		if !pause(ctx, spaceLook) {
 			return
 		}
 	}
-}
-
-// shyFactor stretches the election timeouts of a full node, so that voters with
-// room are candidates before it: theirs are drawn from one to two times the
-// profile's, its from three times on.
-const shyFactor = 3
-
-// keepBack makes this node slow to become a leader, or as quick as others again.
-func (n *Node) keepBack(shy bool) {
-	if shy == n.disk.shy {
-		return
-	}
-	conf := n.raft.ReloadableConfig()
-	conf.HeartbeatTimeout, conf.ElectionTimeout = n.cfg.Timing.Heartbeat, n.cfg.Timing.Election
-	if shy {
-		conf.HeartbeatTimeout, conf.ElectionTimeout = shyFactor*conf.HeartbeatTimeout, shyFactor*conf.ElectionTimeout
-	}
-	if err := n.raft.ReloadConfig(conf); err != nil {
-		n.log.Warn("raft's timeouts were not changed", "error", err)
-		return
-	}
-	n.disk.shy = shy
 }

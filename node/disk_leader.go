@@ -35,18 +35,18 @@ func (n *Node) judgeDisk(ctx context.Context, l *leadership) {
 	}
 	l.full.Store(full > (len(ids)-1)/2) // those with room are no majority
 	if low {
-		if to := n.bestVoter(ids, mostApplied); to != "" {
+		if to := n.fitter(hasRoom); to != "" {
 			n.log.Warn("disk full: handing leadership to a voter with room", "to", to)
 			n.handOver(ctx, to)
 		}
 		return
 	}
-	n.judgePace(ctx, ids)
+	n.judgePace(ctx)
 }
 
 // judgePace hands over when the log writes here are slow and those of another
 // voter take half as long at most; where all disks are slow nothing is gained.
-func (n *Node) judgePace(ctx context.Context, ids []string) {
+func (n *Node) judgePace(ctx context.Context) {
 	own, count := n.disk.Pace(paceWindow)
 	if count < slowWrites || own < slowWrite {
 		return // the usual case, cheaply
@@ -55,8 +55,9 @@ func (n *Node) judgePace(ctx context.Context, ids []string) {
 	if last := n.disk.lastHandover.Load(); last != 0 && since-time.Duration(last) < slowPause {
 		return
 	}
-	to := n.bestVoter(ids, quickest)
-	if h, _ := n.health.get(to); to == "" || !muchFaster(h.write, own) {
+	fit := n.fitness()
+	to := foremost(n.successors(quickest), func(s successor) bool { return s.fit >= fit && !s.rest && muchFaster(s.write, own) })
+	if to == "" {
 		return
 	}
 	n.disk.lastHandover.Store(int64(since))
@@ -67,27 +68,6 @@ func (n *Node) judgePace(ctx context.Context, ids []string) {
 // muchFaster tells whether moving from a disk that takes own for a write to one
 // that takes other is worth it. 0 says nothing.
 func muchFaster(other, own time.Duration) bool { return other != 0 && 2*other <= own }
-
-// bestVoter returns another voter that answered lately and has room, "" when
-// there is none.
-func (n *Node) bestVoter(ids []string, better func(a, b health) bool) (best string) {
-	var of health
-	for _, id := range ids {
-		h, ok := n.health.get(id)
-		if id == n.id.NodeID || !ok || h.full || !n.works(id) {
-			continue
-		}
-		if best == "" || better(h, of) {
-			best, of = id, h
-		}
-	}
-	return best
-}
-
-// mostApplied and quickest order voters for bestVoter.
-func mostApplied(a, b health) bool { return a.applied > b.applied }
-
-func quickest(a, b health) bool { return a.write != 0 && (b.write == 0 || a.write < b.write) }
 
 // diskHealth is what pings tell of the disk.
 func (n *Node) diskHealth() (writeUs int64, full, stuck bool) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,7 @@ import (
 type badDisk struct {
 	free  atomic.Int64 // bytes, of badDiskSize
 	delay atomic.Int64 // nanoseconds that each log write takes
+	clock atomic.Int64 // nanoseconds that the machine's wall clock is ahead
 	mu    sync.Mutex
 	hung  chan struct{} // log writes wait until it is closed; nil: they do not; guarded by mu
 	exits chan int      // statuses that the process would have ended with
@@ -77,6 +79,7 @@ func newTrioOnBadDisks(t *testing.T, size int, stall time.Duration) (*trio, []*b
 		d := &badDisk{exits: make(chan int, 1)}
 		d.free.Store(badDiskSize)
 		disks[i] = d
+		cfg.Now = shifted(&d.clock)
 		cfg.disk = diskHooks{begin: d.begin, statfs: d.statfs}
 		cfg.Exit = func(status int) { d.exits <- status }
 		cfg.Timing = LocalTiming()
@@ -139,7 +142,7 @@ func TestHungDiskOfAFollower(t *testing.T) {
 	heavy(t)
 	c, disks := newTrioOnBadDisks(t, 3, LocalTiming().Stall)
 	lead := c.leader()
-	hung := (lead + 1) % 3
+	hung, term := (lead+1)%3, c.nodes[lead].raft.CurrentTerm()
 	disks[hung].hang()
 	var e *client.Error
 	c.eventually("it is not ready", func() bool { return errors.As(c.nodes[hung].Ready(), &e) && e.Reason == reasonDisk })
@@ -154,7 +157,7 @@ func TestHungDiskOfAFollower(t *testing.T) {
 	if err := c.createToken(hung); err != nil {
 		t.Errorf("a write there afterwards: %v", err)
 	}
-	if c.leader() != lead || len(disks[hung].exits) > 0 {
+	if c.leader() != lead || c.nodes[lead].raft.CurrentTerm() != term || len(disks[hung].exits) > 0 {
 		t.Error("a follower's disk moved the leadership or ended the process")
 	}
 }
@@ -267,11 +270,17 @@ func fullFollower(t *testing.T, c *trio, disks []*badDisk, a agent, verifier str
 // fullLeader: leadership goes to one with room, and not back.
 func fullLeader(t *testing.T, c *trio, disks []*badDisk) {
 	lead := c.leader()
-	other := (lead + 1) % 3
+	other, wrong := c.spoilAnotherClock(lead, disks)
+	term := c.nodes[other].raft.CurrentTerm()
 	disks[lead].free.Store(1 << 20)
 	start := time.Now()
-	c.eventually("another leader", func() bool { return c.otherLeader(lead) >= 0 })
+	c.eventually("the sound node leads", func() bool { return c.nodes[other].lead.Load() != nil && c.nodes[other].Ready() == nil })
 	t.Logf("handed over after %s", time.Since(start).Round(time.Millisecond))
+	c.keepsLeading(other, wrong)
+	if now := c.nodes[other].raft.CurrentTerm(); now != term+1 {
+		t.Errorf("from term %d to %d in one move", term, now)
+	}
+	disks[wrong].clock.Store(0)
 	c.eventually("others serve", func() bool { return c.createToken(other) == nil })
 	c.eventually("it keeps back", func() bool {
 		return c.nodes[lead].raft.ReloadableConfig().HeartbeatTimeout == shyFactor*LocalTiming().Heartbeat
@@ -281,6 +290,42 @@ func fullLeader(t *testing.T, c *trio, disks []*badDisk) {
 		return c.nodes[lead].raft.ReloadableConfig().HeartbeatTimeout == LocalTiming().Heartbeat
 	})
 	c.eventually("it has room", func() bool { return c.createToken(lead) == nil })
+}
+
+// spoilAnotherClock has the clock of a follower be wrong, the one that would be
+// asked first, and returns both followers once every node knows.
+func (c *trio) spoilAnotherClock(lead int, disks []*badDisk) (sound, wrong int) {
+	ids := voters(c.nodes[lead].servers())
+	wrong, sound = (lead+1)%3, (lead+2)%3
+	if slices.Index(ids, c.nodes[wrong].id.NodeID) > slices.Index(ids, c.nodes[sound].id.NodeID) {
+		wrong, sound = sound, wrong
+	}
+	disks[wrong].clock.Store(int64(-time.Hour))
+	id := c.nodes[wrong].id.NodeID
+	c.eventually("all know of the wrong clock", func() bool {
+		for i, n := range c.nodes {
+			if i != wrong && n.offsets([]string{id})[id] > -time.Minute.Milliseconds() {
+				return false
+			}
+		}
+		return true
+	})
+	return sound, wrong
+}
+
+// keepsLeading: neither the wrong clock nor a removal that could not be recorded
+// moves leadership.
+func (c *trio) keepsLeading(lead, wrong int) {
+	n := c.nodes[lead]
+	n.members.Lock()
+	err := n.dropServer(c.t.Context(), n.id.NodeID)
+	n.members.Unlock()
+	if code(err) != client.CodeConflict || !strings.Contains(err.Error(), c.cfgs[wrong].Name+" -") {
+		c.t.Errorf("removing a leader whose clock is needed: %v", err)
+	}
+	if len(n.successors(mostApplied)) != 2 || n.asFit() != "" || n.fitter(hasClock|hasRoom) != "" {
+		c.t.Errorf("a fit leader would leave for %q", n.anyFit())
+	}
 }
 
 // fullMajority: the leader refuses for all, though it has room, ticks go on, and
@@ -362,8 +407,7 @@ func TestFullDiskForReal(t *testing.T) {
 // TestStallCountsOnlyTimeThatWasSeen: a process that was stopped for a minute
 // must not take its last write for a hung one.
 func TestStallCountsOnlyTimeThatWasSeen(t *testing.T) {
-	heavy(t)
-	var s stall
+	s := stall{every: stallLook}
 	now := time.Unix(1000, 0)
 	look := func(after time.Duration, id uint64) time.Duration {
 		now = now.Add(after)

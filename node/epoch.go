@@ -213,9 +213,8 @@ func (n *Node) refuted(ctx context.Context, a arrival) {
 	if first {
 		n.log.Error("CRITICAL: the restore that this node holds did not take effect, the cluster went on without it", "epoch", a.epoch)
 	}
-	servers := n.servers()
 	if n.lead.Load() != nil {
-		n.handOverToAny(ctx, servers, func(h health) bool { return h.epoch < a.epoch }) // not to another that holds it
+		n.handOverTo(ctx, foremost(n.successors(mostApplied), func(s successor) bool { return s.epoch < a.epoch })) // not to another that holds it
 		return
 	}
 	impossible := n.store.CanUndo(a.epoch)

@@ -20,7 +20,7 @@ func (n *Node) ensureGenesis(ctx context.Context, l *leadership) bool {
 		return false
 	}
 	// Entries of an earlier run may be committed and not yet applied here.
-	if err := n.raft.Barrier(n.cfg.Timing.Request).Error(); err != nil {
+	if !n.appliedAll(ctx) {
 		return false
 	}
 	n.machine.Read(func(s *fsm.State) { exists = s.Meta().ClusterID != "" })
@@ -28,6 +28,19 @@ func (n *Node) ensureGenesis(ctx context.Context, l *leadership) bool {
 		return true
 	}
 	return n.genesis(ctx, l)
+}
+
+// appliedAll waits until this leader has applied all that is in its log. raft
+// leaves the barrier unanswered if it ends before the barrier is reached.
+func (n *Node) appliedAll(ctx context.Context) bool {
+	reached := make(chan error, 1)
+	go func() { reached <- n.raft.Barrier(n.cfg.Timing.Request).Error() }()
+	select {
+	case err := <-reached:
+		return err == nil
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (n *Node) genesis(ctx context.Context, l *leadership) bool {
@@ -47,10 +60,10 @@ func (n *Node) genesis(ctx context.Context, l *leadership) bool {
 		return false
 	}
 	cmd, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, fsm.Genesis{
-		ClusterID: n.id.ClusterID, CACert: n.id.CACert, Level: featureLevel,
+		ClusterID: n.id.ClusterID, CACert: n.id.CACert, Level: n.cfg.supports(),
 		AdminToken: fsm.TokenCreate{ID: token.ID, Hash: token.Hash(), Role: fsm.RoleAdmin, Uses: -1, Label: "bootstrap"},
 		Coordinator: fsm.Coordinator{ID: n.id.NodeID, Name: n.cfg.Name, Role: fsm.RoleCoordinator, SigningKey: n.id.publicKey(),
-			EncryptionKey: encryption, API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, Level: featureLevel, Version: n.cfg.Version, TLSKey: crypto.Sum(tlsKey)},
+			EncryptionKey: encryption, API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, Level: n.cfg.supports(), Version: n.cfg.Version, TLSKey: crypto.Sum(tlsKey)},
 	})
 	if err != nil {
 		n.log.Error("cannot make the genesis", "error", err)

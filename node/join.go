@@ -70,7 +70,7 @@ func answerJoiner[T any](n *Node, serve func(*http.Request) (T, error)) http.Han
 		reply, err := serve(r)
 		if err != nil {
 			e := asAPIError(err)
-			n.noteJoin(r, "", e.Code, nil)
+			n.noteRefusedJoin(r, e.Code)
 			if n.joinLog.Allow() { // strangers must not fill the log
 				n.log.Warn("joiner refused", "remote", r.RemoteAddr, "path", r.URL.Path, "code", e.Code, "detail", e.Detail)
 			}
@@ -110,6 +110,9 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 	if err != nil {
 		return joinReply{}, err
 	}
+	if err := n.audit.Err(); err != nil {
+		return joinReply{}, errNoAudit()
+	}
 	res, err := n.Propose(r.Context(), cmd)
 	if err != nil {
 		return joinReply{}, err
@@ -117,7 +120,9 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 	if !res.OK() {
 		return joinReply{}, &client.Error{Code: string(res.Code), Field: res.Field, Detail: res.Detail}
 	}
-	n.noteJoin(r, token.ID, "ok", map[string]string{"node": req.Coordinator.ID, "name": req.Coordinator.Name, "role": string(req.Coordinator.Role)})
+	if err := n.noteJoined(r, token.ID, req.Coordinator); err != nil {
+		return joinReply{}, err
+	}
 	return n.welcome(r.Context(), req, res.Index)
 }
 
@@ -303,9 +308,9 @@ func (n *Node) hostsOnRecord(id string) []string {
 	if id == n.id.NodeID {
 		return hostsOf(n.cfg.APIAddr, n.cfg.raftAddr())
 	}
-	var c fsm.Coordinator
-	n.machine.Read(func(s *fsm.State) { c, _ = s.Coordinator(id) })
-	return hostsOf(c.API, c.Raft)
+	var hosts []string
+	n.machine.Read(func(s *fsm.State) { hosts = s.CertificateHosts(id) })
+	return hosts
 }
 
 func hostsOf(addresses ...string) []string {
@@ -338,7 +343,7 @@ func join(ctx context.Context, cfg Config, id *identity) (*joinReply, error) {
 			err := askSeed(ctx, seed, token, cfg)
 			var reply *joinReply
 			if err == nil {
-				reply, err = joinAt(ctx, seed, token, req)
+				reply, err = joinAt(ctx, cfg, seed, token, req)
 			}
 			if err == nil {
 				return reply, nil
@@ -370,7 +375,7 @@ func newJoinRequest(cfg Config, id *identity, token crypto.TokenText) (joinReque
 	}
 	req := joinRequest{Token: token.String(), TLSPublic: public, Coordinator: fsm.Coordinator{
 		ID: id.NodeID, Name: cfg.Name, Role: fsm.Role(token.Role), SigningKey: id.publicKey(), EncryptionKey: encryption,
-		API: cfg.APIAddr, Raft: cfg.raftAddr(), Gossip: cfg.GossipAddr, Level: featureLevel, Version: cfg.Version,
+		API: cfg.APIAddr, Raft: cfg.raftAddr(), Gossip: cfg.GossipAddr, Level: cfg.supports(), Version: cfg.Version,
 		TLSKey: crypto.Sum(public)}}
 	parts, err := req.parts()
 	if err != nil {
@@ -391,15 +396,14 @@ func tlsPublic(pkcs8 []byte) ([]byte, error) {
 }
 
 // postSeed posts a request to the join service of a seed, whose CA the token pins.
-func postSeed(ctx context.Context, seed string, token crypto.TokenText, path string, req, reply any) error {
+func postSeed(ctx context.Context, cfg Config, seed string, token crypto.TokenText, path string, req, reply any) error {
 	body, err := fsm.Encode(req)
 	if err != nil {
 		return err
 	}
 	c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			d := &tls.Dialer{Config: joinDial(token), NetDialer: &net.Dialer{Timeout: 5 * time.Second}}
-			return d.DialContext(ctx, "tcp", seed)
+			return dialSeed(ctx, cfg, seed, joinDial(token), 5*time.Second)
 		}, DisableKeepAlives: true}}
 	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+seed+path, bytes.NewReader(body))
 	if err != nil {
@@ -430,9 +434,9 @@ func postSeed(ctx context.Context, seed string, token crypto.TokenText, path str
 	return nil
 }
 
-func joinAt(ctx context.Context, seed string, token crypto.TokenText, req joinRequest) (*joinReply, error) {
+func joinAt(ctx context.Context, cfg Config, seed string, token crypto.TokenText, req joinRequest) (*joinReply, error) {
 	var reply joinReply
-	if err := postSeed(ctx, seed, token, joinPath, req, &reply); err != nil {
+	if err := postSeed(ctx, cfg, seed, token, joinPath, req, &reply); err != nil {
 		return nil, err
 	}
 	if crypto.Sum(reply.CACert).String() != token.Pin || reply.ClusterID != token.ClusterID {
@@ -443,8 +447,8 @@ func joinAt(ctx context.Context, seed string, token crypto.TokenText, req joinRe
 
 // answersAlready tells whether a seed speaks for an existing cluster, so that
 // --bootstrap never makes a second one beside it.
-func answersAlready(ctx context.Context, seeds []string) error {
-	for _, seed := range seeds {
+func answersAlready(ctx context.Context, cfg Config) error {
+	for _, seed := range cfg.Join {
 		var cluster string
 		probe := &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{protoJoin}, InsecureSkipVerify: true, // only asks who is there
 			VerifyConnection: func(s tls.ConnectionState) error {
@@ -452,13 +456,28 @@ func answersAlready(ctx context.Context, seeds []string) error {
 				cluster = seed.cluster
 				return err
 			}}
-		d := &tls.Dialer{Config: probe, NetDialer: &net.Dialer{Timeout: 2 * time.Second}}
-		if conn, err := d.DialContext(ctx, "tcp", seed); err == nil {
+		if conn, err := dialSeed(ctx, cfg, seed, probe, 2*time.Second); err == nil {
 			_ = conn.Close()
 			return fmt.Errorf("--bootstrap refused: %s answers for the existing cluster %s: join it with a token instead", seed, cluster)
 		}
 	}
 	return nil
+}
+
+// dialSeed connects to the join service of a seed within a time.
+func dialSeed(ctx context.Context, cfg Config, seed string, config *tls.Config, within time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	conn, err := cfg.net().dial(ctx, seed)
+	if err != nil {
+		return nil, err
+	}
+	secure := tls.Client(conn, config)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return secure, nil
 }
 
 // newPoolKey makes a gossip pool key.

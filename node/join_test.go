@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,18 +52,18 @@ func TestP8JoinIsRefused(t *testing.T) {
 	forged := c.token("coordinator", 1)
 	last := forged[len(forged)-70:]
 	forged = strings.Replace(forged, last[:4], "0000", 1)
-	for name, token := range map[string]string{
-		"used up":         used,
-		"expired":         short.Token,
-		"another cluster": other.token("coordinator", 1),
-		"forged":          forged,
-		"wrong role":      c.token("verifier", -1),
-		"enrolment":       c.token("agent", 1),
-		"no token":        "let me in",
+	for name, tt := range map[string]struct{ token, says string }{
+		"used up":         {used, "used"},
+		"expired":         {short.Token, "expired"},
+		"another cluster": {other.token("coordinator", 1), "the token is of another cluster"},
+		"forged":          {forged, ""},
+		"wrong role":      {c.token("verifier", -1), "pins no CA"},
+		"enrolment":       {c.token("agent", 1), "opens no join"},
+		"no token":        {"let me in", "join token"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := c.tryJoin("intruder", token); err == nil {
-				t.Fatal("joined")
+			if err := c.tryJoin("intruder", tt.token); err == nil || !strings.Contains(err.Error(), tt.says) {
+				t.Fatalf("%v: want a refusal that says %q", err, tt.says)
 			} else {
 				t.Log(err)
 			}
@@ -147,8 +149,37 @@ func (c *trio) tokenAt(i int, role string) string {
 	return got.Token
 }
 
+// transferWithoutEnd has a node ask every leader to hand over, until it is
+// stopped; then it looks how often that was heeded.
+func (c *trio) transferWithoutEnd(liar *Node) (stop func()) {
+	ctx, cancel := context.WithCancel(c.t.Context())
+	var heeded atomic.Int64
+	var all sync.WaitGroup
+	start := time.Now()
+	for range 8 {
+		all.Go(func() {
+			for pause(ctx, time.Millisecond) {
+				var none struct{}
+				if _, leader := liar.leaderNow(); leader != "" && liar.call(ctx, string(leader), rpcTransfer, transferRequest{}, &none) == nil {
+					heeded.Add(1)
+				}
+			}
+		})
+	}
+	return func() {
+		cancel()
+		all.Wait()
+		took := time.Since(start)
+		c.t.Logf("%d transfers in %v", heeded.Load(), took)
+		if most := 1 + int64(took/transferPause); heeded.Load() > most {
+			c.t.Errorf("%d transfers in %v, at most %d", heeded.Load(), took, most)
+		}
+	}
+}
+
 // TestRemovedCoordinatorIsCutOff: after peers remove, the node is no voter and
-// reaches nobody, although its process still runs.
+// reaches nobody, although its process still runs. Until then it has leadership
+// transferred as often as it can, which does not save it.
 func TestRemovedCoordinatorIsCutOff(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, 3)
@@ -156,9 +187,18 @@ func TestRemovedCoordinatorIsCutOff(t *testing.T) {
 	lead := c.leader()
 	victim := (lead + 1) % 3
 	id := c.nodes[victim].id.NodeID
-	if _, err := c.client(lead, c.admin).RemovePeer(t.Context(), id, false); err != nil {
-		t.Fatal(err)
+	stop := c.transferWithoutEnd(c.nodes[victim])
+	for i := range 10 {
+		c.eventually("a write", func() bool { return c.createToken(lead) == nil })
+		if i == 0 {
+			c.eventually("the first transfer", func() bool { return c.nodes[lead].lead.Load() == nil })
+		}
 	}
+	c.eventually("the removal", func() bool {
+		_, err := c.client(lead, c.admin).RemovePeer(t.Context(), id, false)
+		return err == nil
+	})
+	stop()
 	c.eventually("two voters", func() bool { return len(voters(c.nodes[lead].servers())) == 2 })
 	c.eventually("the removed node reaches nobody", func() bool {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
@@ -166,6 +206,20 @@ func TestRemovedCoordinatorIsCutOff(t *testing.T) {
 		var reply pingReply
 		return c.nodes[victim].call(ctx, c.nodes[lead].id.NodeID, rpcPing, pingRequest{}, &reply) != nil
 	})
+	c.eventually("the removed node knows that it was", func() bool {
+		e := (*client.Error)(nil)
+		return errors.As(c.nodes[victim].Ready(), &e) && e.Reason == reasonRemoved && strings.Contains(e.Detail, "2 of its coordinators")
+	})
+	if _, err := c.client(victim, c.admin).Bans(t.Context()); code(err) != client.CodeUnavailable {
+		t.Errorf("it answers from its past: %v", err)
+	}
+	for _, path := range []string{rpcReadIndex, rpcMember, rpcCertify, rpcFields} {
+		var reply any
+		err := c.nodes[victim].call(t.Context(), c.nodes[lead].id.NodeID, path, struct{}{}, &reply)
+		if e := (*client.Error)(nil); !errors.As(err, &e) || e.Reason != reasonRemoved {
+			t.Errorf("%s answered a removed node: %v %v", path, reply, err)
+		}
+	}
 	a := c.enroll(lead, "after-removal")
 	if got, err := c.client(lead, c.tokenAt(lead, "verifier")).Admit(t.Context(), a.request(t, "n")); err != nil || got.Verdict != client.VerdictAdmitted {
 		t.Fatalf("the others go on: %+v %v", got, err)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,13 +24,15 @@ type leadership struct {
 	ready   chan struct{}   // closed once the first tick of the term is applied
 	over    <-chan struct{} // closed when leadership ended
 	end     context.CancelFunc
-	clockOK atomic.Bool  // a majority of voters agrees with our wall clock; kept by the duties loop
-	drift   atomic.Int64 // Node.drift when that was judged
-	full    atomic.Bool  // no majority of voters has room on its disk; kept by the duties loop
+	clock   atomic.Pointer[clockVerdict] // of our wall clock; nil before the first; kept by the duties loop
+	drift   atomic.Int64                 // Node.drift when that was judged
+	full    atomic.Bool                  // no majority of voters has room on its disk; kept by the duties loop
 	since   time.Time
 	chain   linker
 	units   *intake[*unit]       // batches that wait for an entry
 	passed  map[string]time.Time // since when nodes hold a restore that did not take effect; guarded by Node.members
+	healthy map[string]time.Time // since when servers have been healthy without a break; guarded by Node.members
+	tried   time.Time            // when a transfer that was asked for began last; guarded by Node.members
 
 	releasing sync.Mutex        // guards what follows
 	voteless  map[string]uint64 // nodes without a vote, and the last index when that was seen
@@ -49,8 +52,8 @@ func (l *leadership) usable(ctx context.Context) error {
 	case <-l.over:
 		return errNotLeader()
 	case <-ctx.Done():
-		if !l.clockOK.Load() {
-			return errClock()
+		if v := l.clock.Load(); v != nil && v.refusal != nil {
+			return v.refuses()
 		}
 		return &client.Error{Code: client.CodeUnavailable, Reason: reasonNoLeader, RetryAfter: time.Second,
 			Detail: "the new leader is not ready yet"}
@@ -75,7 +78,7 @@ func (n *Node) watchLeadership(ctx context.Context, notices <-chan bool) {
 }
 
 func (n *Node) accede(ctx context.Context) {
-	l := &leadership{term: n.raft.CurrentTerm(), ready: make(chan struct{}), units: newIntake[*unit](), since: time.Now(), chain: newLinker(), voteless: map[string]uint64{}, passed: map[string]time.Time{}}
+	l := &leadership{term: n.raft.CurrentTerm(), ready: make(chan struct{}), units: newIntake[*unit](), since: time.Now(), chain: newLinker(), voteless: map[string]uint64{}, passed: map[string]time.Time{}, healthy: map[string]time.Time{}}
 	ctx, l.end = context.WithCancel(ctx)
 	l.over = ctx.Done()
 	n.lead.Store(l)
@@ -105,7 +108,7 @@ func (n *Node) duties(ctx context.Context, l *leadership) {
 		n.judgeDisk(ctx, l)
 		if n.opened(ctx, l) {
 			if time.Since(lastMark) >= n.cfg.Timing.Mark {
-				n.tick(ctx, l, fsm.Tick{Term: l.term, Mark: true, Round: n.roundOf(common)})
+				n.tick(ctx, l, fsm.Tick{Term: l.term, Mark: true, Round: n.roundOf(common), Heads: n.auditReports()})
 				lastMark, common = time.Now(), !common
 			} else if n.idle(n.cfg.Timing.Tick) {
 				n.tick(ctx, l, fsm.Tick{Term: l.term})
@@ -129,6 +132,7 @@ func (n *Node) membersLoop(ctx context.Context, l *leadership) {
 		select {
 		case <-l.ready:
 			n.alignMembers(ctx)
+			n.raiseLevel(ctx, l)
 		default:
 		}
 		select {
@@ -151,35 +155,23 @@ func (n *Node) askClocks() {
 	}
 }
 
-// judgeClock decides whether this leader may stamp, and hands over when it may
-// not but another voter could.
-func (n *Node) judgeClock(ctx context.Context, l *leadership) {
-	ids := voters(n.servers())
-	drift := n.drift()
-	offsets := n.offsets(ids)
-	ok := supporters(offsets, 0) > len(ids)/2
-	if was := l.clockOK.Swap(ok); was && !ok {
-		n.log.Warn("wall clock agrees with no majority of voters: not stamping", "offsets_ms", offsets)
-	}
-	l.drift.Store(int64(drift)) // last: until then a jump counts against the old judgement
-	if ok || len(offsets) <= len(ids)/2 {
-		return // fine, or too few reports to judge anybody
-	}
-	for id, o := range offsets {
-		if id != n.id.NodeID && n.works(id) && supporters(offsets, o) > len(ids)/2 {
-			n.log.Warn("handing leadership to a voter whose clock agrees with a majority", "to", id, "ahead_ms", -medianOffset(offsets))
-			n.handOver(ctx, id)
-			return
-		}
-	}
-}
-
+// handOver hands leadership to a voter and remembers that it was tried.
 func (n *Node) handOver(ctx context.Context, id string) {
-	future := n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id))
-	if err := future.Error(); err != nil {
+	n.resting.set(id, cameBack, false)
+	if err := n.transferTo(id).Error(); err != nil {
+		n.resting.set(id, failedLately, true)
 		n.log.Warn("leadership transfer failed", "to", id, "error", err)
 		pause(ctx, time.Second)
 	}
+}
+
+// handOverTo is handOver if there is somebody, and tells whether there was.
+func (n *Node) handOverTo(ctx context.Context, id string) bool {
+	if id == "" {
+		return false
+	}
+	n.handOver(ctx, id)
+	return true
 }
 
 // opened makes sure that the term's first tick is applied, and with it
@@ -190,7 +182,7 @@ func (n *Node) opened(ctx context.Context, l *leadership) bool {
 		return true
 	default:
 	}
-	if !l.clockOK.Load() || !n.ensureGenesis(ctx, l) {
+	if n.clockRefuses(l) != nil || !n.ensureGenesis(ctx, l) {
 		return false
 	}
 	first := fsm.Tick{Term: l.term}
@@ -201,6 +193,7 @@ func (n *Node) opened(ctx context.Context, l *leadership) bool {
 		return false
 	}
 	close(l.ready)
+	n.log.Info("the term is open: this leader decides", "term", l.term, "after", time.Since(l.since).Round(time.Millisecond))
 	return true
 }
 
@@ -232,11 +225,8 @@ func (n *Node) tick(ctx context.Context, l *leadership, t fsm.Tick) bool {
 // suspended: only a term's first tick may move the cluster clock so far, so
 // somebody must begin a new one. A sole voter can only start again.
 func (n *Node) giveUpTerm(ctx context.Context) {
-	for _, id := range voters(n.servers()) {
-		if id != n.id.NodeID && n.works(id) {
-			n.handOver(ctx, id)
-			return
-		}
+	if n.handOverTo(ctx, n.anyFit()) {
+		return
 	}
 	if len(voters(n.servers())) == 1 {
 		n.fail(errors.New("the wall clock jumped ahead of the cluster clock in the middle of a term, and there is no other voter to begin a new one: start this server again"))
@@ -250,7 +240,8 @@ func (n *Node) idle(d time.Duration) bool {
 
 // alignMembers makes raft's configuration follow the replicated records, one
 // change at a time: removed ids leave first, new ids come in without a vote,
-// and a coordinator that caught up and stayed healthy gets one.
+// a coordinator that caught up and stayed healthy gets one, and one that has
+// been dead for long and was replaced goes (upkeep.go).
 func (n *Node) alignMembers(ctx context.Context) {
 	if !n.members.TryLock() {
 		return // a removal is under way
@@ -269,6 +260,7 @@ func (n *Node) alignMembers(ctx context.Context) {
 		}
 	})
 	servers := n.servers()
+	n.watchHealth(l, servers)
 	if n.demoteDiverged(servers) || n.demotePassedOver(l, servers) {
 		return
 	}
@@ -285,18 +277,19 @@ func (n *Node) alignMembers(ctx context.Context) {
 		case !in:
 			n.logMember("adding as non-voter", c.ID, n.raft.AddNonvoter(id, addr, 0, n.cfg.Timing.Request).Error())
 			return
-		case vote == raft.Nonvoter && c.Role == fsm.RoleCoordinator && n.caughtUp(c.ID) && n.stays(c.ID) && !n.isDiverged(c.ID) && n.sameEpoch(c.ID):
+		case vote == raft.Nonvoter && c.Role == fsm.RoleCoordinator && n.stable(l, c.ID) && n.stays(c.ID) && !n.isDiverged(c.ID) && n.sameEpoch(c.ID):
 			n.logMember("promoting to voter", c.ID, n.grant(l, c.ID))
 			return
 		}
 	}
+	n.cleanUp(ctx, l, known, servers)
 }
 
 // removeLeftover takes an id out of the configuration that the records removed
 // and that is still in it, and tells whether it did anything.
 func (n *Node) removeLeftover(ctx context.Context, id string, servers []raft.Server) bool {
 	if id == n.id.NodeID {
-		return n.handOverToAny(ctx, servers, anybody)
+		return n.handOverTo(ctx, n.asFit())
 	}
 	if isVoter(servers, id) && n.canLose(id) != nil {
 		return false // wait: removing it now would leave the cluster without a majority
@@ -305,42 +298,30 @@ func (n *Node) removeLeftover(ctx context.Context, id string, servers []raft.Ser
 	return true
 }
 
-func anybody(health) bool { return true }
-
-// handOverToAny hands leadership to a voter that works and may have it.
-func (n *Node) handOverToAny(ctx context.Context, servers []raft.Server, may func(health) bool) bool {
-	for _, v := range voters(servers) {
-		if h, ok := n.health.get(v); ok && v != n.id.NodeID && n.works(v) && may(h) {
-			n.handOver(ctx, v)
-			return true
-		}
-	}
-	return false
-}
-
 // dropServer takes a node out of raft's configuration before its record is
 // removed: from the record on nobody talks to it any more, so it must not be
 // one whose vote is still needed. The caller holds members until the record is
 // committed, or alignMembers would bring the node back.
 func (n *Node) dropServer(ctx context.Context, id string) error {
 	servers := n.servers()
+	if isVoter(servers, id) {
+		if err := cmp.Or(n.canLose(id), n.clocksWithout(id)); err != nil {
+			return err
+		}
+	}
 	if id == n.id.NodeID {
-		if n.handOverToAny(ctx, servers, anybody) {
+		if n.handOverTo(ctx, n.asFit()) {
 			return errNotLeader() // the next leader removes us
 		}
-		return &client.Error{Code: client.CodeConflict, Field: "id", Detail: "no other voter answers that could lead without this one"}
+		return &client.Error{Code: client.CodeConflict, Field: "id", Detail: "no other voter answers that could lead as well as this one: look at the disks and clocks of the others (edgecoder status)"}
 	}
+	n.resting.set(id, cameBack, false) // it goes: leadership must not
 	known := false
 	for _, s := range servers {
 		known = known || string(s.ID) == id
 	}
 	if !known {
 		return nil
-	}
-	if isVoter(servers, id) {
-		if err := n.canLose(id); err != nil {
-			return err
-		}
 	}
 	removed := make(chan error, 1)
 	go func() { removed <- n.raft.RemoveServer(raft.ServerID(id), 0, n.cfg.Timing.Request).Error() }()
@@ -383,14 +364,4 @@ func (n *Node) canLose(id string) error {
 			"without it only %d of %d voters answer and can write to their disks, which is no majority: bring the others back first", alive, left)}
 	}
 	return nil
-}
-
-// maxLag is how many entries a non-voter may be behind and still be promoted.
-const maxLag = 256
-
-// caughtUp tells whether a node answered lately and has applied nearly all.
-func (n *Node) caughtUp(id string) bool {
-	h, ok := n.health.get(id)
-	applied, _ := n.machine.Index()
-	return ok && n.works(id) && h.applied > 0 && h.applied+maxLag >= applied
 }

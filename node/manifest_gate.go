@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/edgecoder/edgecoder/api"
+	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -169,7 +170,7 @@ func askSeed(ctx context.Context, seed string, token crypto.TokenText, cfg Confi
 		return err
 	}
 	var reply manifestReply
-	err = postSeed(ctx, seed, token, manifestPath, manifestRequest{Token: token.String(), Name: cfg.RequireManifest}, &reply)
+	err = postSeed(ctx, cfg, seed, token, manifestPath, manifestRequest{Token: token.String(), Name: cfg.RequireManifest}, &reply)
 	if err != nil {
 		return fmt.Errorf("ask whether this binary was accepted: %w", err)
 	}
@@ -193,6 +194,7 @@ func (n *Node) manifestLoop(ctx context.Context) {
 		}
 	}
 	if fault != nil {
+		n.note("manifest_signature_failure", audit.LevelCritical, "not_accepted", map[string]string{"subject": n.cfg.RequireManifest, "sha256": n.binary.String(), "detail": fault.Error()})
 		n.fail(fault)
 		return
 	}

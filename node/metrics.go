@@ -19,6 +19,7 @@ type meter struct {
 	batch, commit, apply, propose prometheus.Histogram
 
 	leaders    prometheus.Counter
+	silences   prometheus.Counter
 	leader     raft.ServerID // the last that was heard of; owned by watchLeader
 	snapshotMs atomic.Int64  // when this replica last took or was sent a snapshot, Unix milliseconds; 0: never
 }
@@ -38,6 +39,8 @@ func newMeter() *meter {
 		propose: histogram("edgecoder_propose_duration_seconds", "Time from a change asked of this node until its answer, forwarding included; admissions apart.",
 			latencyBuckets),
 		leaders: prometheus.NewCounter(prometheus.CounterOpts{Name: "edgecoder_leader_changes_total", Help: "Leaders that this node heard of, one after the other."}),
+		silences: prometheus.NewCounter(prometheus.CounterOpts{Name: "edgecoder_leader_silences_total",
+			Help: "Times that the leader was silent for so long that this node looked for another."}),
 	}
 }
 
@@ -68,7 +71,7 @@ func since(start time.Time, to prometheus.Observer) { to.Observe(time.Since(star
 // Collectors implements api.Observed.
 func (n *Node) Collectors() []prometheus.Collector {
 	m := n.meter
-	return []prometheus.Collector{m.batch, m.commit, m.apply, m.propose, m.leaders, nodeCollector{n}}
+	return []prometheus.Collector{m.batch, m.commit, m.apply, m.propose, m.leaders, m.silences, nodeCollector{n}}
 }
 
 // nodeCollector reads a node as it is. It asks nothing of other nodes nor of
@@ -99,12 +102,15 @@ var series = map[string]struct {
 	"edgecoder_feature_level":              {"Feature level of the cluster.", prometheus.GaugeValue, nil},
 	"edgecoder_clock_timestamp_seconds":    {"Cluster clock, Unix time.", prometheus.GaugeValue, nil},
 	"edgecoder_clock_skew_seconds":         {"Wall clock of this node minus the median of the voters'.", prometheus.GaugeValue, nil},
-	"edgecoder_peer_clock_offset_seconds":  {"Wall clock of a voter minus this node's, of those that answered lately.", prometheus.GaugeValue, []string{"peer"}},
+	"edgecoder_peer_clock_offset_seconds":  {"Wall clock of another server of the cluster minus this node's, of those that answered lately.", prometheus.GaugeValue, []string{"peer"}},
 	"edgecoder_gossip_members":             {"Members that gossip sees, by state.", prometheus.GaugeValue, []string{"state"}},
 	"edgecoder_gossip_queue_messages":      {"Broadcasts waiting to be sent.", prometheus.GaugeValue, nil},
 	"edgecoder_gossip_dropped_total":       {"Gossip that was dropped, by reason.", prometheus.CounterValue, []string{"reason"}},
 	"edgecoder_queue_length":               {"Work that waits here, by queue.", prometheus.GaugeValue, []string{"queue"}},
 	"edgecoder_queue_length_max":           {"Most work that may wait here, by queue; what is above is refused.", prometheus.GaugeValue, []string{"queue"}},
+	"edgecoder_handshakes":                 {"TLS handshakes under way, by who speaks: coordinators are what comes from addresses of members, claims who speaks their protocol from elsewhere, strangers are also those that said nothing yet.", prometheus.GaugeValue, []string{"of"}},
+	"edgecoder_handshakes_max":             {"Most TLS handshakes under way, by who speaks.", prometheus.GaugeValue, []string{"of"}},
+	"edgecoder_handshakes_refused_total":   {"Connections that ended before their TLS handshake: room, the slow made room for others; rate, their address began too many, or too many claimed to be coordinators.", prometheus.CounterValue, []string{"reason"}},
 	"edgecoder_disk_free_bytes":            {"Free space under the data directory.", prometheus.GaugeValue, nil},
 	"edgecoder_disk_reserve_bytes":         {"Space held back for what must be written on a full disk.", prometheus.GaugeValue, nil},
 	"edgecoder_disk_low":                   {"1 while the disk is too full to take writes.", prometheus.GaugeValue, nil},
@@ -139,11 +145,12 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	put := func(name string, value float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(descs[name], series[name].kind, value, labels...)
 	}
-	put("edgecoder_build_info", 1, c.n.cfg.Version, strconv.Itoa(featureLevel))
+	put("edgecoder_build_info", 1, c.n.cfg.Version, strconv.FormatUint(uint64(c.n.cfg.supports()), 10))
 	c.n.measureStatus(put)
 	c.n.measurePeers(put)
 	c.n.measureGossip(put)
 	c.n.measureQueues(put)
+	c.n.measureHandshakes(put)
 	c.n.measureState(put)
 	c.n.measureCopies(put)
 }
@@ -181,7 +188,7 @@ func (n *Node) measurePeers(put sample) {
 			names[c.ID] = c.Name
 		}
 	})
-	for id, ms := range n.offsets(voters(n.servers())) {
+	for id, ms := range n.offsets(idsOf(n.servers())) {
 		if name := names[id]; id != n.id.NodeID && name != "" {
 			put("edgecoder_peer_clock_offset_seconds", seconds(ms), name)
 		}
@@ -218,6 +225,27 @@ func (n *Node) measureQueues(put sample) {
 	put("edgecoder_queue_length_max", float64(cap(n.proposals)), "proposals")
 	put("edgecoder_queue_length", float64(len(n.joining)), "joins")
 	put("edgecoder_queue_length_max", float64(cap(n.joining)), "joins")
+}
+
+func (n *Node) measureHandshakes(put sample) {
+	var strangers, peers, claims, most, mostPeers, mostClaims int
+	var room, rate uint64
+	for _, m := range n.face.muxes {
+		g := m.greeter
+		strangers, peers = strangers+g.strangers.waiting.Used(), peers+g.peers.waiting.Used()
+		most, mostPeers = most+g.strangers.waiting.Most(), mostPeers+g.peers.waiting.Most()
+		claims, mostClaims = claims+g.claims.waiting.Used(), mostClaims+g.claims.waiting.Most()
+		byRoom, byRate := g.refused()
+		room, rate = room+byRoom, rate+byRate
+	}
+	put("edgecoder_handshakes", float64(strangers), "strangers")
+	put("edgecoder_handshakes", float64(peers), "coordinators")
+	put("edgecoder_handshakes", float64(claims), "claims")
+	put("edgecoder_handshakes_max", float64(most), "strangers")
+	put("edgecoder_handshakes_max", float64(mostPeers), "coordinators")
+	put("edgecoder_handshakes_max", float64(mostClaims), "claims")
+	put("edgecoder_handshakes_refused_total", float64(room), "room")
+	put("edgecoder_handshakes_refused_total", float64(rate), "rate")
 }
 
 func (n *Node) measureState(put sample) {

@@ -6,20 +6,9 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
-)
-
-const (
-	// handshakeTime bounds a TLS handshake, so that silent connections cost a
-	// goroutine for seconds only.
-	handshakeTime = 5 * time.Second
-	// maxHandshakes bounds concurrent handshakes of one listener, and
-	// maxHandshakesEach those from one address, so that one stranger with
-	// silent connections does not shut everybody out. Loopback may have all:
-	// it is where services and proxies of this machine come from.
-	maxHandshakes     = 512
-	maxHandshakesEach = 64
 )
 
 // mux accepts TLS connections on one listener and hands each to the service
@@ -31,7 +20,7 @@ type mux struct {
 	welcome func(peerName) error
 	routes  map[string]*muxListener // fixed before serve
 	log     *slog.Logger
-	slots   *addressSlots
+	greeter *greeter
 	closed  chan struct{}
 	once    sync.Once
 
@@ -39,9 +28,18 @@ type mux struct {
 	peers map[*peerConn]struct{} // open connections of coordinators; guarded by mu
 }
 
-func newMux(inner net.Listener, config *tls.Config, welcome func(peerName) error, log *slog.Logger) *mux {
-	return &mux{inner: inner, config: config, welcome: welcome, routes: map[string]*muxListener{}, peers: map[*peerConn]struct{}{}, log: log,
-		slots: newAddressSlots(maxHandshakes, maxHandshakesEach), closed: make(chan struct{})}
+func newMux(inner net.Listener, config *tls.Config, exempt []netip.Prefix, welcome func(peerName) error, log *slog.Logger) *mux {
+	m := &mux{inner: inner, welcome: welcome, routes: map[string]*muxListener{}, peers: map[*peerConn]struct{}{}, log: log,
+		greeter: newGreeter(exempt), closed: make(chan struct{})}
+	choose := config.GetConfigForClient
+	m.config = config.Clone()
+	m.config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if err := m.greeter.hear(hello); err != nil || choose == nil {
+			return nil, err
+		}
+		return choose(hello)
+	}
+	return m
 }
 
 // listen returns a listener of the connections that speak one of the
@@ -70,25 +68,20 @@ func (m *mux) serve() {
 			}
 			continue
 		}
-		if !m.slots.take(conn.RemoteAddr()) {
-			_ = conn.Close() // overload: refuse early and cheaply
-			continue
-		}
 		go m.handshake(conn)
 	}
 }
 
 func (m *mux) handshake(raw net.Conn) {
-	conn := tls.Server(raw, m.config)
-	_ = raw.SetDeadline(time.Now().Add(handshakeTime))
-	err := conn.Handshake()
-	m.slots.release(raw.RemoteAddr())
+	conn, err := m.greeter.greet(raw, m.config)
 	if err != nil {
 		m.log.Debug("TLS handshake failed", "remote", raw.RemoteAddr(), "error", err)
-		_ = raw.Close()
+		if room, rate := m.greeter.refused(); room+rate > 0 && (errors.Is(err, errTooOften) || errors.Is(err, context.Canceled)) && m.greeter.mayWarn(time.Now()) {
+			m.log.Warn("too many connections that do not finish their TLS handshake, or too many of one address: see edgecoder_handshakes_refused_total",
+				"listener", m.inner.Addr(), "made_room", room, "too_often", rate, "latest", raw.RemoteAddr())
+		}
 		return
 	}
-	_ = raw.SetDeadline(time.Time{})
 	state := conn.ConnectionState()
 	l := m.routes[state.NegotiatedProtocol]
 	switch {
@@ -101,31 +94,85 @@ func (m *mux) handshake(raw net.Conn) {
 	}
 }
 
+const (
+	// maxPeerConns bounds the open connections of one node: its calls use
+	// maxRPCConns, raft a few more, and those of a machine that crashed stay until
+	// they are noticed to be dead.
+	maxPeerConns = 4 * maxRPCConns
+	// maxFarewells and maxFarewellsOfOne bound the connections of removed nodes,
+	// which hear one word within farewellTime. One node's ping may meet a call or two.
+	maxFarewells      = 32
+	maxFarewellsOfOne = 4
+	farewellTime      = 2 * time.Second
+)
+
 // admit hands over a coordinator's connection. It is registered before it is
 // asked once more whether the node is welcome, so that a removal in between is
 // seen here or by drop.
 func (m *mux) admit(l *muxListener, conn net.Conn, state tls.ConnectionState) {
 	peer, err := nameOf(state.PeerCertificates[0])
 	p := &peerConn{Conn: conn, nodeID: peer.id, mux: m}
-	m.mu.Lock()
-	m.peers[p] = struct{}{}
-	m.mu.Unlock()
-	if err == nil {
-		err = m.welcome(peer)
+	if err != nil || !m.register(p) {
+		_ = conn.Close()
+		return
 	}
-	if err != nil {
+	err = m.welcome(peer)
+	if orFarewell(err, state.NegotiatedProtocol) != nil || err != nil && !m.farewell(p) {
 		_ = p.Close()
 		return
 	}
 	l.hand(p)
 }
 
+// register notes an open connection, unless its node has too many.
+func (m *mux) register(p *peerConn) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	of := 0
+	for other := range m.peers {
+		if other.nodeID == p.nodeID {
+			of++
+		}
+	}
+	if of >= maxPeerConns {
+		if m.greeter.mayWarn(time.Now()) {
+			m.log.Warn("a node has too many connections, no more are taken until it closes some", "node", p.nodeID, "open", of)
+		}
+		return false
+	}
+	m.peers[p] = struct{}{}
+	return true
+}
+
+// farewell lets a removed node keep a connection for long enough to hear that it
+// was removed, unless it or all of them have too many.
+func (m *mux) farewell(p *peerConn) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all, of := 0, 0
+	for other := range m.peers {
+		if other.leaving {
+			all++
+			if other.nodeID == p.nodeID {
+				of++
+			}
+		}
+	}
+	if all >= maxFarewells || of >= maxFarewellsOfOne {
+		return false
+	}
+	p.leaving = true
+	time.AfterFunc(farewellTime, func() { _ = p.Close() }) // whatever it sends meanwhile
+	return true
+}
+
 // peerConn is a connection of a coordinator. It hides that it is TLS from
 // net/http, which would close a connection whose ALPN protocol it does not know.
 type peerConn struct {
 	net.Conn
-	nodeID string
-	mux    *mux
+	nodeID  string
+	mux     *mux
+	leaving bool // its node was removed; guarded by mux.mu
 }
 
 func (p *peerConn) Close() error {

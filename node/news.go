@@ -51,9 +51,13 @@ func (n *Node) startGossip() error {
 	if n.id.Role != fsm.RoleCoordinator {
 		onStream = nil // only coordinators take nodes in
 	}
+	sockets, err := n.cfg.net().gossip(n.cfg.GossipAddr)
+	if err != nil {
+		return err
+	}
 	n.pool, err = gossip.Start(gossip.Config{
-		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, PoolKeys: n.id.PoolKeys,
-		Seeds:    n.seeds,
+		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, Sockets: sockets, PoolKeys: n.id.PoolKeys,
+		Seeds: n.seeds, Profile: n.cfg.Timing.Gossip,
 		OnStream: onStream, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
 	})
 	return err
@@ -126,7 +130,7 @@ func (n *Node) hearMembers() {
 	for _, m := range n.pool.Members() {
 		c := m.Card
 		if c.NodeID != n.id.NodeID && (m.State == gossip.StateAlive || m.State == gossip.StateSuspect) {
-			n.book.hear(c.NodeID, peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip})
+			n.book.hear(c.NodeID, peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Reached: m.Addr})
 		}
 	}
 }
@@ -149,7 +153,9 @@ func (n *Node) acceptHead(from string, data []byte) bool {
 // addresses, and lets gossip look again at whom to trust.
 func (n *Node) newsLoop(ctx context.Context) {
 	var announced chainHead
+	var level levelNote
 	for {
+		level = n.noteLevel(level)
 		h := chainHead{}
 		n.machine.Read(func(s *fsm.State) {
 			h.Head, h.Size = s.Chain()
@@ -205,9 +211,8 @@ func (n *Node) describeSelf(ctx context.Context) {
 	var known bool
 	n.machine.Read(func(s *fsm.State) { mine, known = s.Coordinator(n.id.NodeID) })
 	want := fsm.CoordinatorUpdate{ID: n.id.NodeID, API: n.cfg.APIAddr, Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr,
-		Level: featureLevel, Version: n.cfg.Version}
-	have := fsm.CoordinatorUpdate{ID: mine.ID, API: mine.API, Raft: mine.Raft, Gossip: mine.Gossip, Level: mine.Level, Version: mine.Version}
-	if !known || have == want {
+		Level: n.cfg.supports(), Version: n.cfg.Version}
+	if !known || mine.Described() == want {
 		return
 	}
 	cmd, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, want)
@@ -217,7 +222,7 @@ func (n *Node) describeSelf(ctx context.Context) {
 	n.loops.Go(func() {
 		for {
 			res, err := n.Propose(ctx, cmd)
-			if err == nil {
+			if err == nil && res.Code != fsm.CodeOverloaded { // too early after the last one
 				if !res.OK() {
 					n.log.Warn("the cluster refused this node's new description", "code", res.Code, "detail", res.Detail)
 				}

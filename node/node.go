@@ -19,11 +19,9 @@ import (
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
+	"github.com/edgecoder/edgecoder/limit"
 	"github.com/edgecoder/edgecoder/store"
 )
-
-// featureLevel is the highest feature level that this binary supports.
-const featureLevel = fsm.LevelClients
 
 // Node is a running coordinator.
 type Node struct {
@@ -47,19 +45,24 @@ type Node struct {
 	leaderReads *readIndexer // of all questions to this node as the leader
 	epochs      epochs
 	departure   departure
+	removal     expulsion // who says that this node was removed
+	lookout     lookout
+	auditHead   auditKeeper // of where audit logs end
 	gate        gate
 	restoring   sync.Mutex  // held while a backup is taken or planned
 	snapping    sync.Mutex  // held while raft takes a snapshot here, and while another replaces the state
 	replacing   atomic.Bool // the restore of a backup holds snapping
 	backups     backupLog   // of scheduled backups
 	trust       trust
-	vouches     *rate.Limiter // questions about strangers
+	vouches     *rate.Limiter        // questions about strangers
+	updates     *limit.Rates[string] // nodes that describe themselves to this leader
 	health      peersHealth
 	started     time.Time
 	binary      crypto.Hash // SHA-256 of this executable, with Config.RequireManifest
 
 	lead         atomic.Pointer[leadership]
 	lastApplied  atomic.Int64                   // wall nanoseconds of the last applied command
+	resting      resting                        // whom this node handed leadership to lately
 	diverged     atomic.Pointer[fsm.Divergence] // why this node must not serve; nil when it may
 	accepted     atomic.Bool                    // Config.RequireManifest was found to hold
 	faded        atomic.Bool                    // the mark that diverged is about is not known here any more: no reason to forget the log
@@ -86,7 +89,7 @@ type Node struct {
 	cancel     context.CancelFunc
 	face       face
 	store      *store.Store
-	transport  *raft.NetworkTransport
+	transport  *termGuard
 	unlock     func() error
 	stop       sync.Once
 	fatal      atomic.Pointer[error] // why the node stops by itself
@@ -118,7 +121,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	cfg.Passphrase = bytes.Clone(cfg.Passphrase) // the caller wipes its own
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(), meter: newMeter(),
-		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
+		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), updates: limit.NewRates[string](time.Now, updateRate, updateBurst, 2*fsm.MaxCoordinators), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
 		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
 		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
@@ -132,6 +135,9 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 
 func (n *Node) start(ctx context.Context) (err error) {
 	if err := checkRetired(n.cfg.DataDir); err != nil {
+		return err
+	}
+	if err := n.cfg.checkLevelNote(); err != nil {
 		return err
 	}
 	if n.binary, err = n.cfg.ownDigest(); err != nil {
@@ -159,8 +165,8 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.openAudit(); err != nil {
 		return err
 	}
-	n.dialer = &peerDialer{book: n.book, creds: n.creds}
-	n.rpc = newRPCClient(n.dialer)
+	n.dialer = &peerDialer{book: n.book, creds: n.creds, net: n.cfg.net()}
+	n.rpc = newRPCClient(n.dialer, n.cfg.Timing.Peer)
 	n.reads = &readIndexer{fetch: n.readPoint, limit: n.cfg.Timing.Request}
 	n.leaderReads = &readIndexer{fetch: n.confirmHere, limit: n.cfg.Timing.Request}
 	if err := n.openStore(); err != nil {
@@ -174,6 +180,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	}
 	n.machine = fsm.NewMachine(n.store.History, n.observe)
 	n.machine.BeforeRestored(n.arriveEpoch)
+	n.machine.OnNewerLog(n.outdated)
 
 	run, cancel := context.WithCancel(context.Background())
 	n.cancel = cancel
@@ -188,7 +195,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.serve(sockets)
-	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.backupLoop, n.manifestLoop} {
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop} {
 		n.loops.Go(func() { loop(run) })
 	}
 	return n.awaitBootstrap(ctx)
@@ -227,10 +234,10 @@ func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 		n.lookForDivergence()
 	}
 	switch kind {
-	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove:
+	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove, fsm.KindCoordinatorCleanUp:
 		n.membersMoved.Store(true)
 		ring(n.membersChanged)
-	case fsm.KindBlacklistAppend, fsm.KindClockRecover: // head or epoch changed
+	case fsm.KindBlacklistAppend, fsm.KindClockRecover, fsm.KindLevelRaise: // head, epoch or level changed
 	default:
 		return
 	}
@@ -254,7 +261,7 @@ func (n *Node) isRemoved(id string) (yes bool) {
 func (n *Node) Stop(ctx context.Context) error {
 	if n.lead.Load() != nil && n.hasPeers() {
 		handed := make(chan error, 1)
-		go func() { handed <- n.raft.LeadershipTransfer().Error() }()
+		go func() { handed <- n.transferTo("").Error() }()
 		select {
 		case err := <-handed:
 			if err != nil {
@@ -280,6 +287,9 @@ func (n *Node) shutdown() error {
 		n.stopErr = errors.Join(n.endRaft(), n.closeAudit(), n.unlock())
 		if why := n.fatal.Load(); why != nil {
 			n.stopErr = *why
+		}
+		if n.rpc != nil {
+			n.rpc.CloseIdleConnections()
 		}
 		n.loops.Wait()
 		n.forgetPassphrase()

@@ -46,7 +46,7 @@ func (n *Node) bootstrapIdentity(ctx context.Context) (*identity, error) {
 	if n.cfg.RequireManifest != "" {
 		return nil, fmt.Errorf("--require-manifest %s: a new cluster has accepted nothing yet: start it without, have the manifest of this binary accepted, and give the flag from then on", n.cfg.RequireManifest)
 	}
-	if err := answersAlready(ctx, n.cfg.Join); err != nil {
+	if err := answersAlready(ctx, n.cfg); err != nil {
 		return nil, err
 	}
 	id, err := newIdentity()
@@ -56,7 +56,7 @@ func (n *Node) bootstrapIdentity(ctx context.Context) (*identity, error) {
 	if id.ClusterID, err = crypto.NewClusterID(rand.Reader); err != nil {
 		return nil, err
 	}
-	id.Bootstrap, id.Role = true, fsm.RoleCoordinator
+	id.Bootstrap, id.Role, id.iterations = true, fsm.RoleCoordinator, n.cfg.iterations
 	if id.CACert, id.CAKey, err = newCA(id.ClusterID, time.Now()); err != nil {
 		return nil, err
 	}
@@ -81,6 +81,7 @@ func (n *Node) joinIdentity(ctx context.Context, id *identity) (_ *identity, err
 		if id, err = newIdentity(); err != nil {
 			return nil, err
 		}
+		id.iterations = n.cfg.iterations
 		if err := id.save(n.cfg.DataDir, n.cfg.Passphrase); err != nil {
 			return nil, err
 		}

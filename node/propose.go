@@ -46,6 +46,11 @@ func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
 		res = fsm.Result{}
 		return n.call(ctx, leader, rpcPropose, cmd, &res)
 	})
+	if e := (*client.Error)(nil); errors.As(err, &e) && e.Code == client.CodeInvalid {
+		if early := n.levelAllows(cmd); early != nil {
+			return res, early // a leader of an older binary cannot say so: it does not know the command
+		}
+	}
 	return res, err
 }
 
@@ -60,9 +65,33 @@ func (n *Node) servePropose(ctx context.Context, from string, cmd fsm.Command) (
 	if l == nil {
 		return fsm.Result{}, errNotLeader()
 	}
+	if cmd.Kind == fsm.KindCoordinatorUpdate {
+		if err := n.mayDescribe(from, len(cmd.Body)); err != nil {
+			return fsm.Result{}, err
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()
 	return n.proposeHere(ctx, l, cmd)
+}
+
+// How often a node may describe itself, and in how many bytes: what Apply refuses
+// (fsm.UpdatePauseMs) is in the log all the same. The burst is for a node that
+// did not hear the answer, and for one that restarts with other addresses.
+const (
+	updateRate     = 1000.0 / fsm.UpdatePauseMs // a second
+	updateBurst    = 3
+	maxUpdateBytes = 4 << 10 // three addresses, an id and a version at their bounds are a third
+)
+
+func (n *Node) mayDescribe(from string, size int) error {
+	if size > maxUpdateBytes {
+		return &client.Error{Code: client.CodeTooLarge, Detail: fmt.Sprintf("a description of %d bytes, at most %d", size, maxUpdateBytes)}
+	}
+	if wait := n.updates.Take(from); wait > 0 {
+		return &client.Error{Code: client.CodeOverloaded, RetryAfter: wait, Detail: fmt.Sprintf("node %s describes itself too often", from)}
+	}
+	return nil
 }
 
 // mayDecide tells whether this node may have a command decided while it may not
@@ -190,7 +219,12 @@ func (n *Node) proposeHere(ctx context.Context, l *leadership, cmd fsm.Command) 
 	switch cmd.Kind {
 	case fsm.KindBlacklistAppend:
 		return n.appendEvent(ctx, l, cmd)
-	case fsm.KindCoordinatorJoin, fsm.KindCoordinatorRemove:
+	case fsm.KindCoordinatorJoin:
+		if e := n.joinLevelAllows(cmd); e != nil {
+			return fsm.Result{}, e
+		}
+		return n.changeMembers(ctx, l, cmd)
+	case fsm.KindCoordinatorRemove:
 		return n.changeMembers(ctx, l, cmd)
 	case fsm.KindClockRecover:
 		return n.recoverClock(ctx, l, cmd)
@@ -275,8 +309,8 @@ type proposal struct {
 // enqueue stamps a command and puts it into the log's queue. Without a slot for
 // it, it is certainly not done.
 func (n *Node) enqueue(l *leadership, cmd fsm.Command) (proposal, error) {
-	if !n.clockStands(l) {
-		return proposal{}, errClock()
+	if e := n.clockRefuses(l); e != nil {
+		return proposal{}, e
 	}
 	if e := n.noRoom(l, cmd.Kind); e != nil {
 		return proposal{}, e
@@ -304,17 +338,6 @@ func (n *Node) enqueue(l *leadership, cmd fsm.Command) (proposal, error) {
 		<-n.proposals
 		since(begun, n.meter.commit)
 	}}, nil
-}
-
-// clockStands tells whether our wall clock was judged good and has not jumped since.
-func (n *Node) clockStands(l *leadership) bool {
-	moved := n.drift() - time.Duration(l.drift.Load())
-	return l.clockOK.Load() && moved < maxDrift && moved > -maxDrift
-}
-
-func errClock() *client.Error {
-	return &client.Error{Code: client.CodeUnavailable, Reason: reasonClock, RetryAfter: time.Second,
-		Detail: "the leader's wall clock agrees with no majority of coordinators: check the clocks (time synchronisation)"}
 }
 
 // await waits for a log entry within ctx. Past that the outcome is unknown:

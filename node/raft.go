@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/store"
 )
 
@@ -29,6 +30,9 @@ func (n *Node) openStore() (err error) {
 
 // repairable adds to a damage what to do about it.
 func repairable(dir string, err error) error {
+	if errors.Is(err, fsm.ErrLevel) {
+		return newerHint(dir, err)
+	}
 	if d := (*store.Damage)(nil); err == nil || !errors.As(err, &d) {
 		return err
 	}
@@ -41,10 +45,10 @@ func repairable(dir string, err error) error {
 func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *peerDialer) error {
 	logger := raftLogger(n.log)
 	layer := &streamLayer{Listener: listener, self: n.id.NodeID, dialer: dialer}
-	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: layer, MaxPool: 4, Timeout: peerTimeout, Logger: logger,
+	transport := newTermGuard(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: layer, MaxPool: 4, Timeout: n.cfg.Timing.Peer, Logger: logger,
 		MaxRPCsInFlight: 1, // the default of 2 was seen to wedge a follower for ever after a short disk error
-	})
+	}), n.observes)
 	notices := make(chan bool, 16)
 	conf := n.raftConfig(notices)
 	conf.Logger = logger
@@ -65,6 +69,7 @@ func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *pee
 		return r.explain(err)
 	}
 	log.follow(n.raft)
+	transport.follow(n.raft.CurrentTerm)
 	leaders := make(chan raft.Observation, 64)
 	n.raft.RegisterObserver(raft.NewObserver(leaders, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)
@@ -95,9 +100,6 @@ func (n *Node) endRaft() error {
 }
 
 const (
-	// peerTimeout bounds one exchange with a peer; a leadership transfer to one
-	// that hangs blocks every write for so long. Snapshots get more by their size.
-	peerTimeout = 3 * time.Second
 	// snapshotsKept: a restore that the cluster does not take falls back to an older one.
 	snapshotsKept = 3
 	// snapshotThreshold entries make a snapshot worth it; trailingLogs, at
@@ -112,7 +114,7 @@ func (n *Node) raftConfig(notices chan<- bool) *raft.Config {
 	conf.HeartbeatTimeout, conf.ElectionTimeout = n.cfg.Timing.Heartbeat, n.cfg.Timing.Election
 	conf.LeaderLeaseTimeout, conf.CommitTimeout = n.cfg.Timing.LeaderLease, n.cfg.Timing.Commit
 	conf.SnapshotThreshold, conf.TrailingLogs, conf.SnapshotInterval = snapshotThreshold, trailingLogs, 30*time.Second
-	if plantedBuild { // short runs are to restore snapshots too
+	if plantedBuild || n.cfg.oftenSnap { // short runs are to restore snapshots too
 		conf.SnapshotThreshold, conf.TrailingLogs, conf.SnapshotInterval = 64, 128, time.Second
 	}
 	conf.NotifyCh, conf.ShutdownOnRemove = notices, false

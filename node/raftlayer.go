@@ -41,6 +41,7 @@ func (a idAddr) String() string  { return string(a) }
 type peerDialer struct {
 	book  *addressBook
 	creds *credentials
+	net   network
 	shut  atomic.Bool // no more dials: the node is ending
 }
 
@@ -77,7 +78,7 @@ func (d *peerDialer) dial(ctx context.Context, proto, nodeID string) (net.Conn, 
 }
 
 func (d *peerDialer) dialAt(ctx context.Context, proto, nodeID, addr string) (net.Conn, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	conn, err := d.net.dial(ctx, addr)
 	if err != nil {
 		return nil, err
 	}

@@ -110,8 +110,8 @@ func (n *Node) confirmHere(ctx context.Context) (readPoint, error) {
 	if err := l.usable(ctx); err != nil {
 		return readPoint{}, err
 	}
-	if !n.clockStands(l) {
-		return readPoint{}, errClock() // its clock would judge timestamps and expiries
+	if e := n.clockRefuses(l); e != nil {
+		return readPoint{}, e // its clock would judge timestamps and expiries
 	}
 	p := readPoint{Index: n.lastCommitted(), ClockMs: n.clockMs()}
 	if !n.stillLeads(ctx, l) {

@@ -129,7 +129,11 @@ func readCopy(dir string, passphrase []byte) (*candidate, error) {
 	if c.noted, err = notedEpoch(dir); err != nil {
 		c.noted = 0 // then nothing is certain, as for a start
 	}
-	if err := c.replay(); err != nil {
+	err = c.replay()
+	if errors.Is(err, fsm.ErrLevel) {
+		return nil, newerHint(dir, err)
+	}
+	if err != nil {
 		c.damaged(err)
 	}
 	if c.state != nil {

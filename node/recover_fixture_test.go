@@ -77,8 +77,8 @@ func (c *lostTrio) again(t *testing.T) *lostTrio {
 	t.Helper()
 	d := *c
 	d.trio = &trio{t: t, admin: c.admin, cfgs: slices.Clone(c.cfgs), nodes: make([]*Node, 3)}
+	home := t.TempDir() // first, so that it is removed last: after the nodes have stopped
 	t.Cleanup(d.stopAll)
-	home := t.TempDir()
 	for i := range d.cfgs {
 		d.cfgs[i].DataDir = filepath.Join(home, d.cfgs[i].Name)
 		copyDir(t, c.dir(i), d.dir(i))

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -93,5 +94,34 @@ func (c *lostTrio) recoverRevokesTokens(t *testing.T) {
 	}
 	if _, err := c.client(2, text).CreateToken(t.Context(), client.TokenRequest{Role: "operator"}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestPlanNamesTheKeysItBrings: who restores an older state is told whose keys
+// change with it, and to which.
+func TestPlanNamesTheKeysItBrings(t *testing.T) {
+	l := newLoneState(t)
+	admin := fsm.Actor{TokenID: "admin"}
+	l.apply(admin, fsm.TokenCreate{ID: "enrol", Role: fsm.RoleAgent, Uses: -1})
+	for _, id := range []string{"a", "b", "c"} {
+		l.apply(fsm.Actor{TokenID: "enrol"}, fsm.AgentEnroll{AgentID: id, PublicKey: agentKey(t, id)})
+		l.apply(admin, fsm.AgentSetState{AgentID: id, State: fsm.AgentActive})
+	}
+	backup := l.copyOf()
+	old, next := agentKey(t, "a"), agentKey(t, "n")
+	l.apply(fsm.Actor{}, fsm.AgentRekey{AgentID: "a", By: old.Fingerprint(), PublicKey: next, TimestampMs: standingStart + int64(l.index)})
+	l.apply(admin, fsm.AgentSetState{AgentID: "b", State: fsm.AgentSuspended})
+	present := l.copyOf()
+	u := fsm.Compare(backup, present)
+	var got []client.AgentChange
+	for _, a := range u.AgentsOther {
+		got = append(got, changeOf(backup, a))
+	}
+	want := []client.AgentChange{
+		{AgentID: "a", State: "active", Then: "active", NewKeys: true, KeyID: next.KeyID(), ThenKeyID: old.KeyID()},
+		{AgentID: "b", State: "suspended", Then: "active"},
+	}
+	if !slices.Equal(got, want) || rekeyed(backup, u.AgentsOther) != 1 {
+		t.Errorf("%+v, %d with other keys", got, rekeyed(backup, u.AgentsOther))
 	}
 }

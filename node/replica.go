@@ -152,7 +152,11 @@ func (s startSnapshots) Create(version raft.SnapshotVersion, index, term uint64,
 	if err := s.r.n.outrank(index, term); err != nil {
 		return nil, err
 	}
-	return s.SnapshotStore.Create(version, index, term, conf, confIndex, trans)
+	sink, err := s.SnapshotStore.Create(version, index, term, conf, confIndex, trans)
+	if err != nil {
+		return nil, err
+	}
+	return newerSink{sink, s.r.n}, nil
 }
 
 // Open implements raft.SnapshotStore.
@@ -180,6 +184,9 @@ func (r *replica) explain(err error) error {
 		return fmt.Errorf("raft: %w", err)
 	}
 	err = fmt.Errorf("the newest snapshot, %s, cannot be restored: %w", filepath.Join(r.n.cfg.DataDir, "snapshots", r.newest), r.failed)
+	if errors.Is(r.failed, fsm.ErrLevel) {
+		return newerHint(r.n.cfg.DataDir, err)
+	}
 	if store.NoSpace(r.failed) {
 		return fmt.Errorf("%w\nmake room on that disk and start this server again", err)
 	}

@@ -222,8 +222,8 @@ func (n *Node) replaceState(ctx context.Context, l *leadership, t *taken, order 
 	if err := ctx.Err(); err != nil {
 		return client.Restored{}, err // nobody waits for it any more
 	}
-	if !n.clockStands(l) {
-		return client.Restored{}, errClock()
+	if e := n.clockRefuses(l); e != nil {
+		return client.Restored{}, e
 	}
 	n.log.Warn("the cluster's state is replaced by a backup", "epoch", next.Meta().Epoch, "backup", t.SHA256, "of_index", t.Index)
 	if err := n.install(file, next); err != nil {
@@ -260,8 +260,8 @@ func (n *Node) prepare(l *leadership, t *taken, order api.RestoreOrder) (next *f
 			err = agreed(p, order.RestoreOrder)
 		}
 		at := n.wallMs()
-		if err == nil && !n.clockStands(l) { // after the look at the clock: it may have jumped behind the barrier
-			err = errClock()
+		if e := n.clockRefuses(l); err == nil && e != nil { // after the look at the clock: it may have jumped behind the barrier
+			err = e
 		}
 		if err == nil {
 			next, records, err = fsm.Restored(t.state, present, fsm.Recovery{AtMs: at, Actor: order.Actor, Action: actionRestore, Detail: lossOf(t, p)})
@@ -378,6 +378,7 @@ func (n *Node) restoreError(err error) error {
 	if e := (*client.Error)(nil); errors.As(err, &e) {
 		return e // of the body on its way
 	}
+	n.noteChain("a backup that was sent here", err)
 	switch {
 	case errors.Is(err, ErrBackup):
 		return &client.Error{Code: client.CodeInvalid, Field: "body", Detail: err.Error()}

@@ -109,6 +109,7 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 	p.BansBack, p.BansBackList = len(u.BansBack), rowsOf(u.BansBack, banRow)
 	p.AgentsLost, p.AgentsLostIDs = len(u.AgentsLost), rowsOf(u.AgentsLost, func(a fsm.Agent) string { return a.ID })
 	p.AgentsChanged, p.AgentsList = len(u.AgentsOther), rowsOf(u.AgentsOther, func(a fsm.Agent) client.AgentChange { return changeOf(t.state, a) })
+	p.AgentsRekeyed = rekeyed(t.state, u.AgentsOther)
 	var void []string
 	for _, tok := range present.Tokens() {
 		if _, in := present.TokenInForce(tok.ID, m.ClockMs); in && tok.Role.SingleUse() {
@@ -198,6 +199,7 @@ func lossText(p client.RestorePlan) string {
 	count(uint64(p.BansBack), "lifted bans that come back")
 	count(uint64(p.AgentsLost), "agents that the backup lacks")
 	count(uint64(p.AgentsChanged), "agents that were otherwise then")
+	count(uint64(p.AgentsRekeyed), "of them with other keys")
 	count(uint64(p.AgentsAdded), "agents that only the backup has")
 	count(uint64(p.KeysAdded), "signing keys that only the backup has")
 	count(uint64(p.GoneAdded), "removed nodes that only the backup knows, refused for ever")
@@ -288,27 +290,32 @@ func changeOf(backup *fsm.State, now fsm.Agent) client.AgentChange {
 	out := client.AgentChange{AgentID: now.ID, State: string(now.State)}
 	if then, ok := backup.Agent(now.ID); ok {
 		out.Then = string(then.State)
-		out.NewKeys = !sameKeys(then.Keys, now.Keys) || !bytes.Equal(then.EncryptionKey, now.EncryptionKey)
+		out.NewKeys = newKeys(then, now)
+		if then.Key() != now.Key() {
+			out.KeyID, out.ThenKeyID = now.Key().KeyID(), then.Key().KeyID()
+		}
 	}
 	return out
 }
 
-func sameKeys(a, b []fsm.AgentKey) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
+func newKeys(then, now fsm.Agent) bool {
+	return !slices.Equal(then.Keys, now.Keys) || !bytes.Equal(then.EncryptionKey, now.EncryptionKey)
+}
+
+// rekeyed counts the agents whose keys were others in the backup.
+func rekeyed(backup *fsm.State, all []fsm.Agent) (n int) {
+	for _, now := range all {
+		if then, ok := backup.Agent(now.ID); ok && newKeys(then, now) {
+			n++
 		}
 	}
-	return true
+	return n
 }
 
 // lossOf says in one line what is known to be lost, for the history.
 func lossOf(t *taken, p client.RestorePlan) string {
-	return fmt.Sprintf("sha256=%s of_index=%d taken=%s bans_lost=%d bans_back=%d agents_lost=%d agents_changed=%d agents_added=%d manifests_kept=%d manifests_added=%d manifest_trust_changed=%t signature_rules_kept=%d signature_rules_new=%d events_lost=%d admin_records_lost=%d forked=%t",
-		t.SHA256, t.Index, time.UnixMilli(t.ClockMs).UTC().Format(time.RFC3339), p.BansLost, p.BansBack, p.AgentsLost, p.AgentsChanged, p.AgentsAdded, p.ManifestsKept, p.ManifestsAdded, p.TrustLost, p.RulesKept, p.RulesNew, p.EventsLost, p.RecordsLost, p.Forked)
+	return fmt.Sprintf("sha256=%s of_index=%d taken=%s bans_lost=%d bans_back=%d agents_lost=%d agents_changed=%d agents_rekeyed=%d agents_added=%d manifests_kept=%d manifests_added=%d manifest_trust_changed=%t signature_rules_kept=%d signature_rules_new=%d events_lost=%d admin_records_lost=%d forked=%t",
+		t.SHA256, t.Index, time.UnixMilli(t.ClockMs).UTC().Format(time.RFC3339), p.BansLost, p.BansBack, p.AgentsLost, p.AgentsChanged, p.AgentsRekeyed, p.AgentsAdded, p.ManifestsKept, p.ManifestsAdded, p.TrustLost, p.RulesKept, p.RulesNew, p.EventsLost, p.RecordsLost, p.Forked)
 }
 
 // copyOf returns the present state for somebody who takes long over it.

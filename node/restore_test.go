@@ -462,13 +462,13 @@ func TestRestoreNeedsAJudgedClock(t *testing.T) {
 	l := &leadership{term: n.raft.CurrentTerm()} // its clock was not judged
 	_, file, err := n.prepare(l, taken, orderOf(plan, ""))
 	var e *client.Error
-	if !errors.As(err, &e) || e.Reason != reasonClock {
+	if !errors.As(err, &e) || e.Detail != errClockMoves().Detail {
 		t.Errorf("prepared: %v", err)
 	}
 	if file != nil {
 		_ = file.Close()
 	}
-	l.clockOK.Store(true)
+	l.clock.Store(&clockVerdict{})
 	l.drift.Store(int64(n.drift()))
 	_, file, err = n.prepare(l, taken, orderOf(plan, ""))
 	if err != nil {

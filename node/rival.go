@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
@@ -57,6 +58,7 @@ func (n *Node) hearRival(c gossip.Card) {
 	r.heard[c.NodeID] = client.Rival{ID: c.NodeID, Name: c.Name, API: apiURL(c.API), Recovery: c.Recovery, SeenMs: n.wallMs()}
 	n.log.Error("CRITICAL: this cluster was recovered twice, apart: another copy serves under another recovery. Stop one of the two for good (`edgecoder recover --retire` on its data directory)",
 		"other", c.Name, "other_node", c.NodeID, "other_api", c.API, "other_recovery", c.Recovery, "own_recovery", own)
+	n.note("recovered_apart", audit.LevelCritical, "rival", map[string]string{"subject": c.NodeID, "name": c.Name, "other_recovery": c.Recovery, "own_recovery": own})
 }
 
 // list returns them in the order of names.

@@ -29,12 +29,19 @@ const (
 	rpcMember    = "/member"
 	rpcAudit     = "/audit"
 	rpcFields    = "/fields"
+	rpcReach     = "/reach"
 
 	// maxRPCBytes bounds a call: the largest is a command at its own bound.
 	maxRPCBytes = fsm.MaxCommandBytes + 64<<10
+	// maxTalkBytes bounds what nodes ask and tell each other all the time, without
+	// being asked for by a client: a record or the last marks, some 2 KiB.
+	maxTalkBytes = 64 << 10
 	// maxRPCConns bounds kept-alive connections to one peer: batches travel on
 	// one, proposals and reads on the others.
 	maxRPCConns = 64
+	// bodyTime is how long the body of a call may take to arrive: the largest over
+	// a link of some 1.2 Mbit/s. The calls themselves may last longer.
+	bodyTime = 30 * time.Second
 )
 
 // errNotLeader answers a call that only the leader can serve; the caller looks
@@ -51,19 +58,32 @@ const (
 	reasonLevel     = "feature_level"
 )
 
-// newRPCClient returns an HTTP client whose hosts are node ids.
-func newRPCClient(d *peerDialer) *http.Client {
+// newRPCClient returns an HTTP client whose hosts are node ids; limit bounds a dial.
+func newRPCClient(d *peerDialer, limit time.Duration) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			id, _, err := net.SplitHostPort(addr)
 			if err != nil {
 				return nil, &dialError{err}
 			}
+			// net/http goes on dialling after the call was given up, and counts it as a
+			// connection: unbounded, calls into a partition would use up all of them.
+			ctx, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
 			return d.dial(ctx, protoRPC, id)
 		},
 		MaxConnsPerHost: maxRPCConns, MaxIdleConnsPerHost: maxRPCConns, IdleConnTimeout: time.Minute,
 		DisableCompression: true,
 	}}
+}
+
+// rpcBytes bounds the question and the answer of a call.
+func rpcBytes(path string) int64 {
+	switch path {
+	case rpcPing, rpcReach, rpcMember:
+		return maxTalkBytes
+	}
+	return maxRPCBytes
 }
 
 // call sends one request to a node and decodes the answer. The error is a
@@ -83,9 +103,13 @@ func (n *Node) call(ctx context.Context, nodeID, path string, in, out any) error
 		return callError(nodeID, err)
 	}
 	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxRPCBytes+1))
+	most := rpcBytes(path)
+	data, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = fmt.Errorf("it is longer than %d bytes", most)
+	}
 	if err != nil {
-		return &client.Error{Code: client.CodeUnknownOutcome, Detail: fmt.Sprintf("the answer of node %s was cut off: %v", nodeID, err)}
+		return &client.Error{Code: client.CodeUnknownOutcome, Detail: fmt.Sprintf("the answer of node %s was not read to its end: %v", nodeID, err)}
 	}
 	if resp.StatusCode != http.StatusOK {
 		var p client.Problem
@@ -94,7 +118,7 @@ func (n *Node) call(ctx context.Context, nodeID, path string, in, out any) error
 		}
 		return p.Error()
 	}
-	if err := fsm.Decode(data, out); err != nil {
+	if err := fsm.DecodeReply(data, out); err != nil {
 		return &client.Error{Code: client.CodeUnknownOutcome, Detail: fmt.Sprintf("node %s answered what this binary cannot read: %v", nodeID, err)}
 	}
 	return nil
@@ -121,6 +145,7 @@ func (n *Node) rpcServer() *http.Server {
 	routes.HandleFunc("POST "+rpcPing, serveRPC(n, anyNode, n.servePing))
 	routes.HandleFunc("POST "+rpcCertify, serveRPC(n, anyNode, n.serveCertify))
 	routes.HandleFunc("POST "+rpcTransfer, serveRPC(n, coordinatorsOnly, n.serveTransfer))
+	routes.HandleFunc("POST "+rpcReach, serveRPC(n, anyNode, n.serveReach))
 	routes.HandleFunc("POST "+rpcFields, serveRPC(n, anyNode, n.serveFields))
 	routes.HandleFunc("POST "+rpcAudit, serveRPC(n, anyNode, n.serveAudit))
 	routes.HandleFunc("POST "+rpcMember, serveRPC(n, anyNode, n.serveMember))
@@ -144,10 +169,13 @@ func serveRPC[In, Out any](n *Node, who callers, serve func(ctx context.Context,
 	return func(w http.ResponseWriter, r *http.Request) {
 		from := peerOf(r.Context())
 		if e := n.mayCall(from, who); e != nil {
+			if e.Reason == reasonRemoved {
+				w.Header().Set("Connection", "close")
+			}
 			writeRPCError(w, e)
 			return
 		}
-		data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxRPCBytes))
+		data, err := readBody(w, r, rpcBytes(r.URL.Path))
 		var in In
 		if err == nil {
 			err = fsm.Decode(data, &in)
@@ -168,6 +196,20 @@ func serveRPC[In, Out any](n *Node, who callers, serve func(ctx context.Context,
 		}
 		_, _ = w.Write(body) // the caller sees a cut-off answer as unknown
 	}
+}
+
+// readBody reads the body of a call, which must arrive in time. The deadline ends
+// with it, or net/http would take the call for given up while it is served.
+func readBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	conn := http.NewResponseController(w)
+	if err := conn.SetReadDeadline(time.Now().Add(bodyTime)); err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
+	if err != nil {
+		return nil, err
+	}
+	return data, conn.SetReadDeadline(time.Time{})
 }
 
 func writeRPCError(w http.ResponseWriter, e *client.Error) {

@@ -48,7 +48,7 @@ func TestP1W2AgentsAskForThemselvesAtAnyNode(t *testing.T) {
 	}
 	rekey := func(i int, by crypto.PublicKey) fsm.Result {
 		t.Helper()
-		cmd, err := fsm.New(fsm.Actor{}, fsm.AgentRekey{AgentID: a.id, By: by.Fingerprint(), PublicKey: crypto.PublicOf(next)})
+		cmd, err := fsm.New(fsm.Actor{}, fsm.AgentRekey{AgentID: a.id, By: by.Fingerprint(), PublicKey: crypto.PublicOf(next), TimestampMs: c.nodes[i].clockMs()})
 		if err != nil {
 			t.Fatal(err)
 		}

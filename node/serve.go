@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/edgecoder/edgecoder/api"
@@ -26,25 +28,33 @@ type face struct {
 
 func (n *Node) listen() (sockets, error) {
 	var s sockets
-	apiSocket, err := net.Listen("tcp", n.cfg.APIAddr)
+	apiSocket, err := n.cfg.net().listen(n.cfg.APIAddr)
 	if err != nil {
 		return s, fmt.Errorf("API: %w", err)
 	}
 	shared := n.cfg.RaftAddr == ""
-	apiMux := newMux(apiSocket, n.creds.server(true, shared), n.checkPeer, n.log)
+	apiMux := newMux(apiSocket, n.creds.server(true, shared), n.cfg.TrustedProxies, n.checkPeer, n.log)
 	n.face.muxes = append(n.face.muxes, apiMux)
 	s.api = apiMux.listen("h2", "http/1.1", "")
 	peerMux := apiMux
 	if !shared {
-		peerSocket, err := net.Listen("tcp", n.cfg.RaftAddr)
+		peerSocket, err := n.cfg.net().listen(n.cfg.RaftAddr)
 		if err != nil {
 			return s, fmt.Errorf("raft: %w", err)
 		}
-		peerMux = newMux(peerSocket, n.creds.server(false, true), n.checkPeer, n.log)
+		peerMux = newMux(peerSocket, n.creds.server(false, true), nil, n.checkPeer, n.log)
 		n.face.muxes = append(n.face.muxes, peerMux)
+	}
+	for _, m := range n.face.muxes {
+		m.greeter.isMember, m.greeter.met = n.isMemberAt, n.book.meet
 	}
 	s.raft, s.rpc = peerMux.listen(protoRaft), peerMux.listen(protoRPC)
 	return s, nil
+}
+
+// isMemberAt tells whether a node that was not removed is at an address.
+func (n *Node) isMemberAt(addr netip.Addr) bool {
+	return slices.ContainsFunc(n.book.at(addr), func(id string) bool { return !n.isRemoved(id) })
 }
 
 // serve starts the services; raft's listener is read by raft itself.

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"strings"
 	"time"
 
@@ -14,11 +13,12 @@ import (
 // Status implements api.Cluster: this node's own view, from local knowledge.
 func (n *Node) Status() client.Status {
 	servers := n.servers()
-	offsets := n.offsets(voters(servers))
+	offsets := n.offsets(idsOf(servers))
+	median := medianOffset(n.offsets(voters(servers)))
 	st := client.Status{
 		Node: client.NodeRef{ID: n.id.NodeID, Name: n.cfg.Name}, ClusterID: n.id.ClusterID,
 		State: strings.ToLower(n.raft.State().String()), Term: n.raft.CurrentTerm(), CommitIndex: n.raft.CommitIndex(),
-		ClockSkewMs: -medianOffset(offsets), Version: n.cfg.Version, Voters: []client.Server{}, NonVoters: []client.Server{},
+		ClockSkewMs: -median, Version: n.cfg.Version, Voters: []client.Server{}, NonVoters: []client.Server{},
 		Disk: n.disk.status(), Backup: n.backupStatus(), Rivals: n.rivals.list(),
 	}
 	st.Manifest, _ = n.manifestStatus()
@@ -34,11 +34,18 @@ func (n *Node) Status() client.Status {
 			names[c.ID] = c
 		}
 	})
+	if st.SupportedLevel = n.cfg.supports(); st.FeatureLevel < st.SupportedLevel {
+		_, st.LevelWaits = n.commonLevel()
+	}
 	if k := len(st.Digests); k > 0 {
 		st.Digest, st.DigestIndex = st.Digests[k-1].Digest, st.Digests[k-1].Index
 	}
 	for _, s := range servers {
 		row := client.Server{ID: string(s.ID), Name: names[string(s.ID)].Name, Address: names[string(s.ID)].Raft}
+		if o, known := offsets[string(s.ID)]; known {
+			skew := o - median
+			row.ClockSkewMs = &skew
+		}
 		if s.Suffrage == raft.Voter {
 			st.Voters = append(st.Voters, row)
 		} else {
@@ -70,20 +77,11 @@ func (n *Node) Members() []client.Member {
 	var out []client.Member
 	for _, m := range n.pool.Members() {
 		row := client.Member{ID: m.Card.NodeID, Name: m.Card.Name, Role: m.Card.Role, API: apiURL(m.Card.API), Raft: m.Card.Raft,
-			Gossip: m.Card.Gossip, State: m.State}
+			Gossip: m.Card.Gossip, State: m.State, SinceMs: m.ChangedMs}
 		if h, err := parseHead(m.Head); err == nil {
 			row.ChainSize, row.ChainHead = h.Size, h.Head
 		}
 		out = append(out, row)
-	}
-	return out
-}
-
-// Suffrages implements api.Membership.
-func (n *Node) Suffrages() map[string]string {
-	out := map[string]string{}
-	for _, s := range n.servers() {
-		out[string(s.ID)] = strings.ToLower(s.Suffrage.String())
 	}
 	return out
 }
@@ -111,6 +109,9 @@ func (n *Node) Ready() error {
 	switch l := n.lead.Load(); {
 	case leader == "":
 		e.Reason, e.Detail = reasonNoLeader, "no leader is known"
+		if n.removal.unsure.Load() {
+			e.Reason, e.Detail = reasonRemoved, "no leader is known, and "+onlyOtherSaysRemoved
+		}
 	case cluster == "":
 		e.Reason, e.Detail = reasonCatchingUp, "this replica has not caught up: it knows no cluster yet"
 	case string(leader) == n.id.NodeID:
@@ -130,49 +131,6 @@ func (n *Node) Ready() error {
 		return nil
 	}
 	return e
-}
-
-type transferRequest struct {
-	To string `cbor:"1,keyasint"`
-}
-
-// TransferLeadership implements api.Membership.
-func (n *Node) TransferLeadership(ctx context.Context, id string) error {
-	if n.isObserver() {
-		return errObserver()
-	}
-	return n.onLeader(ctx, func(_ context.Context, _ *leadership) error {
-		return n.transferHere(id)
-	}, func(ctx context.Context, leader string) error {
-		var none struct{}
-		return n.call(ctx, leader, rpcTransfer, transferRequest{To: id}, &none)
-	})
-}
-
-func (n *Node) serveTransfer(_ context.Context, _ string, req transferRequest) (struct{}, error) {
-	return struct{}{}, n.transferHere(req.To)
-}
-
-func (n *Node) transferHere(id string) error {
-	if n.lead.Load() == nil {
-		return errNotLeader()
-	}
-	if id == n.id.NodeID {
-		return nil
-	}
-	var future raft.Future
-	switch {
-	case id == "":
-		future = n.raft.LeadershipTransfer()
-	case isVoter(n.servers(), id):
-		future = n.raft.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id))
-	default:
-		return &client.Error{Code: client.CodeNotFound, Field: "node", Detail: "there is no voter " + id}
-	}
-	if err := future.Error(); err != nil {
-		return &client.Error{Code: client.CodeConflict, Detail: "leadership was not transferred: " + err.Error()}
-	}
-	return nil
 }
 
 func isVoter(servers []raft.Server, id string) bool {

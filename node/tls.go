@@ -6,10 +6,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 )
@@ -54,7 +54,9 @@ func (c *credentials) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, er
 
 // verify checks a peer's certificate: chain, cluster, and that the records know
 // the node by this key. It never asks the raft configuration, which may be
-// older than the caller. want is the node id that must answer, or "" for any.
+// older than the caller. want is the node id that must answer, or "" for whoever
+// calls. Who calls for raft is a coordinator: raft itself takes entries from
+// anybody that it hears, and observers only ever answer it.
 func (c *credentials) verify(state tls.ConnectionState, want string) error {
 	if len(state.PeerCertificates) == 0 {
 		return errors.New("the peer shows no certificate")
@@ -73,6 +75,8 @@ func (c *credentials) verify(state tls.ConnectionState, want string) error {
 		return fmt.Errorf("the peer belongs to cluster %s, this is %s", peer.cluster, c.clusterID)
 	case want != "" && want != peer.id:
 		return fmt.Errorf("node %s answers where %s was expected: the address has moved", peer.id, want)
+	case want == "" && state.NegotiatedProtocol == protoRaft && peer.role != fsm.RoleCoordinator:
+		return fmt.Errorf("node %s is an %s: only coordinators open connections for raft", peer.id, peer.role)
 	}
 	return c.check(peer)
 }
@@ -84,7 +88,7 @@ func (c *credentials) server(api, peer bool) *tls.Config {
 	peerConfig := &tls.Config{
 		MinVersion: tls.VersionTLS13, GetCertificate: c.getCertificate, NextProtos: []string{protoRaft, protoRPC},
 		ClientAuth:             tls.RequireAnyClientCert, // verify checks the chain, with better words
-		VerifyConnection:       func(s tls.ConnectionState) error { return c.verify(s, "") },
+		VerifyConnection:       func(s tls.ConnectionState) error { return orFarewell(c.verify(s, ""), s.NegotiatedProtocol) },
 		SessionTicketsDisabled: true, // a resumed session would skip the list of removed nodes
 	}
 	if !peer {
@@ -95,12 +99,21 @@ func (c *credentials) server(api, peer bool) *tls.Config {
 	}
 	shared := apiConfig.Clone()
 	shared.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if slices.Contains(hello.SupportedProtos, protoRaft) || slices.Contains(hello.SupportedProtos, protoRPC) {
+		if speaksPeer(hello) {
 			return peerConfig, nil
 		}
 		return nil, nil // the API's
 	}
 	return shared
+}
+
+// orFarewell lets a node that was removed as far as the calls, where it hears
+// that it was and nothing else (mayCall).
+func orFarewell(err error, proto string) error {
+	if proto == protoRPC && errors.Is(err, errRemoved) {
+		return nil
+	}
+	return err
 }
 
 // dial returns the TLS configuration to reach one node for one protocol.
@@ -193,6 +206,17 @@ func (n *Node) certificateLoop(ctx context.Context) {
 	for pause(ctx, 24*time.Hour) {
 		if err := n.renewCertificate(ctx); err != nil {
 			n.log.Warn("certificate not renewed, trying again tomorrow", "error", err)
+			n.noteOverdue(n.cfg.Now(), err)
 		}
 	}
+}
+
+// noteOverdue records that this node's certificate could not be renewed.
+func (n *Node) noteOverdue(now time.Time, why error) {
+	ends := n.creds.cert.Load().Leaf.NotAfter
+	typ, level := "key_rotation_overdue", audit.LevelWarn
+	if now.After(ends) {
+		typ, level = "key_expired", audit.LevelCritical
+	}
+	n.note(typ, level, "not_renewed", map[string]string{"subject": "certificate", "ends": ends.UTC().Format(time.RFC3339), "error": why.Error()})
 }

@@ -84,7 +84,6 @@ func testConfig(t *testing.T, name string) Config {
 	cfg := DefaultConfig()
 	cfg.DataDir, cfg.Name = filepath.Join(t.TempDir(), name), name
 	cfg.APIAddr, cfg.GossipAddr, cfg.RaftAddr = freeAddr(t), freeAddr(t), freeAddr(t)
-	cfg.Timing.Heartbeat, cfg.Timing.Election, cfg.Timing.LeaderLease = 500*time.Millisecond, 500*time.Millisecond, 250*time.Millisecond
 	cfg.Timing.Stall = time.Minute // a busy machine must not end the test process
 	cfg.DiskReserve = 1 << 20
 	cfg.Passphrase, cfg.Log = []byte("correct horse battery"), testLog(t)

@@ -74,6 +74,9 @@ func (n *Node) Serving() error {
 	if err := n.mayServeBinary(); err != nil {
 		return err
 	}
+	if err := n.expelled(); err != nil {
+		return err
+	}
 	return n.stateServes(nil)
 }
 
@@ -123,9 +126,8 @@ func (n *Node) tripwireLoop(ctx context.Context) {
 // has no vote any more stops it for a fresh start. While it votes it must not
 // forget its log.
 func (n *Node) leaveDiverged(ctx context.Context) bool {
-	servers := n.servers()
 	if n.lead.Load() != nil {
-		if !n.handOverToAny(ctx, servers, anybody) {
+		if !n.handOverTo(ctx, n.anyFit()) {
 			pause(ctx, time.Second)
 		}
 		return false
@@ -169,7 +171,7 @@ func (n *Node) serveFields(_ context.Context, _ string, req fieldsRequest) (fiel
 
 // differingFields asks the others for their fields' digests at a mark.
 func (n *Node) differingFields(ctx context.Context, mark uint64) []string {
-	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Peer)
 	defer cancel()
 	own := n.machine.FieldsAt(mark)
 	var out []string

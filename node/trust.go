@@ -62,7 +62,7 @@ func (n *Node) stands(v vouch) bool {
 // instance: then a coordinator that it does know must vouch.
 func (n *Node) checkPeer(p peerName) error {
 	if n.isRemoved(p.id) {
-		return fmt.Errorf("node %s was removed from the cluster: it may join again with an empty data directory", p.id)
+		return fmt.Errorf("node %s: %w", p.id, errRemoved)
 	}
 	role, key, known := n.recordOf(p.id)
 	if !known {
@@ -244,7 +244,9 @@ func (n *Node) roleOf(id string) (fsm.Role, bool) {
 func (n *Node) mayCall(from string, who callers) *client.Error {
 	role, known := n.roleOf(from)
 	switch {
-	case !known || n.isRemoved(from):
+	case n.isRemoved(from):
+		return wasRemoved(from)
+	case !known:
 		return &client.Error{Code: client.CodeForbidden, Detail: "this node is no member of the cluster any more"}
 	case who == coordinatorsOnly && role != fsm.RoleCoordinator:
 		return &client.Error{Code: client.CodeForbidden, Detail: "only coordinators may ask this"}

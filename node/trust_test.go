@@ -1,10 +1,18 @@
 package node
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"io"
+	"net"
+	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
@@ -52,7 +60,7 @@ func TestP8ObserverStaysAnObserver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := joinAt(t.Context(), c.cfgs[0].GossipAddr, token, req); err != nil {
+	if _, err := joinAt(t.Context(), c.cfgs[0], c.cfgs[0].GossipAddr, token, req); err != nil {
 		t.Errorf("the same join asked again: %v", err)
 	}
 	for _, change := range []func(*joinRequest){
@@ -67,7 +75,7 @@ func TestP8ObserverStaysAnObserver(t *testing.T) {
 			t.Fatal(err)
 		}
 		forged.Proof = crypto.SignText(n.id.signingKey(), joinLabel, parts...)
-		if reply, err := joinAt(t.Context(), c.cfgs[0].GossipAddr, token, forged); err == nil {
+		if reply, err := joinAt(t.Context(), c.cfgs[0], c.cfgs[0].GossipAddr, token, forged); err == nil {
 			t.Errorf("a changed join was answered, CA key of %d bytes", len(reply.CAKey))
 		}
 	}
@@ -96,6 +104,54 @@ func TestP8ObserverStaysAnObserver(t *testing.T) {
 	}
 	if _, err := c.client(1, c.admin).CreateToken(t.Context(), client.TokenRequest{Role: "viewer"}); code(err) != client.CodeUnavailable {
 		t.Errorf("a write at the observer: %v", err)
+	}
+	moved, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, fsm.CoordinatorUpdate{ID: n.id.NodeID, API: "victim.example.com:443", Raft: n.cfg.raftAddr(), Gossip: n.cfg.GossipAddr, Level: n.cfg.supports(), Version: n.cfg.Version})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused int
+	for range 20 * updateBurst {
+		var res fsm.Result
+		if err := n.call(t.Context(), leader, rpcPropose, moved, &res); code(err) == client.CodeOverloaded {
+			refused++
+		}
+	}
+	if refused < 10*updateBurst { // or 100 s went by
+		t.Errorf("an observer describes itself %d times: %d refused", 20*updateBurst, refused)
+	}
+	long, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, fsm.CoordinatorUpdate{ID: n.id.NodeID, Version: strings.Repeat("v", maxUpdateBytes)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var res fsm.Result
+	if err := n.call(t.Context(), leader, rpcPropose, long, &res); code(err) != client.CodeTooLarge {
+		t.Errorf("a description of more than %d bytes: %v", maxUpdateBytes, err)
+	}
+	var cert []byte
+	if err := n.call(t.Context(), leader, rpcCertify, certifyRequest{NodeID: n.id.NodeID, TLSPublic: req.TLSPublic}, &cert); err != nil {
+		t.Fatal(err)
+	}
+	if leaf, err := x509.ParseCertificate(cert); err != nil || leaf.VerifyHostname("victim.example.com") == nil {
+		t.Errorf("an observer got a certificate for a host that it did not join with: %v", err)
+	}
+	var member memberReply
+	if err := n.call(t.Context(), leader, rpcMember, memberRequest{ID: strings.Repeat("x", maxTalkBytes)}, &member); code(err) != client.CodeInvalid {
+		t.Errorf("a question of more than %d bytes: %v", maxTalkBytes, err)
+	}
+	unused, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	raftPort := raft.NewNetworkTransport(&streamLayer{Listener: unused, self: n.id.NodeID, dialer: n.dialer}, 1, 5*time.Second, io.Discard)
+	t.Cleanup(func() { _ = raftPort.Close() })
+	own := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.id.NodeID), Addr: []byte(n.id.NodeID)}
+	before := c.nodes[0].raft.CurrentTerm()
+	var appended raft.AppendEntriesResponse
+	if err := raftPort.AppendEntries(raft.ServerID(leader), raft.ServerAddress(leader), &raft.AppendEntriesRequest{RPCHeader: own, Term: before + 1}, &appended); err == nil {
+		t.Errorf("an observer appends entries: %+v", appended)
+	}
+	if now := c.nodes[0].raft.CurrentTerm(); now != before || c.nodes[0].raft.State() != raft.Leader {
+		t.Errorf("an observer deposed the leader: term %d, then %d", before, now)
 	}
 }
 
@@ -142,7 +198,7 @@ func TestP8MintedCertificatesAreWorthless(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		intruder := &Node{rpc: newRPCClient(&peerDialer{book: lead.book, creds: creds})}
+		intruder := &Node{rpc: newRPCClient(&peerDialer{book: lead.book, creds: creds, net: machineNetwork{}}, LocalTiming().Peer)}
 		lead.book.hear(lead.id.NodeID, peerAddress{Raft: lead.cfg.RaftAddr})
 		var reply pingReply
 		if err := intruder.call(t.Context(), lead.id.NodeID, rpcPing, pingRequest{}, &reply); err == nil {
@@ -167,13 +223,53 @@ func TestP8AVouchEndsWithItsWitness(t *testing.T) {
 	if victim.unwelcome(stranger) {
 		t.Fatal("a vouch of a member does not count")
 	}
+	moved := netip.MustParseAddr("127.0.0.9")
+	if !victim.isMemberAt(netip.MustParseAddr("127.0.0.1")) || victim.isMemberAt(moved) {
+		t.Error("members are not known by their addresses")
+	}
+	from := peerDialer{book: liar.book, creds: liar.creds, net: fromNetwork{addr: moved}}
+	conn, err := from.dial(t.Context(), protoRPC, victim.id.NodeID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	c.eventually("an address that a member proved is known", func() bool { return victim.isMemberAt(moved) })
 	if _, err := c.client(lead, c.admin).RemovePeer(t.Context(), liar.id.NodeID, true); err != nil {
 		t.Fatal(err)
 	}
 	c.eventually("the stranger is unwelcome", func() bool { return victim.unwelcome(stranger) })
+	if victim.isMemberAt(moved) {
+		t.Error("the address of a removed node is a member's")
+	}
 	if _, err := c.nodes[lead].vouchFor(stranger); err == nil {
 		t.Error("a leader asked about a stranger")
 	}
+	c.removedHoldsNothing(liar, victim)
+}
+
+// removedHoldsNothing: a removed node that stalls in the middle of its calls keeps
+// no connection.
+func (c *trio) removedHoldsNothing(gone, at *Node) {
+	_ = gone.shutdown() // by itself it goes on asking whether it is a member
+	m := at.face.muxes[len(at.face.muxes)-1]
+	for range 2 * maxFarewellsOfOne {
+		conn, err := tls.Dial("tcp", at.cfg.RaftAddr, gone.creds.dial(protoRPC, at.id.NodeID))
+		if err != nil {
+			continue
+		}
+		defer func() { _ = conn.Close() }()
+		_, _ = io.WriteString(conn, "POST /ping HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\nx") // and nothing more, for ever
+	}
+	c.eventually("it holds none", func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		for p := range m.peers {
+			if p.nodeID == gone.id.NodeID {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // TestJoinSurvivesACrashBeforeItsAnswer: the identity is on disk before the

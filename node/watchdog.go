@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -19,8 +18,7 @@ import (
 // From the hang to a new leader: up to 1.1 s until the idle leader's next tick is
 // written (Timing.Tick and dutyInterval; there is no other probe), Timing.Stall,
 // one look, and an election. The last words ask for it; measured, that makes 2.1
-// to 2.8 s. When nobody hears them the others notice the silence after one to two
-// heartbeat timeouts: 3.8 to 5.2 s.
+// to 2.8 s. When nobody hears them the others notice the silence (lookout.go).
 const (
 	// stallLook is how often the writes in flight are looked at.
 	stallLook = 100 * time.Millisecond
@@ -32,21 +30,22 @@ const (
 	exitStalled = 3
 )
 
-// stall measures how long one write was seen in flight. Time in which nobody
-// looked hardly counts: after a pause of the whole process, every write would
-// seem to have hung.
+// stall measures how long one thing was seen to last: a write in flight, the
+// silence of a leader. Time in which nobody looked hardly counts: after a pause of
+// the whole process, every write would seem to have hung.
 type stall struct {
-	id   uint64 // of the write; 0: none
-	last time.Time
-	seen time.Duration
+	every time.Duration // between two looks
+	id    uint64        // of the write or silence; 0: none
+	last  time.Time
+	seen  time.Duration
 }
 
 func (s *stall) look(now time.Time, id uint64) time.Duration {
 	if id == 0 || id != s.id {
-		*s = stall{id: id, last: now}
+		*s = stall{every: s.every, id: id, last: now}
 		return 0
 	}
-	s.seen += min(now.Sub(s.last), 2*stallLook)
+	s.seen += min(now.Sub(s.last), 2*s.every)
 	s.last = now
 	return s.seen
 }
@@ -56,7 +55,7 @@ func (s *stall) look(now time.Time, id uint64) time.Duration {
 func (n *Node) watchDisk(ctx context.Context) {
 	look := time.NewTicker(stallLook)
 	defer look.Stop()
-	var s stall
+	s := stall{every: stallLook}
 	hung := false
 	for {
 		select {
@@ -105,19 +104,16 @@ func within(limit time.Duration, f func()) {
 	}
 }
 
-// callElection tells the voter that has most to stand for election now, or the
+// callElection tells the fittest voter to stand for election now, or the
 // next one if it does not hear. That is no more than a hint: whoever lacks a
 // committed entry gets no votes.
 func (n *Node) callElection() {
 	t := n.transport
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(n.id.NodeID), Addr: t.EncodePeer(raft.ServerID(n.id.NodeID), t.LocalAddr())}
-	ids := voters(n.servers())
-	for {
-		to := n.bestVoter(ids, mostApplied)
-		if to == "" || t.TimeoutNow(raft.ServerID(to), raft.ServerAddress(to), &raft.TimeoutNowRequest{RPCHeader: header}, &raft.TimeoutNowResponse{}) == nil {
+	for _, to := range n.candidates(mostApplied) {
+		if t.TimeoutNow(raft.ServerID(to.id), raft.ServerAddress(to.id), &raft.TimeoutNowRequest{RPCHeader: header}, &raft.TimeoutNowResponse{}) == nil {
 			return
 		}
-		ids = slices.DeleteFunc(ids, func(id string) bool { return id == to })
 	}
 }
 

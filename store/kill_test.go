@@ -41,7 +41,8 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	var durable uint64
 	snapshots := 0
 	for i := range kills {
-		acked := killWriter(t, dir, time.Duration(20+rng.IntN(180))*time.Millisecond)
+		// By work done, not by time, so that a busy machine sees as much of it; then a little further, into whatever comes next.
+		acked := killWriter(t, dir, 20+rng.IntN(120), time.Duration(rng.IntN(5000))*time.Microsecond)
 		durable = max(durable, acked)
 		snapshots += checkKilled(t, dir, durable)
 		if t.Failed() {
@@ -54,9 +55,9 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	t.Logf("%d kills, %d entries, %d times with a snapshot", kills, durable, snapshots)
 }
 
-// killWriter starts a writer, kills it after a while, and returns the last
-// entry that it said is durable.
-func killWriter(t *testing.T, dir string, after time.Duration) (acked uint64) {
+// killWriter starts a writer, kills it a moment after it made so many entries
+// durable, and returns the last that it said is.
+func killWriter(t *testing.T, dir string, entries int, moment time.Duration) (acked uint64) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
 	cmd.Env = append(os.Environ(), killDir+"="+dir)
@@ -69,7 +70,6 @@ func killWriter(t *testing.T, dir string, after time.Duration) (acked uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var timer *time.Timer
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		text, found := strings.CutPrefix(lines.Text(), "durable ")
 		n, err := strconv.ParseUint(text, 10, 64)
@@ -78,8 +78,8 @@ func killWriter(t *testing.T, dir string, after time.Duration) (acked uint64) {
 			continue
 		}
 		acked = n
-		if timer == nil { // it has opened the directory
-			timer = time.AfterFunc(after, func() { _ = cmd.Process.Kill() })
+		if entries--; entries == 0 {
+			time.AfterFunc(moment, func() { _ = cmd.Process.Kill() })
 		}
 	}
 	_ = cmd.Wait() // it was killed

@@ -127,7 +127,7 @@ func TestReadPrivateRefused(t *testing.T) {
 // TestReadPrivateTakesCredentials: systemd's access list shows as rights of the group.
 func TestReadPrivateTakesCredentials(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("no such modes")
+		t.Skip("Windows has no mode bits")
 	}
 	dir := t.TempDir()
 	path := filepath.Join(dir, "api.key")

@@ -149,7 +149,7 @@ func TestPassphraseFileOfOthers(t *testing.T) {
 // TestPassphraseFromPipe: `--passphrase-file <(command)`, whatever mode the pipe shows.
 func TestPassphraseFromPipe(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("names pipes by /proc/self/fd")
+		t.Skip("only Linux names an open pipe by /proc/self/fd, as CI does")
 	}
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -196,7 +196,7 @@ func TestPassphraseFileOfAnotherUser(t *testing.T) {
 	}
 	uid, known := ownerOf(info)
 	if !known {
-		t.Skip("no user ids here")
+		t.Skip("Windows has no user ids")
 	}
 	if uid != os.Geteuid() || checkOwner(path, info) != nil {
 		t.Errorf("a file of our own is of %d: %v", uid, checkOwner(path, info))
@@ -210,7 +210,7 @@ func TestPassphraseFileOfAnotherUser(t *testing.T) {
 		return // only root can give a file away
 	}
 	if err := os.Chown(path, 65534, -1); err != nil {
-		t.Skip("this file system does not let root give a file away: ", err)
+		t.Skip("only a file system that lets root give a file away can hold a foreign one (CI runs this as root): ", err)
 	}
 	if _, err := (PassphraseSource{File: path}).get(nowhere()); !errors.Is(err, ErrForeign) || strings.Contains(err.Error(), "secret") {
 		t.Errorf("%v", err)

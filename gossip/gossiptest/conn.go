@@ -12,6 +12,7 @@ import (
 // conn is one end of a stream. Writes never block: a simulation bounds what it sends.
 type conn struct {
 	net           *Network
+	host          *Host // whose end it is
 	local, remote net.Addr
 	in, out       *half
 	readDeadline  deadline
@@ -34,10 +35,11 @@ type chunk struct {
 	at time.Time
 }
 
-func pipe(n *Network, a, b net.Addr) (near, far *conn) {
+func pipe(from, to *Host) (near, far *conn) {
 	ab, ba := newHalf(), newHalf()
-	near = &conn{net: n, local: a, remote: b, in: ba, out: ab}
-	far = &conn{net: n, local: b, remote: a, in: ab, out: ba}
+	a, b := net.TCPAddrFromAddrPort(from.addr), net.TCPAddrFromAddrPort(to.addr)
+	near = &conn{net: from.net, host: from, local: a, remote: b, in: ba, out: ab}
+	far = &conn{net: from.net, host: to, local: b, remote: a, in: ab, out: ba}
 	for _, c := range []*conn{near, far} {
 		c.readDeadline.init()
 		c.writeDeadline.init()
@@ -162,6 +164,7 @@ func (c *conn) opError(op string, err error) error {
 // Close ends both directions: the other end reads what was sent, then EOF, and cannot write.
 func (c *conn) Close() error {
 	c.closeOnce.Do(func() {
+		c.net.set(func() { delete(c.net.streams, c) })
 		c.out.change(func() { c.out.eof = true })
 		c.in.change(func() {
 			if c.in.err == nil {

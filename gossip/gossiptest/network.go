@@ -37,12 +37,15 @@ type Network struct {
 	cut   func(from, to string) bool
 	delay func(from, to string) time.Duration
 	loss  float64
+	fate  func(from, to string) []time.Duration
 	lost  uint64
+
+	streams map[*conn]struct{} // ends that were not closed yet
 }
 
 // New makes an empty network that is fast, lossless and whole. The seed decides which packets are lost.
 func New(seed uint64) *Network {
-	return &Network{rand: rand.New(rand.NewPCG(seed, 0)), hosts: map[string]*Host{}, side: map[string]int{}}
+	return &Network{rand: rand.New(rand.NewPCG(seed, 0)), hosts: map[string]*Host{}, side: map[string]int{}, streams: map[*conn]struct{}{}}
 }
 
 // SetLoss makes this fraction of packets vanish. Streams lose nothing.
@@ -50,6 +53,10 @@ func (n *Network) SetLoss(p float64) { n.set(func() { n.loss = p }) }
 
 // SetDelay sets the one-way delay of packets and of what streams carry; nil is none.
 func (n *Network) SetDelay(f func(from, to string) time.Duration) { n.set(func() { n.delay = f }) }
+
+// SetFate says of each packet how late each of its copies arrives, beside the delay of SetDelay: no copy is a loss, two a duplicate. nil
+// is one copy at once. Streams know nothing of it.
+func (n *Network) SetFate(f func(from, to string) []time.Duration) { n.set(func() { n.fate = f }) }
 
 // SetCut hooks in one-way faults: while it returns true nothing gets from one address to the other. nil is none.
 func (n *Network) SetCut(f func(from, to string) bool) { n.set(func() { n.cut = f }) }
@@ -109,6 +116,7 @@ type Host struct {
 
 	listenerDone, packetDone chan struct{}
 	listenerOnce, packetOnce sync.Once
+	crashed                  bool // guarded by Network.mu
 	readDeadline             deadline
 }
 
@@ -147,6 +155,24 @@ func (h *Host) PacketConn() net.PacketConn { return (*packetConn)(h) }
 func (h *Host) Kill() {
 	h.Listener().Close()
 	h.PacketConn().Close()
+}
+
+// Crash takes the host off the network at once and for good, as the end of a process does: its streams are reset at both ends, and it
+// reaches nobody any more, while its address is free for the next.
+func (h *Host) Crash() {
+	var open []*conn
+	h.net.set(func() {
+		h.crashed = true
+		for c := range h.net.streams {
+			if c.host == h {
+				open = append(open, c)
+			}
+		}
+	})
+	for _, c := range open {
+		c.reset()
+	}
+	h.Kill()
 }
 
 func (h *Host) gone() {
@@ -193,12 +219,16 @@ func (h *Host) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	if peer == nil {
 		return nil, fail(syscall.ECONNREFUSED)
 	}
-	near, far := pipe(h.net, net.TCPAddrFromAddrPort(h.addr), net.TCPAddrFromAddrPort(peer.addr))
+	if h.crashed {
+		return nil, fail(net.ErrClosed)
+	}
+	near, far := pipe(h, peer)
 	select {
 	case <-peer.listenerDone:
 	default:
 		select {
 		case peer.accept <- far:
+			h.net.streams[near], h.net.streams[far] = struct{}{}, struct{}{}
 			return near, nil
 		default:
 		}
@@ -231,16 +261,14 @@ func (l *listener) Accept() (net.Conn, error) {
 
 func (l *listener) Close() error {
 	l.listenerOnce.Do(func() {
-		l.net.set(func() {
-			close(l.listenerDone)
-			for len(l.accept) > 0 {
-				select {
-				case c := <-l.accept:
-					c.Close()
-				default:
-				}
+		l.net.set(func() { close(l.listenerDone) }) // from here on nobody knocks
+		for len(l.accept) > 0 {
+			select {
+			case c := <-l.accept:
+				c.Close()
+			default:
 			}
-		})
+		}
 		(*Host)(l).gone()
 	})
 	return nil
@@ -285,18 +313,22 @@ func (n *Network) send(from, to string, in packet) {
 	if open && n.loss > 0 && n.rand.Float64() < n.loss {
 		open = false
 	}
-	if !open {
+	copies := []time.Duration{0}
+	if open && n.fate != nil {
+		copies = n.fate(from, to)
+	}
+	if !open || len(copies) == 0 {
 		n.lost++
+		copies = nil
 	}
 	n.mu.Unlock()
-	if !open {
-		return
+	for _, late := range copies {
+		if late += wait; late > 0 {
+			time.AfterFunc(late, func() { n.arrive(to, in) })
+			continue
+		}
+		n.arrive(to, in)
 	}
-	if wait > 0 {
-		time.AfterFunc(wait, func() { n.arrive(to, in) })
-		return
-	}
-	n.arrive(to, in)
 }
 
 func (n *Network) arrive(to string, in packet) {

@@ -121,3 +121,61 @@ func TestPacketsLossAndClose(t *testing.T) {
 		}
 	})
 }
+
+func TestCrashResetsStreamsAndFreesTheAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(1)
+		a, b := n.Host("10.0.0.1:1"), n.Host("10.0.0.2:1")
+		c, err := a.Dial(t.Context(), b.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		far, err := b.Listener().Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(far, "not read yet")
+		b.Crash()
+		if _, err := io.ReadAll(c); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("the other end read %v", err)
+		}
+		if _, err := far.Write([]byte("from the grave")); err == nil {
+			t.Error("the crashed host wrote")
+		}
+		if _, err := b.Dial(t.Context(), a.Addr()); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("the crashed host dialled: %v", err)
+		}
+		if n.Host(b.Addr()) == b {
+			t.Error("the address is not free")
+		}
+	})
+}
+
+func TestFateLosesAndDoublesPackets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := New(1)
+		a, b := n.Host("10.0.0.1:1"), n.Host("10.0.0.2:1")
+		fates := [][]time.Duration{nil, {0, time.Second}, {2 * time.Second}}
+		n.SetFate(func(_, _ string) []time.Duration {
+			f := fates[0]
+			fates = fates[1:]
+			return f
+		})
+		to := net.UDPAddrFromAddrPort(b.addr)
+		for _, text := range []string{"lost", "twice", "late"} {
+			if _, err := a.PacketConn().WriteTo([]byte(text), to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		buf := make([]byte, 10)
+		for _, want := range []string{"twice", "twice", "late"} {
+			size, _, err := b.PacketConn().ReadFrom(buf)
+			if got := string(buf[:size]); err != nil || got != want {
+				t.Fatalf("got %q, %v, want %q", got, err, want)
+			}
+		}
+		if n.Lost() != 1 {
+			t.Errorf("%d packets lost, want 1", n.Lost())
+		}
+	})
+}

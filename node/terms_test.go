@@ -1,0 +1,116 @@
+package node
+
+import (
+	"errors"
+	"io"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// termPair is a guarded transport, whose raft is at term 5, and a plain one that
+// gives the answers of answer.
+func termPair(t *testing.T, answer func(raft.RPC)) (guarded *termGuard, plain *raft.NetworkTransport) {
+	t.Helper()
+	transport := func() *raft.NetworkTransport {
+		n, err := raft.NewTCPTransport("127.0.0.1:0", nil, 1, 10*time.Second, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = n.Close() })
+		return n
+	}
+	guarded, plain = newTermGuard(transport(), func(id string) bool { return id == "observer" }), transport()
+	t.Cleanup(func() { _ = guarded.Close() })
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	go func() {
+		for {
+			select {
+			case rpc := <-plain.Consumer():
+				answer(rpc)
+			case rpc := <-guarded.Consumer():
+				rpc.Respond(&raft.AppendEntriesResponse{Term: 5, Success: true}, nil)
+			case <-over:
+				return
+			}
+		}
+	}()
+	guarded.SetHeartbeatHandler(func(rpc raft.RPC) { rpc.Respond(&raft.AppendEntriesResponse{Term: 5, Success: true}, nil) })
+	guarded.follow(func() uint64 { return 5 })
+	return guarded, plain
+}
+
+// TestTermsThatNoElectionReached: raft takes any higher term for its own, so one
+// message at the end of all terms would end the cluster.
+func TestTermsThatNoElectionReached(t *testing.T) {
+	t.Parallel()
+	guarded, plain := termPair(t, nil)
+	id, at := raft.ServerID("coordinator"), guarded.LocalAddr()
+	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("x"), Addr: []byte("x")}
+	appends := func(term uint64, entries ...*raft.Log) error {
+		return plain.AppendEntries(id, at, &raft.AppendEntriesRequest{RPCHeader: header, Term: term, PrevLogEntry: uint64(len(entries)), PrevLogTerm: uint64(len(entries)), Entries: entries}, &raft.AppendEntriesResponse{})
+	}
+	for what, err := range map[string]error{
+		"heartbeat":        appends(math.MaxUint64),
+		"entries":          appends(6+maxTermJump, &raft.Log{Term: 5, Type: raft.LogNoop}),
+		"entry of later":   appends(5, &raft.Log{Term: 6, Type: raft.LogNoop}),
+		"vote":             plain.RequestVote(id, at, &raft.RequestVoteRequest{RPCHeader: header, Term: math.MaxUint64}, &raft.RequestVoteResponse{}),
+		"vote beforehand":  plain.RequestPreVote(id, at, &raft.RequestPreVoteRequest{RPCHeader: header, Term: math.MaxUint64}, &raft.RequestPreVoteResponse{}),
+		"snapshot":         plain.InstallSnapshot(id, at, &raft.InstallSnapshotRequest{RPCHeader: header, Term: math.MaxUint64}, &raft.InstallSnapshotResponse{}, strings.NewReader("")),
+		"snapshot of late": plain.InstallSnapshot(id, at, &raft.InstallSnapshotRequest{RPCHeader: header, Term: 5, LastLogTerm: math.MaxUint64}, &raft.InstallSnapshotResponse{}, strings.NewReader("")),
+	} {
+		if err == nil || !strings.Contains(err.Error(), errTerm.Error()) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for what, err := range map[string]error{
+		"heartbeat": appends(5 + maxTermJump),
+		"entries":   appends(6, &raft.Log{Term: 6, Type: raft.LogNoop}),
+		"older":     appends(4),
+	} {
+		if err != nil {
+			t.Errorf("%s of a term that may be: %v", what, err)
+		}
+	}
+}
+
+// TestTermsInAnswers: a candidate takes them too, and a leader steps down; but not
+// at the word of an observer.
+func TestTermsInAnswers(t *testing.T) {
+	t.Parallel()
+	guarded, plain := termPair(t, func(rpc raft.RPC) {
+		switch rpc.Command.(type) {
+		case *raft.RequestVoteRequest:
+			rpc.Respond(&raft.RequestVoteResponse{Term: math.MaxUint64}, nil)
+		case *raft.RequestPreVoteRequest:
+			rpc.Respond(&raft.RequestPreVoteResponse{Term: math.MaxUint64}, nil)
+		case *raft.InstallSnapshotRequest:
+			rpc.Respond(&raft.InstallSnapshotResponse{Term: 6}, nil)
+		default:
+			rpc.Respond(&raft.AppendEntriesResponse{Term: 6}, nil)
+		}
+	})
+	at := plain.LocalAddr()
+	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}
+	if err := guarded.RequestVote("coordinator", at, &raft.RequestVoteRequest{RPCHeader: header, Term: 6}, &raft.RequestVoteResponse{}); !errors.Is(err, errTerm) {
+		t.Errorf("the answer to a vote: %v", err)
+	}
+	if err := guarded.RequestPreVote("coordinator", at, &raft.RequestPreVoteRequest{RPCHeader: header, Term: 6}, &raft.RequestPreVoteResponse{}); !errors.Is(err, errTerm) {
+		t.Errorf("the answer to a vote beforehand: %v", err)
+	}
+	for id, want := range map[raft.ServerID]error{"observer": errTerm, "coordinator": nil} {
+		if err := guarded.AppendEntries(id, at, &raft.AppendEntriesRequest{RPCHeader: header, Term: 5}, &raft.AppendEntriesResponse{}); !errors.Is(err, want) {
+			t.Errorf("%s answers to entries: %v", id, err)
+		}
+		if err := guarded.InstallSnapshot(id, at, &raft.InstallSnapshotRequest{RPCHeader: header, Term: 5}, &raft.InstallSnapshotResponse{}, strings.NewReader("")); !errors.Is(err, want) {
+			t.Errorf("%s answers to a snapshot: %v", id, err)
+		}
+	}
+	if _, err := guarded.AppendEntriesPipeline("observer", at); !errors.Is(err, raft.ErrPipelineReplicationNotSupported) {
+		t.Errorf("a pipeline to an observer: %v", err)
+	}
+}
