@@ -17,6 +17,7 @@ type change struct {
 	actor   Actor
 	records []Record
 	sealed  []byte // memory of the ledger's records
+	keyed   bool   // under an idempotency key
 }
 
 // refuse is a Result that changes nothing.
@@ -67,15 +68,15 @@ func (s *State) apply(index uint64, cmd Command, body any) (Result, []Record) {
 		// Claims have ids of their own; a remembered batch would have no verdicts.
 		return refuse(CodeInvalid, "", "admissions take claim ids, not an idempotency key"), nil
 	}
-	if cmd.Idem != nil && cmd.Kind.ledgerEach() {
-		return refuse(CodeInvalid, "", "entries of the ledger have ids of their own, they take no idempotency key"), nil
+	if cmd.Idem != nil && cmd.Kind.answersEach() && cmd.Kind != KindLedgerBatch {
+		return refuse(CodeInvalid, "", "reports and confirmations are told apart by their ids, they take no idempotency key"), nil
 	}
 	if cmd.Idem != nil {
 		if res, seen := s.remembered(*cmd.Idem, cmd.Actor); seen {
 			return res, nil
 		}
 	}
-	c := &change{index: index, atMs: s.meta.v.ClockMs, stampMs: cmd.AtMs, kind: cmd.Kind, actor: cmd.Actor}
+	c := &change{index: index, atMs: s.meta.v.ClockMs, stampMs: cmd.AtMs, kind: cmd.Kind, actor: cmd.Actor, keyed: cmd.Idem != nil}
 	res := tenants[cmd.Kind].apply(s, c, body)
 	if cmd.Idem != nil && res.OK() {
 		s.remember(*cmd.Idem, c, res)

@@ -58,11 +58,12 @@ func (k Kind) Level() uint32 {
 }
 
 // answersEach tells whether a command of the kind has an answer for each of many.
-func (k Kind) answersEach() bool { return k == KindAdmitBatch || k.ledgerEach() }
-
-// ledgerEach tells whether these are of the ledger, with ids of their own.
-func (k Kind) ledgerEach() bool {
-	return k == KindLedgerBatch || k == KindLedgerReports || k == KindLedgerConfirm
+func (k Kind) answersEach() bool {
+	switch k {
+	case KindAdmitBatch, KindLedgerBatch, KindLedgerReports, KindLedgerConfirm:
+		return true
+	}
+	return false
 }
 
 // kindsByType finds the kind of a body.

@@ -171,7 +171,8 @@ func (s *State) LedgerAccounts(after string, limit int) []LedgerAccount {
 }
 
 // applyLedgerAccountSet: operators make accounts and freeze them; what lets an
-// account owe is a kind of issuance, and takes an admin.
+// account owe is a kind of issuance, and takes an admin. The first account opens
+// the ledger, under the default policy.
 func (s *State) applyLedgerAccountSet(c *change, b LedgerAccountSet) Result {
 	row := s.ledger.accounts.get(b.ID)
 	need := CapOperate
@@ -179,9 +180,6 @@ func (s *State) applyLedgerAccountSet(c *change, b LedgerAccountSet) Result {
 		need = CapAdmin
 	}
 	if res, ok := s.actorCan(c, need); !ok {
-		return res
-	}
-	if res, ok := s.ledgerOpen(); !ok {
 		return res
 	}
 	want := ledger.Account(b)
@@ -194,6 +192,9 @@ func (s *State) applyLedgerAccountSet(c *change, b LedgerAccountSet) Result {
 		}
 		if want.Floor > 0 {
 			return refuse(CodeConflict, "floor", "a new account is empty: its floor cannot be %d", want.Floor)
+		}
+		if !s.ledger.book.known {
+			s.setLedgerPolicy(c, ledger.DefaultPolicy())
 		}
 		s.ledger.accounts.add(LedgerAccount{Account: want})
 		s.recordAccount(c, want)

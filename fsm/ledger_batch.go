@@ -22,10 +22,15 @@ func (s *State) applyLedgerBatch(c *change, b LedgerBatch) Result {
 		return refuse(CodeTooLarge, "entries", "%d entries of %d callers on %d accounts, at most %d of %d on %d",
 			len(b.Entries), len(b.Callers), len(b.Accounts), MaxLedgerEntries, MaxCallers, 2*MaxLedgerEntries)
 	}
+	if c.keyed && len(b.Entries) != 1 {
+		return refuse(CodeInvalid, "entries", "%d entries under an idempotency key, which stands for one: several are told apart by their ids", len(b.Entries))
+	}
 	if res, ok := s.ledgerOpen(); !ok {
 		return res
 	}
-	s.releaseHolds(c)
+	if !c.keyed { // which is refused as a whole, and changes nothing then
+		s.releaseHolds(c)
+	}
 	c.records = slices.Grow(c.records, len(b.Entries))
 	c.sealed = slices.Grow(c.sealed, sealedBytes*len(b.Entries))
 	r := ledgerRun{s: s, c: c, batch: &b, out: make([]LedgerResult, len(b.Entries)), rows: make([]*ledgerRow, len(b.Accounts))}
@@ -42,6 +47,9 @@ func (s *State) applyLedgerBatch(c *change, b LedgerBatch) Result {
 		}
 		r.decideChain(from, to)
 		from = to
+	}
+	if c.keyed { // what was refused is not remembered
+		return Result{Code: r.out[0].Code, Field: r.out[0].Field, ID: b.Entries[0].ID.String(), Ledger: r.out}
 	}
 	return Result{Code: CodeOK, Ledger: r.out}
 }

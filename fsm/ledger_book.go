@@ -34,6 +34,20 @@ type LedgerBook struct {
 	// Origin is the cluster in which the ledger was opened. Its records are linked to
 	// that, and reports are signed for it, also where a backup of it was restored.
 	Origin string `cbor:"8,keyasint"`
+	// Recent are the epochs that were closed last, the newest last.
+	Recent []ClosedEpoch `cbor:"9,keyasint,omitempty"`
+}
+
+// ClosedEpoch is an epoch that was finalised.
+type ClosedEpoch struct {
+	WindowMs int64  `cbor:"1,keyasint"` // its beginning
+	Seq      uint64 `cbor:"2,keyasint"` // of its record; its shares follow
+	Index    uint64 `cbor:"3,keyasint"` // log entry that closed it
+	AtMs     int64  `cbor:"4,keyasint"` // cluster clock then
+	Weight   int64  `cbor:"5,keyasint"`
+	Accounts uint64 `cbor:"6,keyasint"`
+	Smoothed int64  `cbor:"7,keyasint"` // load index, millionths
+	Pool     int64  `cbor:"8,keyasint"` // micro-credits
 }
 
 func newLedgerState() *ledgerState {
@@ -88,10 +102,10 @@ func (s *State) dropIDs() {
 	}
 }
 
-// ledgerOpen refuses what comes before the first policy.
+// ledgerOpen refuses what comes before the first account and the first policy.
 func (s *State) ledgerOpen() (Result, bool) {
 	if !s.ledger.book.known {
-		return refuse(CodeConflict, "", "the ledger is not open: an admin opens it by setting its policy"), false
+		return refuse(CodeConflict, "", "the ledger is not open: the first account opens it, or its first policy"), false
 	}
 	return Result{}, true
 }
@@ -129,10 +143,15 @@ func (s *State) applyLedgerPolicySet(c *change, b LedgerPolicySet) Result {
 	if field, fault := b.Policy.Fault(); fault != "" {
 		return refuse(CodeInvalid, field, "%s", fault)
 	}
-	next := b.Policy
-	next.Version = have + 1
+	s.setLedgerPolicy(c, b.Policy)
+	return Result{Code: CodeOK, ID: ledgerPolicyID}
+}
+
+// setLedgerPolicy sets the next version of the policy. The first one opens the ledger.
+func (s *State) setLedgerPolicy(c *change, next ledger.Policy) {
 	book := s.ledger.book.v
-	if have == 0 {
+	next.Version = book.Policy.Version + 1
+	if !s.ledger.book.known {
 		for _, a := range ledger.SystemAccounts() {
 			s.ledger.accounts.add(LedgerAccount{Account: a})
 		}
@@ -142,7 +161,6 @@ func (s *State) applyLedgerPolicySet(c *change, b LedgerPolicySet) Result {
 	book.Policy = next
 	s.ledger.book.set(book)
 	s.seal(c, &ledger.Record{Kind: ledger.KindPolicy, Actor: c.principal(), Policy: &next})
-	return Result{Code: CodeOK, ID: ledgerPolicyID}
 }
 
 // ledgerPolicyID is the id that answers name for the one policy there is.

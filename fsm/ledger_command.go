@@ -12,7 +12,7 @@ import (
 const LevelLedger = 6
 
 // LedgerPolicySet replaces the policy of the ledger if its version is still
-// IfVersion. The first one, of version 0, opens the ledger.
+// IfVersion, which is 0 before the ledger is open: then this opens it.
 type LedgerPolicySet struct {
 	IfVersion uint64        `cbor:"1,keyasint"`
 	Policy    ledger.Policy `cbor:"2,keyasint"`
@@ -75,7 +75,7 @@ type LedgerOp uint8
 const (
 	LedgerTransfer LedgerOp = 1 // moves Amount from Debit to Credit
 	LedgerHold     LedgerOp = 2 // sets Amount of Debit aside for Credit until ExpiresMs
-	LedgerPost     LedgerOp = 3 // moves Amount of Hold, at most all of it, and gives the rest back
+	LedgerPost     LedgerOp = 3 // moves Amount of Hold, 0 is all of it, and gives the rest back
 	LedgerVoid     LedgerOp = 4 // gives all of Hold back
 )
 

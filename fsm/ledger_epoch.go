@@ -110,6 +110,9 @@ func (s *State) applyLedgerEpochClose(c *change, b LedgerEpochClose) Result {
 		return res
 	}
 	book.Smoothed, book.Finalised = smoothed, epoch.WindowMs
+	closed := append(slices.Clone(book.Recent), ClosedEpoch{WindowMs: epoch.WindowMs, Seq: book.Size + 1, Index: c.index, AtMs: c.atMs,
+		Weight: epoch.Weight, Accounts: epoch.Accounts, Smoothed: smoothed, Pool: pool})
+	book.Recent = closed[max(0, len(closed)-MaxClosedEpochs):]
 	s.ledger.book.set(book)
 	s.seal(c, &ledger.Record{Kind: ledger.KindEpoch, Actor: c.principal(), WindowMs: epoch.WindowMs, Weight: epoch.Weight,
 		Epoch: &ledger.Epoch{Load: b.Load, Smoothed: smoothed, Pool: pool, Accounts: epoch.Accounts}})

@@ -105,6 +105,8 @@ func (b LedgerBook) fault() error {
 		return fmt.Errorf("policy version %d, %d records, head %s", b.Policy.Version, b.Size, b.Head)
 	case b.Smoothed < 0 || b.Smoothed > ledger.MaxLoadMicro:
 		return fmt.Errorf("a load index of %d", b.Smoothed)
+	case len(b.Recent) > MaxClosedEpochs:
+		return fmt.Errorf("%d epochs that were closed, at most %d", len(b.Recent), MaxClosedEpochs)
 	case len(b.Closed) > maxClosed:
 		return fmt.Errorf("%d closed ranges, at most %d", len(b.Closed), maxClosed)
 	case b.Finalised%ledger.EpochMs != 0:

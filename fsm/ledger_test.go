@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/ledger"
 )
 
@@ -16,8 +17,7 @@ import (
 func TestP7LedgerIsClosedUntilItIsOpened(t *testing.T) {
 	w := genesisWorld(t)
 	w.enroll("a")
-	for _, body := range []any{LedgerAccountSet{ID: "a", Kind: ledger.KindAgent, Owner: "a"}, w.transferOf("a", "b", 1), LedgerReports{},
-		LedgerConfirm{}, LedgerEpochClose{}} {
+	for _, body := range []any{w.transferOf("a", "b", 1), LedgerReports{}, LedgerConfirm{}, LedgerEpochClose{}} {
 		w.want(w.do(admin, body), CodeConflict)
 	}
 	if need := w.s.NeedsLevel(); need >= LevelLedger {
@@ -204,7 +204,6 @@ func TestP7LedgerHolds(t *testing.T) {
 		code  Code
 		field string
 	}{
-		"nothing":      {w.endOf(LedgerPost, id, 0), CodeInvalid, "amount"},
 		"negative":     {w.endOf(LedgerPost, id, -1), CodeInvalid, "amount"},
 		"more":         {w.endOf(LedgerPost, id, 600_001), CodeInvalid, "amount"},
 		"of none":      {w.endOf(LedgerPost, w.newID(), 1), CodeNotFound, "hold"},
@@ -215,6 +214,10 @@ func TestP7LedgerHolds(t *testing.T) {
 		}
 	}
 	w.wantEntry(w.entry(by("a", w.endOf(LedgerPost, id, 200_000))), CodeOK) // in part: the rest is free again
+	whole := w.holdOf("a", "b", 7, 60_000)
+	w.wantEntry(w.entry(whole), CodeOK)
+	w.wantEntry(w.entry(w.endOf(LedgerPost, whole.Entries[0].ID, 0)), CodeOK) // 0: all of it
+	w.wantEntry(w.entry(w.transferOf("b", "a", 7)), CodeOK)
 	w.wantMoney("a", 800_000, 0)
 	w.wantMoney("b", 1_200_000, 0)
 	w.wantEntry(w.entry(w.endOf(LedgerPost, id, 1)), CodeNotFound)
@@ -320,7 +323,50 @@ func TestP7LedgerOnce(t *testing.T) {
 	if got := w.entries(twice); got[0].Code != CodeOK || got[0].Repeated || got[1].Code != CodeOK || !got[1].Repeated {
 		t.Errorf("twice in one batch: %+v", got)
 	}
-	w.want(w.doAt(w.wallMs, operator, &Idempotency{}, b), CodeInvalid)
+	w.soundLedger()
+}
+
+// Under an idempotency key an operation takes effect once, and what was refused is
+// not remembered.
+func TestP7LedgerOnceUnderAKey(t *testing.T) {
+	w := ledgerWorld(t, "a", "b")
+	idem := func(n byte) *Idempotency { return &Idempotency{Key: crypto.Hash{n}, Body: crypto.Hash{n}} }
+	do := func(idem *Idempotency, b LedgerBatch) Result { return w.doAt(w.wallMs, operator, idem, b) }
+	first := w.transferOf("a", "b", 10)
+	res := w.must(do(idem(1), first))
+	if res.ID != first.Entries[0].ID.String() || len(res.Ledger) != 1 {
+		t.Errorf("answered %+v", res)
+	}
+	again := w.must(do(idem(1), w.transferOf("a", "b", 10))) // the id is another: the server made it
+	if !again.Repeated || again.ID != res.ID || again.Index != res.Index {
+		t.Errorf("again: %+v, first %+v", again, res)
+	}
+	w.wantMoney("a", 999_990, 0)
+	w.want(do(&Idempotency{Key: crypto.Hash{1}, Body: crypto.Hash{9}}, w.transferOf("a", "b", 11)), CodeConflict)
+	w.want(do(idem(2), w.transferOf("a", "b", 2_000_000)), CodeInsufficient)
+	w.must(do(idem(2), w.transferOf("a", "b", 20)))
+	twice := w.transferOf("b", "a", 5)
+	twice.Entries = append(twice.Entries, w.transferOf("b", "a", 5).Entries...)
+	w.want(do(idem(3), twice), CodeInvalid)
+	w.want(w.doAt(w.wallMs, operator, idem(4), LedgerReports{}), CodeInvalid)
+	w.want(w.doAt(w.wallMs, operator, idem(4), LedgerConfirm{}), CodeInvalid)
+	w.wantMoney("a", 999_970, 0)
+	w.soundLedger()
+}
+
+// The first account opens the ledger, under the default policy.
+func TestP7LedgerOpenedByItsFirstAccount(t *testing.T) {
+	w := genesisWorld(t)
+	w.want(w.do(Actor{TokenID: "viewer"}, LedgerAccountSet{ID: "a", Kind: ledger.KindAgent, Owner: "a"}), CodeForbidden)
+	w.want(w.do(admin, LedgerAccountSet{ID: "a", Kind: ledger.KindAgent, Owner: "a", Floor: 1}), CodeConflict)
+	if _, open := w.s.LedgerBook(); open {
+		t.Fatal("a refusal opened it")
+	}
+	w.must(w.do(operator, LedgerAccountSet{ID: "a", Kind: ledger.KindAgent, Owner: "a"}))
+	if book, open := w.s.LedgerBook(); !open || book.Policy != ledger.DefaultPolicy() || book.Size != 2 {
+		t.Errorf("open %t: %+v", open, book)
+	}
+	w.wantEntry(w.issue("a", 5), CodeOK)
 	w.soundLedger()
 }
 

@@ -160,22 +160,26 @@ func (r *ledgerRun) hold(e *LedgerEntry, caller *standing, rec *ledger.Record) (
 
 func (r *ledgerRun) post(e *LedgerEntry, caller *standing, rec *ledger.Record) (Code, string) {
 	h, debit, credit, code := r.pending(e)
+	amount := e.Amount
+	if amount == 0 {
+		amount = h.Amount
+	}
 	switch {
 	case code != CodeOK:
 		return code, "hold"
 	case !caller.mayDebit(debit):
 		return CodeForbidden, "hold"
-	case e.Amount < 1 || e.Amount > h.Amount:
+	case amount < 1 || amount > h.Amount:
 		return CodeInvalid, "amount"
 	case debit.Frozen:
 		return CodeAccountFrozen, "debit"
 	}
-	if code, field := r.move(debit, credit, e.Amount, h.Amount); code != CodeOK {
+	if code, field := r.move(debit, credit, amount, h.Amount); code != CodeOK {
 		return code, field
 	}
 	r.drop(h)
 	rec.Kind, rec.Hold = ledger.KindPost, e.Hold
-	moved(rec, debit, credit, e.Amount)
+	moved(rec, debit, credit, amount)
 	return CodeOK, ""
 }
 

@@ -73,8 +73,9 @@ const (
 	MaxManifestSigners = 64
 	MaxManifestSources = 64
 	// MaxLedgerEntries bounds the entries of a LedgerBatch, and the reports and
-	// confirmations of one command: at some 2 µs each Apply takes a few milliseconds.
-	MaxLedgerEntries = 1_024
+	// confirmations of one command: at some 2 µs each Apply takes some 10 ms. It is
+	// four batches of a caller: what waits goes into one entry of the log.
+	MaxLedgerEntries = 4_096
 	// MaxLedgerAccounts: about 350 bytes each with its id and place in the map, 70 MiB.
 	MaxLedgerAccounts = 200_000
 	// MaxLedgerHolds bounds holds that are pending, about 400 bytes each.
@@ -89,6 +90,9 @@ const (
 	MaxReleases = 1_024
 	// MaxOpenEpochs is two days of epochs that nobody closed.
 	MaxOpenEpochs = 48
+	// MaxClosedEpochs is a week of epochs that were closed, for whoever asks which
+	// there were: all of them are in history.
+	MaxClosedEpochs = 168
 	// MaxEpochAccounts bounds the accounts of one epoch, because it is paid in one
 	// entry: some 30 ms, once an hour.
 	MaxEpochAccounts = 10_000

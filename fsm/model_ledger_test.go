@@ -118,6 +118,12 @@ func (m *model) believeLedger(l logged, body any) {
 		led.policy = b.Policy
 		led.policy.Version = b.IfVersion + 1
 	case LedgerAccountSet:
+		if led.policy.Version == 0 {
+			led.policy = ledger.DefaultPolicy()
+			for _, a := range ledger.SystemAccounts() {
+				led.accounts[a.ID] = &modelAccount{Account: a}
+			}
+		}
 		a := led.accounts[b.ID]
 		if a == nil {
 			a = &modelAccount{}
@@ -184,7 +190,9 @@ func (m *model) followLedgerBatch(l logged, b LedgerBatch) {
 		}
 		return
 	}
-	m.ledger.release(m.clockMs)
+	if l.cmd.Idem == nil {
+		m.ledger.release(m.clockMs)
+	}
 	for from := 0; from < len(b.Entries); {
 		to := from + 1
 		for b.Entries[to-1].Linked && to < len(b.Entries) {
@@ -344,6 +352,12 @@ func (m *model) endHold(led *modelLedger, caller modelCaller, e LedgerEntry) Cod
 		return CodeNotFound
 	}
 	h := led.holds[at]
+	if h.expiresMs <= m.clockMs {
+		return CodeHoldExpired
+	}
+	if e.Op == LedgerPost && e.Amount == 0 {
+		e.Amount = h.amount
+	}
 	debit, credit := led.accounts[h.debit], led.accounts[h.credit]
 	if e.Op == LedgerVoid {
 		if !caller.mayDebit(debit) && !caller.owns(credit) {

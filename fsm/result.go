@@ -66,6 +66,18 @@ func (c Code) NeverAdmitted() bool {
 	return false
 }
 
+// NeverMoved tells whether an entry of the ledger refused with the code certainly
+// took no effect in an earlier entry of the log either: its id was looked up, and was
+// unused or another entry's. What is refused before that, or once ids are forgotten,
+// may have taken effect.
+func (c Code) NeverMoved() bool {
+	switch c {
+	case CodeInsufficient, CodeAccountFrozen, CodeHoldExpired, CodeOverflow, CodeIDAhead, CodeInvalid, CodeConflict, CodeNotFound, CodeForbidden, CodeOverloaded:
+		return true
+	}
+	return false
+}
+
 // Result is what Apply answers. It is a pure function of the log, so every
 // replica computes the same one; the node that proposed hands it to the caller.
 type Result struct {
