@@ -202,10 +202,10 @@ func (s *Server) verified(c *call) (out client.LedgerVerified, err error) {
 	}
 	began := s.cfg.Now()
 	var book fsm.LedgerBook
-	var accounts []fsm.LedgerAccount
+	var accounts []ledger.Balance
 	if err := c.readAt(c.fresh, func(state *fsm.State) {
 		book = s.bookOf(state)
-		accounts = state.LedgerAccounts("", fsm.MaxLedgerAccounts)
+		accounts = state.LedgerBalances()
 	}); err != nil {
 		return out, err
 	}
@@ -226,14 +226,14 @@ func (c *call) answerLate(v any) error {
 }
 
 // walkLedger verifies the records of a book, and holds the accounts against them.
-func (s *Server) walkLedger(ctx context.Context, book fsm.LedgerBook, accounts []fsm.LedgerAccount) (client.LedgerVerified, error) {
+func (s *Server) walkLedger(ctx context.Context, book fsm.LedgerBook, accounts []ledger.Balance) (client.LedgerVerified, error) {
 	v, err := walk.Records(ctx, book.Origin, s.ledgerData(ctx, book.Size), nil)
 	if err == nil {
 		err = v.Finish(book.Size, book.Head)
 	}
 	out := client.LedgerVerified{Records: v.Seq(), Head: v.Head().String(), Accounts: uint64(v.Accounts())}
 	if err == nil {
-		err = sameAccounts(v, accounts)
+		err = v.Compare(accounts)
 	}
 	fault := (*ledger.RecordError)(nil)
 	switch {
@@ -248,21 +248,4 @@ func (s *Server) walkLedger(ctx context.Context, book fsm.LedgerBook, accounts [
 	}
 	out.OK = true
 	return out, nil
-}
-
-// sameAccounts holds the balances of the state against what the records come to.
-func sameAccounts(v *ledger.Verifier, accounts []fsm.LedgerAccount) error {
-	wrong := func(format string, args ...any) error {
-		return &ledger.RecordError{Seq: v.Seq(), Code: ledger.FaultBalance, Detail: fmt.Sprintf(format, args...)}
-	}
-	if len(accounts) != v.Accounts() {
-		return wrong("the state has %d accounts, the records make %d", len(accounts), v.Accounts())
-	}
-	for _, a := range accounts {
-		b, ok := v.Account(a.ID)
-		if !ok || b.Account != a.Account || b.Balance != a.Balance || b.Held != a.Held {
-			return wrong("the state has %d with %d held on %q, the records come to %d with %d held", a.Balance, a.Held, a.ID, b.Balance, b.Held)
-		}
-	}
-	return nil
 }

@@ -319,8 +319,8 @@ func TestLedgerRecordsPagedAndVerified(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	var book fsm.LedgerBook
-	var accounts []fsm.LedgerAccount
-	must(f.node.Read(t.Context(), ReadOptions{}, func(s *fsm.State) { book, _ = s.LedgerBook(); accounts = s.LedgerAccounts("", 10) }))
+	var accounts []ledger.Balance
+	must(f.node.Read(t.Context(), ReadOptions{}, func(s *fsm.State) { book, _ = s.LedgerBook(); accounts = s.LedgerBalances() }))
 	accounts[2].Balance++
 	if out := must(f.server.walkLedger(t.Context(), book, accounts)); out.OK || out.Fault == nil || out.Fault.Code != ledger.FaultBalance {
 		t.Errorf("another balance: %+v", out)
