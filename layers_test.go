@@ -20,6 +20,7 @@ const module = "github.com/edgecoder/edgecoder/"
 // import. A room that is not listed does not exist.
 var rooms = map[string][]string{
 	"crypto":            {},
+	"crypto/dcbor":      {},
 	"crypto/dsse":       {"crypto"},
 	"crypto/envelope":   {"crypto"},
 	"crypto/golden":     {},
@@ -28,16 +29,18 @@ var rooms = map[string][]string{
 	"crypto/manifest":   {"crypto"},
 	"limit":             {},
 	"terminal":          {},
-	"fsm":               {"crypto", "crypto/manifest"},
+	"ledger":            {"crypto", "crypto/dcbor"},
+	"ledger/walk":       {"ledger"},
+	"fsm":               {"crypto", "crypto/dcbor", "crypto/manifest", "ledger"},
 	"gossip":            {"crypto"},
 	"gossip/gossiptest": {"gossip", "crypto"},
 	"audit":             {"crypto"},
-	"client":            {"crypto", "crypto/httpsig"},
-	"api":               {"client", "crypto", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm", "limit"},
+	"client":            {"crypto", "crypto/httpsig", "ledger"},
+	"api":               {"client", "crypto", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "ledger/walk", "limit"},
 	"store":             {"crypto", "fsm"},
-	"node":              {"api", "audit", "client", "crypto", "crypto/keyfile", "fsm", "gossip", "limit", "store"},
+	"node":              {"api", "audit", "client", "crypto", "crypto/keyfile", "fsm", "gossip", "ledger", "limit", "store"},
 	"cluster":           {"client"},
-	"cmd":               {"audit", "chaos", "client", "cluster", "crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "node", "terminal"},
+	"cmd":               {"audit", "chaos", "client", "cluster", "crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "ledger", "ledger/walk", "node", "terminal"},
 	"cmd/edgecoder":     {"cmd"},
 	"chaos":             {"chaos/judge", "client", "cluster", "crypto", "terminal"},
 	"chaos/judge":       {"client", "crypto"},
@@ -56,7 +59,7 @@ var barred = map[string][]string{
 
 // pure rooms have no clock, randomness, files, sockets or goroutines.
 var (
-	pureRooms     = []string{"crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/manifest", "fsm", "terminal"}
+	pureRooms     = []string{"crypto", "crypto/dcbor", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "terminal"}
 	impureImports = []string{"os", "net", "time", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "os/exec", "log", "log/slog", "context"}
 )
 

@@ -130,6 +130,8 @@ type Node interface {
 	Observed
 	Log
 	Admitter
+	Mover
+	OrderingSigner
 	Cluster
 	Membership
 	Backups

@@ -41,6 +41,13 @@ const (
 	KindLevelRaise        Kind = 19 // from LevelUpgrades on, which it raises to
 
 	KindCoordinatorCleanUp Kind = 20 // from LevelUpgrades on
+
+	KindLedgerPolicySet  Kind = 21 // this and what follows from LevelLedger on
+	KindLedgerAccountSet Kind = 22
+	KindLedgerBatch      Kind = 23
+	KindLedgerReports    Kind = 24
+	KindLedgerConfirm    Kind = 25
+	KindLedgerEpochClose Kind = 26
 )
 
 // commandVersion is the version of the envelope; a body changes by new

@@ -18,12 +18,18 @@ const (
 	expireToken byte = iota
 	expireBan
 	expireOutcome
+	expireReport
 )
 
-func (x expiryIndex) Len() int           { return len(x) }
-func (x expiryIndex) Less(i, j int) bool { return x[i].atMs < x[j].atMs }
-func (x expiryIndex) Swap(i, j int)      { x[i], x[j] = x[j], x[i] }
-func (x *expiryIndex) Push(v any)        { *x = append(*x, v.(expiry)) }
+func (x expiryIndex) Len() int { return len(x) }
+func (x expiryIndex) Less(i, j int) bool {
+	if x[i].atMs != x[j].atMs {
+		return x[i].atMs < x[j].atMs
+	}
+	return x[i].key < x[j].key // holds end in one order on every replica: each leaves a record
+}
+func (x expiryIndex) Swap(i, j int) { x[i], x[j] = x[j], x[i] }
+func (x *expiryIndex) Push(v any)   { *x = append(*x, v.(expiry)) }
 func (x *expiryIndex) Pop() any {
 	old := *x
 	last := old[len(old)-1]
@@ -37,7 +43,7 @@ func (s *State) expireAt(atMs int64, table byte, key string) {
 	}
 	// Stale entries stay until their time, which may be years away: a ban set
 	// again and again must not grow the index beyond the rows it is about.
-	if rows := s.tokens.size() + s.bans.size() + s.idempotent.size(); len(s.expiries) > 2*rows+64 {
+	if rows := s.tokens.size() + s.bans.size() + s.idempotent.size() + s.ledger.reports.size(); len(s.expiries) > 2*rows+64 {
 		s.reindex()
 	}
 }
@@ -60,6 +66,10 @@ func (s *State) purgeExpired() {
 			if o, ok := s.idempotent.get(e.key); ok && o.ExpiresMs == e.atMs {
 				s.forget(e.key)
 			}
+		case expireReport:
+			if r, ok := s.ledger.reports.get(e.key); ok && r.ExpiresMs == e.atMs {
+				s.ledger.reports.remove(e.key)
+			}
 		}
 	}
 }
@@ -78,4 +88,8 @@ func (s *State) reindex() {
 		s.outcomes[o.TokenID]++
 		s.expireAt(o.ExpiresMs, expireOutcome, k)
 	}
+	for k, r := range s.ledger.reports.m {
+		s.expireAt(r.ExpiresMs, expireReport, k)
+	}
+	s.ledger.reindex()
 }

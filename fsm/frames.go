@@ -37,7 +37,8 @@ func frameLimit(field string) uint64 {
 		return maxWindowBytes
 	case "policy":
 		return maxPolicyBytes
-	case "bans", "idempotency", "key_owners", "nonces", "tokens":
+	case "bans", "idempotency", "key_owners", "nonces", "tokens",
+		"ledger_accounts", "ledger_holds", "ledger_ids", "ledger_reports", "ledger_epochs", "ledger_weights":
 		return maxSmallRowBytes
 	case "agents", "removed", "signing_keys":
 		return maxAgentBytes

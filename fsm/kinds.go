@@ -30,6 +30,13 @@ var tenants = map[Kind]tenant{
 	KindLevelRaise:        tenantOf((*State).applyLevelRaise),
 
 	KindCoordinatorCleanUp: tenantOf((*State).applyCoordinatorCleanUp),
+
+	KindLedgerPolicySet:  tenantOf((*State).applyLedgerPolicySet),
+	KindLedgerAccountSet: tenantOf((*State).applyLedgerAccountSet),
+	KindLedgerBatch:      tenantOf((*State).applyLedgerBatch),
+	KindLedgerReports:    tenantOf((*State).applyLedgerReports),
+	KindLedgerConfirm:    tenantOf((*State).applyLedgerConfirm),
+	KindLedgerEpochClose: tenantOf((*State).applyLedgerEpochClose),
 }
 
 // Level returns the feature level from which a cluster's log may carry a kind:
@@ -44,8 +51,19 @@ func (k Kind) Level() uint32 {
 		return LevelClients
 	case KindCoordinatorCleanUp:
 		return LevelUpgrades
+	case KindLedgerPolicySet, KindLedgerAccountSet, KindLedgerBatch, KindLedgerReports, KindLedgerConfirm, KindLedgerEpochClose:
+		return LevelLedger
 	}
 	return 0
+}
+
+// answersEach tells whether a command of the kind has an answer for each of many.
+func (k Kind) answersEach() bool {
+	switch k {
+	case KindAdmitBatch, KindLedgerBatch, KindLedgerReports, KindLedgerConfirm:
+		return true
+	}
+	return false
 }
 
 // kindsByType finds the kind of a body.

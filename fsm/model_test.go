@@ -28,6 +28,7 @@ type model struct {
 	closed    []TimeRange        // every range that a clock recovery ever closed
 	members   map[string]bool
 	manifests modelManifests
+	ledger    *modelLedger
 	differs   map[string]Divergence // by node, or "" when nobody knows who is right
 }
 
@@ -60,7 +61,7 @@ type modelUse struct {
 
 func newModel(t *rapid.T) *model {
 	return &model{t: t, policy: DefaultPolicy(), agents: map[string]*modelAgent{}, keys: map[string]bool{},
-		tokens: map[string]*modelToken{}, spent: map[string][]int64{}, members: map[string]bool{}, differs: map[string]Divergence{}}
+		tokens: map[string]*modelToken{}, spent: map[string][]int64{}, members: map[string]bool{}, differs: map[string]Divergence{}, ledger: newModelLedger()}
 }
 
 // follow takes in one entry of the log and checks the answer against its own.
@@ -93,9 +94,16 @@ func (m *model) follow(l logged) {
 		if b.Mark {
 			m.forgetBans()
 			m.forgetSpent()
+			m.ledger.release(m.clockMs)
 		}
 	case AdmitBatch:
 		m.followBatch(l, b)
+	case LedgerBatch:
+		m.followLedgerBatch(l, b)
+	case LedgerReports:
+		m.followReports(l, b)
+	case LedgerConfirm:
+		m.followConfirm(l, b)
 	case ManifestAccept:
 		m.followManifest(l, b)
 	case BlacklistAppend:
@@ -149,6 +157,8 @@ func (m *model) believe(l logged, body any) {
 		m.members[b.Coordinator.ID] = true
 	case CoordinatorRemove:
 		m.remove(b.ID)
+	case LedgerPolicySet, LedgerAccountSet, LedgerEpochClose:
+		m.believeLedger(l, body)
 	}
 }
 
@@ -169,6 +179,7 @@ func (m *model) setBack(toMs int64) {
 	}
 	m.closed = append(m.closed, TimeRange{FromMs: toMs, ToMs: m.floorMs})
 	m.clockMs, m.floorMs = toMs, toMs+m.policy.MaxSkewMs
+	m.ledger.setBack(toMs, m.floorMs)
 	for _, times := range m.spent {
 		for i := range times {
 			times[i] = min(times[i], toMs)
@@ -287,6 +298,7 @@ func (m *model) advance(atMs int64) {
 			m.floorMs = max(m.floorMs, lastOfSecond)
 		}
 	}
+	m.ledger.advance(m.clockMs)
 }
 
 func (m *model) limit(agent string) RateLimit {
@@ -473,6 +485,9 @@ func (m *model) checkState(s *State) error {
 		}
 	}
 	if err := m.checkManifests(s); err != nil {
+		return err
+	}
+	if err := m.checkLedger(s); err != nil {
 		return err
 	}
 	rows := s.Divergences()

@@ -14,8 +14,10 @@ import (
 // timestamp could still be accepted. Rows lie in buckets by timestamp, which
 // are append-only and dropped whole: no timer per nonce, and a snapshot needs
 // only the slice headers. One map finds a row by nonce whatever its timestamp,
-// because a nonce used again under another timestamp is a replay too.
+// because a nonce used again under another timestamp is a replay too. The ledger
+// remembers its ids in one of its own.
 type nonceWindow struct {
+	name    string
 	limit   int
 	buckets map[int64]*nonceBucket // by timestamp / NonceBucketMs
 	order   []int64                // bucket numbers, ascending
@@ -49,9 +51,10 @@ type nonceRow struct {
 
 const nonceRowBytes = 8 + 16 + 16 + 16 + 8 + 8
 
-func newNonceWindow() *nonceWindow {
+func newNonceWindow(name string, limit int) *nonceWindow {
 	return &nonceWindow{
-		limit:   MaxNonces,
+		name:    name,
+		limit:   limit,
 		buckets: map[int64]*nonceBucket{},
 		byNonce: map[nonceKey]nonceRef{},
 		byClaim: map[ClaimTag]nonceRef{},
@@ -189,7 +192,7 @@ func (r nonceRow) encode(bucket int64) []byte {
 	return binary.BigEndian.AppendUint64(out, uint64(r.clockMs))
 }
 
-func (w *nonceWindow) label() string { return "nonces" }
+func (w *nonceWindow) label() string { return w.name }
 func (w *nonceWindow) size() int     { return len(w.byNonce) }
 
 func (w *nonceWindow) digest() Digest {
@@ -223,13 +226,13 @@ func (w *nonceWindow) load(data []byte) error {
 	row.index = binary.BigEndian.Uint64(data)
 	row.clockMs = int64(binary.BigEndian.Uint64(data[8:]))
 	if _, twice := w.byNonce[row.key]; twice {
-		return errors.New("nonce twice")
+		return errors.New("nonce or id twice")
 	}
 	if w.claimTaken(row.claim, row.key) {
 		return errors.New("claim id twice")
 	}
 	if w.full() {
-		return fmt.Errorf("more than %d nonces", w.limit)
+		return fmt.Errorf("more than %d rows", w.limit)
 	}
 	// Bucket after bucket, as freeze writes them: in any other order each one
 	// would have to be put in its place among all.

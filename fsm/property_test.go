@@ -108,6 +108,30 @@ func TestP1OnceP2BanHoldsP6LimitsAgainstTheModel(t *testing.T) {
 	})
 }
 
+// P7 the same way, with little but the ledger and the clock going on.
+func TestP7LedgerAgainstTheModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w, m := startWorld(t), newModel(t)
+		for _, l := range w.log {
+			m.follow(l)
+		}
+		for i := range rapid.IntRange(1, 80).Draw(t, "commands") {
+			w.apply(w.drawOfLedger(t, i))
+			m.follow(w.log[len(w.log)-1])
+			if err := m.checkState(w.s); err != nil {
+				t.Fatalf("after index %d, kind %d: %v", w.index, w.log[len(w.log)-1].cmd.Kind, err)
+			}
+			if w.s.Digest() != w.s.FullDigest() {
+				t.Fatalf("after index %d the digest kept is not that of the contents", w.index)
+			}
+		}
+		w.soundLedger()
+		replay(t, NewState(), w.log)
+		back, records := restored(t, snapshotOf(t, w.s, w.history))
+		soundLedger(t, back, historyOf(t, records))
+	})
+}
+
 // P3: the chain is contiguous and verifies, the history has no gaps, and the
 // actions of the log are all there in order.
 func TestP3AppendOnlyHistoryIsGapless(t *testing.T) {
@@ -115,6 +139,7 @@ func TestP3AppendOnlyHistoryIsGapless(t *testing.T) {
 		w := drawWorld(t, 80)
 		_, size := w.s.Chain()
 		verifyChain(t, w.s, w.history, int(size))
+		soundLedger(t, w.s, w.history)
 		for _, stream := range Streams() {
 			last := Record{}
 			for _, r := range recordsOf(t, w.history, stream) {
@@ -138,7 +163,8 @@ func TestP3AppendOnlyHistoryIsGapless(t *testing.T) {
 
 // idle: asking for what is the case already is answered and changes nothing.
 func idle(l logged) bool {
-	return l.cmd.Kind == KindAgentSetState || l.cmd.Kind == KindTokenRevoke || l.cmd.Kind == KindCoordinatorRemove
+	return l.cmd.Kind == KindAgentSetState || l.cmd.Kind == KindTokenRevoke || l.cmd.Kind == KindCoordinatorRemove ||
+		l.cmd.Kind == KindLedgerAccountSet || l.cmd.Kind.answersEach()
 }
 
 // P9: a refusal changes nothing: the state is that of a replica which got a

@@ -141,6 +141,7 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 		s.removed.remove(id) // the backup may be of a past that this cluster did not take
 	}
 	s.keepManifests(backup, present)
+	s.ledger.copyFrom(backup.ledger)
 	s.adoptKeys(backup, present)
 	if err := s.agentsOwn(); err != nil {
 		return nil, nil, err
@@ -271,7 +272,9 @@ func (s *State) openEpoch(after uint64, r Recovery) *change {
 			s.tokens.remove(t.ID)
 		}
 	}
-	return &change{index: s.meta.v.Index, atMs: s.meta.v.ClockMs, actor: r.Actor}
+	c := &change{index: s.meta.v.Index, atMs: s.meta.v.ClockMs, actor: r.Actor}
+	s.recoverLedger(c)
+	return c
 }
 
 // Recovering tells until when admissions pause after a recovery: requests
@@ -322,7 +325,8 @@ func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
 	}
 	s.meta.v.ClockMs, s.meta.v.NonceFloorMs = to, 0
 	head, size, epoch := s.meta.v.ChainHead, s.meta.v.ChainSize, s.meta.v.Epoch
-	next := s.openEpoch(epoch, Recovery{AtMs: to})
+	next := s.openEpoch(epoch, Recovery{AtMs: to, Actor: c.actor})
+	c.records = append(c.records, next.records...)
 	if fresh := s.meta.v.NonceFloorMs; floor > fresh {
 		for _, r := range (TimeRange{FromMs: fresh + 1, ToMs: floor}).without(s.meta.v.Skipped) {
 			s.closeRange(r)
@@ -355,6 +359,9 @@ type Undone struct {
 	Forked      bool         // the backup's chain is no prefix of the present one, as far as sizes tell
 	RulesKept   []string     // of signature profiles, stricter than the backup's: they stay
 	RulesNew    []string     // of the backup, stricter than at present: they come
+
+	// Records of the ledger now and in the backup, whose balances come back with them.
+	LedgerNow, LedgerThen uint64
 
 	ManifestsKept    []Manifest    // accepted since the backup: they stay accepted
 	ManifestsAdded   []Manifest    // that only the backup has, or in a newer version: they become accepted
@@ -412,6 +419,7 @@ func Compare(backup, present *State) Undone {
 		u.Forked = true
 	}
 	u.compareManifests(backup, present)
+	u.LedgerNow, u.LedgerThen = present.ledger.book.v.Size, backup.ledger.book.v.Size
 	next := backup.policy.v.stricterRules(present.policy.v)
 	u.RulesKept, u.RulesNew = ruleChanges(backup.policy.v, next), ruleChanges(present.policy.v, next)
 	return u

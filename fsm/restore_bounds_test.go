@@ -117,7 +117,7 @@ func TestP1OnceInAnotherClusterAfterAWiderWindow(t *testing.T) {
 	otherPast, oh := backupOf(t, lost)
 	otherPast.meta.v.Recoveries = []string{"00112233aabbccdd"} // one that this cluster did not go through
 	otherPast.policy.v.MaxSkewMs = DefaultSkewMs
-	otherPast.nonces = newNonceWindow()
+	otherPast.nonces = newNonceWindow("nonces", MaxNonces)
 	for name, r := range map[string]*world{
 		"another cluster": restoreWorld(t, otherWorld(t), backup, h, lost.wallMs),
 		"another past":    restoreWorld(t, genesisWorld(t), otherPast, copyOf(t, oh), lost.wallMs),

@@ -37,6 +37,7 @@ const (
 	CapJoinObserver                        // join as an observer
 	CapJoinEdge                            // join as an edge
 	CapEnroll                              // enrol an agent
+	CapTransfer                            // move credits; of which accounts is asked where they are
 )
 
 var capabilities = map[Role]Capability{
@@ -45,10 +46,10 @@ var capabilities = map[Role]Capability{
 	RoleEdge:        CapJoinEdge,
 	RoleAgent:       CapEnroll,
 	RoleMesh:        CapReadTrust | CapReadLedger,
-	RoleVerifier:    CapAdmit | CapReadTrust,
+	RoleVerifier:    CapAdmit | CapReadTrust | CapTransfer,
 	RoleViewer:      CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps,
-	RoleOperator:    CapAdmit | CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps | CapOperate,
-	RoleAdmin:       CapAdmit | CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps | CapOperate | CapAdmin,
+	RoleOperator:    CapAdmit | CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps | CapTransfer | CapOperate,
+	RoleAdmin:       CapAdmit | CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps | CapTransfer | CapOperate | CapAdmin,
 }
 
 // Roles returns all roles in the order of their names.

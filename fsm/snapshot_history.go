@@ -247,7 +247,7 @@ func scanSnapshot(in io.Reader, keep func(Record) error) (*State, SnapshotInfo, 
 	if err != nil || !present {
 		return s, info, err
 	}
-	var newest Record // of the blacklist
+	var newest, paid Record // of the blacklist, and of the ledger
 	for r, err := range h.Records() {
 		if err == nil {
 			err = keep(r)
@@ -257,11 +257,18 @@ func scanSnapshot(in io.Reader, keep func(Record) error) (*State, SnapshotInfo, 
 		}
 		if r.Stream == StreamBlacklist {
 			newest = r
+		} else if r.Stream == StreamLedger {
+			paid = r
 		}
 	}
 	if newest.Seq > 0 { // then it is the one that the state calls its newest: the totals were held
 		if err := s.isHead(newest); err != nil {
 			return nil, SnapshotInfo{}, fmt.Errorf("%w: event %d of its history is not the head of its state: %w", ErrSnapshot, newest.Seq, err)
+		}
+	}
+	if paid.Seq > 0 { // likewise
+		if err := s.isLedgerHead(paid); err != nil {
+			return nil, SnapshotInfo{}, fmt.Errorf("%w: record %d of its ledger is not the head of its state: %w", ErrSnapshot, paid.Seq, err)
 		}
 	}
 	info.HistoryBytes = count.n - info.LiveBytes

@@ -32,6 +32,7 @@ type State struct {
 	manifestTrust *table[ManifestTrust] // one row once it is set
 	manifests     *table[Manifest]
 	auditHeads    *table[AuditHead] // of members, by node id
+	ledger        *ledgerState
 
 	// Indexes derived from the fields above, rebuilt by restore.
 	expiries expiryIndex
@@ -109,13 +110,14 @@ func NewState() *State {
 		signingKeys:   newTable[SigningKey]("signing_keys", MaxSigningKeys),
 		bans:          newTable[Ban]("bans", MaxBans),
 		idempotent:    newTable[Outcome]("idempotency", MaxIdempotency),
-		nonces:        newNonceWindow(),
+		nonces:        newNonceWindow("nonces", MaxNonces),
 		windows:       newRateWindows(),
 		selves:        newSelfWindows(),
 		divergent:     newTable[Divergence]("divergent", MaxCoordinators+1),
 		manifestTrust: newTable[ManifestTrust]("manifest_trust", 1),
 		manifests:     newTable[Manifest]("manifests", MaxManifests),
 		auditHeads:    newTable[AuditHead]("audit_heads", MaxCoordinators),
+		ledger:        newLedgerState(),
 		outcomes:      map[string]int{},
 	}
 	return s
@@ -125,17 +127,18 @@ func NewState() *State {
 // of the snapshot. Without rows a field is no part of the digest, so replicas
 // with and without a newer field agree until a feature level lets it be used.
 func (s *State) fields() []field {
-	return []field{
+	return append([]field{
 		s.meta, s.policy, s.marks, s.agents, s.keyOwners, s.tokens, s.coordinators,
 		s.removed, s.signingKeys, s.bans, s.idempotent, s.nonces, s.windows, s.divergent,
 		s.manifestTrust, s.manifests, s.auditHeads, s.selves,
-	}
+	}, s.ledger.fields()...)
 }
 
 // newerFields are those that came after the first release. A snapshot leaves
 // them out while they are empty: binaries that do not know them can read it, as
 // they must while a cluster is upgraded server by server.
-var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "audit_heads": true, "self_windows": true}
+var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "audit_heads": true, "self_windows": true,
+	"ledger_book": true, "ledger_accounts": true, "ledger_holds": true, "ledger_ids": true, "ledger_reports": true, "ledger_epochs": true, "ledger_weights": true}
 
 // Digest returns the digest of the whole state, from the parts that each field
 // keeps. It brings lazily kept parts up to date, so it is a write: within

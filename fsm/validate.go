@@ -42,13 +42,14 @@ func (s *State) Validate(wallMs int64) error {
 		{"removed", func() error { return eachRow(s.removed, removalFault) }},
 		{"bans", func() error { return eachRow(s.bans, s.banFault) }},
 		{"idempotency", func() error { return eachRow(s.idempotent, outcomeFault) }},
-		{"nonces", s.noncesFault},
+		{"nonces", func() error { return s.bucketsFault(s.nonces) }},
 		{"rate_windows", s.windows.fault},
 		{"self_windows", s.selves.fault},
 		{"divergent", func() error { return eachRow(s.divergent, divergenceFault) }},
 		{"manifest_trust", func() error { return eachRow(s.manifestTrust, manifestTrustFault) }},
 		{"manifests", func() error { return eachRow(s.manifests, manifestFault) }},
 		{"audit_heads", func() error { return eachRow(s.auditHeads, s.auditHeadFault) }},
+		{"ledger", s.ledgerFaults},
 	} {
 		if err := f.check(); err != nil {
 			return fmt.Errorf("fsm: field %s: %w", f.name, err)
@@ -368,17 +369,17 @@ func outcomeFault(key string, o Outcome) error {
 	return timeFault(lastTimeMs+IdempotencyMs, "its end", o.ExpiresMs)
 }
 
-// noncesFault: what was admitted lies up to the widest window ahead of the
+// bucketsFault: what was admitted lies up to the widest window ahead of the
 // clock; further ahead only after a recovery, which may set the clock back. A
 // restore closes the time of those and forgets them.
-func (s *State) noncesFault() error {
+func (s *State) bucketsFault(w *nonceWindow) error {
 	last := bucketOf(s.meta.v.ClockMs + MaxSkewMs)
-	for _, number := range s.nonces.order {
+	for _, number := range w.order {
 		if number < 0 || number > bucketOf(lastTimeMs) {
 			return fmt.Errorf("bucket %d: no time", number)
 		}
 		if number > last && s.meta.v.Epoch < 2 {
-			return fmt.Errorf("bucket %d: nonces far ahead of the clock %d", number, s.meta.v.ClockMs)
+			return fmt.Errorf("bucket %d: %s far ahead of the clock %d", number, w.name, s.meta.v.ClockMs)
 		}
 	}
 	return nil

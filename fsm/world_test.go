@@ -25,6 +25,7 @@ type world struct {
 	index   uint64
 	term    uint64
 	log     []logged
+	ids     int // of the ledger, made so far
 }
 
 // logged is an entry of the log and all that came of it.

@@ -1,0 +1,181 @@
+package fsm
+
+import (
+	"pgregory.net/rapid"
+
+	"github.com/edgecoder/edgecoder/ledger"
+)
+
+var (
+	genAccounts = []string{"a", "b", "c", "shop", "x", ledger.Issuance, ledger.Reserve}
+	genAmounts  = []int64{1, 7, 100, 100, 999_999, 1_000_000, 0, -1, ledger.MaxMicro}
+	genRefs     = []string{"", "ref"}
+	genMostly   = []LedgerCaller{{TokenID: "operator"}, {TokenID: "admin"}, {TokenID: "verifier"}, {AgentID: "a", Key: keyRef("a")}, {AgentID: "b", Key: keyRef("b")}}
+)
+
+// drawLedger draws a command of the ledger: few accounts, ids and amounts, so that
+// they meet.
+func (w *world) drawLedger(t *rapid.T, actor Actor, by func(string) Actor) (Actor, any) {
+	switch rapid.IntRange(0, 9).Draw(t, "ledger kind") {
+	default:
+		return actor, w.drawLedgerBatch(t)
+	case 0:
+		return by("operator"), w.drawAccount(t)
+	case 1:
+		return by("admin"), w.drawLedgerPolicy(t)
+	case 2, 3:
+		return actor, w.drawReports(t)
+	case 4:
+		return by("operator"), w.drawConfirm(t)
+	case 5:
+		window := ledger.WindowOf(w.s.ClockMs()) - ledger.EpochMs
+		if oldest, open := w.s.OldestEpoch(); open {
+			window = oldest.WindowMs
+		}
+		return by("admin"), LedgerEpochClose{WindowMs: window, Load: ledger.Load{Queued: pick(t, "queued", []int64{0, 3, 1_000, -1}), Agents: 2, CPU: 4, GPU: 1}}
+	}
+}
+
+// drawOfLedger draws the next command of a world in which little else goes on. Hours pass now and then.
+func (w *world) drawOfLedger(t *rapid.T, i int) Command {
+	step := pick(t, "step", []int64{0, 0, 1, 500, 1_000, 1_000, 5_000})
+	var actor Actor
+	var body any
+	switch rapid.IntRange(0, 9).Draw(t, "what") {
+	case 9:
+		return w.draw(t, i)
+	case 7, 8:
+		if chance(t, "an hour", 3) {
+			step = ledger.EpochMs
+		}
+		body = Tick{Term: w.s.Meta().TickTerm + 1, Voters: 1, Walls: walls(w.s.ClockMs()+step, 0), Mark: chance(t, "mark", 2)}
+	default:
+		actor, body = w.drawLedger(t, Actor{TokenID: "operator"}, func(usual string) Actor { return Actor{TokenID: usual} })
+	}
+	cmd, err := New(actor, body)
+	if err != nil {
+		t.Fatalf("new: %v", err)
+	}
+	cmd.AtMs = w.s.ClockMs() + step
+	return cmd
+}
+
+func (w *world) drawAccount(t *rapid.T) LedgerAccountSet {
+	b := LedgerAccountSet{ID: pick(t, "account", genAccounts), Kind: ledger.KindAgent, Floor: pick(t, "floor", []int64{0, 0, 0, -50, 10})}
+	b.Owner, b.Frozen = b.ID, chance(t, "freeze", 4)
+	if b.ID == "shop" {
+		b.Kind, b.Owner = ledger.KindService, "verifier"
+	}
+	return b
+}
+
+func (w *world) drawLedgerPolicy(t *rapid.T) LedgerPolicySet {
+	book, _ := w.s.LedgerBook()
+	p := ledger.DefaultPolicy()
+	p.IDWindowMs = pick(t, "id window", []int64{10_000, 10_000, 60_000, 600_000, 0})
+	p.HoldMaxMs, p.ReportKeepMs = pick(t, "hold life", []int64{5_000, 60_000}), pick(t, "report life", []int64{5_000, 7_200_000})
+	p.Confirm = pick(t, "confirm", []ledger.Confirm{ledger.ConfirmPayer, ledger.ConfirmOperator, ledger.ConfirmNobody})
+	return LedgerPolicySet{IfVersion: book.Policy.Version - uint64(rapid.IntRange(0, 1).Draw(t, "stale policy")), Policy: p}
+}
+
+// drawID draws an id whose time may be anywhere about the window.
+func (w *world) drawID(t *rapid.T) ledger.ID {
+	at := w.s.ClockMs()/1_000*1_000 + 1_000
+	if chance(t, "another time", 8) {
+		at += pick(t, "id time", []int64{-1_000, -5_000, -10_000, -12_000, -61_000, 58_000, 61_000, -3_600_000})
+	}
+	if chance(t, "no id", 40) {
+		return ledger.ID{}
+	}
+	return idAt(at, rapid.IntRange(0, 12).Draw(t, "id"))
+}
+
+// drawPending draws a hold that is pending, or one that never was.
+func (w *world) drawPending(t *rapid.T) ledger.ID {
+	keys := w.s.ledger.holds.sortedKeys()
+	if len(keys) == 0 || chance(t, "no hold", 6) {
+		return w.drawID(t)
+	}
+	return ledger.ID([]byte(pick(t, "hold", keys)))
+}
+
+func (w *world) drawCaller(t *rapid.T) LedgerCaller {
+	if !chance(t, "any caller", 4) {
+		return pick(t, "usual caller", genMostly)
+	}
+	if chance(t, "by a token", 2) {
+		return LedgerCaller{TokenID: pick(t, "caller", []string{"operator", "operator", "admin", "verifier", "viewer", "t1", "none"})}
+	}
+	agent := pick(t, "by agent", genAgents)
+	return LedgerCaller{AgentID: agent, Key: keyRef(pick(t, "by key", []string{agent, agent, agent, "b"}))}
+}
+
+func (w *world) drawLedgerBatch(t *rapid.T) LedgerBatch {
+	b := LedgerBatch{Accounts: genAccounts}
+	for range 3 {
+		b.Callers = append(b.Callers, w.drawCaller(t))
+	}
+	for range rapid.IntRange(0, 6).Draw(t, "entries") {
+		if len(b.Entries) > 0 && chance(t, "same entry", 6) {
+			b.Entries = append(b.Entries, b.Entries[len(b.Entries)-1])
+			continue
+		}
+		e := LedgerEntry{Caller: pick(t, "caller at", []uint16{0, 0, 0, 1, 2}), ID: w.drawID(t), Ref: pick(t, "ref", genRefs),
+			Op: pick(t, "op", []LedgerOp{LedgerTransfer, LedgerHold, LedgerHold, LedgerPost, LedgerVoid}), Linked: chance(t, "linked", 4)}
+		if chance(t, "odd", 20) {
+			e.Caller, e.Ref = 3, "\n"
+		}
+		if e.Op == LedgerTransfer || e.Op == LedgerHold {
+			e.Debit = pick(t, "debit", []uint16{0, 1, 3, 0, 1, 3, 2, 4, 5, 6, 7})
+			e.Credit = pick(t, "credit", []uint16{0, 1, 3, 6, 2, 4, 5})
+		} else {
+			e.Hold = w.drawPending(t)
+		}
+		if e.Op != LedgerVoid {
+			e.Amount = pick(t, "amount", genAmounts)
+		}
+		if e.Op == LedgerHold {
+			e.ExpiresMs = w.s.ClockMs() + pick(t, "life", []int64{1_000, 5_000, 5_001, 30_000, 60_000, 1, 0})
+		}
+		b.Entries = append(b.Entries, e)
+	}
+	return b
+}
+
+func (w *world) drawReports(t *rapid.T) LedgerReports {
+	var b LedgerReports
+	for range rapid.IntRange(0, 3).Draw(t, "reports") {
+		agent := pick(t, "works", []string{"a", "a", "b", "b", "c"})
+		r := ledger.Report{ID: w.drawID(t), AgentID: agent, Account: pick(t, "earns", []string{agent, agent, agent, "a", "shop"}), Payer: pick(t, "pays", []string{"shop", "shop", "a", "b", "x"}),
+			Task: "task", Class: pick(t, "class", []ledger.Class{ledger.ClassCPU, ledger.ClassGPU}), DurationMs: pick(t, "duration", []int64{1, 1_000, 333, 0}), OK: chance(t, "succeeded", 2)}
+		b.Reports = append(b.Reports, r.Sign(privateKey(agent), w.s.Meta().ClusterID))
+	}
+	return b
+}
+
+func (w *world) drawConfirm(t *rapid.T) LedgerConfirm {
+	b := LedgerConfirm{Reject: chance(t, "reject", 4)}
+	if chance(t, "by another", 2) {
+		b.By = w.drawCaller(t)
+		b.By.TokenID = "" // a token is the command's own
+	}
+	keys := w.s.ledger.reports.sortedKeys()
+	for range rapid.IntRange(0, 3).Draw(t, "confirmations") {
+		if len(keys) == 0 {
+			b.IDs = append(b.IDs, w.drawID(t))
+		} else {
+			b.IDs = append(b.IDs, ledger.ID([]byte(pick(t, "report", keys))))
+		}
+	}
+	return b
+}
+
+// openGenerated is the ledger that generated worlds begin with.
+func (w *world) openGenerated() {
+	w.t.Helper()
+	w.openLedger("a", "b")
+	p := ledger.DefaultPolicy()
+	p.IDWindowMs, p.HoldMaxMs, p.ReportKeepMs = 10_000, 60_000, 7_200_000
+	w.must(w.do(admin, LedgerPolicySet{IfVersion: 1, Policy: p}))
+	w.wallMs = w.s.ClockMs()
+}

@@ -1,0 +1,236 @@
+package fsm
+
+import (
+	"slices"
+
+	"github.com/edgecoder/edgecoder/ledger"
+)
+
+// LedgerResult is the answer to one entry, report or confirmation.
+type LedgerResult struct {
+	_        struct{} `cbor:",toarray"`
+	Code     Code
+	Field    string // that the code is about, if one is
+	Index    uint64 // of the log entry that decided it first
+	ClockMs  int64  // the state's clock at that entry
+	Repeated bool   // it took effect in an earlier entry
+}
+
+// applyLedgerBatch decides the entries of a batch in order, chain by chain.
+func (s *State) applyLedgerBatch(c *change, b LedgerBatch) Result {
+	if len(b.Entries) > MaxLedgerEntries || len(b.Callers) > MaxCallers || len(b.Accounts) > 2*MaxLedgerEntries {
+		return refuse(CodeTooLarge, "entries", "%d entries of %d callers on %d accounts, at most %d of %d on %d",
+			len(b.Entries), len(b.Callers), len(b.Accounts), MaxLedgerEntries, MaxCallers, 2*MaxLedgerEntries)
+	}
+	if c.keyed && len(b.Entries) != 1 {
+		return refuse(CodeInvalid, "entries", "%d entries under an idempotency key, which stands for one: several are told apart by their ids", len(b.Entries))
+	}
+	if res, ok := s.ledgerOpen(); !ok {
+		return res
+	}
+	if !c.keyed { // which is refused as a whole, and changes nothing then
+		s.releaseHolds(c)
+	}
+	c.records = slices.Grow(c.records, len(b.Entries))
+	c.sealed = slices.Grow(c.sealed, sealedBytes*len(b.Entries))
+	r := ledgerRun{s: s, c: c, batch: &b, out: make([]LedgerResult, len(b.Entries)), rows: make([]*ledgerRow, len(b.Accounts))}
+	for i, id := range b.Accounts {
+		r.rows[i] = s.ledger.accounts.get(id)
+	}
+	for _, caller := range b.Callers {
+		r.callers = append(r.callers, s.ledgerCaller(caller, c.atMs))
+	}
+	for from := 0; from < len(b.Entries); {
+		to := from + 1
+		for to < len(b.Entries) && b.Entries[to-1].Linked {
+			to++
+		}
+		r.decideChain(from, to)
+		from = to
+	}
+	if c.keyed { // what was refused is not remembered
+		return Result{Code: r.out[0].Code, Field: r.out[0].Field, ID: b.Entries[0].ID.String(), Ledger: r.out}
+	}
+	return Result{Code: CodeOK, Ledger: r.out}
+}
+
+// sealedBytes is what the record of a transfer takes with ids of usual length.
+const sealedBytes = 256
+
+// standing is what a caller may do at this index.
+type standing struct {
+	code            Code   // CodeOK if it may ask at all
+	name            string // as records name it
+	tokenID         string
+	agentID         string
+	operator, admin bool
+}
+
+func (s *State) ledgerCaller(caller LedgerCaller, nowMs int64) standing {
+	if caller.AgentID != "" {
+		if caller.TokenID != "" {
+			return standing{code: CodeInvalid}
+		}
+		return standing{code: s.mayAct(caller.AgentID, caller.Key, nowMs), name: "agent:" + caller.AgentID, agentID: caller.AgentID}
+	}
+	t, ok := s.tokens.get(caller.TokenID)
+	if !ok || !t.inForce(nowMs) {
+		return standing{code: CodeUnauthorized}
+	}
+	return standing{code: CodeOK, name: "token:" + t.ID, tokenID: t.ID, operator: t.Role.Can(CapOperate), admin: t.Role.Can(CapAdmin)}
+}
+
+// owns tells whether an account is the caller's own.
+func (p *standing) owns(a *ledgerRow) bool {
+	switch a.Kind {
+	case ledger.KindAgent:
+		return p.agentID != "" && p.agentID == a.Owner
+	case ledger.KindService:
+		return p.tokenID != "" && p.tokenID == a.Owner
+	}
+	return false
+}
+
+// mayDebit tells whether the caller may take from an account: its owner, any
+// operator, and from the cluster's own accounts admins alone.
+func (p *standing) mayDebit(a *ledgerRow) bool {
+	return p.admin || p.operator && a.Kind != ledger.KindSystem || p.owns(a)
+}
+
+// ledgerRun decides one batch.
+type ledgerRun struct {
+	s       *State
+	c       *change
+	batch   *LedgerBatch
+	rows    []*ledgerRow // of the batch's accounts; nil for one that does not exist
+	callers []standing
+	out     []LedgerResult
+
+	chain chainUndo
+}
+
+// chainUndo is what the chain that is being decided has changed so far.
+type chainUndo struct {
+	rows    []rowBefore
+	holds   []holdBefore
+	ids     []idUse
+	used    map[ledger.ID]bool // ids, to find one that comes twice; nil for a chain of one
+	records int
+	sealed  int
+	book    LedgerBook
+}
+
+type rowBefore struct {
+	row           *ledgerRow
+	balance, held int64
+}
+
+type holdBefore struct {
+	hold PendingHold
+	was  bool // it was pending; else the chain made it
+}
+
+type idUse struct {
+	id  ledger.ID
+	tag ClaimTag
+}
+
+// decideChain decides the entries from..to-1, which take effect together or not at all.
+func (r *ledgerRun) decideChain(from, to int) {
+	if r.repeatedChain(from, to) {
+		return
+	}
+	r.begin(to - from)
+	for i := from; i < to; i++ {
+		code, field := r.decide(i, i+1 == to)
+		if code == CodeOK {
+			continue
+		}
+		r.rollBack()
+		for j := from; j < to; j++ {
+			r.out[j] = LedgerResult{Code: CodeLinkedFailed, Index: r.c.index, ClockMs: r.c.atMs}
+		}
+		r.out[i].Code, r.out[i].Field = code, field
+		return
+	}
+	for _, use := range r.chain.ids {
+		r.s.ledger.ids.insert(use.id.TimeMs(), nonceRow{key: nonceKey(use.id), tag: use.tag, index: r.c.index, clockMs: r.c.atMs})
+	}
+	for i := from; i < to; i++ {
+		r.out[i] = LedgerResult{Code: CodeOK, Index: r.c.index, ClockMs: r.c.atMs}
+	}
+}
+
+// repeatedChain gives the first answers again if every entry took effect before,
+// with the same content. A chain of which a part did is another chain: its entries
+// are decided, and the id that was used fails it.
+func (r *ledgerRun) repeatedChain(from, to int) bool {
+	for i := from; i < to; i++ {
+		e := &r.batch.Entries[i]
+		if int(e.Caller) >= len(r.callers) || r.callers[e.Caller].code != CodeOK {
+			return false
+		}
+		row, used := r.s.ledger.ids.find(nonceKey(e.ID))
+		if !used || row.tag != r.tag(e) {
+			return false
+		}
+		r.out[i] = LedgerResult{Code: CodeOK, Index: row.index, ClockMs: row.clockMs, Repeated: true}
+	}
+	return true
+}
+
+func (r *ledgerRun) begin(entries int) {
+	u := &r.chain
+	u.rows, u.holds, u.ids, u.used = u.rows[:0], u.holds[:0], u.ids[:0], nil
+	if entries > 1 {
+		u.used = make(map[ledger.ID]bool, entries)
+	}
+	u.records, u.sealed, u.book = len(r.c.records), len(r.c.sealed), r.s.ledger.book.v
+}
+
+// rollBack makes everything as it was before the chain, the last change first.
+func (r *ledgerRun) rollBack() {
+	u, l := &r.chain, r.s.ledger
+	for i := len(u.rows) - 1; i >= 0; i-- {
+		u.rows[i].row.Balance, u.rows[i].row.Held = u.rows[i].balance, u.rows[i].held
+	}
+	for i := len(u.holds) - 1; i >= 0; i-- {
+		if h := u.holds[i]; h.was {
+			l.putHold(h.hold)
+		} else {
+			l.holds.remove(string(h.hold.ID[:]))
+		}
+	}
+	r.c.records, r.c.sealed, l.book.v = r.c.records[:u.records], r.c.sealed[:u.sealed], u.book
+}
+
+// touch is to be called before a row changes.
+func (r *ledgerRun) touch(row *ledgerRow) {
+	r.chain.rows = append(r.chain.rows, rowBefore{row, row.Balance, row.Held})
+	r.s.ledger.accounts.changed(row)
+}
+
+// tag stands for the content of an entry: what makes two with one id the same.
+// Whether it was linked is not part of it.
+func (r *ledgerRun) tag(e *LedgerEntry) ClaimTag {
+	var room [512]byte // on the stack; the longest texts grow out of it
+	buf := append(room[:0], "edgecoder ledger entry v1\n"...)
+	buf = append(buf, byte(e.Op))
+	buf = appendPart(buf, r.callers[e.Caller].name)
+	switch e.Op {
+	case LedgerTransfer, LedgerHold:
+		buf = appendPart(buf, r.accountID(e.Debit))
+		buf = appendPart(buf, r.accountID(e.Credit))
+	case LedgerPost, LedgerVoid:
+		buf = append(buf, e.Hold[:]...)
+	}
+	buf = appendNumber(appendNumber(buf, e.Amount), e.ExpiresMs)
+	return shortTag(append(buf, e.Ref...))
+}
+
+func (r *ledgerRun) accountID(at uint16) string {
+	if int(at) >= len(r.batch.Accounts) {
+		return ""
+	}
+	return r.batch.Accounts[at]
+}

@@ -1,0 +1,277 @@
+package fsm
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/edgecoder/edgecoder/ledger"
+)
+
+// earn has an agent report work that an operator confirms.
+func (w *world) earn(agent string, durationMs int64) {
+	w.t.Helper()
+	r := w.workOf(agent, durationMs)
+	w.wantEntry(w.report(r)[0], CodeOK)
+	w.wantEntry(w.confirm(operator, r.Report.ID)[0], CodeOK)
+}
+
+// toNextEpoch moves the clock to the beginning of the next hour.
+func (w *world) toNextEpoch() {
+	w.t.Helper()
+	w.pass(ledger.WindowOf(w.wallMs) + ledger.EpochMs - w.wallMs)
+}
+
+func TestP7LedgerReports(t *testing.T) {
+	w := ledgerWorld(t, "a", "b")
+	change := func(f func(*ledger.Report)) ledger.SignedReport {
+		r := w.workOf("a", 1_000).Report
+		f(&r)
+		return r.Sign(privateKey("a"), w.s.Meta().ClusterID)
+	}
+	for name, tt := range map[string]struct {
+		r     ledger.SignedReport
+		code  Code
+		field string
+	}{
+		"duration":           {change(func(r *ledger.Report) { r.DurationMs = 0 }), CodeInvalid, "duration_ms"},
+		"too long":           {change(func(r *ledger.Report) { r.DurationMs = ledger.MaxReportMs + 1 }), CodeInvalid, "duration_ms"},
+		"class":              {change(func(r *ledger.Report) { r.Class = 3 }), CodeInvalid, "class"},
+		"id":                 {change(func(r *ledger.Report) { r.ID = ledger.ID{} }), CodeInvalid, "id"},
+		"old":                {change(func(r *ledger.Report) { r.ID = idAt(w.wallMs-ledger.DefaultPolicy().IDWindowMs-1, 9) }), CodeIDExpired, "id"},
+		"task":               {change(func(r *ledger.Report) { r.Task = "\n" }), CodeInvalid, "task"},
+		"account of another": {change(func(r *ledger.Report) { r.Account = "b" }), CodeForbidden, "account"},
+		"no account":         {change(func(r *ledger.Report) { r.Account = "x" }), CodeNotFound, "account"},
+		"of a service":       {change(func(r *ledger.Report) { r.Account = "shop" }), CodeForbidden, "account"},
+		"no payer":           {change(func(r *ledger.Report) { r.Payer = "x" }), CodeNotFound, "payer"},
+		"pays itself":        {change(func(r *ledger.Report) { r.Payer = "a" }), CodeInvalid, "payer"},
+		"another agent":      {change(func(r *ledger.Report) { r.AgentID = "b" }), CodeInvalidSignature, "agent_id"},
+		"nobody":             {change(func(r *ledger.Report) { r.AgentID = "x" }), CodeUnknownAgent, "agent_id"},
+	} {
+		if got := w.report(tt.r)[0]; got.Code != tt.code || got.Field != tt.field {
+			t.Errorf("%s: %+v, want %s of %s", name, got, tt.code, tt.field)
+		}
+	}
+	good := w.workOf("a", 1_000)
+	first := w.wantEntry(w.report(good)[0], CodeOK)
+	if got := w.report(good)[0]; !got.Repeated || got.Index != first.Index {
+		t.Errorf("once more: %+v", got)
+	}
+	other := good.Report
+	other.DurationMs++
+	if got := w.report(other.Sign(privateKey("a"), w.s.Meta().ClusterID))[0]; got.Code != CodeConflict {
+		t.Errorf("the same id, another report: %+v", got)
+	}
+	if _, open := w.s.OldestEpoch(); open {
+		t.Error("a report counts that nobody confirmed")
+	}
+	w.soundLedger()
+}
+
+// Who confirms: the payer, an operator, or by policy nobody. Nobody does it twice.
+func TestP7LedgerConfirmations(t *testing.T) {
+	w := ledgerWorld(t, "a", "b")
+	payer := Actor{TokenID: "verifier"} // the shop's
+	agent := func(id string, ids ...ledger.ID) LedgerResult {
+		return w.must(w.do(Actor{NodeID: "n0"}, LedgerConfirm{By: LedgerCaller{AgentID: id, Key: keyRef(id)}, IDs: ids})).Ledger[0]
+	}
+	reject := func(by Actor, id ledger.ID) LedgerResult {
+		return w.must(w.do(by, LedgerConfirm{IDs: []ledger.ID{id}, Reject: true})).Ledger[0]
+	}
+	taken := func() ledger.ID {
+		r := w.workOf("a", 1_000)
+		w.wantEntry(w.report(r)[0], CodeOK)
+		return r.Report.ID
+	}
+	one := taken()
+	w.wantEntry(agent("a", one), CodeForbidden)
+	w.wantEntry(agent("b", one), CodeForbidden)
+	w.wantEntry(w.confirm(Actor{TokenID: "viewer"}, one)[0], CodeForbidden)
+	w.want(w.do(Actor{TokenID: "none"}, LedgerConfirm{IDs: []ledger.ID{one}}), CodeUnauthorized)
+	first := w.wantEntry(w.confirm(payer, one)[0], CodeOK)
+	if again := w.confirm(operator, one)[0]; !again.Repeated || again.Index != first.Index {
+		t.Errorf("confirmed again: %+v", again)
+	}
+	w.wantEntry(reject(payer, one), CodeConflict)
+	two := taken()
+	w.wantEntry(reject(payer, two), CodeOK)
+	w.wantEntry(w.confirm(operator, two)[0], CodeConflict)
+	w.wantEntry(w.confirm(operator, w.newID())[0], CodeNotFound)
+	if e, _ := w.s.OldestEpoch(); e.Weight != 1_000_000 || e.Accounts != 1 {
+		t.Errorf("the epoch is %+v", e)
+	}
+
+	p := ledger.DefaultPolicy()
+	p.Confirm = ledger.ConfirmOperator
+	w.must(w.do(admin, LedgerPolicySet{IfVersion: 1, Policy: p}))
+	three := taken()
+	w.wantEntry(w.confirm(payer, three)[0], CodeForbidden)
+	w.wantEntry(w.confirm(operator, three)[0], CodeOK)
+	w.wantEntry(reject(payer, taken()), CodeOK)
+
+	late := taken()
+	w.pass(p.ReportKeepMs)
+	w.wantEntry(w.confirm(operator, late)[0], CodeOK) // the last moment
+	late = taken()
+	w.pass(p.ReportKeepMs + 1)
+	w.wantEntry(w.confirm(operator, late)[0], CodeNotFound)
+	w.mark()
+	if n := w.s.Sizes()["ledger_reports"]; n != 0 {
+		t.Errorf("%d reports are left", n)
+	}
+
+	p.Confirm = ledger.ConfirmNobody
+	w.must(w.do(admin, LedgerPolicySet{IfVersion: 2, Policy: p}))
+	id := taken()
+	if r, ok := w.s.LedgerReport(id, w.wallMs); !ok || r.Verdict != ReportConfirmed {
+		t.Errorf("by policy it counts at once: %+v", r)
+	}
+	if open := w.s.OpenEpochs(); len(open) < 2 || open[len(open)-1].Weight != 1_000_000 {
+		t.Errorf("open are %+v", open)
+	}
+	w.soundLedger()
+}
+
+// The figures of the reference, its tokens in micro-credits: shares round down, and
+// the remainder goes to the reserve.
+func TestP7LedgerEpoch(t *testing.T) {
+	w := ledgerWorld(t, "acct-1", "acct-2")
+	window := ledger.WindowOf(w.wallMs)
+	load := ledger.Load{Queued: 10, Agents: 2, CPU: 4, GPU: 1} // index 2; with the reference's pool of 1.25 the shares are below
+	w.earn("acct-1", 150_000)
+	w.earn("acct-2", 100_000)
+	w.earn("acct-1", 50_000)
+	closing := LedgerEpochClose{WindowMs: window, Load: load}
+	node := Actor{NodeID: "n0"}
+	w.want(w.do(node, closing), CodeConflict) // it is not over
+	w.toNextEpoch()
+	w.want(w.do(operator, closing), CodeForbidden)
+	w.want(w.do(Actor{NodeID: "x"}, closing), CodeForbidden)
+	w.want(w.do(node, LedgerEpochClose{WindowMs: window, Load: ledger.Load{CPU: -1}}), CodeInvalid)
+	w.want(w.do(node, LedgerEpochClose{WindowMs: window + ledger.EpochMs}), CodeConflict)
+	w.must(w.do(node, closing))
+	w.want(w.do(node, closing), CodeConflict) // at most once
+	w.want(w.do(admin, closing), CodeConflict)
+	pool := int64(13_500 * ledger.Micro / 24) // 562.5 credits
+	w.wantMoney("acct-1", 1_000_000+375_000_000, 0)
+	w.wantMoney("acct-2", 1_000_000+187_500_000, 0)
+	w.wantMoney(ledger.Reserve, 0, 0)
+	w.wantMoney(ledger.Issuance, -3_000_000-pool, 0)
+
+	// The next hour, with thirds, and the smoothed index.
+	w.earn("acct-1", 1)
+	w.earn("acct-2", 2)
+	next := ledger.WindowOf(w.wallMs)
+	w.toNextEpoch()
+	w.must(w.do(node, LedgerEpochClose{WindowMs: next, Load: ledger.Load{CPU: 1, GPU: 1}})) // index 0.333333, smoothed 1.416667
+	book, _ := w.s.LedgerBook()
+	if book.Smoothed != 1_416_667 || book.Finalised != next {
+		t.Errorf("the book is %+v", book)
+	}
+	pool2 := int64(11_458_334_500) / 24 // 10000 × (1 + 0.416667 × 0.35) credits a day
+	w.wantMoney("acct-1", 376_000_000+pool2/3, 0)
+	w.wantMoney("acct-2", 188_500_000+pool2*2/3, 0)
+	w.wantMoney(ledger.Reserve, pool2-pool2/3-pool2*2/3, 0)
+	w.want(w.do(node, LedgerEpochClose{WindowMs: next + ledger.EpochMs}), CodeConflict) // nothing was done in it
+	w.soundLedger()
+}
+
+// Epochs that nobody closed wait in order; each report counts in the one of its confirmation.
+func TestP7LedgerEpochsWaitInOrder(t *testing.T) {
+	w := ledgerWorld(t, "a", "b")
+	first := ledger.WindowOf(w.wallMs)
+	w.earn("a", 1_000)
+	w.toNextEpoch()
+	w.earn("b", 1_000)
+	w.toNextEpoch()
+	node := Actor{NodeID: "n0"}
+	w.want(w.do(node, LedgerEpochClose{WindowMs: first + ledger.EpochMs}), CodeConflict)
+	for i := range int64(2) {
+		w.must(w.do(node, LedgerEpochClose{WindowMs: first + i*ledger.EpochMs}))
+	}
+	a, _ := w.s.LedgerAccount("a")
+	b, _ := w.s.LedgerAccount("b")
+	if a.Balance != b.Balance || a.Balance <= 1_000_000 {
+		t.Errorf("a has %d, b %d", a.Balance, b.Balance)
+	}
+	w.soundLedger()
+}
+
+func TestP7LedgerEpochsAreBounded(t *testing.T) {
+	w := ledgerWorld(t, "a", "b")
+	for range MaxOpenEpochs {
+		w.earn("a", 1)
+		w.toNextEpoch()
+	}
+	r := w.workOf("a", 1)
+	w.report(r)
+	if got := w.confirm(operator, r.Report.ID)[0]; got.Code != CodeOverloaded || got.Field != "epochs" {
+		t.Errorf("with %d open epochs: %+v", MaxOpenEpochs, got)
+	}
+	oldest, _ := w.s.OldestEpoch()
+	w.must(w.do(admin, LedgerEpochClose{WindowMs: oldest.WindowMs}))
+	w.wantEntry(w.confirm(operator, r.Report.ID)[0], CodeOK)
+	w.soundLedger()
+}
+
+// manyEarners has accounts that earned different weights in the present hour, put
+// there directly.
+func manyEarners(w *world, n int) {
+	window := ledger.WindowOf(w.s.ClockMs())
+	e := OpenEpoch{WindowMs: window, Accounts: uint64(n)}
+	for i := range n {
+		id := fmt.Sprintf("account-%05d", i)
+		w.s.ledger.accounts.add(LedgerAccount{Account: ledger.Account{ID: id, Kind: ledger.KindAgent, Owner: id}})
+		weight := int64(i)*7_919 + 1
+		e.Weight += weight
+		w.s.ledger.weights.put(epochKey(window)+id, EpochWeight{Account: id, Weight: weight})
+	}
+	w.s.ledger.epochs.put(epochKey(window), e)
+}
+
+// The largest epoch is one entry: its shares and the remainder are its pool, to the
+// last micro-credit.
+func TestP7LedgerRemaindersSumExactly(t *testing.T) {
+	w := ledgerWorld(t, "a")
+	manyEarners(w, MaxEpochAccounts)
+	r := w.workOf("a", 1)
+	w.report(r)
+	if got := w.confirm(operator, r.Report.ID)[0]; got.Code != CodeOverloaded || got.Field != "accounts" {
+		t.Errorf("one more account: %+v", got)
+	}
+	issued, _ := w.s.LedgerAccount(ledger.Issuance)
+	e, _ := w.s.OldestEpoch()
+	w.toNextEpoch()
+	w.must(w.do(admin, LedgerEpochClose{WindowMs: e.WindowMs, Load: ledger.Load{Queued: 7, CPU: 3}}))
+	pool := ledger.DefaultPolicy().Pool(2_333_333)
+	var paid, least int64
+	for _, a := range w.s.LedgerAccounts("account-", MaxEpochAccounts) {
+		paid += a.Balance
+		if a.Balance == 0 {
+			least++
+		}
+	}
+	reserve, _ := w.s.LedgerAccount(ledger.Reserve)
+	after, _ := w.s.LedgerAccount(ledger.Issuance)
+	if paid+reserve.Balance != pool || issued.Balance-after.Balance != pool || reserve.Balance < 1 || reserve.Balance >= MaxEpochAccounts || least != 1 {
+		t.Errorf("paid %d and %d to the reserve of a pool of %d, issued %d; %d earned nothing", paid, reserve.Balance, pool, issued.Balance-after.Balance, least)
+	}
+	if err := w.s.ledgerFaults(); err != nil || w.s.Digest() != w.s.FullDigest() {
+		t.Error(err)
+	}
+	if n := w.s.Sizes(); n["ledger_weights"] != 0 || n["ledger_epochs"] != 0 {
+		t.Errorf("left are %v", n)
+	}
+}
+
+// What cannot be issued is not, and the epoch stays open.
+func TestP7LedgerEpochBeyondAllMoney(t *testing.T) {
+	w := ledgerWorld(t, "a")
+	w.earn("a", 1_000)
+	e, _ := w.s.OldestEpoch()
+	w.toNextEpoch()
+	w.wantEntry(w.issue("shop", ledger.MaxMicro-2_000_000-5), CodeOK)
+	w.want(w.do(admin, LedgerEpochClose{WindowMs: e.WindowMs}), CodeOverflow)
+	w.wantEntry(w.entry(w.transferOf("shop", ledger.Issuance, 1<<50)), CodeOK) // burnt
+	w.must(w.do(admin, LedgerEpochClose{WindowMs: e.WindowMs}))
+	w.soundLedger()
+}

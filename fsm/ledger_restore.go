@@ -1,0 +1,155 @@
+package fsm
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/ledger"
+)
+
+// copyFrom takes over the ledger of another state, all of it: balances without the
+// records they follow from would be worth nothing. Nothing is shared.
+func (l *ledgerState) copyFrom(from *ledgerState) {
+	if from.book.known {
+		l.book.set(from.book.v)
+	}
+	for _, row := range from.accounts.m {
+		l.accounts.add(row.LedgerAccount)
+	}
+	copyTable(l.holds, from.holds, nil)
+	copyTable(l.reports, from.reports, nil)
+	copyTable(l.epochs, from.epochs, nil)
+	copyTable(l.weights, from.weights, nil)
+	for _, number := range from.ids.order {
+		for _, row := range from.ids.buckets[number].rows {
+			l.ids.insertAt(number, row)
+		}
+	}
+}
+
+// recoverLedger goes on under a new recovery epoch. Whatever was asked for before
+// may be lost or undone, and ids may have been forgotten, so all of up to a minute
+// from now are refused: who had no answer looks the transfer up in the records. If
+// the clock was set back, what it forgot while it ran ahead is closed for ever.
+func (s *State) recoverLedger(c *change) {
+	if !s.ledger.book.known {
+		return
+	}
+	book := s.ledger.book.v
+	floor := max(s.meta.v.NonceFloorMs, later(s.meta.v.ClockMs, ledger.MaxAheadMs))
+	if forgot := book.IDFloorMs; forgot > floor {
+		for _, r := range (TimeRange{FromMs: floor + 1, ToMs: forgot}).without(s.meta.v.Skipped) {
+			book.Closed = withRange(book.Closed, r, floor)
+		}
+	}
+	book.IDFloorMs = floor
+	book.Finalised = min(book.Finalised, ledger.WindowOf(s.meta.v.ClockMs)) // of this epoch's time; see ledger.Recovery
+	s.ledger.book.set(book)
+	s.seal(c, &ledger.Record{Kind: ledger.KindRecovery, Actor: c.principal(), Recovery: &ledger.Recovery{Epoch: s.meta.v.Epoch, FloorMs: floor}})
+}
+
+// closeRange closes a range of times to ids.
+func (l *ledgerState) closeRange(r TimeRange) {
+	l.book.v.Closed = withRange(l.book.v.Closed, r, l.book.v.IDFloorMs)
+}
+
+// isLedgerHead holds a record of the ledger against the head of the book.
+func (s *State) isLedgerHead(r Record) error {
+	rec, err := ledger.ParseRecord(r.Data)
+	if err == nil && rec.Hash != s.ledger.book.v.Head {
+		err = fmt.Errorf("it hashes to %s, the head is %s", rec.Hash, s.ledger.book.v.Head)
+	}
+	return err
+}
+
+// ledgerFaults are the checks of Validate: by themselves the fields hold what
+// commands make, and together they balance.
+func (s *State) ledgerFaults() error {
+	l := s.ledger
+	if !l.book.known {
+		for _, f := range l.fields() {
+			if f.size() != 0 {
+				return fmt.Errorf("%s has rows, and the ledger was never opened", f.label())
+			}
+		}
+		return nil
+	}
+	for _, f := range []struct {
+		name  string
+		check func() error
+	}{
+		{"ledger_book", l.book.v.fault},
+		{"ledger_accounts", s.ledgerAccountsFault},
+		{"ledger_holds", func() error { return eachRow(l.holds, s.holdFault) }},
+		{"ledger_ids", func() error { return s.bucketsFault(l.ids) }},
+		{"ledger_reports", func() error { return eachRow(l.reports, s.reportFault) }},
+		{"ledger_epochs", s.epochsFault},
+	} {
+		if err := f.check(); err != nil {
+			return fmt.Errorf("%s: %w", f.name, err)
+		}
+	}
+	return nil
+}
+
+func (b LedgerBook) fault() error {
+	if field, fault := b.Policy.Fault(); fault != "" {
+		return fmt.Errorf("policy: %s: %s", field, fault)
+	}
+	if err := crypto.CheckID(b.Origin); err != nil {
+		return fmt.Errorf("origin: %w", err)
+	}
+	switch {
+	case b.Policy.Version < 1 || b.Size < 1 || b.Head == (crypto.Hash{}):
+		return fmt.Errorf("policy version %d, %d records, head %s", b.Policy.Version, b.Size, b.Head)
+	case b.Smoothed < 0 || b.Smoothed > ledger.MaxLoadMicro:
+		return fmt.Errorf("a load index of %d", b.Smoothed)
+	case len(b.Recent) > MaxClosedEpochs:
+		return fmt.Errorf("%d epochs that were closed, at most %d", len(b.Recent), MaxClosedEpochs)
+	case len(b.Closed) > maxClosed:
+		return fmt.Errorf("%d closed ranges, at most %d", len(b.Closed), maxClosed)
+	case b.Finalised%ledger.EpochMs != 0:
+		return fmt.Errorf("an epoch that begins at %d", b.Finalised)
+	}
+	for _, r := range b.Closed {
+		if err := timeFault(lastTimeMs, "a closed range", r.FromMs, "its end", r.ToMs); err != nil {
+			return err
+		}
+	}
+	return timeFault(lastTimeMs, "the floor of ids", b.IDFloorMs, "the newest epoch", b.Finalised)
+}
+
+// ledgerAccountsFault holds P7 against the accounts: they sum up to zero, none is
+// below its floor, and what is held is what holds hold.
+func (s *State) ledgerAccountsFault() error {
+	accounts := s.ledger.accounts
+	held := map[string]int64{}
+	for _, h := range s.ledger.holds.m {
+		held[h.Debit] += h.Amount
+	}
+	for _, a := range ledger.SystemAccounts() {
+		if row := accounts.get(a.ID); row == nil || row.Account != a {
+			return fmt.Errorf("%s is not there, or not as it should be", a.ID)
+		}
+	}
+	var sum int64 // of at most MaxLedgerAccounts balances, which may wrap around and come back
+	for id, row := range accounts.m {
+		if field, fault := row.Fault(); fault != "" && row.Kind != ledger.KindSystem {
+			return fmt.Errorf("row %s: %s: %s", shown(id), field, fault)
+		}
+		switch {
+		case id != row.ID || row.Kind == ledger.KindSystem && id != ledger.Issuance && id != ledger.Reserve:
+			return fmt.Errorf("row %s: it says that it is %s of the %s", shown(id), shown(row.ID), row.Kind)
+		case row.Balance < -ledger.MaxMicro || row.Balance > ledger.MaxMicro || row.Held != held[id] || row.Held < 0:
+			return fmt.Errorf("row %s: a balance of %d with %d held", shown(id), row.Balance, row.Held)
+		case row.Available() < 0:
+			return fmt.Errorf("row %s: %d with %d held is below its floor %d", shown(id), row.Balance, row.Held, row.Floor)
+		}
+		sum += row.Balance
+	}
+	if sum != 0 {
+		return errors.New("the balances do not sum up to zero")
+	}
+	return nil
+}
