@@ -29,7 +29,7 @@ var rooms = map[string][]string{
 	"crypto/manifest":   {"crypto"},
 	"limit":             {},
 	"terminal":          {},
-	"fsm":               {"crypto", "crypto/manifest"},
+	"fsm":               {"crypto", "crypto/checkpoint", "crypto/manifest"},
 	"gossip":            {"crypto"},
 	"gossip/gossiptest": {"gossip", "crypto"},
 	"audit":             {"crypto"},

@@ -35,7 +35,7 @@ func NewSet(clusterID string, version, epoch uint64, previous crypto.Hash, keys 
 	keys = slices.Clone(keys)
 	slices.SortFunc(keys, func(a, b crypto.PublicKey) int { return strings.Compare(a.CoordinatorID(), b.CoordinatorID()) })
 	s := Set{ClusterID: clusterID, Version: version, Epoch: epoch, Previous: previous, Cosigners: keys}
-	return s, s.check()
+	return s, s.Check()
 }
 
 // Root tells whether no other set vouches for this one.
@@ -73,8 +73,8 @@ func (s Set) Text() []byte {
 	return text
 }
 
-// check holds what parsing and making a set have in common.
-func (s Set) check() error {
+// Check holds the set to its form: a version, cosigners in order, each once, with keys that honest signers have.
+func (s Set) Check() error {
 	names := s.Names()
 	switch {
 	case checkName(s.ClusterID) != nil:
@@ -144,7 +144,7 @@ func parseSetText(text []byte) (s Set, err error) {
 		}
 		s.Cosigners = append(s.Cosigners, key)
 	}
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return s, err
 	}
 	if string(s.Text()) != string(text) {
