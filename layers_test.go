@@ -34,7 +34,7 @@ var rooms = map[string][]string{
 	"gossip/gossiptest": {"gossip", "crypto"},
 	"audit":             {"crypto"},
 	"client":            {"crypto", "crypto/httpsig"},
-	"api":               {"client", "crypto", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm", "limit"},
+	"api":               {"client", "crypto", "crypto/checkpoint", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm", "limit"},
 	"store":             {"crypto", "fsm"},
 	"cosign":            {"crypto", "crypto/checkpoint", "crypto/keyfile", "fsm"},
 	"node":              {"api", "audit", "client", "cosign", "crypto", "crypto/checkpoint", "crypto/keyfile", "fsm", "gossip", "limit", "store"},
