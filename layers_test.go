@@ -21,6 +21,7 @@ const module = "github.com/edgecoder/edgecoder/"
 var rooms = map[string][]string{
 	"crypto":            {},
 	"crypto/dcbor":      {},
+	"crypto/checkpoint": {"crypto"},
 	"crypto/dsse":       {"crypto"},
 	"crypto/envelope":   {"crypto"},
 	"crypto/golden":     {},
@@ -31,16 +32,17 @@ var rooms = map[string][]string{
 	"terminal":          {},
 	"ledger":            {"crypto", "crypto/dcbor"},
 	"ledger/walk":       {"ledger"},
-	"fsm":               {"crypto", "crypto/dcbor", "crypto/manifest", "ledger"},
+	"fsm":               {"crypto", "crypto/checkpoint", "crypto/dcbor", "crypto/manifest", "ledger"},
 	"gossip":            {"crypto"},
-	"gossip/gossiptest": {"gossip", "crypto"},
+	"gossip/gossiptest": {"crypto", "gossip"},
 	"audit":             {"crypto"},
 	"client":            {"crypto", "crypto/httpsig", "ledger"},
-	"api":               {"client", "crypto", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "ledger/walk", "limit"},
+	"api":               {"client", "crypto", "crypto/checkpoint", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "ledger/walk", "limit"},
 	"store":             {"crypto", "fsm"},
-	"node":              {"api", "audit", "client", "crypto", "crypto/keyfile", "fsm", "gossip", "ledger", "limit", "store"},
+	"node":              {"api", "audit", "client", "cosign", "crypto", "crypto/checkpoint", "crypto/keyfile", "fsm", "gossip", "ledger", "limit", "store"},
 	"cluster":           {"client"},
-	"cmd":               {"audit", "chaos", "client", "cluster", "crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "ledger", "ledger/walk", "node", "terminal"},
+	"cmd":               {"audit", "chaos", "client", "cluster", "crypto", "crypto/checkpoint", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "ledger", "ledger/walk", "node", "terminal"},
+	"cosign":            {"crypto", "crypto/checkpoint", "crypto/keyfile", "fsm"},
 	"cmd/edgecoder":     {"cmd"},
 	"chaos":             {"chaos/judge", "client", "cluster", "crypto", "terminal"},
 	"chaos/judge":       {"client", "crypto"},
@@ -52,6 +54,7 @@ var barred = map[string][]string{
 	"github.com/hashicorp/memberlist": {"gossip", "gossip/gossiptest"},
 	"github.com/cloudflare/circl":     {}, // tests only
 	"filippo.io/age":                  {}, // tests only
+	"github.com/transparency-dev":     {}, // tests only
 	"github.com/urfave/cli/v2":        {"cmd"},
 	"github.com/prometheus":           {"api", "node"},
 	"net/http":                        {"api", "client", "cluster", "cmd", "node", "chaos"},
@@ -59,7 +62,7 @@ var barred = map[string][]string{
 
 // pure rooms have no clock, randomness, files, sockets or goroutines.
 var (
-	pureRooms     = []string{"crypto", "crypto/dcbor", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "terminal"}
+	pureRooms     = []string{"crypto", "crypto/checkpoint", "crypto/dcbor", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "terminal"}
 	impureImports = []string{"os", "net", "time", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "os/exec", "log", "log/slog", "context"}
 )
 

@@ -136,4 +136,5 @@ type Node interface {
 	Membership
 	Backups
 	Auditor
+	Logs
 }

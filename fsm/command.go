@@ -48,6 +48,7 @@ const (
 	KindLedgerReports    Kind = 24
 	KindLedgerConfirm    Kind = 25
 	KindLedgerEpochClose Kind = 26
+	KindCosignerSetPut   Kind = 27 // from LevelCheckpoints on; 28 to 34 are kept for what follows it
 )
 
 // commandVersion is the version of the envelope; a body changes by new

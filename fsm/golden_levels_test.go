@@ -27,6 +27,9 @@ func goldenLevels() map[uint32]func(testing.TB) *world {
 		LevelLedger: func(t testing.TB) *world {
 			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger()
 		},
+		LevelCheckpoints: func(t testing.TB) *world {
+			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger().withCosigners()
+		},
 	}
 }
 

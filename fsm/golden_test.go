@@ -21,11 +21,11 @@ import (
 
 const (
 	goldenCommands = "testdata/golden.json"
-	goldenSnapshot = "testdata/golden.level6.snapshot"
 	goldenFirst    = "testdata/golden.v1.snapshot"     // format version 1, of binaries before history had a file
 	goldenLevel2   = "testdata/golden.level2.snapshot" // of binaries that know no manifests
 	goldenLevel3   = "testdata/golden.level3.snapshot" // of binaries that know no audit heads
-	goldenLevel5   = "testdata/golden.snapshot"        // of binaries that know no ledger
+	goldenSnapshot = "testdata/golden.level7.snapshot"
+	goldenLevel5   = "testdata/golden.snapshot" // of binaries that know neither ledger nor cosigner sets
 )
 
 // goldenBodies has a command of each kind with fixed contents. What is there is
@@ -78,6 +78,7 @@ func goldenBodies(w *world) map[string]any {
 			{NodeID: "n0", Votes: true, Digest: crypto.Sum([]byte("one"))}, {NodeID: "n1", Digest: crypto.Sum([]byte("two"))}}}},
 	}
 	maps.Copy(out, goldenLedger())
+	maps.Copy(out, goldenCosigners())
 	return out
 }
 
@@ -171,7 +172,7 @@ func TestGoldenFirstSnapshot(t *testing.T) {
 	}
 }
 
-// What a binary without manifests, audit heads or a ledger wrote reads, and as long
+// What a binary without manifests, audit heads, a ledger or cosigner sets wrote reads, and as long
 // as nobody uses them is written as that binary reads it.
 func TestGoldenSnapshotsOfLowerLevels(t *testing.T) {
 	for _, path := range []string{goldenLevel2, goldenLevel3, goldenLevel5} {

@@ -37,6 +37,7 @@ var tenants = map[Kind]tenant{
 	KindLedgerReports:    tenantOf((*State).applyLedgerReports),
 	KindLedgerConfirm:    tenantOf((*State).applyLedgerConfirm),
 	KindLedgerEpochClose: tenantOf((*State).applyLedgerEpochClose),
+	KindCosignerSetPut:   tenantOf((*State).applyCosignerSetPut),
 }
 
 // Level returns the feature level from which a cluster's log may carry a kind:
@@ -53,6 +54,8 @@ func (k Kind) Level() uint32 {
 		return LevelUpgrades
 	case KindLedgerPolicySet, KindLedgerAccountSet, KindLedgerBatch, KindLedgerReports, KindLedgerConfirm, KindLedgerEpochClose:
 		return LevelLedger
+	case KindCosignerSetPut:
+		return LevelCheckpoints
 	}
 	return 0
 }

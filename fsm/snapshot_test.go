@@ -17,12 +17,13 @@ import (
 // sampleWorld has a row in every field and records in every stream.
 func sampleWorld(t testing.TB) *world {
 	w := level5SampleWorld(t)
-	w.s.meta.v.Level = LevelLedger
+	w.s.meta.v.Level = LevelCheckpoints
 	w.openLedger("a", "b")
 	w.wantEntry(w.entry(w.holdOf("a", "b", 500, 60_000)), CodeOK)
 	work := w.workOf("a", 1_000)
 	w.report(work, w.workOf("b", 2_000))
 	w.wantEntry(w.confirm(operator, work.Report.ID)[0], CodeOK)
+	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0")}))
 	for label, n := range w.s.Sizes() {
 		if n == 0 {
 			t.Fatalf("the sample has no row in %s", label)

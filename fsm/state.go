@@ -31,8 +31,9 @@ type State struct {
 	divergent     *table[Divergence]    // replicas that differ; empty when all is well
 	manifestTrust *table[ManifestTrust] // one row once it is set
 	manifests     *table[Manifest]
-	auditHeads    *table[AuditHead] // of members, by node id
 	ledger        *ledgerState
+	auditHeads    *table[AuditHead]   // of members, by node id
+	cosignerSets  *table[CosignerSet] // by version
 
 	// Indexes derived from the fields above, rebuilt by restore.
 	expiries expiryIndex
@@ -118,6 +119,7 @@ func NewState() *State {
 		manifests:     newTable[Manifest]("manifests", MaxManifests),
 		auditHeads:    newTable[AuditHead]("audit_heads", MaxCoordinators),
 		ledger:        newLedgerState(),
+		cosignerSets:  newTable[CosignerSet]("cosigner_sets", MaxCosignerSets),
 		outcomes:      map[string]int{},
 	}
 	return s
@@ -130,14 +132,14 @@ func (s *State) fields() []field {
 	return append([]field{
 		s.meta, s.policy, s.marks, s.agents, s.keyOwners, s.tokens, s.coordinators,
 		s.removed, s.signingKeys, s.bans, s.idempotent, s.nonces, s.windows, s.divergent,
-		s.manifestTrust, s.manifests, s.auditHeads, s.selves,
+		s.manifestTrust, s.manifests, s.auditHeads, s.selves, s.cosignerSets,
 	}, s.ledger.fields()...)
 }
 
 // newerFields are those that came after the first release. A snapshot leaves
 // them out while they are empty: binaries that do not know them can read it, as
 // they must while a cluster is upgraded server by server.
-var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "audit_heads": true, "self_windows": true,
+var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "audit_heads": true, "self_windows": true, "cosigner_sets": true,
 	"ledger_book": true, "ledger_accounts": true, "ledger_holds": true, "ledger_ids": true, "ledger_reports": true, "ledger_epochs": true, "ledger_weights": true}
 
 // Digest returns the digest of the whole state, from the parts that each field

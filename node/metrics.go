@@ -128,6 +128,13 @@ var series = map[string]struct {
 	"edgecoder_snapshot_timestamp_seconds":     {"When this replica last took or was sent a snapshot, Unix time; absent before the first.", prometheus.GaugeValue, nil},
 	"edgecoder_backup_timestamp_seconds":       {"When this node last wrote a scheduled backup, Unix time; 0 before the first, absent without a schedule.", prometheus.GaugeValue, nil},
 	"edgecoder_backup_failed":                  {"1 while the last try of a scheduled backup failed.", prometheus.GaugeValue, nil},
+	"edgecoder_log_records":                    {"Records in this node's tree of a log.", prometheus.GaugeValue, []string{"log"}},
+	"edgecoder_checkpoint_size":                {"Records in the newest checkpoint that a majority cosigned.", prometheus.GaugeValue, []string{"log"}},
+	"edgecoder_checkpoint_timestamp_seconds":   {"When the slowest of its majority signed the newest checkpoint, Unix time; 0 before the first.", prometheus.GaugeValue, []string{"log"}},
+	"edgecoder_checkpoint_cosignatures":        {"Cosignatures on the newest checkpoint.", prometheus.GaugeValue, []string{"log"}},
+	"edgecoder_cosignature_withheld":           {"1 while this node found a record that is not sound and cosigns nothing.", prometheus.GaugeValue, []string{"log"}},
+	"edgecoder_log_forked":                     {"1 on a node that stopped serving because its log is not the one that was signed.", prometheus.GaugeValue, []string{"log"}},
+	"edgecoder_cosigner_set_version":           {"Version of the cosigner set in force; 0 before the first.", prometheus.GaugeValue, []string{"log"}},
 }
 
 var descs = func() map[string]*prometheus.Desc {
@@ -158,6 +165,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	c.n.measureHandshakes(put)
 	c.n.measureState(put)
 	c.n.measureCopies(put)
+	c.n.measureLogs(put)
 }
 
 func (n *Node) measureStatus(put sample) {
