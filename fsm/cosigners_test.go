@@ -10,7 +10,6 @@ import (
 	"github.com/edgecoder/edgecoder/crypto/checkpoint"
 )
 
-
 // goldenCosigners are the golden commands of the cosigner set.
 func goldenCosigners() map[string]any {
 	return map[string]any{"cosigner_set_put": CosignerSetPut{Set: CosignerSet{Version: 7, Epoch: 2, Previous: crypto.Sum([]byte("six")),
