@@ -10,7 +10,7 @@ LDFLAGS := -s -w -X github.com/edgecoder/edgecoder/cmd.Version=$(VERSION)
 FUZZTIME ?= 20s
 FUZZSHORT ?= 300x
 SIMCHECKS ?= 1000
-SIMSEEDS ?= 1-8
+SIMSEEDS ?= 1-8,1008,1026
 SIMHOURS ?= 0.5
 OVERLOAD ?= 1m
 KILLS ?= 20
@@ -73,7 +73,7 @@ fuzz-short: ## FUZZSHORT (default 300x) mutants of the seeds of every fuzz targe
 	    (cd "$$dir" && "$$bin/t" -test.run '^$$' -test.fuzz "^$$f\$$" -test.fuzztime $(FUZZSHORT) -test.fuzzminimizetime 1x -test.fuzzcachedir "$$bin/cache" >"$$bin/log" 2>&1) || { echo "$$dir $$f"; cat "$$bin/log"; exit 1; }; \
 	  done; done
 
-sim: ## five real nodes in virtual time, SIMHOURS (0.5) each for SIMSEEDS (1-8); gossip alone; the state machine against its model, SIMCHECKS (1000) histories a property
+sim: ## five real nodes in virtual time, SIMHOURS (0.5) each for SIMSEEDS (1-8, and those that found something); gossip alone; the state machine against its model, SIMCHECKS (1000) histories a property
 	@mkdir -p '$(SIM_DIR)'
 	EDGECODER_SIM_SEEDS='$(SIMSEEDS)' EDGECODER_SIM_FOR='$(SIMHOURS)h' GOGC=300 go test -count=1 -timeout 12h -v -artifacts -outputdir '$(SIM_DIR)' ./node -run '^TestSim$$'
 	go test -count=1 ./gossip -run Sim
@@ -106,7 +106,7 @@ chaos-short: ## the chaos runs that are part of make test
 	go test -count=1 -timeout 3m -v -run '^TestRun' ./chaos
 
 chaos-planted: ## judge the judges: each planted bug that PLANTED (all) matches must be found (about five minutes)
-	go vet -tags planted ./cmd ./fsm ./node
+	go vet -tags planted ./cmd ./durable ./fsm ./node ./store
 	go test -count=1 -tags planted -run '^TestPlants' ./cmd
 	go test -tags planted -count=1 -timeout 5m -v -run '^TestP4Agreement|^TestSimPlanted' ./node
 	EDGECODER_PLANTED=1 go test -count=1 -timeout 6m -v -run '^TestPlanted$$/^(none|$(PLANTED))$$' ./chaos

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/edgecoder/edgecoder/durable"
 )
 
 // DirName is the directory of the log in a node's data directory.
@@ -84,23 +86,28 @@ type disk interface {
 type osDisk struct{}
 
 func (osDisk) create(path string) (file, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600) // one that a crash left empty is as good
+	f, err := openFile(path, os.O_CREATE) // one that a crash left empty is as good
 	if err != nil {
 		return nil, err
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(path)); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil
 }
 
-func (osDisk) open(path string) (file, error) { return os.OpenFile(path, os.O_WRONLY, 0o600) }
+func (osDisk) open(path string) (file, error) { return openFile(path, 0) }
 func (osDisk) remove(path string) error       { return os.Remove(path) }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+// osFile is a file of the machine's.
+type osFile struct{ *os.File }
+
+func openFile(path string, flags int) (file, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|flags, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return osFile{f}, nil
 }
+
+func (f osFile) Sync() error { return durable.Sync(f.File) }

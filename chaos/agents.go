@@ -17,8 +17,9 @@ import (
 
 // agent is an enrolled agent of the traffic.
 type agent struct {
-	id  string
-	key crypto.PrivateKey
+	id      string
+	key     crypto.PrivateKey
+	cluster string // where it is enrolled
 }
 
 func (a agent) public() crypto.PublicKey { return crypto.PublicOf(a.key) }
@@ -92,7 +93,7 @@ func enrol(ctx context.Context, api *client.Client, clusterID, id string) (agent
 	if err != nil {
 		return agent{}, err
 	}
-	a := agent{id: id, key: key}
+	a := agent{id: id, key: key, cluster: clusterID}
 	token, err := api.CreateToken(ctx, client.TokenRequest{Role: "agent", Uses: 1, Label: "chaos " + id})
 	if err != nil {
 		return agent{}, err

@@ -73,8 +73,8 @@ func (r *run) agreed(ctx context.Context, clients map[string]*client.Client, fro
 	marks := map[client.Mark]int{}
 	heads := map[string]bool{}
 	var errs []error
-	members := r.field.Members()
-	for _, n := range members {
+	members, replicas := r.field.Members(), r.field.replicas()
+	for _, n := range replicas {
 		st, err := clients[n].Status(ctx)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", n, err))
@@ -101,7 +101,7 @@ func (r *run) agreed(ctx context.Context, clients map[string]*client.Client, fro
 	}
 	shared := false
 	for _, k := range marks {
-		shared = shared || k == len(members)
+		shared = shared || k == len(replicas)
 	}
 	switch {
 	case errors.Join(errs...) != nil:
@@ -128,11 +128,11 @@ func gossips(ctx context.Context, node string, c *client.Client, members []strin
 	return nil
 }
 
-// finals collects each member's last word.
+// finals collects each replica's last word.
 func (r *run) finals(ctx context.Context) []judge.Final {
-	members := r.field.Members()
-	out := make([]judge.Final, len(members))
-	for i, n := range members {
+	replicas := r.field.replicas()
+	out := make([]judge.Final, len(replicas))
+	for i, n := range replicas {
 		out[i] = r.final(ctx, n)
 	}
 	return out

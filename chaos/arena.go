@@ -135,7 +135,7 @@ func (a *Arena) candidates(ctx context.Context, target string) ([]string, int, e
 	case "one":
 		return a.shuffled(), 1, nil
 	case "minority":
-		return a.shuffled(), half, nil
+		return a.shuffled(), a.minority(members), nil
 	case "majority":
 		return a.shuffled(), half + 1, nil
 	case "all":

@@ -44,6 +44,7 @@ func (f *Grow) Inject(ctx context.Context, a *Arena) (hit []string, err error) {
 		f.entering = a.Nodes[next]
 		hit = append(hit, f.entering)
 		a.grip.take(theServer, []string{f.entering}, 1)
+		a.novice(f.entering)
 		a.Admin.Enlist(f.entering, true)
 		a.proof.bite()
 		if err := f.Heal(ctx, a); err != nil {

@@ -30,6 +30,8 @@ type field struct {
 	addrs   map[string]string // API URL by node
 	dialer  func(node string) dialer
 
+	observers []string // replicas beside the nodes, at a Site
+
 	mu     sync.Mutex
 	absent map[string]bool // nodes that are not to be in the cluster, as its operator decided; guarded by mu
 }
@@ -68,6 +70,9 @@ func (f *field) Members() []string {
 	return slices.DeleteFunc(slices.Clone(f.nodes), func(n string) bool { return f.absent[n] })
 }
 
+// replicas are all that must hold the same: members and observers.
+func (f *field) replicas() []string { return append(f.Members(), f.observers...) }
+
 // Enlist implements Admin.
 func (f *field) Enlist(node string, in bool) {
 	f.mu.Lock()
@@ -95,7 +100,7 @@ func (f *field) transport(node string) http.RoundTripper {
 // clients returns a client for each node.
 func (f *field) clients() (map[string]*client.Client, error) {
 	out := map[string]*client.Client{}
-	for _, n := range f.nodes {
+	for _, n := range slices.Concat(f.nodes, f.observers) {
 		c, err := f.client(n)
 		if err != nil {
 			return nil, err

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -27,9 +28,13 @@ type holds struct {
 	mu     sync.Mutex // guards what follows
 	held   map[heldPart]bool
 	atRisk map[string]bool // nodes whose data are gone or damaged, and that do not vote again yet
+
+	weak []string // carry no majority for the whole run; fixed
 }
 
-func newHolds() *holds { return &holds{held: map[heldPart]bool{}, atRisk: map[string]bool{}} }
+func newHolds(weak ...string) *holds {
+	return &holds{held: map[heldPart]bool{}, atRisk: map[string]bool{}, weak: weak}
+}
 
 // grip is one step's share of the holds.
 type grip struct {
@@ -79,19 +84,43 @@ func (a *Arena) endanger(nodes []string) error {
 	all := a.grip.all
 	all.mu.Lock()
 	defer all.mu.Unlock()
-	risk := len(all.atRisk)
-	for _, n := range nodes {
-		if !all.atRisk[n] {
+	members, risk := a.Admin.Members(), 0
+	for _, n := range members {
+		if all.atRisk[n] || slices.Contains(nodes, n) || slices.Contains(all.weak, n) {
 			risk++
 		}
 	}
-	if most := (len(a.Admin.Members()) - 1) / 2; risk > most {
-		return fmt.Errorf("%w: the data of %d nodes would be at risk at once, %d are the most", ErrBusy, risk, most)
+	if most := (len(members) - 1) / 2; risk > most {
+		return fmt.Errorf("%w: %d nodes at once would have their data at risk, or carry no majority anyway; %d are the most", ErrBusy, risk, most)
 	}
 	for _, n := range nodes {
 		all.atRisk[n] = true
 	}
 	return nil
+}
+
+// minority is how many members may be wrong together without being most of those
+// that vote: one whose data are gone may be taken out of the count at any time.
+func (a *Arena) minority(members []string) int {
+	all := a.grip.all
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	voting := 0
+	for _, n := range members {
+		if !all.atRisk[n] {
+			voting++
+		}
+	}
+	return max(1, (voting-1)/2)
+}
+
+// novice says that a node is let in that has no vote yet, and so carries no
+// majority: until it votes that is as if its data were gone.
+func (a *Arena) novice(node string) {
+	all := a.grip.all
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	all.atRisk[node] = true
 }
 
 // rescued says that a node has its data again: it votes.

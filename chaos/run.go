@@ -47,9 +47,10 @@ type run struct {
 	arena Arena
 	stage *stage // nil at a Site
 
-	network   string // what lies between the nodes, for the report
-	trafficNS int64  // when the traffic ended
-	passed    bool   // every promise was kept
+	weak      []string // nodes that carry no majority, at a Site
+	network   string   // what lies between the nodes, for the report
+	trafficNS int64    // when the traffic ended
+	passed    bool     // every promise was kept
 }
 
 // Run carries out a scenario on a fresh cluster and judges it. An error means
@@ -137,7 +138,7 @@ func (r *run) play(ctx context.Context) error {
 func (r *run) disturb(ctx context.Context, t *traffic) error {
 	playing, stop := context.WithTimeout(ctx, time.Duration(r.Duration))
 	defer stop()
-	in := &injector{rec: r.rec, arena: r.arena, seed: r.Seed, note: r.opts.Progress, healed: t.afterHealing, holds: newHolds()}
+	in := &injector{rec: r.rec, arena: r.arena, seed: r.Seed, note: r.opts.Progress, healed: t.afterHealing, holds: newHolds(r.weak...)}
 	injected := make(chan struct{})
 	go func() {
 		defer close(injected)
@@ -213,7 +214,7 @@ func (r *run) save(ctx context.Context, about judge.About) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	about.Nodes = r.field.Members() // who is asked for a last word
+	about.Nodes, about.Observers = r.field.Members(), r.field.observers // who is asked for a last word
 	finals := r.finals(ctx)
 	if err := r.rec.close(); err != nil {
 		return err

@@ -74,6 +74,7 @@ type Weights struct {
 	PolicySet  int `json:"policy_set"`  // after a read
 	PolicyRead int `json:"policy_read"` // strong or local
 	ChainRead  int `json:"chain_read"`
+	Rekey      int `json:"rekey,omitempty"` // an agent changes its key, once an hour at most
 }
 
 // Duration reads and prints as "1m30s".
@@ -122,5 +123,5 @@ func (s *Scenario) Validate() error {
 }
 
 func (w Weights) total() int {
-	return w.Claim + w.Replay + w.Retry + w.Ban + w.BanRead + w.PolicySet + w.PolicyRead + w.ChainRead
+	return w.Claim + w.Replay + w.Retry + w.Ban + w.BanRead + w.PolicySet + w.PolicyRead + w.ChainRead + w.Rekey
 }

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
@@ -13,10 +14,15 @@ import (
 // hands on there: simulations play scenarios on one in virtual time.
 type Site struct {
 	Nodes map[string]string // API URL by name
-	Token string            // of an admin
-	Roots *x509.CertPool    // holds the cluster's CA
-	Dial  func(ctx context.Context, network, addr string) (net.Conn, error)
-	What  string // the network between the nodes, for the report
+	// Observers are asked what replicas may be asked, and must agree in the end; no fault is aimed at them.
+	Observers map[string]string
+	Token     string         // of an admin
+	Roots     *x509.CertPool // holds the cluster's CA
+	Dial      func(ctx context.Context, network, addr string) (net.Conn, error)
+	// Weak are nodes that carry no majority for the whole run, such as one whose
+	// clock runs wild: with them the data of fewer others may be lost at once.
+	Weak []string
+	What string // the network between the nodes, for the report
 
 	Proc  Processes
 	Net   Network // nil, as the two below: faults that need it are skipped
@@ -35,9 +41,14 @@ func Play(ctx context.Context, s Scenario, o Options, site Site) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	f := &field{token: site.Token, roots: site.Roots, addrs: site.Nodes, nodes: slices.Sorted(maps.Keys(site.Nodes)),
-		dialer: func(string) dialer { return site.Dial }}
-	r := &run{Scenario: s, opts: o, field: f, network: site.What,
+	f := &field{token: site.Token, roots: site.Roots, addrs: map[string]string{}, nodes: slices.Sorted(maps.Keys(site.Nodes)),
+		observers: slices.Sorted(maps.Keys(site.Observers)), dialer: func(string) dialer { return site.Dial }}
+	maps.Copy(f.addrs, site.Nodes)
+	maps.Copy(f.addrs, site.Observers)
+	for i, n := range f.nodes {
+		f.Enlist(n, i < cmp.Or(s.Members, len(f.nodes)))
+	}
+	r := &run{Scenario: s, opts: o, field: f, network: site.What, weak: site.Weak,
 		arena: Arena{Nodes: f.nodes, Admin: f, Proc: site.Proc, Net: site.Net, Disk: site.Disk, Clock: site.Clock, Missing: map[Need]string{}}}
 	return r.play(ctx)
 }

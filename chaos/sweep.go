@@ -65,7 +65,7 @@ func (w *worker) sweepNode(ctx context.Context, i int, node string) {
 
 // fresh makes an honest request of an agent.
 func (w *worker) fresh(a agent) *signedRequest {
-	r, _, err := signHonest(w.rng, a, time.Now())
+	r, _, err := signHonest(w.rng, w.keys.newest(a), time.Now())
 	if err != nil {
 		panic(err) // our own requests are well-formed
 	}

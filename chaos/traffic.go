@@ -19,14 +19,15 @@ type traffic struct {
 	field  *field
 	mix    Traffic
 	seed   uint64
-	agents []agent
+	agents []agent // with the keys that they began with
 	memory *memory
 	bans   banBook
+	keys   *keyring
 	healed chan struct{} // a fault was healed
 }
 
 func newTraffic(rec *recorder, f *field, mix Traffic, seed uint64, agents []agent) *traffic {
-	return &traffic{rec: rec, field: f, mix: mix, seed: seed, agents: agents, memory: newMemory(mix.widestWindow()), healed: make(chan struct{}, 1)}
+	return &traffic{rec: rec, field: f, mix: mix, seed: seed, agents: agents, keys: newKeyring(agents), memory: newMemory(mix.widestWindow()), healed: make(chan struct{}, 1)}
 }
 
 // afterHealing has old requests asked again soon.
@@ -102,7 +103,7 @@ func (w *worker) act(ctx context.Context) {
 		do     func(context.Context)
 	}{
 		{m.Claim, w.claim}, {m.Replay, w.replay}, {m.Retry, w.retry}, {m.Ban, w.ban}, {m.BanRead, w.banRead},
-		{m.PolicySet, w.policySet}, {m.PolicyRead, w.policyRead}, {m.ChainRead, w.bansRead},
+		{m.PolicySet, w.policySet}, {m.PolicyRead, w.policyRead}, {m.ChainRead, w.bansRead}, {m.Rekey, w.rekey},
 	} {
 		if k -= choice.weight; k < 0 {
 			choice.do(ctx)
@@ -116,17 +117,21 @@ const shunTime = 2 * time.Second
 
 // node draws a node, other than the given one if it can, and rather one that
 // answers: else one paused node would stop all clients.
-func (w *worker) node(not string) string {
+func (w *worker) node(not string) string { return w.draw(w.field.Members(), not) }
+
+// reader draws who is asked what any replica may answer.
+func (w *worker) reader() string { return w.draw(w.field.replicas(), "") }
+
+func (w *worker) draw(from []string, not string) string {
 	now := time.Now()
 	var good []string
-	members := w.field.Members()
-	for _, n := range members {
+	for _, n := range from {
 		if n != not && (now.After(w.shunned[n]) || w.rng.IntN(20) == 0) {
 			good = append(good, n)
 		}
 	}
 	if len(good) == 0 {
-		good = members
+		good = from
 	}
 	return good[w.rng.IntN(len(good))]
 }
@@ -142,7 +147,7 @@ func (w *worker) ask(ctx context.Context, op judge.Op, do func(ctx context.Conte
 }
 
 func (w *worker) claim(ctx context.Context) {
-	r, err := sign(w.rng, w.agents, time.Now().Add(w.mix.agentOff(w.rng)))
+	r, err := sign(w.rng, w.keys.drawn(w.agents, w.rng), time.Now().Add(w.mix.agentOff(w.rng)))
 	if err != nil {
 		panic(err) // our own requests are well-formed
 	}
@@ -197,7 +202,7 @@ const pollEvery = 500 * time.Millisecond
 // poll records what the nodes say of themselves.
 func (t *traffic) poll(ctx context.Context) {
 	var wg sync.WaitGroup
-	for _, node := range t.field.nodes {
+	for _, node := range slices.Concat(t.field.nodes, t.field.observers) {
 		wg.Go(func() {
 			c, err := t.field.client(node)
 			if err != nil {
@@ -211,7 +216,7 @@ func (t *traffic) poll(ctx context.Context) {
 				case <-ctx.Done():
 					return
 				case <-tick.C:
-					if slices.Contains(t.field.Members(), node) {
+					if slices.Contains(t.field.replicas(), node) {
 						t.status(ctx, c, node)
 					}
 				}

@@ -74,7 +74,7 @@ func (w *worker) ban(ctx context.Context) {
 	switch {
 	case again != nil:
 		op := judge.Op{Kind: judge.KindBan, Node: w.node(again.Node), Key: again.Key,
-			Ban: &judge.Ban{Agent: again.Ban.Agent, Reason: again.Ban.Reason, ExpiresMs: again.Ban.ExpiresMs}}
+			Ban: &judge.Ban{Agent: again.Ban.Agent, Reason: again.Ban.Reason, ExpiresMs: again.Ban.ExpiresMs, SignedMs: again.Ban.SignedMs}}
 		w.sendBan(ctx, op, w.bans.body(again.Key))
 	case lift:
 		w.sendLift(ctx, w.newLift(target.id, fmt.Sprintf("lift %d of client %d", serial, w.id), w.node("")))
@@ -96,7 +96,7 @@ func (w *worker) newBan(agentID, reason string) (judge.Op, client.BanRequest) {
 		w.report(&body, now)
 	}
 	op := judge.Op{Kind: judge.KindBan, Node: w.node(""), Key: client.NewClaimID(),
-		Ban: &judge.Ban{Agent: agentID, Reason: reason, ExpiresMs: body.ExpiresAtMs}}
+		Ban: &judge.Ban{Agent: agentID, Reason: reason, ExpiresMs: body.ExpiresAtMs, SignedMs: body.TimestampMs}}
 	return op, body
 }
 
@@ -155,7 +155,7 @@ func (w *worker) level() (strong bool, opts []client.Option) {
 
 func (w *worker) banRead(ctx context.Context) {
 	strong, opts := w.level()
-	w.readBan(ctx, w.bannable(w.rng).id, w.node(""), strong, opts)
+	w.readBan(ctx, w.bannable(w.rng).id, w.reader(), strong, opts)
 }
 
 func (w *worker) readBan(ctx context.Context, agentID, node string, strong bool, opts []client.Option) {
@@ -172,7 +172,7 @@ func (w *worker) readBan(ctx context.Context, agentID, node string, strong bool,
 
 func (w *worker) bansRead(ctx context.Context) {
 	strong, opts := w.level()
-	op := judge.Op{Kind: judge.KindBansRead, Node: w.node(""), Strong: strong, BansRead: &judge.BansRead{}}
+	op := judge.Op{Kind: judge.KindBansRead, Node: w.reader(), Strong: strong, BansRead: &judge.BansRead{}}
 	w.ask(ctx, op, func(ctx context.Context, c *client.Client, op *judge.Op) error {
 		out, err := c.Bans(ctx, append(opts, client.Page("", 1000), client.Index(&op.Index))...)
 		r := op.BansRead
@@ -186,7 +186,7 @@ func (w *worker) bansRead(ctx context.Context) {
 
 func (w *worker) policyRead(ctx context.Context) {
 	strong, opts := w.level()
-	w.readPolicy(ctx, w.node(""), strong, opts)
+	w.readPolicy(ctx, w.reader(), strong, opts)
 }
 
 func (w *worker) readPolicy(ctx context.Context, node string, strong bool, opts []client.Option) judge.Op {

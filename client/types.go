@@ -95,7 +95,21 @@ type Status struct {
 	Manifest *ManifestStatus `json:"manifest,omitempty"` // of this node's binary, with --require-manifest
 	Logs     []LogStatus     `json:"logs,omitempty"`     // public proofs over history, as this node holds them
 	Rivals   []Rival         `json:"rivals,omitempty"`   // other copies of this cluster that were recovered apart and run: stop one side for good
+	Warnings []Warning       `json:"warnings,omitempty"` // what its operator should look at
 }
+
+// Warning is something that stops nothing and that an operator should look at.
+type Warning struct {
+	Code   string `json:"code"`           // WarnRemoved or WarnTiming
+	Node   string `json:"node,omitempty"` // id of the other server that it is about
+	Detail string `json:"detail"`
+}
+
+// What a server warns of.
+const (
+	WarnRemoved = "removed" // another coordinator says that this server was removed
+	WarnTiming  = "timing"  // another server runs with another profile of timeouts
+)
 
 // LevelWait is a member that holds the cluster's feature level back.
 type LevelWait struct {

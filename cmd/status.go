@@ -60,6 +60,9 @@ func drawStatus(t *table, s client.Status) {
 	for _, r := range s.Rivals {
 		t.row("RIVAL", fmt.Sprintf("%s at %s serves recovery %s of this cluster: stop one side for good (`edgecoder recover --retire`)", r.Name, r.API, r.Recovery))
 	}
+	for _, w := range s.Warnings {
+		t.row("WARNING", w.Detail+" (server "+w.Node+")")
+	}
 	t.row("clock", t.when(s.ClockMs))
 	t.row("clock skew", fmt.Sprintf("%d ms", s.ClockSkewMs))
 	if m := s.Manifest; m != nil {

@@ -153,7 +153,9 @@ func (s *State) takeKey(a *Agent, key crypto.PublicKey, nowMs int64) (Result, bo
 	if len(keys)+2 > MaxAgentKeys {
 		return refuse(CodeOverloaded, "", "%d keys of %q verify, at most %d", len(keys)+1, a.ID, MaxAgentKeys), false
 	}
-	newest.NotAfterMs = min(nowMs+s.policy.v.MaxSkewMs, MaxTimeMs)
+	if !plantKeyStays {
+		newest.NotAfterMs = min(nowMs+s.policy.v.MaxSkewMs, MaxTimeMs)
+	}
 	a.Keys = append(keys, newest, AgentKey{Public: key, NotBeforeMs: max(nowMs, 1)})
 	return Result{}, true
 }

@@ -12,6 +12,7 @@ const (
 	plantOldSnapshot   = false
 	plantTagIgnored    = false
 	plantStaleHead     = false
+	plantKeyStays      = false
 	plantBlindHistory  = false
 )
 

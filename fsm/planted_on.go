@@ -16,6 +16,7 @@ var (
 	plantOldSnapshot   = planted("old_snapshot")    // a snapshot holds the state of an earlier index than it is filed under
 	plantTagIgnored    = planted("tag_ignored")     // whoever repeats a nonce gets its first answer
 	plantStaleHead     = planted("stale_head")      // an event may be linked to any head
+	plantKeyStays      = planted("key_stays")       // a key that was replaced verifies for ever
 	// History finds two of them by itself, for it differs from what is replayed;
 	// it is the judges that are judged.
 	plantBlindHistory = plantOldSnapshot || plantRestoreNoBans

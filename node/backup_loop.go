@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/durable"
 )
 
 // Scheduled backups. Each node that is told to writes its own, from what its
@@ -135,15 +136,7 @@ func (n *Node) writeScheduled() (BackupInfo, error) {
 	if err := dir.Rename(part, scheduledName(r.ClusterID, r.Epoch, r.Index, n.id.NodeID)); err != nil {
 		return BackupInfo{}, err
 	}
-	return r.BackupInfo, syncDir(n.cfg.BackupDir)
+	return r.BackupInfo, durable.SyncDir(n.cfg.BackupDir)
 }
 
 const backupPart = ".partial"
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}

@@ -96,6 +96,9 @@ func (n *Node) linkAndEnqueue(ctx context.Context, l *leadership, cmd fsm.Comman
 	event := body.Event
 	if event.TimestampMs == 0 {
 		event.TimestampMs = n.clockMs()
+		if e := n.clockRefuses(l); e != nil { // before anybody is blamed for what this clock says
+			return proposal{}, 0, e
+		}
 	}
 	if body.Lift {
 		ended := event.TimestampMs - 1

@@ -47,6 +47,8 @@ type pingReply struct {
 	Stuck    bool `cbor:"12,keyasint,omitempty"` // its disk takes no entries: it is full or hangs
 	// Audit tells where its audit log ends; from LevelClients on.
 	Audit *fsm.AuditReport `cbor:"13,keyasint,omitempty"`
+	// Timing is the name of its profile, which all should share; from LevelClients on.
+	Timing string `cbor:"14,keyasint,omitempty"`
 }
 
 // health is what the last good ping of a node told.
@@ -62,6 +64,7 @@ type health struct {
 	epoch   uint64
 	level   uint32           // highest feature level that its running binary knows
 	version string           // of that binary
+	timing  string           // name of its profile; "": it told none
 	audit   *fsm.AuditReport // of itself alone; nil: it told none
 
 	term     uint64 // raft's current term there
@@ -115,12 +118,17 @@ func (r *pingReply) bound(id string) {
 		r.Audit.NodeID = id // nobody speaks for another
 	}
 	r.Marks = r.Marks[max(0, len(r.Marks)-fsm.MaxMarks):]
-	r.Version = strings.Map(func(c rune) rune {
+	r.Version, r.Timing = label(r.Version), label(r.Timing)
+}
+
+// label cuts a text of another node's to what may be shown.
+func label(text string) string {
+	return strings.Map(func(c rune) rune {
 		if !unicode.IsPrint(c) {
 			return -1
 		}
 		return c
-	}, strings.ToValidUTF8(r.Version[:min(len(r.Version), fsm.MaxLabelBytes)], ""))
+	}, strings.ToValidUTF8(text[:min(len(text), fsm.MaxLabelBytes)], ""))
 }
 
 func (n *Node) servePing(_ context.Context, from string, _ pingRequest) (pingReply, error) {
@@ -131,6 +139,9 @@ func (n *Node) servePing(_ context.Context, from string, _ pingRequest) (pingRep
 	}
 	r.WriteUs, r.Full, r.Stuck = n.diskHealth()
 	r.Audit = n.auditHead.report.Load()
+	if level, _ := n.clusterLevel(); level >= fsm.LevelClients { // older binaries pass over nothing in an answer
+		r.Timing = n.cfg.Timing.Name
+	}
 	return r, nil
 }
 
@@ -139,6 +150,8 @@ func (n *Node) pingLoop(ctx context.Context) {
 	for {
 		n.pingAll(ctx)
 		n.judgeRemoval()
+		n.askOutsiders(ctx)
+		n.compareTimings()
 		n.judgeEpoch(ctx)
 		n.hearMembers()
 		select {
@@ -177,7 +190,7 @@ func (n *Node) ping(ctx context.Context, id string) {
 	half := time.Since(start) / 2
 	n.health.set(id, health{at: time.Now(), applied: reply.Applied, lag: own - min(own, reply.Applied), marks: reply.Marks, wallMs: reply.WallMs + half.Milliseconds(),
 		write: time.Duration(reply.WriteUs) * time.Microsecond, full: reply.Full, stuck: reply.Stuck, epoch: reply.Epoch, released: reply.Released, term: reply.Term, leaving: reply.Leaving,
-		level: reply.Level, version: reply.Version, audit: reply.Audit})
+		level: reply.Level, version: reply.Version, timing: reply.Timing, audit: reply.Audit})
 }
 
 // servers returns the servers of raft's newest configuration.

@@ -47,6 +47,8 @@ type Node struct {
 	epochs      epochs
 	departure   departure
 	removal     expulsion // who says that this node was removed
+	outsiders   outsiders // and who that is not on record
+	timingTold  time.Time // when the log last spoke of other profiles; the ping loop's own
 	lookout     lookout
 	auditHead   auditKeeper // of where audit logs end
 	gate        gate

@@ -78,11 +78,16 @@ func (d *peerDialer) dial(ctx context.Context, proto, nodeID string) (net.Conn, 
 }
 
 func (d *peerDialer) dialAt(ctx context.Context, proto, nodeID, addr string) (net.Conn, error) {
+	return d.secure(ctx, addr, d.creds.dial(proto, nodeID))
+}
+
+// secure connects to an address and does the handshake.
+func (d *peerDialer) secure(ctx context.Context, addr string, config *tls.Config) (net.Conn, error) {
 	conn, err := d.net.dial(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	secure := tls.Client(conn, d.creds.dial(proto, nodeID))
+	secure := tls.Client(conn, config)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
 		return nil, err

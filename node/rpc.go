@@ -95,6 +95,11 @@ func rpcBytes(path string) int64 {
 // *client.Error: unavailable when certainly nothing was done, unknown_outcome
 // when the peer may have acted.
 func (n *Node) call(ctx context.Context, nodeID, path string, in, out any) error {
+	return n.callOver(ctx, n.rpc, nodeID, path, in, out)
+}
+
+// callOver is call by a client of the caller's.
+func (n *Node) callOver(ctx context.Context, over *http.Client, nodeID, path string, in, out any) error {
 	body, err := fsm.Encode(in)
 	if err != nil {
 		return &client.Error{Code: client.CodeInternal, Detail: err.Error()}
@@ -103,7 +108,7 @@ func (n *Node) call(ctx context.Context, nodeID, path string, in, out any) error
 	if err != nil {
 		return &client.Error{Code: client.CodeInternal, Detail: err.Error()}
 	}
-	resp, err := n.rpc.Do(req)
+	resp, err := over.Do(req)
 	if err != nil {
 		return callError(nodeID, err)
 	}

@@ -48,6 +48,13 @@ func (d *simDisk) spoil(slow time.Duration) {
 	d.slow = slow
 }
 
+// coin decides what a power cut leaves of what was not synced.
+func (d *simDisk) coin() *rand.Rand {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return rand.New(rand.NewPCG(d.rng.Uint64(), 0xc017))
+}
+
 func (d *simDisk) freeze() {
 	d.mu.Lock()
 	defer d.mu.Unlock()

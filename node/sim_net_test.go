@@ -14,6 +14,7 @@ import (
 // It implements chaos.Network.
 type simLinks struct {
 	nodes map[netip.Addr]string // fixed
+	hop   time.Duration         // from one server to another, at least; fixed before the first server runs
 
 	mu     sync.Mutex // guards what follows
 	rng    *rand.Rand
@@ -22,7 +23,7 @@ type simLinks struct {
 }
 
 func newSimLinks(network *gossiptest.Network, servers map[string]*simServer, seed uint64) *simLinks {
-	l := &simLinks{nodes: map[netip.Addr]string{}, rng: rand.New(rand.NewPCG(seed, 0x117e)), shapes: map[[2]string]chaos.Shape{}}
+	l := &simLinks{hop: simHop, nodes: map[netip.Addr]string{}, rng: rand.New(rand.NewPCG(seed, 0x117e)), shapes: map[[2]string]chaos.Shape{}}
 	for name, s := range servers {
 		l.nodes[netip.MustParseAddr(s.ip)] = name
 	}
@@ -45,6 +46,18 @@ func (l *simLinks) shapeOf(from, to string) chaos.Shape {
 	return l.shapes[[2]string{l.nodes[a.Addr()], l.nodes[b.Addr()]}]
 }
 
+// between tells whether both are servers' addresses.
+func (l *simLinks) between(from, to string) bool {
+	a, errA := netip.ParseAddrPort(from)
+	b, errB := netip.ParseAddrPort(to)
+	if errA != nil || errB != nil {
+		return false
+	}
+	_, yesA := l.nodes[a.Addr()]
+	_, yesB := l.nodes[b.Addr()]
+	return yesA && yesB && a.Addr() != b.Addr()
+}
+
 // cut tells whether nothing gets from one address to the other.
 func (l *simLinks) cut(from, to string) bool {
 	l.mu.Lock()
@@ -58,7 +71,7 @@ func (l *simLinks) cut(from, to string) bool {
 }
 
 const (
-	simHop    = 300 * time.Microsecond // from one server to another, at least
+	simHop    = 300 * time.Microsecond // from anywhere to anywhere, at least
 	simResend = 200 * time.Millisecond // what a lost segment costs a stream; twice as much if it is lost again
 	simHeld   = 20 * time.Millisecond  // what a packet waits that others overtake, at most
 )
@@ -74,6 +87,9 @@ func (l *simLinks) delay(from, to string) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	late := simHop + l.upTo(simHop)
+	if l.between(from, to) {
+		late = l.hop + l.upTo(l.hop)
+	}
 	s := l.shapeOf(from, to)
 	if s == (chaos.Shape{}) || s.UDPOnly {
 		return late

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/edgecoder/edgecoder/crypto/keyfile"
+	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
 	"github.com/edgecoder/edgecoder/gossip/gossiptest"
 )
@@ -26,24 +26,28 @@ type simServer struct {
 	ip    string
 	clock *simClock
 	disk  *simDisk
+	role  fsm.Role      // as which it joins
 	turn  chan struct{} // a place of one: for who starts or ends the process
 
 	mu    sync.Mutex  // guards what follows
 	now   *simProcess // nil: none runs
 	dir   string      // the data of this process, or of the next
 	moves int         // how often the data moved
+	older time.Time   // until then its binary is of the feature level before
 }
 
 // simProcess is a node from its start to its end. What is left of one that was
 // killed reaches nothing any more, neither the network nor the data of the next.
 type simProcess struct {
-	node  *Node
-	power *simPower
-	hosts [2]*gossiptest.Host // API with raft, gossip
+	node    *Node
+	power   *simPower
+	platter *simPlatter
+	hosts   [2]*gossiptest.Host // API with raft, gossip
 }
 
 func newSimServer(w *simWorld, i int, rng *rand.Rand) *simServer {
 	s := &simServer{w: w, index: i, name: fmt.Sprintf("node%d", i+1), ip: fmt.Sprintf("10.0.0.%d", i+1),
+		role:  fsm.RoleCoordinator,
 		clock: newSimClock(rng), disk: newSimDisk(rng), turn: make(chan struct{}, 1)}
 	s.dir = filepath.Join(w.dir, s.name)
 	return s
@@ -75,7 +79,7 @@ func (s *simServer) become(p *simProcess) {
 func (s *simServer) config(p *simProcess) Config {
 	cfg := DefaultConfig()
 	cfg.DataDir, cfg.Name, cfg.APIAddr, cfg.GossipAddr = s.data(), s.name, s.api(), s.gossip()
-	if cfg.JoinToken = s.w.joining; cfg.JoinToken == "" {
+	if cfg.JoinToken = s.w.joining[s.role]; cfg.JoinToken == "" {
 		cfg.Bootstrap = true
 	}
 	for _, other := range s.w.sorted() {
@@ -83,7 +87,7 @@ func (s *simServer) config(p *simProcess) Config {
 			cfg.Join = append(cfg.Join, other.gossip())
 		}
 	}
-	cfg.DiskReserve = 1 << 20
+	cfg.DiskReserve, cfg.Timing, cfg.level = 1<<20, s.w.timing, s.level()
 	cfg.Passphrase, cfg.Log = []byte("correct horse battery"), testLog(s.w.t)
 	cfg.Now, cfg.network, cfg.iterations, cfg.oftenSnap = s.clock.now, simNetwork{p}, keyfile.MinIterations, true
 	cfg.disk = diskHooks{begin: p.power.begin, end: p.power.end, statfs: s.disk.statfs}
@@ -92,6 +96,44 @@ func (s *simServer) config(p *simProcess) Config {
 		<-p.power.off // as the end of a process, this does not return while it lives
 	}
 	return cfg
+}
+
+// level is what the binary that starts now says that it knows; 0: all that there
+// is. Who joins a cluster that others made may be too late for an older one.
+func (s *simServer) level() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := os.Stat(filepath.Join(s.dir, fileCA))
+	if late := err != nil && len(s.w.joining) > 0; late || time.Now().After(s.older) {
+		s.older = time.Time{}
+		return 0
+	}
+	return fsm.LevelSupported - 1
+}
+
+// neglect leaves the binary of the feature level before on the machine for so
+// long; the first start after that is of the newest.
+func (s *simServer) neglect(lasts time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.older = time.Now().Add(lasts)
+}
+
+// pause holds the process that runs as SIGSTOP does, as far as that can be done
+// in one bubble: see gossiptest. It tells whether one runs.
+func (s *simServer) pause(hold bool) bool {
+	p := s.running()
+	if p == nil {
+		return false
+	}
+	for _, h := range p.hosts {
+		if hold {
+			h.Pause()
+		} else {
+			h.Resume()
+		}
+	}
+	return true
 }
 
 // simStartTime bounds a start; a joiner asks again and again for as long.
@@ -112,6 +154,9 @@ func (s *simServer) launch(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, simStartTime)
 	defer cancel()
 	p := &simProcess{power: s.disk.plugIn(), hosts: [2]*gossiptest.Host{s.w.network.Host(s.api()), s.w.network.Host(s.gossip())}}
+	if p.platter, err = newSimPlatter(s.data()); err != nil {
+		return err
+	}
 	if p.node, err = Start(ctx, s.config(p)); err != nil {
 		p.unplug()
 		return fmt.Errorf("start %s: %w", s.name, err)
@@ -143,6 +188,7 @@ func (s *simServer) attend(p *simProcess) {
 // unplug takes a process off the network and off its disk.
 func (p *simProcess) unplug() {
 	p.power.cut()
+	p.platter.stop()
 	for _, h := range p.hosts {
 		h.Crash()
 	}
@@ -156,6 +202,7 @@ func (s *simServer) stop(ctx context.Context) error {
 	if p == nil {
 		return nil
 	}
+	s.pause(false)
 	s.become(nil)
 	err := p.node.Stop(ctx)
 	p.unplug()
@@ -183,9 +230,8 @@ func (s *simServer) end(p *simProcess) {
 	}
 }
 
-// lose kills p. The next process gets the data as they are in this moment: what
-// p was about to write, or believed to have written and had not, is not there.
-// What is left of p keeps its own copy, and writes to no other.
+// lose kills p by a power cut: the next process gets the data that are on the
+// disk in this moment. What is left of p keeps its own copy, and writes to no other.
 func (s *simServer) lose(p *simProcess) (err error) {
 	old := s.data()
 	s.w.freeze(func() {
@@ -193,7 +239,7 @@ func (s *simServer) lose(p *simProcess) (err error) {
 		defer s.mu.Unlock()
 		s.moves++
 		s.now, s.dir = nil, filepath.Join(s.w.dir, fmt.Sprintf("%s-%d", s.name, s.moves))
-		err = copyTree(s.dir, old)
+		err = p.platter.cut(s.dir, s.disk.coin())
 		p.unplug()
 	})
 	s.w.ghosts.Go(func() {
@@ -203,22 +249,6 @@ func (s *simServer) lose(p *simProcess) (err error) {
 		}
 	})
 	return err
-}
-
-// copyTree copies a directory, with the rights of its files.
-func copyTree(to, from string) error {
-	err := os.CopyFS(to, os.DirFS(from))
-	return errors.Join(err, filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		below, err := filepath.Rel(from, path)
-		return errors.Join(err, os.Chmod(filepath.Join(to, below), info.Mode().Perm()))
-	}))
 }
 
 // simNetwork is the network as one process has it.

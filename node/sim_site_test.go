@@ -40,12 +40,16 @@ func (p simProcesses) Kill(names ...string) error {
 	return errors.Join(errs...)
 }
 
-// Signal does what a healing asks for, of servers that were never paused.
-func (p simProcesses) Signal(_ string, sig os.Signal) error {
-	if sig == syscall.SIGCONT {
+// Signal pauses a server and lets it go on.
+func (p simProcesses) Signal(name string, sig os.Signal) error {
+	switch sig {
+	case syscall.SIGSTOP, syscall.SIGCONT:
+		if !p.w.servers[name].pause(sig == syscall.SIGSTOP) {
+			return fmt.Errorf("%s does not run", name)
+		}
 		return nil
 	}
-	return fmt.Errorf("%w: goroutines cannot be paused from outside", chaos.ErrSkipped)
+	return fmt.Errorf("%w: signal %s", chaos.ErrSkipped, sig)
 }
 
 func (p simProcesses) Settle(_ context.Context, name string) error {

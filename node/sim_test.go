@@ -24,11 +24,14 @@ const (
 	simForEnv   = "EDGECODER_SIM_FOR"   // virtual time of traffic for each, such as 1h
 )
 
-// simSeeds are run by every make test, simShort each. A seed that found something
-// is added here, with what it found:
+// simSeeds are run by every make test, simShort each; 4 is the first with sites far
+// apart. A seed that found something is added here, or to SIMSEEDS of the Makefile
+// if it takes longer, with what it found:
 //
-//	1  dials into a partition had no end (TestCallsIntoAPartition)
-const simSeeds = "1-3"
+//	1     dials into a partition had no end (TestCallsIntoAPartition)
+//	1008  after 15 minutes: a leader whose clock had jumped called bans expired (TestSimBanByAClockThatJumped)
+//	1026  no fault of the nodes: with one of four members gone, two wrong clocks were a majority
+const simSeeds = "1-4"
 
 const simShort = 100 * time.Second
 
@@ -39,15 +42,22 @@ func simScenario(seed uint64, lasts time.Duration) chaos.Scenario {
 	if seed%3 == 0 {
 		every, longest = 3*time.Second, 10*time.Second
 	}
-	return chaos.Scenario{Name: fmt.Sprintf("simulation-%d", seed), Description: "five nodes in virtual time, faults of all kinds",
-		Seed: seed, Nodes: 5, Duration: chaos.Duration(lasts),
+	s := chaos.Scenario{Name: fmt.Sprintf("simulation-%d", seed), Description: "five nodes in virtual time, faults of all kinds",
+		Seed: seed, Nodes: 5, Duration: chaos.Duration(lasts), Gossip: true,
 		// Slow traffic, so that hours pass; the limited agent is put to the test all the same. Every other seed has a window
 		// that passes many times, and agents whose clocks are off by most of it.
 		Traffic: chaos.Traffic{Clients: 3, Agents: 8, Rate: 1, SkewMs: int64(seed%2) * 20_000, NarrowMs: 100_000, Poll: chaos.Duration(5 * time.Second),
-			Weights: chaos.Weights{Claim: 40, Replay: 10, Retry: 6, Ban: 20, BanRead: 10, PolicySet: 1, PolicyRead: 8, ChainRead: 10}},
+			Weights: chaos.Weights{Claim: 40, Replay: 10, Retry: 6, Ban: 20, BanRead: 10, PolicySet: 1, PolicyRead: 8, ChainRead: 10, Rekey: 3}},
 		Random: &chaos.Random{Every: chaos.Duration(every), Min: chaos.Duration(time.Second), Max: chaos.Duration(longest), Pairs: 0.4,
 			Faults: map[string]int{"kill": 8, "stop": 2, "rolling": 1, "transfer": 2, "partition": 6, "netem": 3, "gossip_loss": 1, "clock": 3,
-				"disk_stall": 1, "disk_full": 1, "wipe": 1, "replace": 1}}}
+				"disk_stall": 1, "disk_full": 1, "wipe": 1, "replace": 1, "pause": 3, "grow": 1, "shrink": 1}}}
+	if seed%4 == 1 {
+		s.Members = 3
+	}
+	if seed%5 == 4 {
+		s.Timing = TimingWAN
+	}
+	return s
 }
 
 // TestSim runs the real nodes in virtual time under faults drawn from a seed, and
@@ -130,7 +140,9 @@ func simulate(t *testing.T, s chaos.Scenario, prepare func(*simWorld)) judge.Ver
 	started, virtual := time.Now(), time.Duration(0)
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		w := newSimWorld(t, s.Seed, s.Nodes, simDir(t))
+		w := makeSimWorld(t, s.Seed, s.Nodes, simDir(t))
+		w.furnish(s)
+		w.bringUp(cmp.Or(s.Members, s.Nodes))
 		prepare(w)
 		if err := chaos.Play(t.Context(), s, chaos.Options{Dir: dir, Progress: t.Logf}, w.site()); err != nil {
 			t.Error(err)
@@ -148,11 +160,55 @@ func simulate(t *testing.T, s chaos.Scenario, prepare func(*simWorld)) judge.Ver
 		t.Error(f)
 	}
 	if t.Failed() {
-		t.Logf("%s\nagain, several times if need be, and with all of it kept:\n  %s=%d %s=%s go test -count=1 -v -artifacts -run '^TestSim$' ./node",
-			res.Summary, simSeedsEnv, s.Seed, simForEnv, time.Duration(s.Duration))
+		t.Logf("%s\nagain, several times if need be, and with all of it kept:\n  %s", res.Summary, replay(t.Name(), s))
 	}
 	return res.Verdict
 }
+
+// replay is the command line that runs a test again: TestSim/7, of this seed and
+// for this long, or another one, which has a scenario of its own.
+func replay(test string, s chaos.Scenario) string {
+	root, _, drawn := strings.Cut(test, "/")
+	env := ""
+	if drawn {
+		env = fmt.Sprintf("%s=%d %s=%s ", simSeedsEnv, s.Seed, simForEnv, time.Duration(s.Duration))
+	}
+	return fmt.Sprintf("%sgo test -count=1 -v -artifacts -run '^%s$' ./node", env, root)
+}
+
+// TestSimReplay holds the line that is printed for a failure to the test that failed.
+func TestSimReplay(t *testing.T) {
+	s := simScenario(7, simShort)
+	for test, want := range map[string]string{
+		"TestSim/7":     "EDGECODER_SIM_SEEDS=7 EDGECODER_SIM_FOR=1m40s go test -count=1 -v -artifacts -run '^TestSim$' ./node",
+		"TestSimClocks": "go test -count=1 -v -artifacts -run '^TestSimClocks$' ./node",
+	} {
+		if got := replay(test, s); got != want {
+			t.Errorf("%s: %s, want %s", test, got, want)
+		}
+	}
+}
+
+// furnish makes the world that the seed draws: two of three have an observer, in
+// one of three the first server's binary is of the feature level before, until it
+// is upgraded; and sites far apart if that is what the servers are told.
+func (w *simWorld) furnish(s chaos.Scenario) {
+	rng := rand.New(rand.NewPCG(w.seed, 0xf0c4))
+	if rng.IntN(3) > 0 {
+		w.addWatcher()
+	}
+	if rng.IntN(3) == 0 {
+		lasts := time.Duration(rng.Int64N(int64(s.Duration)))
+		w.t.Logf("node1 starts with an older binary until %s", lasts.Round(time.Second))
+		w.servers["node1"].neglect(lasts)
+	}
+	if s.Timing == TimingWAN {
+		w.timing, w.links.hop = WANTiming(), simFar
+	}
+}
+
+// simFar is how far apart sites are, at least, and at most twice that: what WANTiming is made for is 300 ms.
+const simFar = 40 * time.Millisecond
 
 // spoil has one server's clock run wild in one of three worlds, up to 10 % fast
 // or slow, and makes one server's disk slow in one of four, up to 0.6 s a write:
@@ -164,6 +220,7 @@ func (w *simWorld) spoil() {
 		s, drift := one(), (2*rng.Float64()-1)/10
 		w.t.Logf("the clock of %s drifts by %.2f %%", s.name, 100*drift)
 		s.clock.spoil(drift)
+		w.weak = append(w.weak, s.name)
 	}
 	if rng.IntN(4) == 0 {
 		s, half := one(), time.Duration(rng.Int64N(int64(300*time.Millisecond)))

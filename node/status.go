@@ -22,7 +22,7 @@ func (n *Node) Status() client.Status {
 		Node: client.NodeRef{ID: n.id.NodeID, Name: n.cfg.Name}, ClusterID: n.id.ClusterID,
 		State: strings.ToLower(n.raft.State().String()), Term: n.raft.CurrentTerm(), CommitIndex: n.raft.CommitIndex(),
 		ClockSkewMs: -median, Version: n.cfg.Version, Voters: []client.Server{}, NonVoters: []client.Server{},
-		Disk: n.disk.status(), Backup: n.backupStatus(), Rivals: n.rivals.list(), Logs: n.logStatus(),
+		Disk: n.disk.status(), Backup: n.backupStatus(), Rivals: n.rivals.list(), Warnings: n.warnings(), Logs: n.logStatus(),
 	}
 	st.Manifest, _ = n.manifestStatus()
 	names := map[string]fsm.Coordinator{}
@@ -119,6 +119,9 @@ func (n *Node) Ready() error {
 		e.Reason, e.Detail = reasonNoLeader, "no leader is known"
 		if n.removal.unsure.Load() {
 			e.Reason, e.Detail = reasonRemoved, "no leader is known, and "+onlyOtherSaysRemoved
+		}
+		if n.outsiders.removedSays() != "" {
+			e.Reason, e.Detail = reasonRemoved, outsiderSaysRemoved
 		}
 	case cluster == "":
 		e.Reason, e.Detail = reasonCatchingUp, "this replica has not caught up: it knows no cluster yet"

@@ -10,6 +10,7 @@ import (
 // Timing is a profile of timeouts; fields are not tuned one by one. All
 // coordinators of a cluster have the same.
 type Timing struct {
+	Name        string        // of the profile, "" for one that only tests have
 	Heartbeat   time.Duration // raft: ten to five heartbeats are sent in it; a follower that starves waits one to three of it for the leader
 	Election    time.Duration // raft: candidate waits this long for votes
 	LeaderLease time.Duration // raft: leader steps down after this long without a quorum
@@ -56,7 +57,7 @@ const checkpointLease = 30 * time.Second
 // fought for by forty processes, no follower saw its leader silent for longer
 // than 510 ms.
 func LocalTiming() Timing {
-	return Timing{
+	return Timing{Name: TimingLocal,
 		Heartbeat: time.Second, Election: time.Second, LeaderLease: 700 * time.Millisecond, Silence: 700 * time.Millisecond, Turn: 60 * time.Millisecond,
 		Commit: 50 * time.Millisecond, Peer: 3 * time.Second,
 		Request: 3 * time.Second, NoLeader: time.Second,
@@ -69,7 +70,7 @@ func LocalTiming() Timing {
 // heartbeat, once a second at the latest, is answered in 600 ms, a new connection
 // in 1.8 s, so the third heartbeat in a row that is lost is one too many.
 func WANTiming() Timing {
-	return Timing{
+	return Timing{Name: TimingWAN,
 		Heartbeat: 5 * time.Second, Election: 5 * time.Second, LeaderLease: 4 * time.Second, Silence: 4 * time.Second, Turn: time.Second,
 		Commit: 500 * time.Millisecond, Peer: 10 * time.Second,
 		Request: 15 * time.Second, NoLeader: 8 * time.Second,

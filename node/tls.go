@@ -58,27 +58,37 @@ func (c *credentials) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, er
 // calls. Who calls for raft is a coordinator: raft itself takes entries from
 // anybody that it hears, and observers only ever answer it.
 func (c *credentials) verify(state tls.ConnectionState, want string) error {
+	peer, err := c.identify(state, want)
+	if err != nil {
+		return err
+	}
+	if want == "" && state.NegotiatedProtocol == protoRaft && peer.role != fsm.RoleCoordinator {
+		return fmt.Errorf("node %s is an %s: only coordinators open connections for raft", peer.id, peer.role)
+	}
+	return c.check(peer)
+}
+
+// identify is verify as far as a certificate goes: whoever holds the CA key, as
+// every coordinator that ever was does, can make one.
+func (c *credentials) identify(state tls.ConnectionState, want string) (peerName, error) {
 	if len(state.PeerCertificates) == 0 {
-		return errors.New("the peer shows no certificate")
+		return peerName{}, errors.New("the peer shows no certificate")
 	}
 	leaf := state.PeerCertificates[0]
 	if _, err := leaf.Verify(x509.VerifyOptions{Roots: c.roots, CurrentTime: c.now(),
 		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}); err != nil {
-		return fmt.Errorf("the peer's certificate is not of this cluster's CA: %w", err)
+		return peerName{}, fmt.Errorf("the peer's certificate is not of this cluster's CA: %w", err)
 	}
 	peer, err := nameOf(leaf)
-	if err != nil {
-		return err
-	}
 	switch {
+	case err != nil:
+		return peer, err
 	case peer.cluster != c.clusterID:
-		return fmt.Errorf("the peer belongs to cluster %s, this is %s", peer.cluster, c.clusterID)
+		return peer, fmt.Errorf("the peer belongs to cluster %s, this is %s", peer.cluster, c.clusterID)
 	case want != "" && want != peer.id:
-		return fmt.Errorf("node %s answers where %s was expected: the address has moved", peer.id, want)
-	case want == "" && state.NegotiatedProtocol == protoRaft && peer.role != fsm.RoleCoordinator:
-		return fmt.Errorf("node %s is an %s: only coordinators open connections for raft", peer.id, peer.role)
+		return peer, fmt.Errorf("node %s answers where %s was expected: the address has moved", peer.id, want)
 	}
-	return c.check(peer)
+	return peer, nil
 }
 
 // server returns the TLS configuration of a listener that serves the given

@@ -30,6 +30,7 @@ const (
 // writer brackets durable writes.
 type writer struct {
 	guard Guard
+	raft  string                  // path of raft.db
 	step  func(name string)       // called between the steps of a change; nil but in crash tests
 	fault func(what string) error // an error instead of a write; nil but in tests
 }
@@ -65,7 +66,14 @@ func (w *writer) try(what string, write func() error) error {
 			return err
 		}
 	}
-	return write()
+	if err := write(); err != nil {
+		return err
+	}
+	switch what {
+	case WriteLog, WriteStable, WriteCut:
+		noteRaft(w.raft)
+	}
+	return nil
 }
 
 func (w *writer) at(step string) {

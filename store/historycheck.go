@@ -16,6 +16,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/edgecoder/edgecoder/durable"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -81,7 +82,7 @@ func createHistory(dir string) error {
 	if err := os.Rename(fresh, path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // checkHistory reads all of history.db: every record, no gap, and the sums of

@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/edgecoder/edgecoder/durable"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -213,13 +214,13 @@ func (h *History) build(path string, epoch uint64, totals fsm.Totals, records it
 			return nil
 		}
 		unsynced = 0
-		return h.w.must(SyncHistory, db.Sync)
+		return h.w.must(SyncHistory, func() error { return syncBolt(db) })
 	}
 	if err = createTrees(db, h.keptTrees()); err == nil {
 		err = im.run(totals, records)
 	}
 	if err == nil {
-		err = h.w.must(SyncHistory, func() error { return errors.Join(writeRows(db, nil, im.h), db.Sync()) })
+		err = h.w.must(SyncHistory, func() error { return errors.Join(writeRows(db, nil, im.h), syncBolt(db)) })
 	}
 	return im.h, errors.Join(err, db.Close())
 }
@@ -242,7 +243,7 @@ func (h *History) swap(fresh string) error {
 		return err
 	}
 	h.w.at("import/renamed")
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 func keepEvidence(dir, path, old string) error {

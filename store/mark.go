@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/edgecoder/edgecoder/durable"
 )
 
 // logMark remembers in raft.mark the newest entry that the log acknowledged. A
@@ -80,7 +82,7 @@ func openMark(dir string, log *logStore, found raftFile) (*logMark, error) {
 		if err := writeFile(name+suffixNew, string(markBytes(0, 0))); err != nil {
 			return nil, err
 		}
-		if err := errors.Join(os.Rename(name+suffixNew, name), syncDir(dir)); err != nil {
+		if err := errors.Join(os.Rename(name+suffixNew, name), durable.SyncDir(dir)); err != nil {
 			return nil, err
 		}
 	}
@@ -118,7 +120,7 @@ func (m *logMark) takeBack() error {
 	if _, err := m.f.WriteAt(markBytes(0, 0), 0); err != nil {
 		return err
 	}
-	if err := m.f.Sync(); err != nil {
+	if err := durable.Sync(m.f); err != nil {
 		return err
 	}
 	m.index.Store(0)

@@ -15,6 +15,8 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/edgecoder/edgecoder/durable"
 )
 
 // run is a range of log entries without a gap.
@@ -46,11 +48,28 @@ func openRaft(dir string) (*raftboltdb.BoltStore, raftFile, error) {
 	if err != nil {
 		return nil, found, err
 	}
-	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, MsgpackUseNewTimeFormat: true, BoltOptions: raftOptions()})
+	bolt, err := newBolt(path)
 	if err != nil {
 		return nil, found, inRaftDB(err)
 	}
 	return bolt, found, nil
+}
+
+// newBolt opens a file of raft's for writing. Each of its transactions is durable
+// before it returns, as raft counts on.
+func newBolt(path string) (*raftboltdb.BoltStore, error) {
+	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, NoSync: plantNoSync, MsgpackUseNewTimeFormat: true, BoltOptions: raftOptions()})
+	if err == nil {
+		noteRaft(path) // it may have made its buckets
+	}
+	return bolt, err
+}
+
+// noteRaft says that a transaction of raft.db is durable.
+func noteRaft(path string) {
+	if !plantNoSync {
+		durable.Note(path)
+	}
 }
 
 // locked calls f while no other process writes to a bbolt file. A file that
@@ -164,17 +183,9 @@ func createBolt(path string, o *bbolt.Options) error {
 	if err := db.Close(); err != nil {
 		return err
 	}
+	durable.Note(fresh) // bbolt syncs what it makes
 	if err := os.Rename(fresh, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes changes of names in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(filepath.Dir(path))
 }

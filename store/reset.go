@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"github.com/edgecoder/edgecoder/durable"
 )
 
 // EvidenceDir is where Reset leaves what it threw away, for whoever looks for
@@ -40,7 +42,7 @@ func Reset(dir string) error {
 			return err
 		}
 	}
-	return errors.Join(syncDir(evidence), syncDir(dir))
+	return errors.Join(durable.SyncDir(evidence), durable.SyncDir(dir))
 }
 
 // replaceLog puts an empty log with the same stable values in the place of the
@@ -73,11 +75,11 @@ func replaceLog(dir, evidence string) error {
 // copyStable reads each value against its seal: a term or a vote that is not
 // what it was could be given twice.
 func copyStable(old *raftboltdb.BoltStore, path string) error {
-	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, MsgpackUseNewTimeFormat: true, BoltOptions: raftOptions()})
+	bolt, err := newBolt(path)
 	if err != nil {
 		return err
 	}
-	from, to := &stableStore{bolt: old, w: &writer{}}, &stableStore{bolt: bolt, w: &writer{}}
+	from, to := &stableStore{bolt: old, w: &writer{}}, &stableStore{bolt: bolt, w: &writer{raft: path}}
 	for _, key := range stableKeys {
 		value, err := from.Get([]byte(key))
 		if err == nil {

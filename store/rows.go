@@ -10,6 +10,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/edgecoder/edgecoder/durable"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -140,7 +141,7 @@ func historyOptions() *bbolt.Options {
 // write adds rows and the head that they lead to in one transaction. Writing
 // the same again changes nothing.
 func writeRows(db *bbolt.DB, rows []row, h head) error {
-	return db.Update(func(tx *bbolt.Tx) error {
+	err := db.Update(func(tx *bbolt.Tx) error {
 		var b *bbolt.Bucket
 		var of fsm.Stream
 		for _, r := range rows {
@@ -166,6 +167,19 @@ func writeRows(db *bbolt.DB, rows []row, h head) error {
 		}
 		return m.Put(keyHead, h.encode())
 	})
+	if err == nil && !db.NoSync {
+		durable.Note(db.Path())
+	}
+	return err
+}
+
+// syncBolt makes durable what was written to a file that does not sync by itself.
+func syncBolt(db *bbolt.DB) error {
+	if err := db.Sync(); err != nil {
+		return err
+	}
+	durable.Note(db.Path())
+	return nil
 }
 
 // readHead reads the head of an open file.

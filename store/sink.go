@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/edgecoder/edgecoder/durable"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -37,11 +38,17 @@ func (k *snapshotSink) Close() error {
 	k.closed = true
 	s, id := k.store, k.inner.ID()
 	k.err = s.w.once(SyncSnapshot, func() error {
-		if err := syncDir(filepath.Join(s.dir, id+suffixTmp)); err != nil { // raft's store syncs the files, not their names
+		if err := durable.SyncDir(filepath.Join(s.dir, id+suffixTmp)); err != nil { // raft's store syncs the files, not their names
 			_ = k.inner.Cancel()
 			return err
 		}
-		return k.inner.Close()
+		if err := k.inner.Close(); err != nil {
+			return err
+		}
+		for _, path := range []string{filepath.Join(s.dir, id, fileState), filepath.Join(s.dir, id, fileMeta), s.dir} {
+			durable.Note(path) // raft's store syncs them
+		}
+		return nil
 	})
 	s.w.at("snapshot/closed")
 	var info fsm.SnapshotInfo

@@ -23,6 +23,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/durable"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -194,7 +195,7 @@ func (s *snapshotStore) seal(id string) error {
 	if err := os.Rename(name+suffixNew, name); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(name))
+	return durable.SyncDir(filepath.Dir(name))
 }
 
 func writeFile(name, text string) error {
@@ -203,7 +204,7 @@ func writeFile(name, text string) error {
 		return err
 	}
 	_, err = io.WriteString(f, text)
-	return errors.Join(err, f.Sync(), f.Close())
+	return errors.Join(err, durable.Sync(f), f.Close())
 }
 
 // snapshotID is what the name of a snapshot's directory says.
@@ -297,7 +298,7 @@ func (s *snapshotStore) drop(id string) error {
 	s.mu.Lock()
 	delete(s.infos, id)
 	s.mu.Unlock()
-	if err := syncDir(s.dir); err != nil {
+	if err := durable.SyncDir(s.dir); err != nil {
 		return err
 	}
 	s.w.at("snapshot/dropping")

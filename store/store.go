@@ -97,7 +97,7 @@ func Open(dir string, o Options) (*Store, error) {
 }
 
 func open(dir string, o Options, bolt *raftboltdb.BoltStore, found raftFile) (*Store, error) {
-	w := &writer{guard: o.Guard, step: o.step, fault: o.fault}
+	w := &writer{guard: o.Guard, raft: filepath.Join(dir, fileRaft), step: o.step, fault: o.fault}
 	log, stable := newLogStore(bolt, w), &stableStore{bolt: bolt, w: w}
 	if err := errors.Join(verifyLog(log, stable, found), checkMark(dir, log, found)); err != nil {
 		return nil, err

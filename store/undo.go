@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/raft"
 	"go.etcd.io/bbolt"
 
+	"github.com/edgecoder/edgecoder/durable"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -72,7 +73,7 @@ func undoWith(w *writer, dir string, epoch uint64) error {
 		if err := os.Rename(u.history, filepath.Join(dir, fileHistory)); err != nil {
 			return err
 		}
-		if err := syncDir(dir); err != nil {
+		if err := durable.SyncDir(dir); err != nil {
 			return err
 		}
 		w.at("undo/history back")
@@ -81,13 +82,14 @@ func undoWith(w *writer, dir string, epoch uint64) error {
 		if err := os.RemoveAll(filepath.Join(dir, fileMark)); err != nil { // it speaks of the end that goes
 			return err
 		}
-		if err := syncDir(dir); err != nil {
+		if err := durable.SyncDir(dir); err != nil {
 			return err
 		}
 		w.at("undo/mark gone")
 		if err := bolt.DeleteRange(u.cut+1, u.last); err != nil {
 			return inRaftDB(err)
 		}
+		noteRaft(filepath.Join(dir, fileRaft))
 		w.at("undo/log cut")
 	}
 	for _, id := range u.drop { // last, and the oldest of them at the end: it tells where to cut

@@ -185,7 +185,7 @@ func (ci *chainIndex) seqOf(agent, reason string) uint64 { return ci.seqs[agent+
 // chain returns the longest final chain, or nil when no node showed one.
 func (r *Run) chain() *chainIndex {
 	var best *chainIndex
-	for _, node := range r.About.Nodes {
+	for _, node := range r.About.replicas() {
 		f := r.final(node)
 		if f == nil {
 			continue

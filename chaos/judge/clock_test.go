@@ -191,6 +191,11 @@ func TestRefusals(t *testing.T) {
 			s.add(0, 5, Op{Kind: KindBan, Code: code, Ban: b})
 		}
 	}
+	signed := func(ago int64) func(*story) {
+		return func(s *story) {
+			s.add(0, 5, Op{Kind: KindBan, Code: client.CodeInvalid, Ban: &Ban{Agent: "a", Reason: "x", SignedMs: wall0 - ago}})
+		}
+	}
 	var tales []tale
 	for _, code := range []string{client.CodeInvalid, client.CodeForbidden, client.CodeUnauthorized, client.CodeTooLarge, client.CodeInternal, client.CodeConflict, client.CodeNotFound} {
 		tales = append(tales, tale{name: code, check: blame, want: Fail, says: "a well-formed ban was refused with \"" + code, tell: ban(code, 0)})
@@ -200,6 +205,8 @@ func TestRefusals(t *testing.T) {
 	}
 	tell(t, append(tales,
 		tale{name: "it has run out before it was asked for again", tell: ban(client.CodeInvalid, 4_000)},
+		tale{name: "it was signed too long ago when it was asked for again", tell: signed(118_000)},
+		tale{name: "it was signed lately", check: blame, want: Fail, says: "invalid", tell: signed(60_000)},
 		tale{name: "it has long to run", check: blame, want: Fail, says: "invalid", tell: ban(client.CodeInvalid, 60_000)},
 		tale{name: "a strong read fails inside", check: blame, want: Fail, says: "ban_read was refused", tell: func(s *story) {
 			s.read("a", 0, 5, false, true)

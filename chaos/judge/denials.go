@@ -50,11 +50,11 @@ func checkDenial(c *court, op *Op, active map[string]bool) {
 			c.fail(one, "denied for a skew of %d ms although at least %d were allowed", off, skew)
 		}
 	case client.VerdictInvalidSignature:
-		if !cl.Forged {
+		if !cl.Forged && !c.excusesKey(op) {
 			c.fail(one, "a good signature was called invalid")
 		}
 	case client.VerdictUnknownAgent, client.VerdictAgentNotActive, client.VerdictKeyExpired:
-		if active[cl.Agent] {
+		if active[cl.Agent] && !c.excusesKey(op) {
 			c.fail(one, "denied with %s although the agent was enrolled and active before the run began", cl.Code)
 		}
 	case client.VerdictReplay, client.VerdictRateLimited, client.VerdictBlacklisted:
@@ -85,8 +85,10 @@ func checkRefusals(c *court) {
 		switch {
 		case fine[op.Code]:
 		case op.Code == client.CodeConflict && op.Kind == KindPolicySet: // the register of the policy judges it
+		case op.Kind == KindRekey: // of an agent that is banned, or whose key an earlier try changed
 		case op.Code == client.CodeNotFound && op.Kind == KindLift: // the register of the bans judges it
 		case op.Code == client.CodeInvalid && op.Kind == KindBan && op.Ban.ExpiresMs != 0 && op.Ban.ExpiresMs <= op.wallEndMs()+clockSlackMs: // asked again too late
+		case op.Code == client.CodeInvalid && op.Kind == KindBan && op.Ban.SignedMs != 0 && op.Ban.SignedMs+c.policies.minSkew() <= op.wallEndMs()+clockSlackMs: // likewise
 		default:
 			c.fail([]*Op{op}, "a well-formed %s was refused with %q", op.Kind, cmp.Or(op.Code, "no code"))
 		}

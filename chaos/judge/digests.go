@@ -67,14 +67,14 @@ func checkDigests(c *court) {
 			c.Examined++ // a mark that was really compared
 		}
 	}
-	if c.Examined == 0 && len(c.run.About.Nodes) > 1 {
+	if c.Examined == 0 && len(c.run.About.replicas()) > 1 {
 		c.doubt(nil, "no mark was seen on two nodes, so nothing was compared")
 	}
 	checkSharedMark(c)
 }
 
 func checkSharedMark(c *court) {
-	if !c.run.About.Healed || len(c.run.About.Nodes) < 2 {
+	if !c.run.About.Healed || len(c.run.About.replicas()) < 2 {
 		return // checkEnough doubts a cluster that did not heal
 	}
 	shared := map[string]int{}
@@ -89,7 +89,7 @@ func checkSharedMark(c *court) {
 		}
 	}
 	for _, n := range shared {
-		if n == len(c.run.About.Nodes) {
+		if n == len(c.run.About.replicas()) {
 			return
 		}
 	}

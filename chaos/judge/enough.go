@@ -16,7 +16,7 @@ func checkEnough(c *court) {
 	if !c.run.About.Healed {
 		c.doubt(nil, "the cluster did not come to agree again after the last fault: %s", c.run.About.HealDetail)
 	}
-	for _, node := range c.run.About.Nodes {
+	for _, node := range c.run.About.replicas() {
 		if c.run.final(node) == nil {
 			c.doubt(nil, "no final audit of %s: %s", node, c.run.whyNoFinal(node))
 		}

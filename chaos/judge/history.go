@@ -27,6 +27,7 @@ const (
 	KindPolicySet  Kind = "policy_set"  // compare and set
 	KindPolicyRead Kind = "policy_read" // the policy
 	KindStatus     Kind = "status"      // a node's view of itself
+	KindRekey      Kind = "rekey"       // an agent's key is replaced by another
 )
 
 // Outcome tells what the asker knows after the answer.
@@ -81,6 +82,7 @@ type Op struct {
 	PolicySet  *PolicySet  `json:"policy_set,omitempty"`
 	PolicyRead *PolicyRead `json:"policy_read,omitempty"`
 	Status     *Status     `json:"status,omitempty"`
+	Rekey      *Rekey      `json:"rekey,omitempty"`
 }
 
 // Claim is the question whether a signed request may act, and its answer.
@@ -124,6 +126,7 @@ type Ban struct {
 	Agent     string `json:"agent"`
 	Reason    string `json:"reason"`
 	ExpiresMs int64  `json:"expires_ms,omitempty"` // 0: permanent
+	SignedMs  int64  `json:"signed_ms,omitempty"`  // when its reporter signed, which must be within the skew of the policy; 0: nobody did
 	// What else was asked for, when it was recorded.
 	ReasonCode string `json:"reason_code,omitempty"`
 	Evidence   string `json:"evidence,omitempty"` // SHA-256, hex
@@ -202,6 +205,7 @@ func (op *Op) bodies() map[Kind]bool {
 		KindClaim: op.Claim != nil, KindBan: op.Ban != nil, KindLift: op.Lift != nil, KindBanRead: op.BanRead != nil,
 		KindBansRead: op.BansRead != nil, KindChainRead: op.ChainRead != nil, KindCheckpoint: op.Checkpoint != nil,
 		KindPolicySet: op.PolicySet != nil, KindPolicyRead: op.PolicyRead != nil, KindStatus: op.Status != nil,
+		KindRekey: op.Rekey != nil,
 	}
 }
 

@@ -47,6 +47,7 @@ var checkers = []struct {
 	{"one epoch", "P3", checkEpochs},
 	{"policy is one register", "P3", checkPolicy},
 	{"limits hold", "P6", checkLimits},
+	{"keys verify in their time", "P5", checkKeys},
 	{"it works again", "P9", checkWorksAgain},
 	{"enough happened", "P9", checkEnough},
 }

@@ -14,7 +14,7 @@ func checkChains(c *court) {
 	keys := c.signingKeys()
 	var longest []chainEvent
 	var owner string
-	for _, node := range c.run.About.Nodes {
+	for _, node := range c.run.About.replicas() {
 		f := c.run.final(node)
 		if f == nil {
 			continue // checkEnough doubts it

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 
 	"github.com/edgecoder/edgecoder/client"
 )
@@ -38,6 +39,7 @@ type About struct {
 	StartedMs   int64             `json:"started_ms"` // wall clock at time zero of the history
 	TrafficNS   int64             `json:"traffic_ns"` // when the traffic ended
 	Nodes       []string          `json:"nodes"`
+	Observers   []string          `json:"observers,omitempty"`   // replicas that only read
 	Agents      []string          `json:"agents,omitempty"`      // enrolled and active before the first operation
 	Policy      *PolicyRead       `json:"policy,omitempty"`      // in force before the first operation
 	ChainSize   uint64            `json:"chain_size,omitempty"`  // events before the first operation
@@ -109,9 +111,12 @@ func LoadContext(ctx context.Context, dir string) (*Run, error) {
 	return r, nil
 }
 
+// replicas are all that must show the same.
+func (a *About) replicas() []string { return slices.Concat(a.Nodes, a.Observers) }
+
 func (a *About) check() error {
-	if len(a.Nodes) > maxNodes {
-		return fmt.Errorf("%d nodes, want at most %d", len(a.Nodes), maxNodes)
+	if n := len(a.replicas()); n > maxNodes {
+		return fmt.Errorf("%d nodes, want at most %d", n, maxNodes)
 	}
 	return checkTime("the end of the traffic", a.TrafficNS)
 }

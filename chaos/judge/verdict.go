@@ -73,10 +73,11 @@ type facts struct {
 	clock    logClock // every admission, by index
 	uses     map[string]*uses
 	bans     banEvents
+	keys     keyChanges
 }
 
 func gather(run *Run) *facts {
-	f := &facts{chain: run.chain(), policies: run.policies(), clock: newLogClock(run.admissions())}
+	f := &facts{chain: run.chain(), policies: run.policies(), clock: newLogClock(run.admissions()), keys: run.keyChanges()}
 	f.uses, f.bans = run.uses(f.clock), run.banEvents(f.chain)
 	return f
 }
@@ -167,6 +168,8 @@ func (op *Op) asked() string {
 		return fmt.Sprintf("lift %s (%s)", op.Lift.Agent, op.Lift.Reason)
 	case KindBanRead:
 		return fmt.Sprintf("%s read: is %s banned", level, op.BanRead.Agent)
+	case KindRekey:
+		return fmt.Sprintf("change the key of %s from %.12s to %.12s", op.Rekey.Agent, op.Rekey.From, op.Rekey.To)
 	case KindPolicySet:
 		return fmt.Sprintf("set policy if version %d to %s", op.PolicySet.IfVersion, op.PolicySet.Policy.text())
 	}

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+
+	"github.com/edgecoder/edgecoder/durable"
 )
 
 // ErrShared says that a file of secrets gives rights to others than its owner.
@@ -39,7 +41,7 @@ func WriteAtomic(path string, data []byte) (err error) {
 	if err = os.Rename(temp.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // writeAndSync closes f in any case.
@@ -49,21 +51,9 @@ func writeAndSync(f *os.File, data []byte) error {
 		err = f.Chmod(0o600) // an umask may have taken the owner's own bits
 	}
 	if err == nil {
-		err = f.Sync()
+		err = durable.Sync(f)
 	}
 	return errors.Join(err, f.Close())
-}
-
-// syncDir makes a rename survive a power cut. Windows cannot open directories for that, nor needs to.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // ReadPrivate reads a file of secrets. It refuses one that group or others may read (but for systemd's credentials,

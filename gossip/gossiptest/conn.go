@@ -28,6 +28,7 @@ type half struct {
 	err    error // reset or closed by the reader; reads and writes end now
 	wake   chan struct{}
 	doomed bool
+	held   bool // the writer is paused: nothing of it is seen
 }
 
 type chunk struct {
@@ -65,6 +66,8 @@ func (h *half) take(p []byte) (n int, wake <-chan struct{}, wait time.Duration, 
 	switch {
 	case h.err != nil:
 		return 0, nil, 0, h.err
+	case h.held:
+		return 0, h.wake, 0, nil
 	case len(h.chunks) == 0 && h.eof:
 		return 0, nil, 0, io.EOF
 	case len(h.chunks) == 0:
@@ -86,6 +89,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		return 0, nil
 	}
 	for {
+		c.paused()
 		select {
 		case <-c.readDeadline.passed():
 			return 0, c.opError("read", os.ErrDeadlineExceeded)

@@ -116,7 +116,9 @@ type Host struct {
 
 	listenerDone, packetDone chan struct{}
 	listenerOnce, packetOnce sync.Once
-	crashed                  bool // guarded by Network.mu
+	crashed                  bool          // guarded by Network.mu
+	paused                   chan struct{} // nil: it is not; guarded by Network.mu
+	heldBack                 []*half       // what it sends, while it is paused; guarded by Network.mu
 	readDeadline             deadline
 }
 
@@ -163,6 +165,10 @@ func (h *Host) Crash() {
 	var open []*conn
 	h.net.set(func() {
 		h.crashed = true
+		if h.paused != nil { // the end of a process is seen at once
+			close(h.paused)
+			h.paused, h.heldBack = nil, nil
+		}
 		for c := range h.net.streams {
 			if c.host == h {
 				open = append(open, c)
@@ -198,6 +204,7 @@ func (h *Host) Dial(ctx context.Context, addr string) (net.Conn, error) {
 	fail := func(err error) error {
 		return &net.OpError{Op: "dial", Net: "tcp", Addr: strAddr(addr), Err: err}
 	}
+	h.goesOn(ctx.Done())
 	wait, open := h.net.open(h.Addr(), addr)
 	if !open {
 		<-ctx.Done()
@@ -229,6 +236,9 @@ func (h *Host) Dial(ctx context.Context, addr string) (net.Conn, error) {
 		select {
 		case peer.accept <- far:
 			h.net.streams[near], h.net.streams[far] = struct{}{}, struct{}{}
+			if peer.paused != nil {
+				peer.hold(far)
+			}
 			return near, nil
 		default:
 		}
@@ -251,8 +261,10 @@ func (a strAddr) String() string { return string(a) }
 type listener Host
 
 func (l *listener) Accept() (net.Conn, error) {
+	(*Host)(l).goesOn(l.listenerDone)
 	select {
 	case c := <-l.accept:
+		(*Host)(l).goesOn(l.listenerDone)
 		return c, nil
 	case <-l.listenerDone:
 		return nil, fmt.Errorf("accept %s: %w", l.addr, net.ErrClosed)
@@ -279,6 +291,7 @@ func (l *listener) Addr() net.Addr { return net.TCPAddrFromAddrPort(l.addr) }
 type packetConn Host
 
 func (p *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
+	(*Host)(p).goesOn(p.packetDone)
 	select {
 	case <-p.packetDone:
 		return 0, nil, net.ErrClosed
@@ -286,6 +299,7 @@ func (p *packetConn) ReadFrom(b []byte) (int, net.Addr, error) {
 	}
 	select {
 	case in := <-p.inbox:
+		(*Host)(p).goesOn(p.packetDone)
 		return copy(b, in.b), in.from, nil
 	case <-p.packetDone:
 		return 0, nil, net.ErrClosed
@@ -301,6 +315,9 @@ func (p *packetConn) WriteTo(b []byte, to net.Addr) (int, error) {
 	default:
 	}
 	h := (*Host)(p)
+	if h.waits() != nil {
+		return len(b), nil
+	}
 	in := packet{b: append([]byte(nil), b...), from: net.UDPAddrFromAddrPort(h.addr)}
 	h.net.send(h.Addr(), to.String(), in)
 	return len(b), nil
