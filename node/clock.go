@@ -47,7 +47,7 @@ type pingReply struct {
 	Stuck    bool `cbor:"12,keyasint,omitempty"` // its disk takes no entries: it is full or hangs
 	// Audit tells where its audit log ends; from LevelClients on.
 	Audit *fsm.AuditReport `cbor:"13,keyasint,omitempty"`
-	// Timing is the name of its profile, which all should share; from LevelClients on.
+	// Timing is the name of its profile, which all should share; from LevelUpgrades on.
 	Timing string `cbor:"14,keyasint,omitempty"`
 }
 
@@ -139,7 +139,7 @@ func (n *Node) servePing(_ context.Context, from string, _ pingRequest) (pingRep
 	}
 	r.WriteUs, r.Full, r.Stuck = n.diskHealth()
 	r.Audit = n.auditHead.report.Load()
-	if level, _ := n.clusterLevel(); level >= fsm.LevelClients { // older binaries pass over nothing in an answer
+	if level, _ := n.clusterLevel(); level >= fsm.LevelUpgrades { // older binaries pass over nothing in an answer
 		r.Timing = n.cfg.Timing.Name
 	}
 	return r, nil

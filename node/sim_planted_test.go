@@ -23,9 +23,9 @@ func TestSimPlanted(t *testing.T) {
 		{"receipt_time", "[P1] claims admitted once", 1},
 		{"stale_head", "[P3] chain verifies", 1},
 		{"key_stays", "[P5] keys verify in their time", 1},
-		// The nodes find these by themselves, once a power cut took what they had acknowledged.
-		{"no_sync", "is damaged", 3},
-		{"no_dir_sync", "is damaged", 3},
+		// A node finds these by itself, once a power cut took what it had acknowledged, and does not start.
+		{"no_sync", "did not come to agree again", 3},
+		{"no_dir_sync", "did not come to agree again", 3},
 	} {
 		t.Run(p.bug, func(t *testing.T) {
 			t.Parallel()
