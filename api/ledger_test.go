@@ -477,3 +477,34 @@ func ledgerRoutes(t *testing.T, f *fixture, c *client.Client) {
 		t.Errorf("ordering: %+v, %v", o, err)
 	}
 }
+
+// TestLedgerIsAudited: what is issued and what operators change leaves a trace; what
+// moves between accounts is in the records alone.
+func TestLedgerIsAudited(t *testing.T) {
+	f := ledgerFixture(t)
+	count := func(typ string) (n int) {
+		for _, e := range f.node.audited {
+			if e.Type == typ && e.Code == "ok" {
+				n++
+			}
+		}
+		return n
+	}
+	if count("ledger_account") != 3 || count("ledger_issue") != 3 {
+		t.Errorf("%d accounts and %d issues are in the audit log", count("ledger_account"), count("ledger_issue"))
+	}
+	before := len(f.node.audited)
+	f.wantOK(f.post(fsm.RoleOperator, "/v1/ledger/transfers", client.TransferRequest{Debit: "a", Credit: "b", Amount: 1}))
+	if len(f.node.audited) != before {
+		t.Errorf("a transfer is in the audit log: %+v", f.node.audited[before:])
+	}
+	f.post(fsm.RoleVerifier, "/v1/ledger/transfers", client.TransferRequest{Debit: "a", Credit: "b", Amount: 1})
+	if len(f.node.audited) != before+1 || f.node.audited[before].Type != "access_denied" {
+		t.Errorf("taking from another's account: %+v", f.node.audited[before:])
+	}
+	f.node.auditErr = &client.Error{Code: client.CodeDiskFull, Detail: "full"}
+	if w := f.post(fsm.RoleAdmin, "/v1/ledger/transfers", client.TransferRequest{Debit: ledger.Issuance, Credit: "b", Amount: 1}); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("credits are issued without a trace: %d %s", w.Code, w.Body)
+	}
+	f.wantBalance("b", 1_000_001, 0)
+}

@@ -264,7 +264,7 @@ func (v *versions) refusesOldServer() {
 		v.t.Fatal(err)
 	}
 	v.eventually("the landed version ends", func() bool { return !n.Running() && !runs(v.cluster, name) })
-	if log := cluster.Tail(n.Log, 200); !strings.Contains(log, "upgrade it") {
+	if log := cluster.Tail(n.Log, 200); !strings.Contains(log, "it is of a newer binary") {
 		v.t.Errorf("it does not say why:\n%s", log)
 	}
 	v.run(name, binary)
