@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/edgecoder/edgecoder/client"
@@ -260,12 +261,20 @@ func TestLedgerContributions(t *testing.T) {
 	f.wantProblem(report(work, forged), client.CodeUnauthorized, client.VerdictInvalidSignature, "reports[1].signature")
 	stranger := f.contribution(&agent{id: "worker", key: must(crypto.GenerateKey(rand.Reader))}, 2)
 	var out client.LedgerResults
-	w := report(work, stranger, work)
+	f.wantProblem(report(work, stranger), client.CodeUnauthorized, client.VerdictUnknownAgent, "reports[1].public_key")
+	proposed := len(f.node.proposals)
+	other := f.contribution(a, 3)
+	other.Payer = "nobody"
+	other = must(client.SignContribution(a.key, clusterID, other))
+	w := report(work, other, work)
 	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || len(out.Results) != 3 {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
 	if r := out.Results; !r[0].OK() || r[1].OK() || !r[2].OK() || !r[2].Repeated {
 		t.Errorf("%+v", r)
+	}
+	if w := report(work); len(f.node.proposals) != proposed+1 || !strings.Contains(w.Body.String(), `"repeated":true`) {
+		t.Errorf("a repeated report: %d proposals, %s", len(f.node.proposals)-proposed, w.Body)
 	}
 	for _, role := range []fsm.Role{fsm.RoleVerifier, fsm.RoleOperator} { // the payer, and then it was confirmed
 		w := f.post(role, "/v1/ledger/contributions/confirm", client.ContributionVerdict{IDs: []string{work.ID}})
