@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/cosign"
@@ -70,7 +69,7 @@ func (n *Node) cosignHere(ctx context.Context, l *keptLog, e epochNow, in cosign
 	case err == nil:
 		return cosignReply{Name: line.Name, KeyID: line.KeyID, Bytes: line.Bytes}, nil
 	case errors.As(err, &f):
-		n.tellFork(l, f, in.Note, "the cosignature is withheld")
+		n.claimFork(l, f, in.Note, "the cosignature is withheld")
 		return cosignReply{Refused: refusedFork, Detail: f.Error(), Mine: f.Mine.Text()}, nil
 	case errors.As(err, &bad):
 		n.withhold(l, err)
@@ -120,7 +119,7 @@ type spreader struct {
 	sending map[string]bool
 }
 
-func (n *Node) spreadCheckpoint(l *keptLog, note []byte) {
+func (n *Node) spreadCheckpoint(run context.Context, l *keptLog, note []byte) {
 	s := &l.spread
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,12 +132,12 @@ func (n *Node) spreadCheckpoint(l *keptLog, note []byte) {
 			continue
 		}
 		s.sending[id] = true
-		n.loops.Go(func() { n.sendNewest(l, id) })
+		n.loops.Go(func() { n.sendNewest(run, l, id) })
 	}
 }
 
 // sendNewest sends until the peer has the newest, or does not answer.
-func (n *Node) sendNewest(l *keptLog, id string) {
+func (n *Node) sendNewest(run context.Context, l *keptLog, id string) {
 	s := &l.spread
 	var sent []byte
 	for {
@@ -150,7 +149,7 @@ func (n *Node) sendNewest(l *keptLog, id string) {
 			return
 		}
 		s.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Timing.Peer)
+		ctx, cancel := context.WithTimeout(run, n.cfg.Timing.Peer)
 		err := n.call(ctx, id, rpcCheckpoint, checkpointNote{Note: next}, &struct{}{})
 		cancel()
 		if err != nil {
@@ -158,13 +157,6 @@ func (n *Node) sendNewest(l *keptLog, id string) {
 		}
 		sent = next
 	}
-}
-
-// checkpointAge is how old the newest checkpoint of a log is by this node's clock: when the slowest of its majority
-// signed. False without one.
-func (n *Node) checkpointAge(l *keptLog, o checkpoint.Origin) (c checkpoint.Opened, age time.Duration, ok bool) {
-	_, c, ok = l.Newest(o)
-	return c, n.cfg.now().Sub(time.Unix(c.MajorityAtS(), 0)), ok
 }
 
 // signingKeyOf returns the key of a coordinator that votes or may.
