@@ -92,7 +92,7 @@ func drawLog(t *table, l client.LogStatus) {
 	if l.Root != "" {
 		text = fmt.Sprintf("%d of %d records, root %s, cosigned by %d of set %d, %s", l.Size, l.Records, short(l.Root), l.Cosigned, l.Set, t.when(l.AtMs))
 	}
-	t.row(l.Log, text)
+	t.row("checkpoint", l.Log+": "+text)
 	if l.Withheld != "" {
 		t.row("WITHHELD", "this node cosigns nothing: "+l.Withheld)
 	}

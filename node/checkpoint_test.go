@@ -441,3 +441,35 @@ func TestCheckpointsAreCosignedAndSpread(t *testing.T) {
 	c.allHave(5, 3)
 	t.Logf("final everywhere %s after the last ban", time.Since(began))
 }
+
+// cosignersBeginAnew wants what a recovery that lost the majority of cosigners leads to: a set that none before vouches
+// for, which nobody follows unasked, and checkpoints of the new epoch by those who came since.
+func (c *trio) cosignersBeginAnew(i int) {
+	t := c.t
+	t.Helper()
+	n := c.nodes[i]
+	c.eventually("three cosign again", func() bool {
+		sets := n.sets()
+		set := sets[len(sets)-1].Set
+		note, err := c.client(i, c.admin).Checkpoint(t.Context())
+		if err != nil || len(set.Cosigners) != 3 {
+			return false
+		}
+		o, err := set.OpenFinal(note)
+		return err == nil && o.Origin.Epoch == 2
+	})
+	sets := n.sets()
+	at := slices.IndexFunc(sets, func(s checkpoint.SignedSet) bool { return s.Root() && s.Version > 1 })
+	if at < 0 || sets[at].Epoch != 2 || len(sets[at].Cosigners) != 1 {
+		t.Fatalf("no set begins anew: %+v", sets)
+	}
+	if _, err := sets[0].Follow(sets); !errors.Is(err, checkpoint.ErrNewRoot) {
+		t.Errorf("who trusted the first follows unasked: %v", err)
+	}
+	if err := sets[at].VerifyRoot(); err != nil {
+		t.Error(err)
+	}
+	if _, err := sets[at].Follow(sets); err != nil {
+		t.Errorf("who was told to trust it: %v", err)
+	}
+}
