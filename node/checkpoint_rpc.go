@@ -16,7 +16,10 @@ import (
 // serveCosign answers a leader that asks for a cosignature. The node signs only while it sees that very leader, and that
 // leader has a majority behind it now: edges count their leases from what is signed here.
 func (n *Node) serveCosign(ctx context.Context, from string, in cosignRequest) (cosignReply, error) {
-	if err := n.followsNow(ctx, from); err != nil {
+	if err := n.Serving(); err != nil {
+		return cosignReply{}, err
+	}
+	if _, err := n.followsNow(ctx, from); err != nil {
 		return cosignReply{}, err
 	}
 	e := n.epochNow()
@@ -31,16 +34,12 @@ func (n *Node) serveCosign(ctx context.Context, from string, in cosignRequest) (
 	return n.cosignHere(ctx, l, e, in)
 }
 
-// followsNow: this coordinator serves, and the node that asks leads, with quorum.
-func (n *Node) followsNow(ctx context.Context, from string) error {
-	if err := n.Serving(); err != nil {
-		return err
-	}
+// followsNow returns a read point of the node that asks, which leads, with quorum.
+func (n *Node) followsNow(ctx context.Context, from string) (readPoint, error) {
 	if _, leader := n.raft.LeaderWithID(); string(leader) != from {
-		return &client.Error{Code: client.CodeUnavailable, Reason: reasonNotLeader, Detail: "the node that asks is not the leader that this one follows"}
+		return readPoint{}, &client.Error{Code: client.CodeUnavailable, Reason: reasonNotLeader, Detail: "the node that asks is not the leader that this one follows"}
 	}
-	_, err := n.reads.get(ctx)
-	return err
+	return n.reads.get(ctx)
 }
 
 // cosignHere signs a head, or says why not. The note must be the log's: what is kept as evidence was signed.

@@ -366,7 +366,7 @@ func TestNoQuorumNoCosignature(t *testing.T) {
 	alone := c.nodes[lead]
 	c.eventually("it leads nobody", func() bool { return alone.lead.Load() == nil })
 	was, note, _ := c.newestCheckpoint(lead)
-	if err := alone.followsNow(t.Context(), c.cfgs[(lead+1)%3].Name); err == nil {
+	if _, err := alone.followsNow(t.Context(), c.cfgs[(lead+1)%3].Name); err == nil {
 		t.Error("it follows whoever asks")
 	}
 	if _, err := alone.reads.get(t.Context()); err == nil {
