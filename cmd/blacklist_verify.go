@@ -21,8 +21,7 @@ const maxPipedAudit = 1 << 30
 func (p *program) blacklistVerifyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "check a saved chain, a proof bundle, or live nodes against each other",
-		UsageText: "edgecoder blacklist verify FILE [--keys FILE | --addr URL] [--head HASH] [--trust FILE [--checkpoint FILE]]\n" +
-			"   edgecoder blacklist verify BUNDLE --trust FILE\n   edgecoder blacklist verify --addr URL,URL [--trust FILE]",
+		UsageText: "edgecoder blacklist verify [FILE] [--keys FILE | --addr URL,…] [--head HASH] [--trust FILE [--checkpoint FILE]]",
 		Description: "Works offline. A file vouches for its own keys, so by itself it proves only that it is consistent: pin the keys with\n" +
 			"--keys FILE (an audit you trust, or {\"peers\": [...]} of /mesh/peers), or give --addr to ask a cluster for them.\n" +
 			"Nor can a file tell that its end was cut off: give --head HASH with a chain head that you saved, or --addr, which asks the\n" +
