@@ -34,7 +34,7 @@ var rooms = map[string][]string{
 	"ledger":            {"crypto", "crypto/dcbor"},
 	"ledger/walk":       {"ledger"},
 	"fsm":               {"crypto", "crypto/checkpoint", "crypto/dcbor", "crypto/manifest", "ledger"},
-	"gossip":            {"crypto"},
+	"gossip":            {"crypto", "limit"},
 	"gossip/gossiptest": {"crypto", "gossip"},
 	"audit":             {"crypto", "durable"},
 	"client":            {"crypto", "crypto/httpsig", "ledger"},

@@ -94,7 +94,7 @@ func eventOf(r fsm.Record, ops bool) (e client.Event, ok bool, err error) {
 	e.Type, e.Action, e.AtMs = typeOfAction(a.Action), a.Action, a.AtMs
 	if ops {
 		e.Subject, e.Detail = a.Subject, a.Detail
-		e.Actor = &client.EventActor{TokenID: a.Actor.TokenID, NodeID: a.Actor.NodeID}
+		e.Actor = &client.EventActor{TokenID: a.Actor.TokenID, NodeID: a.Actor.NodeID, Via: a.Actor.Via}
 	}
 	return e, true, nil
 }

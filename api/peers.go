@@ -78,7 +78,11 @@ func (s *Server) removePeer(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.reply(http.StatusOK, client.PeerRemoved{ID: res.ID, Index: res.Index, Repeated: res.Repeated})
+	out := client.PeerRemoved{ID: res.ID, Index: res.Index, Repeated: res.Repeated}
+	if t := res.Tokens; t != nil {
+		out.Tokens = &client.TokensRevoked{Count: t.Count, IDs: append([]string{}, t.IDs...), Kept: t.Kept}
+	}
+	return c.reply(http.StatusOK, out)
 }
 
 // findPeer returns the id of a coordinator given by id or name. A member goes

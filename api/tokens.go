@@ -164,7 +164,7 @@ func (s *Server) tokens(c *call) error {
 		for _, t := range all {
 			out.Tokens = append(out.Tokens, client.Token{
 				ID: t.ID, Role: string(t.Role), Label: t.Label, State: t.State(now),
-				UsesLeft: t.UsesLeft, CreatedMs: t.CreatedMs, ExpiresMs: t.ExpiresMs,
+				UsesLeft: t.UsesLeft, CreatedMs: t.CreatedMs, ExpiresMs: t.ExpiresMs, Through: t.Through,
 			})
 		}
 	})

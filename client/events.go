@@ -62,6 +62,7 @@ type Event struct {
 type EventActor struct {
 	TokenID string `json:"token_id,omitempty"`
 	NodeID  string `json:"node_id,omitempty"`
+	Via     string `json:"via,omitempty"` // the coordinator that authenticated the caller; from feature level 6 on
 }
 
 // EventFilter says which events a caller wants.

@@ -240,9 +240,18 @@ type Peers struct {
 
 // PeerRemoved is the answer of DELETE /v1/peers/{name or id}.
 type PeerRemoved struct {
-	ID       string `json:"id"`
-	Index    uint64 `json:"index"`
-	Repeated bool   `json:"repeated,omitempty"`
+	ID       string         `json:"id"`
+	Index    uint64         `json:"index"`
+	Repeated bool           `json:"repeated,omitempty"`
+	Tokens   *TokensRevoked `json:"tokens,omitempty"` // of a compromised node, from feature level 6 on
+}
+
+// TokensRevoked tells what became of the tokens that were made through a coordinator
+// that was removed as compromised, or under such a token.
+type TokensRevoked struct {
+	Count int      `json:"count"`
+	IDs   []string `json:"ids"`            // the first 64
+	Kept  string   `json:"kept,omitempty"` // the token of this request, which is one of them: make another, then revoke it
 }
 
 // LeaderTransfer is the body of POST /v1/leader/transfer: name or id of the
@@ -317,7 +326,10 @@ type Token struct {
 	ExpiresMs   int64  `json:"expires_ms"` // 0: never
 	Index       uint64 `json:"index,omitempty"`
 	JoinCommand string `json:"join_command,omitempty"` // for join tokens: a copy-paste command line
-	Repeated    bool   `json:"repeated,omitempty"`
+	// Through lists the coordinators that made it for its maker, and those that made
+	// the token it was made under; from feature level 6 on, in lists.
+	Through  []string `json:"through,omitempty"`
+	Repeated bool     `json:"repeated,omitempty"`
 }
 
 // Tokens is one page of GET /v1/tokens; Next continues it (query "after").

@@ -2,6 +2,8 @@ package cmd
 
 import (
 	"cmp"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -22,8 +24,10 @@ func (p *program) peersCommand() *cli.Command {
 			UsageText: "edgecoder peers remove NAME-OR-ID [--compromised]",
 			Description: "Examples:\n  edgecoder peers remove node3\n  edgecoder peers remove node3 --compromised\n\n" +
 				"From then on no member talks to it, its certificate opens nothing, and it signs no event that others accept.\n" +
-				"--compromised marks it so in the records, and changes nothing else yet: the gossip pool key and the cluster CA's key,\n" +
-				"which the node held, stay in use. Keep it off the cluster's network, and revoke the tokens that its operators had.",
+				"--compromised marks it so in the records and revokes, in the same entry of the log, every token that was made through\n" +
+				"it or under such a token; the answer names them. A token that was only shown to it, as by a client that calls it,\n" +
+				"is not among them: replace those. The gossip pool key and the cluster CA's key, which the node held, stay in use:\n" +
+				"keep it off the cluster's network. It must not lead when you remove it: stop it first, or transfer leadership.",
 			Flags:  []cli.Flag{&cli.BoolFlag{Name: "compromised", Usage: "somebody else may hold its keys"}},
 			Action: p.peersRemove,
 		}},
@@ -75,7 +79,25 @@ func (p *program) peersRemove(c *cli.Context) error {
 	if c.Bool("compromised") {
 		p.say("its id, its vote and its signing key are refused now; the gossip pool key and the CA key that it held are still in use: keep it off the cluster's network")
 	}
+	if t := removed.Tokens; t != nil {
+		p.say("%s", saysRevoked(t))
+	}
 	return p.emit(c, removed, func(t *table) { t.row(args[0], "removed", removed.ID, "index "+number(removed.Index)) })
+}
+
+// saysRevoked tells which tokens went with a compromised coordinator.
+func saysRevoked(t *client.TokensRevoked) string {
+	out := fmt.Sprintf("revoked %d tokens that were made through it", t.Count)
+	if len(t.IDs) > 0 {
+		out += ": " + strings.Join(t.IDs, ", ")
+	}
+	if more := t.Count - len(t.IDs); more > 0 {
+		out += fmt.Sprintf(" and %d more (edgecoder token list)", more)
+	}
+	if t.Kept != "" {
+		out += "; " + t.Kept + ", which you are using, was made through it too and is in force: make another and revoke it"
+	}
+	return out
 }
 
 func (p *program) leaderCommand() *cli.Command {

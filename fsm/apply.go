@@ -76,6 +76,9 @@ func (s *State) apply(index uint64, cmd Command, body any) (Result, []Record) {
 			return res, nil
 		}
 	}
+	if res, ok := s.checkVia(cmd.Actor); !ok {
+		return res, nil
+	}
 	c := &change{index: index, atMs: s.meta.v.ClockMs, stampMs: cmd.AtMs, kind: cmd.Kind, actor: cmd.Actor, keyed: cmd.Idem != nil}
 	res := tenants[cmd.Kind].apply(s, c, body)
 	if cmd.Idem != nil && res.OK() {
@@ -198,7 +201,7 @@ func (s *State) checkGenesis(c *change, g Genesis) (Result, bool) {
 	if g.AdminToken.Role != RoleAdmin {
 		return refuse(CodeInvalid, "role", "the first token has role %q, it must be %s", g.AdminToken.Role, RoleAdmin), false
 	}
-	if field, fault := g.Coordinator.fault(); fault != "" {
+	if field, fault := g.Coordinator.Fault(); fault != "" {
 		return refuse(CodeInvalid, field, "%s", fault), false
 	}
 	if g.Coordinator.Role != RoleCoordinator {

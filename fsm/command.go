@@ -287,7 +287,7 @@ func EncodeCommand(c Command) ([]byte, error) {
 	if _, err := decodeBody(c); err != nil {
 		return nil, err
 	}
-	if !utf8.ValidString(c.Actor.TokenID) || !utf8.ValidString(c.Actor.NodeID) {
+	if !utf8.ValidString(c.Actor.TokenID) || !utf8.ValidString(c.Actor.NodeID) || !utf8.ValidString(c.Actor.Via) {
 		return nil, fmt.Errorf("%w: the actor is not valid UTF-8", ErrCommand)
 	}
 	data, err := Encode(c)

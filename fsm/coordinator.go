@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	"github.com/edgecoder/edgecoder/crypto"
 )
@@ -53,6 +54,9 @@ type Removal struct {
 	// SilentMs is how long nobody had heard of a node that the cluster cleaned up
 	// by itself; 0: somebody asked for its removal. From LevelUpgrades on.
 	SilentMs int64 `cbor:"7,keyasint,omitempty"`
+	// TLSKey is what its certificates were for: whoever shows another key is not the
+	// node. From LevelThrough on.
+	TLSKey *crypto.Hash `cbor:"8,keyasint,omitempty"`
 }
 
 // SigningKey is a coordinator key that signs, or ever signed, the chain.
@@ -114,7 +118,7 @@ func (s *State) isJoinRetry(c *change, n Coordinator) bool {
 }
 
 func (s *State) checkJoin(n Coordinator, replaceID string) (Result, bool) {
-	if field, fault := n.fault(); fault != "" {
+	if field, fault := n.Fault(); fault != "" {
 		return refuse(CodeInvalid, field, "%s", fault), false
 	}
 	if field, fault := s.describedFault(n.Version, n.API, n.Raft, n.Gossip); fault != "" {
@@ -172,7 +176,8 @@ func (s *State) checkReplace(n Coordinator, replaceID string) (Result, bool) {
 	return Result{}, true
 }
 
-func (n Coordinator) fault() (field, fault string) {
+// Fault tells what is wrong with a record by itself, in which field; "" if nothing is.
+func (n Coordinator) Fault() (field, fault string) {
 	for _, f := range []struct{ name, v string }{{"id", n.ID}, {"name", n.Name}} {
 		if err := crypto.CheckID(f.v); err != nil {
 			return f.name, err.Error()
@@ -269,9 +274,16 @@ func (s *State) applyCoordinatorRemove(c *change, b CoordinatorRemove) Result {
 	if s.removed.full() {
 		return refuse(CodeOverloaded, "", "%d coordinators were removed, no room to remember one more", MaxRemoved)
 	}
+	res, detail := Result{Code: CodeOK, ID: b.ID}, fmt.Sprintf("compromised=%t", b.Compromised)
+	if b.Compromised {
+		res.Tokens = s.revokeThrough(c, b.ID)
+	}
+	if t := res.Tokens; t != nil {
+		detail += fmt.Sprintf(" tokens_revoked=%d ids=%s kept=%s", t.Count, strings.Join(t.IDs, ","), t.Kept)
+	}
 	s.dropCoordinator(c, b.ID, b.Compromised)
-	s.record(c, "coordinator_remove", b.ID, fmt.Sprintf("compromised=%t", b.Compromised))
-	return Result{Code: CodeOK, ID: b.ID}
+	s.record(c, "coordinator_remove", b.ID, detail)
+	return res
 }
 
 // onlyVoter tells whether nobody but the node could lead; observers cannot.
@@ -292,6 +304,9 @@ func (s *State) dropCoordinator(c *change, id string, compromised bool) {
 	s.coordinators.remove(id)
 	s.divergent.remove(id)
 	gone := Removal{ID: id, Name: n.Name, RemovedMs: c.atMs, Compromised: compromised}
+	if s.meta.v.Level >= LevelThrough {
+		gone.TLSKey = &n.TLSKey
+	}
 	if head, known := s.auditHeads.get(id); known {
 		gone.Audit = &head
 		s.auditHeads.remove(id)
@@ -311,6 +326,9 @@ func (s *State) Coordinators() []Coordinator { return s.coordinators.values() }
 
 // Removed returns all removed members in the order of their ids.
 func (s *State) Removed() []Removal { return s.removed.values() }
+
+// Removal returns what is remembered of a removed member.
+func (s *State) Removal(id string) (Removal, bool) { return s.removed.get(id) }
 
 // IsRemoved tells whether a node id was removed.
 func (s *State) IsRemoved(id string) bool { _, ok := s.removed.get(id); return ok }

@@ -25,7 +25,7 @@ func goldenLevels() map[uint32]func(testing.TB) *world {
 			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades()
 		},
 		LevelLedger: func(t testing.TB) *world {
-			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger()
+			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger().withThrough()
 		},
 		LevelCheckpoints: func(t testing.TB) *world {
 			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger().withCosigners()
@@ -77,6 +77,20 @@ func (w *world) withClients() *world {
 	}
 	w.setPolicy(func(p *Policy) { p.UnsignedAgents, p.LegacyMesh = map[string]string{"phone": "phone"}, text.String() })
 	w.tellHeads(AuditReport{NodeID: "n0", Head: placeOf(7, "seven")}, AuditReport{NodeID: "n2", Head: placeOf(9, "nine")})
+	w.mark()
+	return w
+}
+
+// withThrough has everything else happen that LevelLedger brought, LevelThrough: commands name the
+// node that forwarded them, and a compromised node's tokens go with it.
+func (w *world) withThrough() *world {
+	via := func(node string) Actor { return Actor{TokenID: "admin", Via: node} }
+	w.must(w.do(via("n5"), TokenCreate{ID: "through-n5", Role: RoleAdmin, Uses: -1}))
+	w.must(w.do(Actor{TokenID: "through-n5", Via: "n6"}, TokenCreate{ID: "through-both", Role: RoleViewer, Uses: -1}))
+	w.must(w.do(via("n6"), TokenCreate{ID: "through-n6", Role: RoleViewer, Uses: -1}))
+	w.must(w.do(via("n0"), CoordinatorRemove{ID: "n5", Compromised: true}))
+	w.want(w.do(via("n5"), TokenCreate{ID: "late", Role: RoleAdmin, Uses: -1}), CodeForbidden)
+	w.must(w.do(Actor{TokenID: "admin", Via: "n0"}, CoordinatorRemove{ID: "n6"}))
 	w.mark()
 	return w
 }

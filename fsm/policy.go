@@ -122,6 +122,9 @@ func (p *Policy) level() uint32 {
 // command: that of its kind, or of what its body has come to hold since.
 func LevelOf(cmd Command) uint32 {
 	level := cmd.Kind.Level()
+	if cmd.Actor.Via != "" {
+		level = max(level, LevelThrough)
+	}
 	switch cmd.Kind { // what does not decode is never logged
 	case KindPolicySet:
 		if b, err := BodyOf[PolicySet](cmd); err == nil {

@@ -92,6 +92,8 @@ type Result struct {
 	Chain    *ChainResult  `cbor:"9,keyasint,omitempty"` // of a BlacklistAppend
 	// Ledger answers the entries of a LedgerBatch, or reports, or confirmations, in order.
 	Ledger []LedgerResult `cbor:"10,keyasint,omitempty"`
+	// Tokens is of a CoordinatorRemove of a compromised node; from LevelThrough on.
+	Tokens *TokensRevoked `cbor:"11,keyasint,omitempty"`
 }
 
 // ClaimResult is the decision on one claim.
@@ -149,6 +151,9 @@ type AdminRecord struct {
 type Actor struct {
 	TokenID string `cbor:"1,keyasint,omitempty" json:"token_id,omitempty"`
 	NodeID  string `cbor:"2,keyasint,omitempty" json:"node_id,omitempty"`
+	// Via is the node that authenticated the caller. The leader writes it; from
+	// LevelThrough on.
+	Via string `cbor:"3,keyasint,omitempty" json:"via,omitempty"`
 }
 
 // KeyRef names a public key in the state: the SHA-256 of its raw bytes.

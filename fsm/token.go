@@ -23,6 +23,9 @@ type Token struct {
 	// Told is set once policy has every agent told the text (Policy.LegacyMesh): from
 	// then on the token is nobody's credential. From LevelClients on.
 	Told bool `cbor:"11,keyasint,omitempty"`
+	// Through are the members that made it for its maker, and those that made the
+	// token under which it was made; at most MaxCoordinators. From LevelThrough on.
+	Through []string `cbor:"12,keyasint,omitempty"`
 }
 
 // tokenKeepMs is how long an ended token stays listed, so that an operator
@@ -80,7 +83,7 @@ func (s *State) checkToken(c *change, b TokenCreate) (Result, bool) {
 
 func (s *State) putToken(c *change, b TokenCreate) {
 	t := Token{ID: b.ID, Hash: b.Hash, Role: b.Role, CreatedMs: c.atMs, ExpiresMs: b.ExpiresMs,
-		UsesLeft: b.Uses, Label: b.Label, Epoch: s.meta.v.Epoch}
+		UsesLeft: b.Uses, Label: b.Label, Epoch: s.meta.v.Epoch, Through: s.through(c)}
 	if t.ExpiresMs != 0 {
 		t.PurgeMs = t.ExpiresMs + tokenKeepMs
 	}

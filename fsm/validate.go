@@ -206,7 +206,7 @@ func (s *State) coordinatorFault(key string, n Coordinator) error {
 	if err := rowID(key, n.ID); err != nil {
 		return err
 	}
-	if field, fault := n.fault(); fault != "" {
+	if field, fault := n.Fault(); fault != "" {
 		return fmt.Errorf("%s: %s", field, fault)
 	}
 	if n.Role != RoleCoordinator && n.Role != RoleObserver {
@@ -317,6 +317,13 @@ func tokenFault(key string, t Token) error {
 		return fmt.Errorf("%d uses left", t.UsesLeft)
 	case len(t.Label) > MaxLabelBytes:
 		return fmt.Errorf("a label of %d bytes, at most %d", len(t.Label), MaxLabelBytes)
+	case len(t.Through) > MaxCoordinators:
+		return fmt.Errorf("made through %d nodes, at most %d", len(t.Through), MaxCoordinators)
+	}
+	for _, id := range t.Through {
+		if err := crypto.CheckID(id); err != nil {
+			return fmt.Errorf("made through: %w", err)
+		}
 	}
 	return timeFault(lastTokenMs, "its begin", t.CreatedMs, "its end", t.ExpiresMs, "the revocation", t.RevokedMs, "the purge", t.PurgeMs)
 }

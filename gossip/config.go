@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 	"unicode/utf8"
 
@@ -32,8 +33,13 @@ type Config struct {
 	Profile       Profile         // default ProfileLAN
 
 	// OnStream gets each TLS stream (first byte 0x16) that reaches the gossip TCP port, with no byte missing. It runs on a goroutine
-	// of its own and owns the connection, also after it returned. Shutdown closes the connections of calls still running. nil: streams are closed.
+	// of its own and owns the connection, also after it returned; how many it holds is for it to bound. Shutdown closes the
+	// connections of calls still running. nil: streams are closed.
 	OnStream func(net.Conn)
+
+	// MemberAt tells whether a member is at an address (limit.HolderOf): what comes from there waits apart from what strangers hold
+	// open. It is called from many goroutines and must not block. nil: nobody is.
+	MemberAt func(netip.Addr) bool
 
 	// Trust, OnNews and OnHead are called from one goroutine, with no lock held; they may call any method of Pool except Join, Leave and
 	// Shutdown. While one of them dawdles, news are dropped and counted.
@@ -72,6 +78,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Seeds == nil {
 		c.Seeds = func() []string { return nil }
+	}
+	if c.MemberAt == nil {
+		c.MemberAt = func(netip.Addr) bool { return false }
 	}
 	if c.Trust == nil {
 		c.Trust = func(Card) bool { return true }

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+
+	"github.com/edgecoder/edgecoder/limit"
 )
 
 // What memberlist v0.7.0 puts first on the wire (net.go, label.go, security.go). If an update changes it, members cannot join each
@@ -31,36 +33,56 @@ func packetLooksOurs(b []byte, label string) bool {
 	return len(b) > h+sealOverhead && b[0] == labelHeader && int(b[1]) == len(label) && string(b[2:h]) == label && b[h] == sealVersion
 }
 
-// sealedLength checks the head of a sealed stream message and returns how much is announced.
-func sealedLength(head []byte) (int64, error) {
-	n := int64(binary.BigEndian.Uint32(head[1:5]))
+// checkSealed checks the head of a sealed stream message.
+func checkSealed(head []byte) error {
+	n := binary.BigEndian.Uint32(head[1:5])
 	if head[0] != encryptedType || head[5] != sealVersion || n <= sealOverhead || n > maxStream {
-		return 0, errNotGossip
+		return errNotGossip
 	}
-	return n, nil
+	return nil
+}
+
+// lane is what connections of one kind of callers may hold: what strangers hold open or send takes nothing from members.
+type lane struct {
+	silent  *limit.Room[netip.Addr] // connections that have not shown what they are
+	streams *limit.Room[netip.Addr] // gossip, by what has come of it
+}
+
+func newLane() *lane {
+	return &lane{silent: limit.NewRoom[netip.Addr](maxSilent), streams: limit.NewRoom[netip.Addr](streamBudget)}
 }
 
 // sort finds out what an accepted connection is and hands it on. It runs once per connection, in its own goroutine.
-func (t *transport) sort(c net.Conn, ip netip.Addr) {
+func (t *transport) sort(c net.Conn) {
+	from, lane := limit.HolderOf(c.RemoteAddr().String()), t.strangers
+	if t.memberAt(from) {
+		lane = t.members
+	}
 	_ = c.SetDeadline(deadlineIn(peekTimeout))
+	place := lane.silent.Enter(from, 1, func() { c.Close() })
+	head, err := t.peek(c)
+	if stayed := place.Leave(); err != nil || !stayed {
+		t.refuse(c)
+		return
+	}
+	_ = c.SetDeadline(noDeadline)
+	if head[0] == tlsHandshake {
+		t.handTLS(c, head)
+		return
+	}
+	t.handGossip(c, head, from, lane)
+}
+
+// peek reads as much as tells what a connection is: one byte of TLS, or the head of gossip.
+func (t *transport) peek(c net.Conn) (head []byte, err error) {
 	var first [1]byte
 	if _, err := io.ReadFull(c, first[:]); err != nil {
-		t.shown(ip)
-		t.refuse(c)
-		return
+		return nil, err
 	}
 	if first[0] == tlsHandshake {
-		t.shown(ip)
-		t.handTLS(c, first[:])
-		return
+		return first[:], nil
 	}
-	head, n, err := t.readGossipHead(c, first[0])
-	t.shown(ip)
-	if err != nil || !t.reserve(n) {
-		t.refuse(c)
-		return
-	}
-	t.handGossip(c, head, n)
+	return t.readGossipHead(c, first[0])
 }
 
 func (t *transport) refuse(c net.Conn) {
@@ -71,71 +93,48 @@ func (t *transport) refuse(c net.Conn) {
 
 // handTLS calls onStream with the connection as it was before the peek.
 func (t *transport) handTLS(c net.Conn, peeked []byte) {
-	t.mu.Lock()
-	room := t.inTLS < maxTLSStreams
-	if room {
-		t.inTLS++
-	}
-	t.mu.Unlock()
-	if !room || t.onStream == nil {
-		if room {
-			t.leaveTLS()
-		}
+	if t.onStream == nil {
 		t.refuse(c)
 		return
 	}
-	_ = c.SetDeadline(noDeadline)
 	t.count.streamsTLS.Add(1)
 	t.onStream(&replayConn{Conn: c, ahead: peeked})
-	t.leaveTLS()
 	// From here on the connection is the handler's alone, open or not.
 	t.untrack(c)
 }
 
-func (t *transport) leaveTLS() {
-	t.mu.Lock()
-	t.inTLS--
-	t.mu.Unlock()
-}
-
 // readGossipHead reads the label and the head of the sealed message behind it.
-func (t *transport) readGossipHead(c net.Conn, first byte) (head []byte, length int64, err error) {
+func (t *transport) readGossipHead(c net.Conn, first byte) (head []byte, err error) {
 	if first != labelHeader {
-		return nil, 0, errNotGossip
+		return nil, errNotGossip
 	}
 	h := 2 + len(t.label)
 	head = make([]byte, h+sealHeader)
 	head[0] = first
 	if _, err := io.ReadFull(c, head[1:2]); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	if int(head[1]) != len(t.label) {
-		return nil, 0, errNotGossip
+		return nil, errNotGossip
 	}
 	if _, err := io.ReadFull(c, head[2:]); err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	if string(head[2:h]) != t.label {
-		return nil, 0, errNotGossip
+		return nil, errNotGossip
 	}
-	length, err = sealedLength(head[h:])
-	return head, length, err
-}
-
-// reserve takes n bytes from the budget of all incoming streams.
-func (t *transport) reserve(n int64) bool {
-	if t.declared.Add(n) > streamBudget {
-		t.declared.Add(-n)
-		return false
-	}
-	return true
+	return head, checkSealed(head[h:])
 }
 
 // handGossip gives the connection to memberlist, which closes it after one exchange.
-func (t *transport) handGossip(c net.Conn, head []byte, reserved int64) {
-	_ = c.SetDeadline(noDeadline)
-	release := func() { t.untrack(c); t.declared.Add(-reserved) }
-	rc := &replayConn{Conn: c, ahead: head, onClose: release}
+func (t *transport) handGossip(c net.Conn, head []byte, from netip.Addr, lane *lane) {
+	place := lane.streams.Enter(from, streamWeight, func() { c.Close() })
+	rc := &replayConn{Conn: c, ahead: head, arrived: place.Grow, onClose: func() {
+		if !place.Leave() {
+			t.count.streamsRefused.Add(1)
+		}
+		t.untrack(c)
+	}}
 	select {
 	case t.streamCh <- rc:
 	case <-t.ctx.Done():
@@ -143,10 +142,11 @@ func (t *transport) handGossip(c net.Conn, head []byte, reserved int64) {
 	}
 }
 
-// replayConn gives back what was read ahead, then reads on. Close may tell somebody, once.
+// replayConn gives back what was read ahead, then reads on. It may tell somebody how much came, and of its Close, once.
 type replayConn struct {
 	net.Conn
 	ahead   []byte // owned by the reader
+	arrived func(bytes int)
 	onClose func()
 	once    sync.Once
 }
@@ -157,7 +157,11 @@ func (c *replayConn) Read(p []byte) (int, error) {
 		c.ahead = c.ahead[n:]
 		return n, nil
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if c.arrived != nil {
+		c.arrived(n)
+	}
+	return n, err
 }
 
 // Close closes the connection.
@@ -193,7 +197,7 @@ func (c *replyConn) Read(p []byte) (int, error) {
 		if _, err := io.ReadFull(c.Conn, head); err != nil {
 			return 0, err
 		}
-		if _, err := sealedLength(head); err != nil {
+		if err := checkSealed(head); err != nil {
 			return 0, err
 		}
 		c.checked, c.ahead = true, head

@@ -35,19 +35,18 @@ const (
 	// Packets above it are dropped and counted; gossip repeats itself anyway.
 	maxPacketsPerSecond = 20_000
 
-	// Accepted streams that have not yet shown what they are. A stranger can hold each for peekTimeout only, and not all of them
-	// from one address. Above: closed at once and counted.
-	maxUnpeeked      = 128
-	maxUnpeekedPerIP = 32
-	peekTimeout      = 3 * time.Second
+	// maxSilent bounds accepted streams that have not yet shown what they are, peekTimeout how long each may take. Above: the oldest
+	// of the address that has most is closed and counted. Members have as many of their own.
+	maxSilent   = 256
+	peekTimeout = 3 * time.Second
 
-	// maxTLSStreams bounds OnStream calls in progress. Above: closed and counted.
-	maxTLSStreams = 256
-
-	// maxStream bounds one encrypted push/pull message, and streamBudget all incoming ones together, because memberlist buffers a
-	// whole message before it can authenticate it, up to 20 MiB a stream and any number of streams. A full table of MaxMembers needs under 4 MiB.
+	// maxStream bounds one encrypted push/pull message, and streamBudget what has come of all incoming ones together, because
+	// memberlist buffers a whole message before it can authenticate it, up to 20 MiB a stream and any number of streams. A full table
+	// of MaxMembers needs under 4 MiB. Each stream weighs streamWeight from the start, its goroutine, buffers and descriptor, so 512
+	// are open at most. Above: the oldest of the address that has most is closed and counted. Members have a budget of their own.
 	maxStream    = 8 << 20
 	streamBudget = 32 << 20
+	streamWeight = 64 << 10
 
 	// maxStateHeads and maxStateBytes bound what push/pull carries beside memberlist's own table. Heads above the count are left
 	// out by the sender, their owners still broadcast them; a larger state is dropped by the receiver as malformed.

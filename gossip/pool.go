@@ -108,7 +108,7 @@ func (p *Pool) openTransport() (memberlist.Transport, error) {
 				return nil, err
 			}
 		}
-		own, err := newTransport(s, p.cfg.ClusterID, p.cfg.AdvertiseAddr, p.cfg.OnStream, p.cfg.Log, &p.count)
+		own, err := newTransport(s, p.cfg, &p.count)
 		if err != nil {
 			return nil, err
 		}

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -19,6 +18,7 @@ type transport struct {
 	sockets  *Sockets
 	label    string
 	onStream func(net.Conn)
+	memberAt func(netip.Addr) bool
 	addr     netip.AddrPort // advertised
 	log      *slog.Logger
 	count    *counters
@@ -31,30 +31,27 @@ type transport struct {
 	loops  sync.WaitGroup // readPackets, accept
 	conns  sync.WaitGroup // one per connection being peeked or in onStream
 
-	declared atomic.Int64 // bytes announced by incoming streams that are still open, against streamBudget
+	strangers, members *lane
 
-	mu       sync.Mutex // guards what follows; nothing is called under it
-	open     map[net.Conn]struct{}
-	unpeeked int
-	perIP    map[netip.Addr]int
-	inTLS    int
+	mu   sync.Mutex // guards what follows; nothing is called under it
+	open map[net.Conn]struct{}
 }
 
 var _ memberlist.NodeAwareTransport = (*transport)(nil)
 
 // newTransport starts reading from the sockets, which it owns from here on.
-func newTransport(s *Sockets, clusterID, advertise string, onStream func(net.Conn), log *slog.Logger, count *counters) (*transport, error) {
-	addr, err := advertised(s.Listener.Addr(), advertise)
+func newTransport(s *Sockets, cfg Config, count *counters) (*transport, error) {
+	addr, err := advertised(s.Listener.Addr(), cfg.AdvertiseAddr)
 	if err != nil {
 		s.close()
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &transport{
-		sockets: s, label: label(clusterID), onStream: onStream, addr: addr, log: log, count: count,
+		sockets: s, label: label(cfg.ClusterID), onStream: cfg.OnStream, memberAt: cfg.MemberAt, addr: addr, log: cfg.Log, count: count,
 		packetCh: make(chan *memberlist.Packet), streamCh: make(chan net.Conn),
 		ctx: ctx, cancel: cancel,
-		open: make(map[net.Conn]struct{}), perIP: make(map[netip.Addr]int),
+		strangers: newLane(), members: newLane(), open: make(map[net.Conn]struct{}),
 	}
 	t.loops.Go(t.readPackets)
 	t.loops.Go(t.accept)
@@ -204,13 +201,9 @@ func (t *transport) accept() {
 			t.pause() // out of descriptors, most likely
 			continue
 		}
-		ip := ipOf(c.RemoteAddr())
-		if !t.admit(c, ip) {
-			t.count.streamsRefused.Add(1)
-			c.Close()
-			continue
+		if t.track(c) {
+			t.conns.Go(func() { t.sort(c) })
 		}
-		t.conns.Go(func() { t.sort(c, ip) })
 	}
 }
 
@@ -220,35 +213,4 @@ func (t *transport) pause() {
 	case <-time.After(5 * time.Millisecond):
 	case <-t.ctx.Done():
 	}
-}
-
-// admit takes a slot for a connection that has not shown what it is.
-func (t *transport) admit(c net.Conn, ip netip.Addr) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.ctx.Err() != nil || t.unpeeked >= maxUnpeeked || t.perIP[ip] >= maxUnpeekedPerIP {
-		return false
-	}
-	t.unpeeked++
-	t.perIP[ip]++
-	t.open[c] = struct{}{}
-	return true
-}
-
-// shown gives the slot back.
-func (t *transport) shown(ip netip.Addr) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.unpeeked--
-	if t.perIP[ip]--; t.perIP[ip] == 0 {
-		delete(t.perIP, ip)
-	}
-}
-
-func ipOf(a net.Addr) netip.Addr {
-	ap, err := netip.ParseAddrPort(a.String())
-	if err != nil {
-		return netip.Addr{}
-	}
-	return ap.Addr().Unmap()
 }

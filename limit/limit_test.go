@@ -87,6 +87,29 @@ func TestRoomSendsAwayTheOldestOfWhoHasMost(t *testing.T) {
 	}
 }
 
+func TestRoomWeighsWhatGrew(t *testing.T) {
+	r := NewRoom[string](10)
+	var gone []string
+	enter := func(holder, name string) *Place[string] {
+		return r.Enter(holder, 1, func() { gone = append(gone, name) })
+	}
+	honest, first, second := enter("honest", "h"), enter("flood", "f1"), enter("flood", "f2")
+	honest.Grow(3)
+	second.Grow(4)
+	if len(gone) != 0 || r.Used() != 10 {
+		t.Fatalf("gone: %v, %d used", gone, r.Used())
+	}
+	second.Grow(1)
+	if !slices.Equal(gone, []string{"f1"}) || r.Used() != 10 {
+		t.Errorf("gone: %v, %d used", gone, r.Used())
+	}
+	first.Grow(100) // it is gone: nothing of it is here
+	second.Grow(100)
+	if !slices.Equal(gone, []string{"f1", "f2"}) || r.Used() != 4 || !honest.Leave() || r.Used() != 0 {
+		t.Errorf("gone: %v, %d used", gone, r.Used())
+	}
+}
+
 func TestRoomOfEqualsSendsAwayTheOldest(t *testing.T) {
 	r := NewRoom[int](3)
 	var gone []int

@@ -55,13 +55,19 @@ func (r *Room[K]) Enter(holder K, size int, evict func()) *Place[K] {
 	p := &Place[K]{room: r, holder: holder, size: size, number: r.entered, evict: evict}
 	p.at = w.places.PushBack(p)
 	w.size += size
-	for r.used += size; r.used > r.most; {
+	r.used += size
+	r.makeRoom()
+	return p
+}
+
+// makeRoom sends away what is too much.
+func (r *Room[K]) makeRoom() {
+	for r.used > r.most {
 		oldest := r.next()
 		r.remove(oldest)
 		r.evicted++
 		oldest.evict()
 	}
-	return p
 }
 
 // next returns who has to go: of the holder with most, the oldest.
@@ -85,6 +91,20 @@ func (r *Room[K]) remove(p *Place[K]) {
 	if w.size -= p.size; w.places.Len() == 0 {
 		delete(r.by, p.holder)
 	}
+}
+
+// Grow has a place weigh more, which may be what sends it away.
+func (p *Place[K]) Grow(by int) {
+	r := p.room
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if p.at == nil {
+		return
+	}
+	p.size += by
+	r.by[p.holder].size += by
+	r.used += by
+	r.makeRoom()
 }
 
 // Leave gives the place back. It tells whether it was still there: false means

@@ -33,7 +33,9 @@ type addressBook struct {
 
 // memberFile is what the book keeps on disk: the records of the replicated
 // state as of a log index. A replica that restarts has an older state until
-// it hears of a leader, and must know the others before that.
+// it hears of a leader, and must know the others before that. Index 0 is what a
+// node knows before it has a state at all (introduced, restart): it counts until
+// the state has this node's own record.
 type memberFile struct {
 	Index   uint64                 `json:"index"`
 	Members map[string]peerAddress `json:"members"`
@@ -79,7 +81,12 @@ func (b *addressBook) record(all memberFile) {
 	}
 	b.memberFile = all
 	b.locate()
-	data, err := json.MarshalIndent(all, "", "  ")
+	b.write()
+}
+
+// write puts the records into the file. Called with mu locked.
+func (b *addressBook) write() {
+	data, err := json.MarshalIndent(b.memberFile, "", "  ")
 	if err == nil {
 		err = keyfile.WriteAtomic(b.path, data)
 	}
@@ -145,6 +152,28 @@ func (b *addressBook) recordOf(id string) (a peerAddress, asOf uint64, known boo
 	defer b.mu.Unlock()
 	a, known = b.Members[id]
 	return a, b.Index, known
+}
+
+// restart has the records count until the state that this node fetches anew has
+// its own record.
+func (b *addressBook) restart() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.Index = 0
+	b.write()
+}
+
+// doubt forgets who the members are, but for their addresses, if the records are of
+// a log index that raft has not: no state of this node ever was there.
+func (b *addressBook) doubt(last uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.Index <= last {
+		return
+	}
+	b.log.Warn("the member file is of a log index that this node never reached: only the addresses in it count", "file", b.path, "index", b.Index, "last", last)
+	b.memberFile = introduced(b.memberFile, peerName{})
+	b.write()
 }
 
 // coordinators returns the recorded voters-to-be but our own.

@@ -136,6 +136,19 @@ func (g *greeter) prove(one *greeting, state tls.ConnectionState) {
 	}
 }
 
+// hearing is a configuration whose handshakes tell the greeter of their first messages.
+func (g *greeter) hearing(config *tls.Config) *tls.Config {
+	choose := config.GetConfigForClient
+	config = config.Clone()
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if err := g.hear(hello); err != nil || choose == nil {
+			return nil, err
+		}
+		return choose(hello)
+	}
+	return config
+}
+
 // hear is told of each first message (tls.Config.GetConfigForClient).
 func (g *greeter) hear(hello *tls.ClientHelloInfo) error {
 	one, ok := hello.Conn.(*greeting)

@@ -52,6 +52,8 @@ type joinReply struct {
 	TLSCert   []byte     `cbor:"4,keyasint"`
 	PoolKeys  [][]byte   `cbor:"5,keyasint"`
 	Members   memberFile `cbor:"6,keyasint"`
+
+	seed peerName // who answered, by its certificate
 }
 
 // joinServer answers joiners; connections come from the gossip port.
@@ -90,6 +92,11 @@ func answerJoiner[T any](n *Node, serve func(*http.Request) (T, error)) http.Han
 const (
 	// maxJoins bounds joins under way: each proposes and signs a certificate.
 	maxJoins = 8
+	// joinsPerSecond under one token are proposed, after a burst of all that a cluster
+	// has room for; a joiner asks again after a second.
+	joinsPerSecond = 2
+	joinsBurst     = fsm.MaxCoordinators
+	joinsEntries   = 1024 // tokens that are remembered
 	// joinLookups a second go to the leader for tokens that this replica does
 	// not know; with fewer, strangers could make the leader work.
 	joinLookups = 5
@@ -106,7 +113,7 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 	if err != nil {
 		return joinReply{}, err
 	}
-	cmd, err := fsm.New(fsm.Actor{TokenID: token.ID}, fsm.CoordinatorJoin{Coordinator: req.Coordinator})
+	cmd, err := n.joinCommand(token, req)
 	if err != nil {
 		return joinReply{}, err
 	}
@@ -164,8 +171,8 @@ func (n *Node) checkJoinToken(ctx context.Context, req joinRequest) (crypto.Toke
 		return token, &client.Error{Code: client.CodeForbidden, Field: "role",
 			Detail: fmt.Sprintf("a token of role %s opens no join as %s: make one with `edgecoder token create --role coordinator`", stored.Role, role)}
 	}
-	if stored.State(n.clockMs()) == "expired" || stored.RevokedMs != 0 {
-		return token, errJoinToken("is " + stored.State(n.clockMs()))
+	if state := stored.State(n.clockMs()); state != "active" && !(state == "used" && n.joinedBy(req.Coordinator.ID, token.ID)) {
+		return token, errJoinToken("is " + state)
 	}
 	if crypto.Sum(req.TLSPublic) != req.Coordinator.TLSKey {
 		return token, &client.Error{Code: client.CodeInvalid, Field: "tls_key", Detail: "the TLS key is not the one in the record"}
@@ -175,6 +182,35 @@ func (n *Node) checkJoinToken(ctx context.Context, req joinRequest) (crypto.Toke
 		return token, &client.Error{Code: client.CodeInvalid, Field: "proof", Detail: "the joiner's proof of its signing key does not verify"}
 	}
 	return token, nil
+}
+
+// joinedBy tells whether a node joined with a token: its answer was lost, and it asks
+// again with what is used up by now.
+func (n *Node) joinedBy(nodeID, tokenID string) (yes bool) {
+	n.machine.Read(func(s *fsm.State) {
+		c, known := s.Coordinator(nodeID)
+		yes = known && c.TokenID == tokenID
+	})
+	return yes
+}
+
+// joinCommand is what a joiner asks for, once its token was found to open a join. It
+// refuses what Apply would: that is in the log all the same.
+func (n *Node) joinCommand(token crypto.TokenText, req joinRequest) (fsm.Command, error) {
+	if field, fault := req.Coordinator.Fault(); fault != "" {
+		return fsm.Command{}, &client.Error{Code: client.CodeInvalid, Field: field, Detail: "the joining node: " + fault}
+	}
+	cmd, err := fsm.New(fsm.Actor{TokenID: token.ID}, fsm.CoordinatorJoin{Coordinator: req.Coordinator})
+	if err != nil {
+		return cmd, err
+	}
+	if len(cmd.Body) > maxUpdateBytes {
+		return cmd, &client.Error{Code: client.CodeTooLarge, Detail: fmt.Sprintf("the joining node describes itself in %d bytes, at most %d", len(cmd.Body), maxUpdateBytes)}
+	}
+	if wait := n.joinRates.Take(token.ID); wait > 0 {
+		return cmd, &client.Error{Code: client.CodeOverloaded, RetryAfter: wait, Detail: "the join token " + token.ID + " is used too often"}
+	}
+	return cmd, nil
 }
 
 func errJoinToken(what string) *client.Error {
@@ -395,11 +431,12 @@ func tlsPublic(pkcs8 []byte) ([]byte, error) {
 	return x509.MarshalPKIXPublicKey(signer.Public())
 }
 
-// postSeed posts a request to the join service of a seed, whose CA the token pins.
-func postSeed(ctx context.Context, cfg Config, seed string, token crypto.TokenText, path string, req, reply any) error {
+// postSeed posts a request to the join service of a seed, whose CA the token pins,
+// and returns which node that is.
+func postSeed(ctx context.Context, cfg Config, seed string, token crypto.TokenText, path string, req, reply any) (met peerName, err error) {
 	body, err := fsm.Encode(req)
 	if err != nil {
-		return err
+		return met, err
 	}
 	c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -407,36 +444,40 @@ func postSeed(ctx context.Context, cfg Config, seed string, token crypto.TokenTe
 		}, DisableKeepAlives: true}}
 	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+seed+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return met, err
 	}
 	resp, err := c.Do(post)
 	if err != nil {
-		return err
+		return met, err
 	}
 	defer resp.Body.Close()
+	if met, err = nameOf(resp.TLS.PeerCertificates[0]); err != nil { // checkPinned has seen it
+		return met, err
+	}
 	data := make([]byte, maxJoinBytes) // one buffer, since it holds the pool key and the CA key
 	defer clear(data)
 	size, err := io.ReadFull(resp.Body, data)
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return err
+		return met, err
 	}
 	data = data[:size]
 	if resp.StatusCode != http.StatusOK {
 		var p client.Problem
 		if json.Unmarshal(data, &p) != nil {
-			return fmt.Errorf("status %d: the seed may be older than this binary, and does not know the question", resp.StatusCode)
+			return met, fmt.Errorf("status %d: the seed may be older than this binary, and does not know the question", resp.StatusCode)
 		}
-		return p.Error()
+		return met, p.Error()
 	}
 	if err := fsm.Decode(data, reply); err != nil {
-		return fmt.Errorf("the seed's answer does not parse: %w", err)
+		return met, fmt.Errorf("the seed's answer does not parse: %w", err)
 	}
-	return nil
+	return met, nil
 }
 
 func joinAt(ctx context.Context, cfg Config, seed string, token crypto.TokenText, req joinRequest) (*joinReply, error) {
 	var reply joinReply
-	if err := postSeed(ctx, cfg, seed, token, joinPath, req, &reply); err != nil {
+	var err error
+	if reply.seed, err = postSeed(ctx, cfg, seed, token, joinPath, req, &reply); err != nil {
 		return nil, err
 	}
 	if crypto.Sum(reply.CACert).String() != token.Pin || reply.ClusterID != token.ClusterID {

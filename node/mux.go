@@ -31,14 +31,7 @@ type mux struct {
 func newMux(inner net.Listener, config *tls.Config, exempt []netip.Prefix, welcome func(peerName) error, log *slog.Logger) *mux {
 	m := &mux{inner: inner, welcome: welcome, routes: map[string]*muxListener{}, peers: map[*peerConn]struct{}{}, log: log,
 		greeter: newGreeter(exempt), closed: make(chan struct{})}
-	choose := config.GetConfigForClient
-	m.config = config.Clone()
-	m.config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		if err := m.greeter.hear(hello); err != nil || choose == nil {
-			return nil, err
-		}
-		return choose(hello)
-	}
+	m.config = m.greeter.hearing(config)
 	return m
 }
 
@@ -72,14 +65,23 @@ func (m *mux) serve() {
 	}
 }
 
+// greet does a handshake, and tells of it when it failed.
+func (m *mux) greet(raw net.Conn, config *tls.Config) (*tls.Conn, error) {
+	conn, err := m.greeter.greet(raw, config)
+	if err == nil {
+		return conn, nil
+	}
+	m.log.Debug("TLS handshake failed", "remote", raw.RemoteAddr(), "error", err)
+	if room, rate := m.greeter.refused(); room+rate > 0 && (errors.Is(err, errTooOften) || errors.Is(err, context.Canceled)) && m.greeter.mayWarn(time.Now()) {
+		m.log.Warn("too many connections that do not finish their TLS handshake, or too many of one address: see edgecoder_handshakes_refused_total",
+			"listener", raw.LocalAddr(), "made_room", room, "too_often", rate, "latest", raw.RemoteAddr())
+	}
+	return nil, err
+}
+
 func (m *mux) handshake(raw net.Conn) {
-	conn, err := m.greeter.greet(raw, m.config)
+	conn, err := m.greet(raw, m.config)
 	if err != nil {
-		m.log.Debug("TLS handshake failed", "remote", raw.RemoteAddr(), "error", err)
-		if room, rate := m.greeter.refused(); room+rate > 0 && (errors.Is(err, errTooOften) || errors.Is(err, context.Canceled)) && m.greeter.mayWarn(time.Now()) {
-			m.log.Warn("too many connections that do not finish their TLS handshake, or too many of one address: see edgecoder_handshakes_refused_total",
-				"listener", m.inner.Addr(), "made_room", room, "too_often", rate, "latest", raw.RemoteAddr())
-		}
 		return
 	}
 	state := conn.ConnectionState()

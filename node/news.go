@@ -47,7 +47,7 @@ func (n *Node) startGossip() error {
 	if err != nil {
 		return err
 	}
-	onStream := n.joins.Deliver
+	onStream := newJoinDoor(n.face.muxes[0], n.creds.joinServer(), n.joins.Deliver).open // of the port that strangers call
 	if n.id.Role != fsm.RoleCoordinator {
 		onStream = nil // only coordinators take nodes in
 	}
@@ -58,7 +58,7 @@ func (n *Node) startGossip() error {
 	n.pool, err = gossip.Start(gossip.Config{
 		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, Sockets: sockets, PoolKeys: n.id.PoolKeys,
 		Seeds: n.seeds, Profile: n.cfg.Timing.Gossip,
-		OnStream: onStream, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
+		OnStream: onStream, MemberAt: n.isMemberAt, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
 	})
 	return err
 }
@@ -103,15 +103,8 @@ func (n *Node) trustCard(c gossip.Card) bool {
 }
 
 func (n *Node) enrolledKey(id string) (key crypto.PublicKey, known bool) {
-	a, asOf, known := n.book.recordOf(id)
-	key = a.SigningKey
-	n.machine.Read(func(s *fsm.State) {
-		if s.Index() >= asOf && s.Meta().ClusterID != "" {
-			var enrolled fsm.Coordinator
-			enrolled, known = s.Coordinator(id)
-			key = enrolled.SigningKey
-		}
-	})
+	c, known := n.onRecord(id)
+	key, known = c.SigningKey, known && !c.SigningKey.IsZero()
 	if !known && !n.isRemoved(id) {
 		if v, ok := n.vouchedFor(id); ok {
 			return v.Coordinator.SigningKey, true

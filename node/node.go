@@ -85,9 +85,10 @@ type Node struct {
 	moved   chan struct{} // closed and replaced when raft's leader changes; guarded by movedMu
 
 	joins      *gossip.StreamListener
-	joining    chan struct{} // slots of joins under way
-	joinLog    *rate.Limiter // log lines about refused joins
-	joinLookup *rate.Limiter // questions to the leader about unknown join tokens
+	joining    chan struct{}        // slots of joins under way
+	joinLog    *rate.Limiter        // log lines about refused joins
+	joinLookup *rate.Limiter        // questions to the leader about unknown join tokens
+	joinRates  *limit.Rates[string] // joins by token
 	loops      sync.WaitGroup
 	cancel     context.CancelFunc
 	face       face
@@ -128,7 +129,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), updates: limit.NewRates[string](time.Now, updateRate, updateBurst, 2*fsm.MaxCoordinators), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
 		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
-		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
+		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), joinRates: limit.NewRates[string](time.Now, joinsPerSecond, joinsBurst, joinsEntries), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
 		logs: newLogs(),
 	}
 	if err := n.start(ctx); err != nil {
@@ -178,6 +179,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	if err := n.openLogs(); err != nil {
+		return err
+	}
+	if err := n.doubtBook(); err != nil {
 		return err
 	}
 	if err := n.openEpochs(); err != nil {

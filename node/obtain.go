@@ -96,6 +96,6 @@ func (n *Node) joinIdentity(ctx context.Context, id *identity) (_ *identity, err
 	}
 	id.ClusterID, id.Role = reply.ClusterID, fsm.Role(token.Role)
 	id.CACert, id.CAKey, id.TLSCert, id.PoolKeys = reply.CACert, reply.CAKey, reply.TLSCert, reply.PoolKeys
-	n.book.record(reply.Members)
+	n.book.record(introduced(reply.Members, reply.seed))
 	return id, nil
 }

@@ -40,7 +40,7 @@ func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
 		if err := n.mayDecide(cmd.Kind); err != nil {
 			return err
 		}
-		res, err = n.proposeHere(ctx, l, cmd)
+		res, err = n.proposeHere(ctx, l, n.through(n.id.NodeID, cmd))
 		return err
 	}, func(ctx context.Context, leader string) error {
 		res = fsm.Result{}
@@ -72,7 +72,7 @@ func (n *Node) servePropose(ctx context.Context, from string, cmd fsm.Command) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()
-	return n.proposeHere(ctx, l, cmd)
+	return n.proposeHere(ctx, l, n.through(from, cmd))
 }
 
 // How often a node may describe itself, and in how many bytes: what Apply refuses

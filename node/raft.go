@@ -44,11 +44,12 @@ func repairable(dir string, err error) error {
 // startRaft starts raft on its share of the listener.
 func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *peerDialer) error {
 	logger := raftLogger(n.log)
-	layer := &streamLayer{Listener: listener, self: n.id.NodeID, dialer: dialer}
-	transport := newTermGuard(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: layer, MaxPool: 4, Timeout: n.cfg.Timing.Peer, Logger: logger,
+	ports := raft.NetworkTransportConfig{
+		Stream: newStreamLayer(n.id.NodeID, dialer), MaxPool: 4, Timeout: n.cfg.Timing.Peer, Logger: logger,
 		MaxRPCsInFlight: 1, // the default of 2 was seen to wedge a follower for ever after a short disk error
-	}), n.isObserver(), n.observes)
+	}
+	transport := newTermGuard(raft.NewNetworkTransportWithConfig(&ports), n.isObserver(), n.observes, newReign(n.cfg.Timing))
+	n.loops.Go(newInbound(listener, ports, transport.hear).serve)
 	notices := make(chan bool, 16)
 	conf := n.raftConfig(notices)
 	conf.Logger = logger
@@ -69,7 +70,7 @@ func (n *Node) startRaft(run context.Context, listener net.Listener, dialer *pee
 		return r.explain(err)
 	}
 	log.follow(n.raft)
-	transport.follow(n.raft.CurrentTerm)
+	transport.follow(n.raft)
 	leaders := make(chan raft.Observation, 64)
 	n.raft.RegisterObserver(raft.NewObserver(leaders, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/edgecoder/edgecoder/gossip"
 )
 
 // streamLayer carries raft over mutually authenticated TLS. A server's raft
@@ -17,9 +19,13 @@ import (
 // certificate must name that very node. So a node may move, and two nodes that
 // swap addresses can never be mistaken for each other in a quorum.
 type streamLayer struct {
-	net.Listener // connections that spoke protoRaft
+	net.Listener // none comes here: see inbound
 	self         string
 	dialer       *peerDialer
+}
+
+func newStreamLayer(self string, dialer *peerDialer) *streamLayer {
+	return &streamLayer{Listener: gossip.NewStreamListener(idAddr(self)), self: self, dialer: dialer}
 }
 
 func (l *streamLayer) Addr() net.Addr { return idAddr(l.self) }

@@ -56,6 +56,7 @@ func (id *identity) dropNotes(dir string, passphrase []byte) error {
 // goes last: a crash in between begins again.
 func (n *Node) resync() error {
 	n.log.Warn("this node's state differed from the others': starting afresh, the old files are kept as evidence", "dir", store.EvidenceDir)
+	n.book.restart()
 	if err := store.Reset(n.cfg.DataDir); err != nil {
 		return fmt.Errorf("start afresh: %w", err)
 	}

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"fmt"
 	"net"
 	"net/http"
@@ -66,7 +65,7 @@ func (n *Node) serve(s sockets) {
 	for _, srv := range []struct {
 		server *http.Server
 		l      net.Listener
-	}{{apiServer, s.api}, {rpcServer, s.rpc}, {joinServer, tls.NewListener(n.joins, n.creds.joinServer())}} {
+	}{{apiServer, s.api}, {rpcServer, s.rpc}, {joinServer, n.joins}} {
 		n.loops.Go(func() { _ = srv.server.Serve(srv.l) }) // always ends with ErrServerClosed or a closed listener
 	}
 	for _, m := range n.face.muxes {

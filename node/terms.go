@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -29,40 +30,68 @@ type termGuard struct {
 	*raft.NetworkTransport
 	observes bool // this node is an observer: it neither votes nor stands for election
 	observer func(nodeID string) bool
-	term     func() uint64 // raft's current term; set by follow
+	reign    *reign
+	term     func() uint64  // raft's current term; set by follow
+	beat     func(raft.RPC) // raft's handler of heartbeats, set before follow
 	calls    chan raft.RPC
 	open     chan struct{} // closed by follow
 	closed   chan struct{}
 	once     sync.Once
 }
 
-func newTermGuard(t *raft.NetworkTransport, observes bool, observer func(nodeID string) bool) *termGuard {
-	return &termGuard{NetworkTransport: t, observes: observes, observer: observer, calls: make(chan raft.RPC), open: make(chan struct{}), closed: make(chan struct{})}
+func newTermGuard(t *raft.NetworkTransport, observes bool, observer func(nodeID string) bool, reign *reign) *termGuard {
+	return &termGuard{NetworkTransport: t, observes: observes, observer: observer, reign: reign, calls: make(chan raft.RPC), open: make(chan struct{}), closed: make(chan struct{})}
 }
 
 // follow lets messages through to a raft that has started.
-func (g *termGuard) follow(term func() uint64) {
-	g.term = term
+func (g *termGuard) follow(raft standing) {
+	g.term, g.reign.raft = raft.CurrentTerm, raft
 	close(g.open)
-	go g.pass()
 }
 
-func (g *termGuard) pass() {
-	for {
-		select {
-		case <-g.closed:
-			return
-		case rpc := <-g.NetworkTransport.Consumer():
-			if err := g.fault(rpc.Command); err != nil {
-				rpc.Respond(nil, err)
-				continue
-			}
+// hear takes the messages of a node, until over is closed.
+func (g *termGuard) hear(from string, t *raft.NetworkTransport, over <-chan struct{}) {
+	t.SetHeartbeatHandler(func(rpc raft.RPC) { g.judge(from, rpc, over, func() { g.beat(rpc) }) })
+	go func() {
+		for {
 			select {
 			case <-g.closed:
 				return
-			case g.calls <- rpc:
+			case <-over:
+				return
+			case rpc := <-t.Consumer():
+				if pass := func() { g.pass(rpc, over) }; waits(rpc.Command) {
+					go g.judge(from, rpc, over, pass)
+				} else {
+					g.judge(from, rpc, over, pass)
+				}
 			}
 		}
+	}()
+}
+
+// judge passes a message on, or answers it with what is wrong with it.
+func (g *termGuard) judge(from string, rpc raft.RPC, over <-chan struct{}, pass func()) {
+	select {
+	case <-g.open:
+	case <-over:
+		return
+	case <-g.closed:
+		rpc.Respond(nil, raft.ErrTransportShutdown)
+		return
+	}
+	if err := cmp.Or(g.fault(rpc.Command), g.reign.fault(from, rpc.Command)); err != nil {
+		rpc.Respond(nil, err)
+		return
+	}
+	pass()
+}
+
+func (g *termGuard) pass(rpc raft.RPC, over <-chan struct{}) {
+	select {
+	case <-g.closed:
+	case <-over:
+	case g.calls <- rpc:
 	}
 }
 
@@ -70,21 +99,7 @@ func (g *termGuard) pass() {
 func (g *termGuard) Consumer() <-chan raft.RPC { return g.calls }
 
 // SetHeartbeatHandler implements raft.Transport.
-func (g *termGuard) SetHeartbeatHandler(handle func(raft.RPC)) {
-	g.NetworkTransport.SetHeartbeatHandler(func(rpc raft.RPC) {
-		select {
-		case <-g.open:
-		case <-g.closed:
-			rpc.Respond(nil, raft.ErrTransportShutdown)
-			return
-		}
-		if err := g.fault(rpc.Command); err != nil {
-			rpc.Respond(nil, err)
-			return
-		}
-		handle(rpc)
-	})
-}
+func (g *termGuard) SetHeartbeatHandler(handle func(raft.RPC)) { g.beat = handle }
 
 // fault tells why raft must not see a message.
 func (g *termGuard) fault(command any) error {
@@ -127,7 +142,7 @@ func (g *termGuard) RequestVote(id raft.ServerID, target raft.ServerAddress, arg
 	if err := g.NetworkTransport.RequestVote(id, target, args, resp); err != nil {
 		return err
 	}
-	return g.absurd(resp.Term)
+	return cmp.Or(g.absurd(resp.Term), g.reign.deposes(string(id), resp.Term, args.Term))
 }
 
 // RequestPreVote implements raft.WithPreVote.
@@ -135,7 +150,13 @@ func (g *termGuard) RequestPreVote(id raft.ServerID, target raft.ServerAddress, 
 	if err := g.NetworkTransport.RequestPreVote(id, target, args, resp); err != nil {
 		return err
 	}
-	return g.absurd(resp.Term)
+	return cmp.Or(g.absurd(resp.Term), g.reign.deposes(string(id), resp.Term, args.Term))
+}
+
+// TimeoutNow implements raft.Transport.
+func (g *termGuard) TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error {
+	g.reign.handsOver(string(id))
+	return g.NetworkTransport.TimeoutNow(id, target, args, resp)
 }
 
 // AppendEntries implements raft.Transport.
@@ -163,12 +184,12 @@ func (g *termGuard) InstallSnapshot(id raft.ServerID, target raft.ServerAddress,
 	return g.deposing(id, resp.Term, args.Term)
 }
 
-// deposing refuses the answer by which an observer would depose the leader.
+// deposing judges an answer that would depose the leader; an observer's never does.
 func (g *termGuard) deposing(id raft.ServerID, told, own uint64) error {
 	if told > own && g.observer(string(id)) {
 		return fmt.Errorf("observer %s tells of term %d, this leader is of %d: %w", id, told, own, errTerm)
 	}
-	return nil
+	return g.reign.deposes(string(id), told, own)
 }
 
 // Close implements raft.WithClose.

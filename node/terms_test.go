@@ -11,9 +11,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// termPair is a guarded transport, whose raft is at term 5, and a plain one that
-// gives the answers of answer.
-func termPair(t *testing.T, observes bool, answer func(raft.RPC)) (guarded *termGuard, plain *raft.NetworkTransport) {
+// termPair is a guarded transport, whose raft is at term 5 and hears node x at an
+// address, and a plain one that gives the answers of answer.
+func termPair(t *testing.T, observes bool, answer func(raft.RPC)) (guarded *termGuard, plain *raft.NetworkTransport, at raft.ServerAddress) {
 	t.Helper()
 	transport := func() *raft.NetworkTransport {
 		n, err := raft.NewTCPTransport("127.0.0.1:0", nil, 1, 10*time.Second, io.Discard)
@@ -23,7 +23,8 @@ func termPair(t *testing.T, observes bool, answer func(raft.RPC)) (guarded *term
 		t.Cleanup(func() { _ = n.Close() })
 		return n
 	}
-	guarded, plain = newTermGuard(transport(), observes, func(id string) bool { return id == "observer" }), transport()
+	incoming := transport()
+	guarded, plain = newTermGuard(transport(), observes, func(id string) bool { return id == "observer" }, newReign(LocalTiming())), transport()
 	t.Cleanup(func() { _ = guarded.Close() })
 	over := make(chan struct{})
 	t.Cleanup(func() { close(over) })
@@ -40,16 +41,17 @@ func termPair(t *testing.T, observes bool, answer func(raft.RPC)) (guarded *term
 		}
 	}()
 	guarded.SetHeartbeatHandler(func(rpc raft.RPC) { rpc.Respond(&raft.AppendEntriesResponse{Term: 5, Success: true}, nil) })
-	guarded.follow(func() uint64 { return 5 })
-	return guarded, plain
+	guarded.follow(fixedStanding{term: 5})
+	guarded.hear("x", incoming, over)
+	return guarded, plain, incoming.LocalAddr()
 }
 
 // TestTermsThatNoElectionReached: raft takes any higher term for its own, so one
 // message at the end of all terms would end the cluster.
 func TestTermsThatNoElectionReached(t *testing.T) {
 	t.Parallel()
-	guarded, plain := termPair(t, false, nil)
-	id, at := raft.ServerID("coordinator"), guarded.LocalAddr()
+	_, plain, at := termPair(t, false, nil)
+	id := raft.ServerID("coordinator")
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte("x"), Addr: []byte("x")}
 	appends := func(term uint64, entries ...*raft.Log) error {
 		return plain.AppendEntries(id, at, &raft.AppendEntriesRequest{RPCHeader: header, Term: term, PrevLogEntry: uint64(len(entries)), PrevLogTerm: uint64(len(entries)), Entries: entries}, &raft.AppendEntriesResponse{})
@@ -82,7 +84,7 @@ func TestTermsThatNoElectionReached(t *testing.T) {
 // at the word of an observer.
 func TestTermsInAnswers(t *testing.T) {
 	t.Parallel()
-	guarded, plain := termPair(t, false, func(rpc raft.RPC) {
+	guarded, plain, _ := termPair(t, false, func(rpc raft.RPC) {
 		switch rpc.Command.(type) {
 		case *raft.RequestVoteRequest:
 			rpc.Respond(&raft.RequestVoteResponse{Term: math.MaxUint64}, nil)
@@ -121,8 +123,8 @@ func TestObserversTakePartInNoElection(t *testing.T) {
 	t.Parallel()
 	header := raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}
 	for _, observes := range []bool{false, true} {
-		guarded, plain := termPair(t, observes, nil)
-		id, at := raft.ServerID("coordinator"), guarded.LocalAddr()
+		_, plain, at := termPair(t, observes, nil)
+		id := raft.ServerID("coordinator")
 		for what, err := range map[string]error{
 			"asked to lead": plain.TimeoutNow(id, at, &raft.TimeoutNowRequest{RPCHeader: header}, &raft.TimeoutNowResponse{}),
 			"asked to vote": plain.RequestVote(id, at, &raft.RequestVoteRequest{RPCHeader: header, Term: 6}, &raft.RequestVoteResponse{}),

@@ -61,8 +61,8 @@ func (n *Node) stands(v vouch) bool {
 // behind the node that calls, a leader that joined while it was away for
 // instance: then a coordinator that it does know must vouch.
 func (n *Node) checkPeer(p peerName) error {
-	if n.isRemoved(p.id) {
-		return fmt.Errorf("node %s: %w", p.id, errRemoved)
+	if err := n.removedPeer(p); err != nil {
+		return err
 	}
 	role, key, known := n.recordOf(p.id)
 	if !known {
@@ -78,6 +78,20 @@ func (n *Node) checkPeer(p peerName) error {
 	return nil
 }
 
+// removedPeer tells of a removed node that it is one. What is remembered of it has its
+// key: others make certificates for its id, and would take the farewells that are for it.
+func (n *Node) removedPeer(p peerName) (err error) {
+	n.machine.Read(func(s *fsm.State) {
+		switch gone, removed := s.Removal(p.id); {
+		case removed && gone.TLSKey != nil && *gone.TLSKey != p.tlsKey:
+			err = fmt.Errorf("node %s was removed, and this is not its key", p.id)
+		case removed:
+			err = fmt.Errorf("node %s: %w", p.id, errRemoved)
+		}
+	})
+	return err
+}
+
 // unwelcome tells whether an open connection of a node must end: it is on
 // record no more, or never was and nobody vouches any longer.
 func (n *Node) unwelcome(id string) bool {
@@ -88,25 +102,14 @@ func (n *Node) unwelcome(id string) bool {
 	return !known
 }
 
-// recordOf returns a node's recorded role and TLS key: from the state, or while
-// that is behind what this node knew before, from the member file or the join's
-// answer.
+// recordOf returns a node's recorded role and TLS key.
 func (n *Node) recordOf(id string) (role fsm.Role, key crypto.Hash, known bool) {
 	if id == n.id.NodeID {
 		public, err := tlsPublic(n.id.TLSKey)
 		return n.id.Role, crypto.Sum(public), err == nil
 	}
-	a, asOf, ok := n.book.recordOf(id)
-	n.machine.Read(func(s *fsm.State) {
-		if s.Index() < asOf {
-			role, key, known = a.Role, a.TLSKey, ok && !a.TLSKey.IsZero()
-			return
-		}
-		var c fsm.Coordinator
-		c, known = s.Coordinator(id)
-		role, key = c.Role, c.TLSKey
-	})
-	return role, key, known
+	c, known := n.onRecord(id)
+	return c.Role, c.TLSKey, known && !c.TLSKey.IsZero()
 }
 
 type memberRequest struct {
@@ -169,6 +172,7 @@ func (n *Node) vouchFor(id string) (vouch, error) {
 		}
 		return n.remember(v), nil
 	default:
+		n.meetSeeds()
 		return vouch{}, stranger
 	}
 }
@@ -200,21 +204,34 @@ func (n *Node) joinInLog(id string) (vouch, bool) {
 	if err != nil {
 		return vouch{}, false
 	}
+	_, asOf, _ := n.book.recordOf(id) // it knows who has left since an older entry
 	var l raft.Log
-	for i := last; i >= max(first, applied+1, 1) && last-i < maxScan; i-- {
+	for i := last; i >= max(first, applied+1, asOf+1, 1) && last-i < maxScan; i-- {
 		if n.store.Logs.GetLog(i, &l) != nil || l.Type != raft.LogCommand {
 			continue
 		}
-		cmd, err := fsm.DecodeCommand(l.Data)
-		if err != nil || cmd.Kind != fsm.KindCoordinatorJoin {
-			continue
-		}
-		body, err := fsm.BodyOf[fsm.CoordinatorJoin](cmd)
-		if err == nil && body.Coordinator.ID == id {
-			return vouch{memberReply: memberReply{Coordinator: body.Coordinator, Since: i}, witness: n.id.NodeID, at: time.Now()}, true
+		if c, ok := takesIn(l.Data); ok && c.ID == id {
+			return vouch{memberReply: memberReply{Coordinator: c, Since: i}, witness: n.id.NodeID, at: time.Now()}, true
 		}
 	}
 	return vouch{}, false
+}
+
+// takesIn returns the member that an entry takes in, if it is of that kind.
+func takesIn(entry []byte) (c fsm.Coordinator, ok bool) {
+	cmd, err := fsm.DecodeCommand(entry)
+	if err != nil {
+		return c, false
+	}
+	switch cmd.Kind {
+	case fsm.KindGenesis:
+		body, err := fsm.BodyOf[fsm.Genesis](cmd)
+		return body.Coordinator, err == nil
+	case fsm.KindCoordinatorJoin:
+		body, err := fsm.BodyOf[fsm.CoordinatorJoin](cmd)
+		return body.Coordinator, err == nil
+	}
+	return c, false
 }
 
 // vouchedFor returns a vouch that still stands.
@@ -269,12 +286,21 @@ func (n *Node) mayPropose(from string, cmd fsm.Command) *client.Error {
 	switch {
 	case own:
 		return nil
-	case cmd.Actor.NodeID != "" || !slices.Contains(forwarded, cmd.Kind):
+	case cmd.Actor.NodeID != "" || cmd.Actor.Via != "" || !slices.Contains(forwarded, cmd.Kind):
 		return &client.Error{Code: client.CodeForbidden, Detail: "a node speaks only for itself and for callers it authenticated"}
 	case role != fsm.RoleCoordinator:
 		return errObserver()
 	}
 	return nil
+}
+
+// through has a command name the node that authenticated its caller, once every
+// server reads that. Only the leader writes it: the certificate told it.
+func (n *Node) through(node string, cmd fsm.Command) fsm.Command {
+	if level, _ := n.clusterLevel(); level >= fsm.LevelThrough && cmd.Actor.NodeID == "" {
+		cmd.Actor.Via = node
+	}
+	return cmd
 }
 
 func (n *Node) isObserver() bool { return n.id.Role == fsm.RoleObserver }
