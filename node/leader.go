@@ -164,7 +164,15 @@ func (n *Node) askClocks() {
 // handOver hands leadership to a voter and remembers that it was tried.
 func (n *Node) handOver(ctx context.Context, id string) {
 	n.resting.set(id, cameBack, false)
-	if err := n.transferTo(id).Error(); err != nil {
+	asked := make(chan error, 1)
+	go func() { asked <- n.transferTo(id).Error() }()
+	var err error
+	select {
+	case err = <-asked:
+	case <-n.ending: // raft never answers a transfer that was in its queue when it was shut down
+		return
+	}
+	if err != nil {
 		n.resting.set(id, failedLately, true)
 		n.log.Warn("leadership transfer failed", "to", id, "error", err)
 		pause(ctx, time.Second)
