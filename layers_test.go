@@ -32,6 +32,8 @@ var rooms = map[string][]string{
 	"gossip":            {"crypto"},
 	"gossip/gossiptest": {"gossip", "crypto"},
 	"audit":             {"crypto"},
+	"edge":              {"client", "crypto", "crypto/checkpoint", "limit"},
+	"edge/edgetest":     {"crypto", "crypto/checkpoint", "edge"},
 	"client":            {"crypto", "crypto/httpsig"},
 	"api":               {"client", "crypto", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm", "limit"},
 	"store":             {"crypto", "fsm"},
