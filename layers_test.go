@@ -20,6 +20,7 @@ const module = "github.com/edgecoder/edgecoder/"
 // import. A room that is not listed does not exist.
 var rooms = map[string][]string{
 	"crypto":            {},
+	"crypto/checkpoint": {"crypto"},
 	"crypto/dsse":       {"crypto"},
 	"crypto/envelope":   {"crypto"},
 	"crypto/golden":     {},
@@ -28,7 +29,7 @@ var rooms = map[string][]string{
 	"crypto/manifest":   {"crypto"},
 	"limit":             {},
 	"terminal":          {},
-	"fsm":               {"crypto", "crypto/manifest"},
+	"fsm":               {"crypto", "crypto/checkpoint", "crypto/manifest"},
 	"gossip":            {"crypto"},
 	"gossip/gossiptest": {"gossip", "crypto"},
 	"audit":             {"crypto"},
@@ -51,6 +52,7 @@ var barred = map[string][]string{
 	"github.com/hashicorp/memberlist": {"gossip", "gossip/gossiptest"},
 	"github.com/cloudflare/circl":     {}, // tests only
 	"filippo.io/age":                  {}, // tests only
+	"github.com/transparency-dev":     {}, // tests only
 	"github.com/urfave/cli/v2":        {"cmd"},
 	"github.com/prometheus":           {"api", "node"},
 	"net/http":                        {"api", "client", "cluster", "cmd", "node", "chaos"},
@@ -58,7 +60,7 @@ var barred = map[string][]string{
 
 // pure rooms have no clock, randomness, files, sockets or goroutines.
 var (
-	pureRooms     = []string{"crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/manifest", "fsm", "terminal"}
+	pureRooms     = []string{"crypto", "crypto/checkpoint", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/manifest", "fsm", "terminal"}
 	impureImports = []string{"os", "net", "time", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "os/exec", "log", "log/slog", "context"}
 )
 

@@ -41,6 +41,8 @@ const (
 	KindLevelRaise        Kind = 19 // from LevelUpgrades on, which it raises to
 
 	KindCoordinatorCleanUp Kind = 20 // from LevelUpgrades on
+
+	KindCosignerSetPut Kind = 27 // from LevelCheckpoints on; 28 to 34 are kept for what follows it
 )
 
 // commandVersion is the version of the envelope; a body changes by new

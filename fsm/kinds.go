@@ -30,6 +30,8 @@ var tenants = map[Kind]tenant{
 	KindLevelRaise:        tenantOf((*State).applyLevelRaise),
 
 	KindCoordinatorCleanUp: tenantOf((*State).applyCoordinatorCleanUp),
+
+	KindCosignerSetPut: tenantOf((*State).applyCosignerSetPut),
 }
 
 // Level returns the feature level from which a cluster's log may carry a kind:
@@ -44,6 +46,8 @@ func (k Kind) Level() uint32 {
 		return LevelClients
 	case KindCoordinatorCleanUp:
 		return LevelUpgrades
+	case KindCosignerSetPut:
+		return LevelCheckpoints
 	}
 	return 0
 }

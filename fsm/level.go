@@ -13,7 +13,7 @@ import (
 const LevelUpgrades = 5
 
 // LevelSupported is the highest feature level that this binary knows.
-const LevelSupported uint32 = LevelUpgrades
+const LevelSupported uint32 = LevelCheckpoints
 
 // ErrLevel is wrapped by the refusal of a log, a snapshot or a backup that is of
 // a newer binary than this one: nothing is wrong with it, an upgrade reads it.

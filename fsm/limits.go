@@ -72,6 +72,10 @@ const (
 	// which is one row, and so the signatures of one manifest.
 	MaxManifestSigners = 64
 	MaxManifestSources = 64
+	// MaxCosignerSets bounds the versions of who cosigns checkpoints, kept for ever
+	// so that whoever trusts an old one can follow. One is made when a coordinator
+	// comes or goes; of five cosigners it takes 1 KiB, 64 take 12.
+	MaxCosignerSets = 4096
 	// MaxMarks is how many digests are kept for nodes to compare.
 	MaxMarks = 16
 

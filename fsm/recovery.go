@@ -131,7 +131,8 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	copyTable(s.keyOwners, backup.keyOwners, nil)
 	copyTable(s.tokens, present.tokens, nil)
 	copyTable(s.coordinators, present.coordinators, nil)
-	copyTable(s.auditHeads, present.auditHeads, nil) // the logs are not taken back: what they once held they still must
+	copyTable(s.cosignerSets, present.cosignerSets, nil) // who cosigns is who the members are
+	copyTable(s.auditHeads, present.auditHeads, nil)     // the logs are not taken back: what they once held they still must
 	for id, gone := range backup.removed.m {
 		gone.LeftAt, gone.Audit = "", nil // nobody looks where a file says, nor for what it says
 		s.removed.put(id, gone)

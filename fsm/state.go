@@ -31,7 +31,8 @@ type State struct {
 	divergent     *table[Divergence]    // replicas that differ; empty when all is well
 	manifestTrust *table[ManifestTrust] // one row once it is set
 	manifests     *table[Manifest]
-	auditHeads    *table[AuditHead] // of members, by node id
+	auditHeads    *table[AuditHead]   // of members, by node id
+	cosignerSets  *table[CosignerSet] // by version
 
 	// Indexes derived from the fields above, rebuilt by restore.
 	expiries expiryIndex
@@ -116,6 +117,7 @@ func NewState() *State {
 		manifestTrust: newTable[ManifestTrust]("manifest_trust", 1),
 		manifests:     newTable[Manifest]("manifests", MaxManifests),
 		auditHeads:    newTable[AuditHead]("audit_heads", MaxCoordinators),
+		cosignerSets:  newTable[CosignerSet]("cosigner_sets", MaxCosignerSets),
 		outcomes:      map[string]int{},
 	}
 	return s
@@ -128,14 +130,14 @@ func (s *State) fields() []field {
 	return []field{
 		s.meta, s.policy, s.marks, s.agents, s.keyOwners, s.tokens, s.coordinators,
 		s.removed, s.signingKeys, s.bans, s.idempotent, s.nonces, s.windows, s.divergent,
-		s.manifestTrust, s.manifests, s.auditHeads, s.selves,
+		s.manifestTrust, s.manifests, s.auditHeads, s.selves, s.cosignerSets,
 	}
 }
 
 // newerFields are those that came after the first release. A snapshot leaves
 // them out while they are empty: binaries that do not know them can read it, as
 // they must while a cluster is upgraded server by server.
-var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "audit_heads": true, "self_windows": true}
+var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "audit_heads": true, "self_windows": true, "cosigner_sets": true}
 
 // Digest returns the digest of the whole state, from the parts that each field
 // keeps. It brings lazily kept parts up to date, so it is a write: within

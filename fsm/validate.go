@@ -49,6 +49,7 @@ func (s *State) Validate(wallMs int64) error {
 		{"manifest_trust", func() error { return eachRow(s.manifestTrust, manifestTrustFault) }},
 		{"manifests", func() error { return eachRow(s.manifests, manifestFault) }},
 		{"audit_heads", func() error { return eachRow(s.auditHeads, s.auditHeadFault) }},
+		{"cosigner_sets", func() error { return eachRow(s.cosignerSets, s.cosignerSetFault) }},
 	} {
 		if err := f.check(); err != nil {
 			return fmt.Errorf("fsm: field %s: %w", f.name, err)

@@ -15,7 +15,7 @@ import (
 
 // history.db has a bucket for each stream, from the big-endian sequence number
 // to a row: CRC-32C, log index, bytes of the stream's frames up to and with this
-// record, data. The bucket "meta" has one value, the head: what the streams
+// record, data. Beside it may be the stream's tree (tree.go). The bucket "meta" has one value, the head: what the streams
 // should add up to, so that a lost tail is seen.
 const (
 	rowHeader     = 4 + 8 + 8
@@ -152,6 +152,11 @@ func writeRows(db *bbolt.DB, rows []row, h head) error {
 				b.FillPercent, of = historyFill, r.Stream
 			}
 			if err := b.Put(seqKey(r.Seq), r.encode()); err != nil {
+				return err
+			}
+		}
+		for s := range h.tails {
+			if err := growTree(tx, s, rows); err != nil {
 				return err
 			}
 		}
