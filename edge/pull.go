@@ -103,6 +103,7 @@ func (s *Syncer) follow(ctx context.Context, source Source) error {
 			if err != nil {
 				return errors.Join(s.adopt(at), fmt.Errorf("%w: %w", errSource, err))
 			}
+			s.recent.addSet(next)
 			at = next
 		}
 		if at.Version == before {
@@ -125,7 +126,6 @@ func (s *Syncer) adopt(set checkpoint.SignedSet) error {
 	s.cfg.Log.Info("the cosigners changed", "version", set.Version, "epoch", set.Epoch, "cosigners", set.Names())
 	s.position = next
 	s.learn(set.Cosigners)
-	s.recent.addSet(set)
 	return nil
 }
 

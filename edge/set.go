@@ -148,5 +148,8 @@ func NewSet() *Set {
 // View returns the newest view. Answers about one question come from one view.
 func (s *Set) View() *View { return s.view.Load() }
 
+// Restore makes what a store held the newest view, before anybody asks.
+func (s *Set) Restore(v *View) { s.replace(v) }
+
 // replace makes a view the newest. Only the writer calls it.
 func (s *Set) replace(v *View) { s.view.Store(v) }

@@ -205,6 +205,7 @@ type Member struct {
 	Before  func(ctx context.Context, what string) error // called before each answer: delay, failure
 	Tamper  func(seq uint64, record []byte) []byte       // changes what is served
 	Upto    uint64                                       // serves no later event; 0: all
+	Skip    uint64                                       // leaves out this event; 0: none
 	Asked   func(what string, bytes int)                 // told of each answer
 }
 
@@ -260,6 +261,9 @@ func (m *Member) Events(ctx context.Context, from uint64, limit int) (events [][
 	defer m.Cluster.mu.Unlock()
 	bytes := 0
 	for seq := from; seq <= uint64(len(m.Cluster.events)) && len(events) < limit && (m.Upto == 0 || seq <= m.Upto); seq++ {
+		if seq == m.Skip {
+			continue
+		}
 		record := m.Cluster.events[seq-1].WireJSON()
 		if m.Tamper != nil {
 			record = m.Tamper(seq, record)
