@@ -10,8 +10,9 @@ import (
 
 // unreleasedGolden is the first level whose stored log -update writes anew: no
 // binary that knows it was released. All others stay as they were written: levels
-// 1 and 2 by commit a73cd48, level 3 as commit 4fa5b56 applied it.
-const unreleasedGolden = LevelClients
+// 1 and 2 by commit a73cd48, level 3 as commit 4fa5b56 applied it, levels 4 and 5 as
+// commit 6b8c156 did.
+const unreleasedGolden = LevelCheckpoints
 
 // goldenLevels makes the scene of every level.
 func goldenLevels() map[uint32]func(testing.TB) *world {
@@ -22,6 +23,9 @@ func goldenLevels() map[uint32]func(testing.TB) *world {
 		LevelClients:  func(t testing.TB) *world { return goldenScene(t, LevelClients).withProfiles().withClients() },
 		LevelUpgrades: func(t testing.TB) *world {
 			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades()
+		},
+		LevelCheckpoints: func(t testing.TB) *world {
+			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withCosigners()
 		},
 	}
 }

@@ -21,10 +21,11 @@ import (
 
 const (
 	goldenCommands = "testdata/golden.json"
-	goldenSnapshot = "testdata/golden.snapshot"
+	goldenSnapshot = "testdata/golden.level7.snapshot"
 	goldenFirst    = "testdata/golden.v1.snapshot"     // format version 1, of binaries before history had a file
 	goldenLevel2   = "testdata/golden.level2.snapshot" // of binaries that know no manifests
 	goldenLevel3   = "testdata/golden.level3.snapshot" // of binaries that know no audit heads
+	goldenLevel5   = "testdata/golden.snapshot"        // of binaries that know no cosigner sets
 )
 
 // goldenBodies has a command of each kind with fixed contents. What is there is
@@ -35,7 +36,7 @@ func goldenBodies(w *world) map[string]any {
 	ban := eventOf("agent-ünï", "event-1", worldStart)
 	ban.ExpiresAtMs, ban.EvidenceRef = &expires, "s3://evidence/1"
 	ban.Link(crypto.BlacklistGenesis, privateKey("node n0"))
-	return map[string]any{
+	out := map[string]any{
 		"genesis": genesisOf("n0"),
 		"tick":    Tick{Term: 3, Voters: 3, Walls: walls(worldStart, 0, 1, -1), Mark: true},
 		"admit_batch": AdmitBatch{Callers: []string{"verifier", "operator"}, Claims: []Claim{
@@ -76,6 +77,8 @@ func goldenBodies(w *world) map[string]any {
 		"tick_round": Tick{Term: 3, Mark: true, Round: &Round{Mark: 17, Voters: 3, Reports: []Report{
 			{NodeID: "n0", Votes: true, Digest: crypto.Sum([]byte("one"))}, {NodeID: "n1", Digest: crypto.Sum([]byte("two"))}}}},
 	}
+	maps.Copy(out, goldenCosigners())
+	return out
 }
 
 func goldenEncoded(t *testing.T) map[string]string {
@@ -140,7 +143,7 @@ func TestGoldenCommands(t *testing.T) {
 		}
 	}
 	newest := slices.Max(slices.Collect(maps.Keys(tenants)))
-	if len(encoded) != len(golden) || len(kinds) != int(newest) || len(tenants) != int(newest) {
+	if len(encoded) != len(golden) || len(kinds) != int(newest)-elsewhere || len(tenants) != int(newest)-elsewhere {
 		t.Errorf("%d golden commands of %d kinds, %d made; there are %d kinds, the newest %d", len(golden), len(kinds), len(encoded), len(tenants), newest)
 	}
 }
@@ -168,19 +171,20 @@ func TestGoldenFirstSnapshot(t *testing.T) {
 	}
 }
 
-// What a binary without manifests, or without audit heads, wrote reads, and as long
+// What a binary without manifests, audit heads or cosigner sets wrote reads, and as long
 // as nobody uses them is written as that binary reads it.
 func TestGoldenSnapshotsOfLowerLevels(t *testing.T) {
-	for _, path := range []string{goldenLevel2, goldenLevel3} {
+	for _, path := range []string{goldenLevel2, goldenLevel3, goldenLevel5} {
 		golden := readGolden(t, path)
 		s, records := restored(t, golden)
 		if again := snapshotOf(t, s, historyOf(t, records)); !bytes.Equal(again, golden) {
 			t.Errorf("%s encodes to other bytes, which a server that is still to be upgraded could not read", path)
 		}
 	}
-	w := level3SampleWorld(t)
-	if !bytes.Equal(snapshotOf(t, w.s, w.history), readGolden(t, goldenLevel3)) {
-		t.Error("the same log leads to another snapshot than it did: nodes of two versions would differ")
+	for path, w := range map[string]*world{goldenLevel3: level3SampleWorld(t), goldenLevel5: level5SampleWorld(t)} {
+		if !bytes.Equal(snapshotOf(t, w.s, w.history), readGolden(t, path)) {
+			t.Errorf("%s: the same log leads to another snapshot than it did: nodes of two versions would differ", path)
+		}
 	}
 }
 

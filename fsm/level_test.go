@@ -3,6 +3,7 @@ package fsm
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -127,7 +128,7 @@ func TestLevelOfANewerLogStopsTheReplica(t *testing.T) {
 			if len(told) != 1 || !errors.Is(told[0], ErrLevel) || w.s.Index() != index || w.s.Digest() != digest {
 				t.Errorf("told %v; index %d, was %d", told, w.s.Index(), index)
 			}
-			if name == "level" && !strings.Contains(told[0].Error(), "feature level 6 is needed (version \"v9\" or newer), this binary knows 5") {
+			if name == "level" && !strings.Contains(told[0].Error(), fmt.Sprintf("feature level %d is needed (version \"v9\" or newer), this binary knows %d", LevelSupported+1, LevelSupported)) {
 				t.Errorf("it does not say what is needed: %v", told)
 			}
 			if _, err := m.Snapshot(); !errors.Is(err, ErrLevel) {
@@ -172,7 +173,7 @@ func TestLevelOfASnapshot(t *testing.T) {
 	if err := f.finish(); err != nil {
 		t.Fatal(err)
 	}
-	for want, data := range map[string][]byte{"level 6 is needed (version \"v9\" or newer)": p.sealed(t), "version 4, this binary reads up to 3": header.Bytes()} {
+	for want, data := range map[string][]byte{fmt.Sprintf("level %d is needed (version \"v9\" or newer)", LevelSupported+1): p.sealed(t), "version 4, this binary reads up to 3": header.Bytes()} {
 		_, _, err := ReadSnapshot(bytes.NewReader(data))
 		if !errors.Is(err, ErrLevel) || !errors.Is(err, ErrSnapshot) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)

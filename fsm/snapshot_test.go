@@ -16,16 +16,24 @@ import (
 
 // sampleWorld has a row in every field and records in every stream.
 func sampleWorld(t testing.TB) *world {
-	w := level3SampleWorld(t)
-	w.s.meta.v.Level = LevelClients
-	w.must(w.do(Actor{NodeID: "n0"}, AdmitBatch{Callers: []string{SelfCaller}, Claims: []Claim{claimOf("b", "of its own", w.wallMs, "")}}))
-	w.tellHeads(AuditReport{NodeID: "n0", Head: placeOf(7, "seven")}, AuditReport{NodeID: "n2", Head: placeOf(9, "nine")})
-	w.tellHeads(AuditReport{NodeID: "n0", After: placeOf(7, "seven"), Lost: true, Head: placeOf(2, "two")})
+	w := level5SampleWorld(t)
+	w.s.meta.v.Level = LevelCheckpoints
+	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0")}))
 	for label, n := range w.s.Sizes() {
 		if n == 0 {
 			t.Fatalf("the sample has no row in %s", label)
 		}
 	}
+	return w
+}
+
+// level5SampleWorld is the sample that the stored snapshot of level 5 was made of.
+func level5SampleWorld(t testing.TB) *world {
+	w := level3SampleWorld(t)
+	w.s.meta.v.Level = LevelClients
+	w.must(w.do(Actor{NodeID: "n0"}, AdmitBatch{Callers: []string{SelfCaller}, Claims: []Claim{claimOf("b", "of its own", w.wallMs, "")}}))
+	w.tellHeads(AuditReport{NodeID: "n0", Head: placeOf(7, "seven")}, AuditReport{NodeID: "n2", Head: placeOf(9, "nine")})
+	w.tellHeads(AuditReport{NodeID: "n0", After: placeOf(7, "seven"), Lost: true, Head: placeOf(2, "two")})
 	return w
 }
 
