@@ -54,8 +54,8 @@ var barred = map[string][]string{
 	"filippo.io/age":                  {}, // tests only
 	"github.com/transparency-dev":     {}, // tests only
 	"github.com/urfave/cli/v2":        {"cmd"},
-	"github.com/prometheus":           {"api", "node"},
-	"net/http":                        {"api", "client", "cluster", "cmd", "node", "chaos"},
+	"github.com/prometheus":           {"api", "edge", "node"},
+	"net/http":                        {"api", "client", "cluster", "cmd", "edge", "node", "chaos"},
 }
 
 // pure rooms have no clock, randomness, files, sockets or goroutines.

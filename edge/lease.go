@@ -82,3 +82,11 @@ func (l *Lease) NowMs() int64 {
 	}
 	return l.clock.Wall().UnixMilli()
 }
+
+// Age returns how long ago a majority vouched for the list, by the latest time that is known to have come; zero before the first renewal.
+func (l *Lease) Age() time.Duration {
+	if s := l.state.Load(); s != nil {
+		return l.length - (s.ends - l.clock.Mono())
+	}
+	return 0
+}

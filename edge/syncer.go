@@ -23,6 +23,8 @@ type Config struct {
 	Rand   func(time.Duration) time.Duration // below its argument, at random; nil: math/rand
 	Log    *slog.Logger
 
+	Halted string // why an earlier run stopped for good, see Store.Evidence; empty: none did
+
 	// Moved is told of each position that the set reached, before anybody can see it there is a newer one; nil: nobody is.
 	Moved func(Position)
 	// Alarm is told what an operator must see, by a stable code; nil: nobody is.
@@ -90,12 +92,15 @@ func NewSyncer(cfg Config, at Position) *Syncer {
 	s := &Syncer{cfg: cfg, position: at, keys: map[string]crypto.PublicKey{}, recent: newRecent(at.Head), bell: make(chan struct{}, 1)}
 	s.learn(at.Keys)
 	s.learn(at.Trusted.Cosigners)
-	s.status.Store(&Status{Position: at, Wanted: at.Head.Size})
+	s.status.Store(&Status{Position: at, Wanted: at.Head.Size, Halted: cfg.Halted})
 	return s
 }
 
 // Status returns how the syncer stands.
 func (s *Syncer) Status() Status { return *s.status.Load() }
+
+// Halted returns why the edge stopped for good, or "".
+func (s *Syncer) Halted() string { return s.status.Load().Halted }
 
 // Recent returns events that were pulled lately, for other members.
 func (s *Syncer) Recent(from uint64, limit int) [][]byte { return s.recent.page(from, limit) }
