@@ -10,8 +10,8 @@ import (
 	"github.com/edgecoder/edgecoder/crypto/checkpoint"
 )
 
-// elsewhere is how many kinds below the newest this branch does not have: 21 to 26 are the ledger's.
-const elsewhere = 6
+// elsewhere is how many kinds below the newest this branch does not have: 21 to 26 are the ledger's, 28 to 30 nobody's.
+const elsewhere = 9
 
 // goldenCosigners are the golden commands of the cosigner set.
 func goldenCosigners() map[string]any {

@@ -25,7 +25,7 @@ func goldenLevels() map[uint32]func(testing.TB) *world {
 			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades()
 		},
 		LevelCheckpoints: func(t testing.TB) *world {
-			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withCosigners()
+			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withCosigners().withEdges()
 		},
 	}
 }

@@ -78,6 +78,7 @@ func goldenBodies(w *world) map[string]any {
 			{NodeID: "n0", Votes: true, Digest: crypto.Sum([]byte("one"))}, {NodeID: "n1", Digest: crypto.Sum([]byte("two"))}}}},
 	}
 	maps.Copy(out, goldenCosigners())
+	maps.Copy(out, goldenEdges())
 	return out
 }
 

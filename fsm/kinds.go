@@ -32,6 +32,7 @@ var tenants = map[Kind]tenant{
 	KindCoordinatorCleanUp: tenantOf((*State).applyCoordinatorCleanUp),
 
 	KindCosignerSetPut: tenantOf((*State).applyCosignerSetPut),
+	KindEdgeJoin:       tenantOf((*State).applyEdgeJoin),
 }
 
 // Level returns the feature level from which a cluster's log may carry a kind:
@@ -46,7 +47,7 @@ func (k Kind) Level() uint32 {
 		return LevelClients
 	case KindCoordinatorCleanUp:
 		return LevelUpgrades
-	case KindCosignerSetPut:
+	case KindCosignerSetPut, KindEdgeJoin:
 		return LevelCheckpoints
 	}
 	return 0

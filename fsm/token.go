@@ -23,6 +23,8 @@ type Token struct {
 	// Told is set once policy has every agent told the text (Policy.LegacyMesh): from
 	// then on the token is nobody's credential. From LevelClients on.
 	Told bool `cbor:"11,keyasint,omitempty"`
+	// Edge is whose credential it is, of RoleEdgeMember alone. From LevelCheckpoints on.
+	Edge *Edge `cbor:"12,keyasint,omitempty"`
 }
 
 // tokenKeepMs is how long an ended token stays listed, so that an operator
