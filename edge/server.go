@@ -97,14 +97,7 @@ func (s *Server) answer(handle func(*http.Request) (any, error)) http.HandlerFun
 			writeError(w, asError(err))
 			return
 		}
-		text, err := json.Marshal(out)
-		if err != nil {
-			writeError(w, &client.Error{Code: client.CodeInternal, Detail: err.Error()})
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("Cache-Control", "no-store")
-		_, _ = w.Write(append(text, '\n')) // a client that is gone needs no answer
+		writeJSON(w, out)
 	}
 }
 

@@ -110,6 +110,9 @@ func (n *Node) enrolledKey(id string) (key crypto.PublicKey, known bool) {
 			var enrolled fsm.Coordinator
 			enrolled, known = s.Coordinator(id)
 			key = enrolled.SigningKey
+			if e, edge := s.Edge(id); edge && !known {
+				key, known = e.SigningKey, true
+			}
 		}
 	})
 	if !known && !n.isRemoved(id) {
@@ -129,7 +132,7 @@ func (n *Node) enrolledKey(id string) (key crypto.PublicKey, known bool) {
 func (n *Node) hearMembers() {
 	for _, m := range n.pool.Members() {
 		c := m.Card
-		if c.NodeID != n.id.NodeID && (m.State == gossip.StateAlive || m.State == gossip.StateSuspect) {
+		if c.NodeID != n.id.NodeID && c.Role != string(fsm.RoleEdge) && (m.State == gossip.StateAlive || m.State == gossip.StateSuspect) {
 			n.book.hear(c.NodeID, peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Reached: m.Addr})
 		}
 	}

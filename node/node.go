@@ -234,7 +234,8 @@ func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 		n.lookForDivergence()
 	}
 	switch kind {
-	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove, fsm.KindCoordinatorCleanUp:
+	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove, fsm.KindCoordinatorCleanUp,
+		fsm.KindEdgeJoin, fsm.KindTokenRevoke: // which ends an edge, perhaps
 		n.membersMoved.Store(true)
 		ring(n.membersChanged)
 	case fsm.KindBlacklistAppend, fsm.KindClockRecover, fsm.KindLevelRaise: // head, epoch or level changed

@@ -259,7 +259,7 @@ func (n *Node) mayCall(from string, who callers) *client.Error {
 var forwarded = []fsm.Kind{
 	fsm.KindTokenCreate, fsm.KindTokenRevoke, fsm.KindAgentEnroll, fsm.KindAgentSetState, fsm.KindPolicySet,
 	fsm.KindBlacklistAppend, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove,
-	fsm.KindClockRecover, fsm.KindManifestTrustSet, fsm.KindManifestAccept, fsm.KindManifestRevoke, fsm.KindAgentRekey,
+	fsm.KindClockRecover, fsm.KindManifestTrustSet, fsm.KindManifestAccept, fsm.KindManifestRevoke, fsm.KindAgentRekey, fsm.KindEdgeJoin,
 }
 
 func (n *Node) mayPropose(from string, cmd fsm.Command) *client.Error {
