@@ -38,7 +38,7 @@ var rooms = map[string][]string{
 	"client":            {"crypto", "crypto/httpsig"},
 	"api":               {"client", "crypto", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm", "limit"},
 	"store":             {"crypto", "fsm"},
-	"node":              {"api", "audit", "client", "crypto", "crypto/keyfile", "fsm", "gossip", "limit", "store"},
+	"node":              {"api", "audit", "client", "crypto", "crypto/checkpoint", "crypto/keyfile", "edge", "fsm", "gossip", "limit", "store"},
 	"cluster":           {"client"},
 	"cmd":               {"audit", "chaos", "client", "cluster", "crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "node", "terminal"},
 	"cmd/edgecoder":     {"cmd"},

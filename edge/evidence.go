@@ -40,6 +40,9 @@ func (s *Store) keepEvidence(at Position, other []byte) error {
 	return err
 }
 
+// EvidencePath is where Evidence reads it.
+func (s *Store) EvidencePath() string { return s.path(fileEvidence) }
+
 // Evidence returns what an earlier run kept of a fork, nil if there was none.
 func (s *Store) Evidence() ([]byte, error) {
 	f, err := os.Open(s.path(fileEvidence))
