@@ -114,6 +114,12 @@ const (
 	maxEdgeLease = 24 * time.Hour
 )
 
+// DefaultEdgeConfig returns loopback addresses, a strict edge, and the lease that coordinators cosign for.
+func DefaultEdgeConfig() EdgeConfig {
+	return EdgeConfig{Listen: "127.0.0.1:4501", GossipAddr: "127.0.0.1:4402", Mode: client.EdgeStrict, Lease: edge.DefaultLease,
+		Timing: LocalTiming(), Log: slog.Default(), Version: "dev"}
+}
+
 // StartEdge brings an edge up: from its data directory if it has joined before, else by joining. It returns when it answers, which a
 // list from an earlier run lets it do before anybody was reached.
 func StartEdge(ctx context.Context, cfg EdgeConfig) (*Edge, error) {
