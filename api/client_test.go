@@ -115,6 +115,14 @@ func TestGoClientSpeaksEveryRoute(t *testing.T) {
 	check("ban on", err)
 	_, err = c.ChainEvents(ctx, 1, 10)
 	check("events", err)
+	_, err = c.Checkpoint(ctx)
+	check("checkpoint", err)
+	_, err = c.ProveInclusion(ctx, 1, 0)
+	check("inclusion", err)
+	_, err = c.ProveConsistency(ctx, 0, 0)
+	check("consistency", err)
+	_, err = c.CosignerSets(ctx, 1, 10)
+	check("cosigners", err)
 	for e, err := range c.Events(ctx, client.EventFilter{After: client.EventStart, Types: []string{client.EventBan}}) {
 		check("follow events", err)
 		if e.Subject != "bad" || e.ID == "" {

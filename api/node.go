@@ -134,4 +134,5 @@ type Node interface {
 	Membership
 	Backups
 	Auditor
+	Logs
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto/checkpoint"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -101,6 +102,14 @@ func (s *Server) table() []route {
 			doc: doc{says: "lift a ban by an event that supersedes it", in: client.LiftRequest{}, out: client.BlacklistChange{}}, handle: s.lift},
 		{method: get, pattern: "/v1/blacklist/events", need: fsm.CapReadTrust, query: seqQuery,
 			doc: doc{says: "the chain of events, paged", out: client.ChainPage{}}, handle: s.chainEvents},
+		{method: get, pattern: "/v1/blacklist/checkpoint", need: fsm.CapReadTrust,
+			doc: doc{says: "the newest checkpoint that a majority of coordinators cosigned, a signed note (c2sp.org/tlog-checkpoint)", media: "text/plain"}, handle: s.checkpoint(checkpoint.LogBlacklist)},
+		{method: get, pattern: "/v1/blacklist/proof/inclusion", need: fsm.CapReadTrust, query: []string{"seq", "size"},
+			doc: doc{says: "a proof that an event is in the tree of a checkpoint", out: client.InclusionProof{}}, handle: s.inclusion(checkpoint.LogBlacklist)},
+		{method: get, pattern: "/v1/blacklist/proof/consistency", need: fsm.CapReadTrust, query: []string{"from", "to"},
+			doc: doc{says: "a proof that one tree begins with another", out: client.ConsistencyProof{}}, handle: s.consistency(checkpoint.LogBlacklist)},
+		{method: get, pattern: "/v1/blacklist/cosigners", need: fsm.CapReadTrust, query: seqQuery,
+			doc: doc{says: "who cosigns checkpoints, each version signed by a majority of the one before", out: client.CosignerSets{}}, handle: s.cosigners},
 
 		{method: post, pattern: "/v1/manifests", need: fsm.CapOperate, body: bodyBytes,
 			doc: doc{says: "verify and accept a signed manifest", in: client.ManifestRequest{}, out: client.ManifestAccepted{}, status: http.StatusCreated}, handle: s.acceptManifest},

@@ -93,6 +93,7 @@ type Status struct {
 
 	Backup   *BackupStatus   `json:"backup,omitempty"`   // of scheduled backups, where they are switched on
 	Manifest *ManifestStatus `json:"manifest,omitempty"` // of this node's binary, with --require-manifest
+	Logs     []LogStatus     `json:"logs,omitempty"`     // public proofs over history, as this node holds them
 	Rivals   []Rival         `json:"rivals,omitempty"`   // other copies of this cluster that were recovered apart and run: stop one side for good
 }
 

@@ -89,6 +89,7 @@ type Node struct {
 	cancel     context.CancelFunc
 	face       face
 	store      *store.Store
+	logs       logs // of which this coordinator keeps trees and cosigns checkpoints
 	transport  *termGuard
 	unlock     func() error
 	stop       sync.Once
@@ -125,6 +126,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
 		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
+		logs: newLogs(),
 	}
 	if err := n.start(ctx); err != nil {
 		_ = n.shutdown() // the start's own error is the one to report
@@ -172,6 +174,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.openStore(); err != nil {
 		return err
 	}
+	if err := n.openLogs(); err != nil {
+		return err
+	}
 	if err := n.openEpochs(); err != nil {
 		return err
 	}
@@ -195,7 +200,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.serve(sockets)
-	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop} {
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop, n.logsLoop} {
 		n.loops.Go(func() { loop(run) })
 	}
 	return n.awaitBootstrap(ctx)
@@ -242,6 +247,7 @@ func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 	default:
 		return
 	}
+	ring(n.logs.bell)
 	ring(n.news)
 }
 

@@ -31,6 +31,10 @@ const (
 	rpcFields    = "/fields"
 	rpcReach     = "/reach"
 
+	rpcCosign     = "/cosign"
+	rpcCosignSet  = "/cosign-set"
+	rpcCheckpoint = "/checkpoint"
+
 	// maxRPCBytes bounds a call: the largest is a command at its own bound.
 	maxRPCBytes = fsm.MaxCommandBytes + 64<<10
 	// maxTalkBytes bounds what nodes ask and tell each other all the time, without
@@ -148,6 +152,9 @@ func (n *Node) rpcServer() *http.Server {
 	routes.HandleFunc("POST "+rpcReach, serveRPC(n, anyNode, n.serveReach))
 	routes.HandleFunc("POST "+rpcFields, serveRPC(n, anyNode, n.serveFields))
 	routes.HandleFunc("POST "+rpcAudit, serveRPC(n, anyNode, n.serveAudit))
+	routes.HandleFunc("POST "+rpcCosign, serveRPC(n, coordinatorsOnly, n.serveCosign))
+	routes.HandleFunc("POST "+rpcCosignSet, serveRPC(n, coordinatorsOnly, n.serveCosignSet))
+	routes.HandleFunc("POST "+rpcCheckpoint, serveRPC(n, coordinatorsOnly, n.serveCheckpoint))
 	routes.HandleFunc("POST "+rpcMember, serveRPC(n, anyNode, n.serveMember))
 	return &http.Server{
 		Handler: routes, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute,

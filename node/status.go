@@ -19,7 +19,7 @@ func (n *Node) Status() client.Status {
 		Node: client.NodeRef{ID: n.id.NodeID, Name: n.cfg.Name}, ClusterID: n.id.ClusterID,
 		State: strings.ToLower(n.raft.State().String()), Term: n.raft.CurrentTerm(), CommitIndex: n.raft.CommitIndex(),
 		ClockSkewMs: -median, Version: n.cfg.Version, Voters: []client.Server{}, NonVoters: []client.Server{},
-		Disk: n.disk.status(), Backup: n.backupStatus(), Rivals: n.rivals.list(),
+		Disk: n.disk.status(), Backup: n.backupStatus(), Rivals: n.rivals.list(), Logs: n.logStatus(),
 	}
 	st.Manifest, _ = n.manifestStatus()
 	names := map[string]fsm.Coordinator{}
