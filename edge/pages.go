@@ -9,15 +9,8 @@ import (
 	"github.com/edgecoder/edgecoder/client"
 )
 
-// cosignerPage is the answer of GET /v1/blacklist/cosigners, as far as an edge reads it.
-type cosignerPage struct {
-	Sets []cosignerNote `json:"sets"`
-}
-
-type cosignerNote struct {
-	Version uint64 `json:"version"`
-	Note    string `json:"note"`
-}
+// maxPageBytes ends a page of events early, as coordinators do.
+const maxPageBytes = 1 << 20
 
 // Pages serves what this edge verified to other members, under the paths of the coordinators' API. Who may ask is for the caller to see to.
 func Pages(s *Syncer) http.Handler {
@@ -36,9 +29,9 @@ func Pages(s *Syncer) http.Handler {
 		if !ok {
 			return
 		}
-		page := cosignerPage{Sets: []cosignerNote{}}
+		page := client.CosignerSets{Sets: []client.CosignerSet{}}
 		for i, note := range s.Cosigners(from) {
-			page.Sets = append(page.Sets, cosignerNote{Version: from + uint64(i), Note: string(note)})
+			page.Sets = append(page.Sets, client.CosignerSet{Version: from + uint64(i), Note: string(note)})
 		}
 		writeJSON(w, page)
 	})
@@ -52,7 +45,7 @@ func Pages(s *Syncer) http.Handler {
 		page := client.ChainPage{Size: head.Size, ChainHead: head.Chain, Events: []client.ChainEvent{}}
 		bytes := 0
 		for i, record := range s.Recent(from, int(min(limit, pageEvents))) {
-			if bytes += len(record); bytes > maxPageBytes/4 && i > 0 {
+			if bytes += len(record); bytes > maxPageBytes && i > 0 {
 				break
 			}
 			page.Events = append(page.Events, client.ChainEvent{Seq: from + uint64(i), Event: record})

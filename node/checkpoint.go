@@ -101,6 +101,7 @@ func (n *Node) checkpointRound(ctx context.Context, l *keptLog, e epochNow, head
 		return err
 	}
 	n.spreadCheckpoint(l, text)
+	n.tellPool(l, text)
 	return nil
 }
 

@@ -57,7 +57,7 @@ type Edge struct {
 	store  *edge.Store
 	sync   *edge.Syncer
 	server *edge.Server
-	ask    *http.Client // of other edges
+	ask    *http.Transport // to other edges
 	http   []*http.Server
 
 	admit   atomic.Pointer[client.Client] // of the coordinators that are known
@@ -155,7 +155,7 @@ func (e *Edge) start(ctx context.Context) error {
 	if e.creds, err = newCredentials(e.id, checkEdgePeer); err != nil {
 		return err
 	}
-	e.ask = e.newPeerClient()
+	e.ask = e.newPeerTransport()
 	if err := e.openList(ctx, pinned); err != nil {
 		return err
 	}

@@ -158,13 +158,20 @@ const edgeSources = 2
 // sourcesFor implements edge.Config.Sources: coordinators and edges that say they have as much, in a random order, the live ones first.
 func (e *Edge) sourcesFor(want uint64) []edge.Source {
 	var out []edge.Source
+	add := func(s edge.Source, err error) {
+		if err != nil {
+			e.log.Warn("a member cannot be asked", "error", err)
+			return
+		}
+		out = append(out, s)
+	}
 	for _, a := range e.coordinators() {
-		out = append(out, e.sources.coordinator(e, a))
+		add(e.coordinatorSource(a))
 	}
 	peers := e.edgesWith(want)
 	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
 	for _, c := range peers[:min(len(peers), edgeSources)] {
-		out = append(out, &edge.HTTPSource{ID: c.NodeID, Base: "https://" + c.NodeID, Do: e.ask.Do})
+		add(e.edgeSource(c.NodeID))
 	}
 	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
 	return out
@@ -184,47 +191,59 @@ func (e *Edge) edgesWith(want uint64) []gossip.Card {
 	return out
 }
 
+// sourceTime bounds one question to a member.
+const sourceTime = 5 * time.Second
+
 // sourceCache keeps a client for each coordinator, so that connections are kept too.
 type sourceCache struct {
 	mu      sync.Mutex
-	clients map[string]*http.Client // by node id, at most as many as coordinators; guarded by mu
+	clients map[string]*client.Client // by API address, at most maxSources; guarded by mu
 }
 
-func (s *sourceCache) coordinator(e *Edge, a namedAddress) edge.Source {
+// maxSources bounds it: coordinators move, and the clients of old addresses go all at once.
+const maxSources = 2 * fsm.MaxCoordinators
+
+func (s *sourceCache) of(addr string, make func() (*client.Client, error)) (*client.Client, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c, ok := s.clients[a.id]
-	if !ok {
-		if len(s.clients) >= fsm.MaxCoordinators {
-			s.clients = nil
-		}
-		if s.clients == nil {
-			s.clients = map[string]*http.Client{}
-		}
-		c = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: e.creds.roots},
-			TLSHandshakeTimeout: 5 * time.Second, IdleConnTimeout: time.Minute, MaxIdleConnsPerHost: 2},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }} // it could carry the credential to somebody else
-		s.clients[a.id] = c
+	if c, ok := s.clients[addr]; ok {
+		return c, nil
 	}
-	return &edge.HTTPSource{ID: a.id, Base: apiURL(a.API), Do: func(r *http.Request) (*http.Response, error) {
-		r.Header.Set("Authorization", "Bearer "+e.id.Credential)
-		if strings.HasPrefix(r.URL.Path, "/mesh/") {
-			r.Header.Set(client.HeaderMeshToken, e.id.Credential) // what that path reads (WIRE.md section 6)
-		}
-		return c.Do(r)
-	}}
+	c, err := make()
+	if err != nil {
+		return nil, err
+	}
+	if s.clients == nil || len(s.clients) >= maxSources {
+		s.clients = map[string]*client.Client{}
+	}
+	s.clients[addr] = c
+	return c, nil
 }
 
-// newPeerClient returns a client whose hosts are node ids of edges.
-func (e *Edge) newPeerClient() *http.Client {
-	return &http.Client{Transport: &http.Transport{
+// coordinatorSource asks a coordinator's API by this edge's credential.
+func (e *Edge) coordinatorSource(a namedAddress) (edge.Source, error) {
+	c, err := e.sources.of(a.API, func() (*client.Client, error) {
+		return client.New(client.Config{Addrs: []string{apiURL(a.API)}, CAPEM: certPEM(e.id.CACert), Token: e.id.Credential, Timeout: sourceTime, Attempts: 1})
+	})
+	return edge.ClientSource{ID: a.id, Client: c}, err
+}
+
+// edgeSource asks another edge by this edge's certificate.
+func (e *Edge) edgeSource(id string) (edge.Source, error) {
+	c, err := client.New(client.Config{Addrs: []string{"https://" + id}, Transport: e.ask, Timeout: sourceTime, Attempts: 1})
+	return edge.ClientSource{ID: id, Client: c}, err
+}
+
+// newPeerTransport returns a transport whose hosts are node ids of edges.
+func (e *Edge) newPeerTransport() *http.Transport {
+	return &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, addr string) (net.Conn, error) {
 			id, _, err := net.SplitHostPort(addr)
 			if err != nil {
 				return nil, err
 			}
 			return e.dialPeer(ctx, id)
-		}, IdleConnTimeout: 30 * time.Second, MaxIdleConnsPerHost: 1, MaxIdleConns: 8}}
+		}, IdleConnTimeout: 30 * time.Second, MaxIdleConnsPerHost: 1, MaxIdleConns: 8}
 }
 
 // dialPeer connects to another edge behind its gossip port, and makes sure that it is that one.

@@ -58,7 +58,7 @@ func (n *Node) startGossip() error {
 	n.pool, err = gossip.Start(gossip.Config{
 		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, Sockets: sockets, PoolKeys: n.id.PoolKeys,
 		Seeds: n.seeds, Profile: n.cfg.Timing.Gossip,
-		OnStream: onStream, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
+		OnStream: onStream, Trust: n.trustCard, OnHead: n.acceptHead, OnNews: n.passOn, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
 	})
 	return err
 }
