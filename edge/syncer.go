@@ -176,19 +176,30 @@ func (s *Syncer) look(ctx context.Context) {
 	if hint != nil && hint.Epoch >= s.position.Head.Epoch {
 		st.Wanted = hint.Size
 	}
+	before := st.Error
 	err := s.catchUp(ctx, hint, &st)
 	st.Position, st.Error = s.position, ""
 	if err != nil {
 		st.Failed++
 		st.Error = err.Error()
-		s.cfg.Log.Warn("the list could not be brought up to date", "size", s.position.Head.Size, "wanted", st.Wanted, "error", err)
 	}
+	s.report(before, st.Error)
 	if s.retry >= s.cfg.Every && err == nil {
 		st.Wanted = 0 // of what nobody could show in all that time
 	}
 	st.Wanted = max(st.Wanted, s.position.Head.Size)
 	s.retry = s.nextRetry(st.Wanted > s.position.Head.Size || err != nil)
 	s.status.Store(&st)
+}
+
+// report writes down that looks began to fail, and that they do so no more; what happens in between is in the metrics.
+func (s *Syncer) report(before, now string) {
+	switch {
+	case before == "" && now != "":
+		s.cfg.Log.Warn("the list cannot be brought up to date, trying on", "size", s.position.Head.Size, "error", now)
+	case before != "" && now == "":
+		s.cfg.Log.Info("the list is brought up to date again", "size", s.position.Head.Size)
+	}
 }
 
 // nextRetry doubles the pause while something is missing. It ends at Every, so a hint of what does not exist costs little.
