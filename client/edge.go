@@ -49,6 +49,13 @@ func NewEdge(cfg EdgeConfig) (*EdgeClient, error) {
 
 // Allowed asks whether an agent may act.
 func (e *EdgeClient) Allowed(ctx context.Context, agentID string) (out Allowed, err error) {
+	if agentID == "." || agentID == ".." { // which no path can name
+		all, err := e.AllowedBatch(ctx, []string{agentID})
+		if err == nil {
+			out = Allowed{AllowedAnswer: all.Results[0], Freshness: all.Freshness}
+		}
+		return out, err
+	}
 	err = e.get(ctx, "/v1/allowed/"+url.PathEscape(agentID), &out, nil)
 	return out, err
 }
@@ -56,6 +63,9 @@ func (e *EdgeClient) Allowed(ctx context.Context, agentID string) (out Allowed, 
 // AllowedBatch asks for up to MaxBatch agents at once.
 func (e *EdgeClient) AllowedBatch(ctx context.Context, agentIDs []string) (out AllowedResults, err error) {
 	err = e.send(ctx, newCall(http.MethodPost, "/v1/allowed", nil), AllowedBatch{AgentIDs: agentIDs}, &out)
+	if err == nil && len(out.Results) != len(agentIDs) {
+		err = fmt.Errorf("the edge answered %d of %d questions", len(out.Results), len(agentIDs))
+	}
 	return out, err
 }
 

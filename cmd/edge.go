@@ -25,7 +25,7 @@ func (p *program) edgeCommand() *cli.Command {
 			"POST /v1/allowed and, by asking a coordinator, POST /v1/admissions, to programs on this machine. The token comes from\n" +
 			"`edgecoder token create --role edge` and is needed once. In mode strict it denies everybody once no majority vouched for\n" +
 			"its list for as long as --lease; best_effort answers on and marks it. SIGHUP reads the allow-list again.\n" +
-			"Each flag but the token has a variable EDGECODER_EDGE_<FLAG>.\n\n" +
+			"Each flag but the token has a variable EDGECODER_<FLAG>.\n\n" +
 			"Examples:\n  EDGECODER_JOIN_TOKEN=… edgecoder edge --data-dir /var/lib/edgecoder-edge --listen unix:/run/edgecoder/edge.sock \\\n" +
 			"      --join 10.0.0.1:4401,10.0.0.2:4401 --gossip-addr 10.0.0.9:4402 --passphrase-file /etc/edgecoder/passphrase\n" +
 			"  curl --unix-socket /run/edgecoder/edge.sock http://localhost/v1/allowed/agent-7",
@@ -53,7 +53,7 @@ func edgeFlags() []cli.Flag {
 		&cli.StringFlag{Name: "log-format", Value: "text", Usage: "text or json"},
 	}
 	for _, f := range flags {
-		variable := []string{"EDGECODER_EDGE_" + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))}
+		variable := []string{"EDGECODER_" + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))}
 		switch f := f.(type) {
 		case *cli.StringFlag:
 			f.EnvVars = variable

@@ -47,6 +47,11 @@ func (s *Syncer) isCurrent(o checkpoint.Opened) bool {
 
 // ask takes the checkpoint of the first source, and what it is about from all of them in turn.
 func (s *Syncer) ask(ctx context.Context, sources []Source, st *Status) error {
+	if st.Looks%followEvery == 0 {
+		if err := s.follow(ctx, sources[0]); err != nil {
+			return err
+		}
+	}
 	note, err := sources[0].Checkpoint(ctx)
 	if err != nil {
 		return err

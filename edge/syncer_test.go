@@ -385,6 +385,20 @@ func TestSyncFollowsTheCosigners(t *testing.T) {
 	})
 }
 
+// Newer cosigners are taken up also while the old ones would do.
+func TestSyncLooksForNewerCosigners(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(3)
+		r := startRig(t, t.TempDir(), c)
+		c.Replace(2, 0, 1, 3)
+		c.Cosign(2) // by two who are in both
+		pass(2 * time.Minute)
+		if r.Status().Position.Trusted.Version != 2 {
+			t.Error(brief(r.Status()))
+		}
+	})
+}
+
 // Members that are down, slow or behind do not hold up the edge.
 func TestSyncAsksTheNext(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

@@ -60,7 +60,7 @@ func (e *Edge) trustCard(c gossip.Card) bool {
 func (e *Edge) acceptHead(from string, data []byte) bool {
 	h, err := parseHead(data)
 	card, known := e.heard[from]
-	if err != nil || !known || h.Size > checkpoint.MaxSize || !crypto.VerifyText(card.Key, h.Signature, headLabel, h.parts(e.id.ClusterID, from)...) {
+	if err != nil || !known || h.Size > checkpoint.MaxSize || !crypto.VerifyText(card.Key, h.Signature, headLabel, h.parts(e.id.ClusterID, from)...) || !e.heads.rises(from, h) {
 		return false
 	}
 	e.sync.Hint(edge.Hint{Epoch: h.Epoch, Size: h.Size})

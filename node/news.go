@@ -145,7 +145,7 @@ func (n *Node) acceptHead(from string, data []byte) bool {
 		return false
 	}
 	key, known := n.enrolledKey(from)
-	if !known || !crypto.VerifyText(key, h.Signature, headLabel, h.parts(n.id.ClusterID, from)...) {
+	if !known || !crypto.VerifyText(key, h.Signature, headLabel, h.parts(n.id.ClusterID, from)...) || !n.heads.rises(from, h) {
 		return false
 	}
 	n.hearEpoch(from, h.Epoch)
