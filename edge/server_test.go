@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -427,31 +426,6 @@ func overSocket(t testing.TB, bans int) (*face, string) {
 		}
 	}
 	return f, "unix:" + path
-}
-
-// BenchmarkUnixSocket measures a check as a service makes it, one at a time: median and the slowest in a hundred.
-func BenchmarkUnixSocket(b *testing.B) {
-	for _, bans := range []int{1000} {
-		b.Run(fmt.Sprintf("bans=%d", bans), func(b *testing.B) {
-			_, addr := overSocket(b, bans)
-			c, err := client.NewEdge(client.EdgeConfig{Addr: addr})
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer c.Close()
-			var took []time.Duration
-			for i := 0; b.Loop(); i++ {
-				start := time.Now()
-				if _, err := c.Allowed(b.Context(), fmt.Sprintf("bad-%d", i%(2*bans))); err != nil {
-					b.Fatal(err)
-				}
-				took = append(took, time.Since(start))
-			}
-			slices.Sort(took)
-			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
-			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
-		})
-	}
 }
 
 func FuzzAllowedBatch(f *testing.F) {

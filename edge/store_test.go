@@ -310,22 +310,3 @@ func FuzzReadSteps(f *testing.F) {
 		}
 	})
 }
-
-func BenchmarkLoad(b *testing.B) {
-	w := newWalk(b)
-	w.step(b, 1_000_000)
-	path := filepath.Join(b.TempDir(), "list")
-	if _, err := writeFile(path, listWriter(w)); err != nil {
-		b.Fatal(err)
-	}
-	for b.Loop() {
-		f, err := os.Open(path)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if l, err := readList(f); err != nil || l.view.Len() != 1_000_000 {
-			b.Fatal(err)
-		}
-		_ = f.Close()
-	}
-}
