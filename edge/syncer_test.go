@@ -442,7 +442,7 @@ func TestP2EdgeLeaseEnds(t *testing.T) {
 				vouched := time.Now().Truncate(time.Second)
 				pass(edge.DefaultEvery)
 				cut(c, r.members[0])
-				pass(vouched.Add(edge.DefaultLease).Sub(time.Now()) - time.Millisecond)
+				pass(time.Until(vouched.Add(edge.DefaultLease)) - time.Millisecond)
 				if r.lease.Left() <= 0 {
 					t.Fatalf("it ended %s early", -r.lease.Left())
 				}
