@@ -3,7 +3,7 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -euc
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help build dist install run demo test race lint openapi fuzz fuzz-short sim bench overload failover saturation upgrade-test chaos chaos-short chaos-planted clean
+.PHONY: help build dist install run demo test race lint openapi fuzz fuzz-short sim bench bench-edge overload failover saturation upgrade-test chaos chaos-short chaos-planted clean
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/edgecoder/edgecoder/cmd.Version=$(VERSION)
@@ -82,6 +82,9 @@ sim: ## five real nodes in virtual time, SIMHOURS (0.5) each for SIMSEEDS (1-8, 
 bench: ## micro benchmarks, then signed admissions through a real three-node cluster
 	go test -run '^$$' -bench . -benchmem ./crypto/... ./fsm ./api
 	go test -run '^$$' -bench . -benchtime 5s ./e2e
+
+bench-edge: ## an edge with 1,000,000 bans: bytes a ban, a check in process and over a unix socket, load (a minute)
+	go test -run '^$$' -bench . -benchmem ./edge
 
 overload: ## a flood from loopback for OVERLOAD (1m) against a real cluster while honest agents are admitted
 	EDGECODER_OVERLOAD=$(OVERLOAD) go test -count=1 -timeout 10m -v -run '^TestOverload$$' ./e2e

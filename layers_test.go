@@ -40,10 +40,12 @@ var rooms = map[string][]string{
 	"client":            {"crypto", "crypto/httpsig", "ledger"},
 	"api":               {"client", "crypto", "crypto/checkpoint", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "ledger/walk", "limit"},
 	"store":             {"crypto", "durable", "fsm"},
-	"node":              {"api", "audit", "client", "cosign", "crypto", "crypto/checkpoint", "crypto/keyfile", "durable", "fsm", "gossip", "ledger", "limit", "store"},
+	"node":              {"api", "audit", "client", "cosign", "crypto", "crypto/checkpoint", "crypto/keyfile", "durable", "edge", "fsm", "gossip", "ledger", "limit", "store"},
+	"edge":              {"client", "crypto", "crypto/checkpoint"},
+	"edge/edgetest":     {"crypto", "crypto/checkpoint", "edge"},
+	"cosign":            {"crypto", "crypto/checkpoint", "crypto/keyfile", "fsm"},
 	"cluster":           {"client"},
 	"cmd":               {"audit", "chaos", "client", "cluster", "crypto", "crypto/checkpoint", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "ledger", "ledger/walk", "node", "terminal"},
-	"cosign":            {"crypto", "crypto/checkpoint", "crypto/keyfile", "fsm"},
 	"cmd/edgecoder":     {"cmd"},
 	"chaos":             {"chaos/judge", "client", "cluster", "crypto", "terminal"},
 	"chaos/judge":       {"client", "crypto"},
@@ -57,8 +59,8 @@ var barred = map[string][]string{
 	"filippo.io/age":                  {}, // tests only
 	"github.com/transparency-dev":     {}, // tests only
 	"github.com/urfave/cli/v2":        {"cmd"},
-	"github.com/prometheus":           {"api", "node"},
-	"net/http":                        {"api", "client", "cluster", "cmd", "node", "chaos"},
+	"github.com/prometheus":           {"api", "edge", "node"},
+	"net/http":                        {"api", "client", "cluster", "cmd", "edge", "node", "chaos"},
 }
 
 // pure rooms have no clock, randomness, files, sockets or goroutines.

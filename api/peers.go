@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -71,6 +72,9 @@ func (s *Server) removePeer(c *call) error {
 		return err
 	}
 	id, err := c.findPeer(c.args[0])
+	if e := (*client.Error)(nil); errors.As(err, &e) && e.Code == client.CodeNotFound {
+		return c.removeEdge(c.args[0], err)
+	}
 	if err != nil {
 		return err
 	}
@@ -83,6 +87,29 @@ func (s *Server) removePeer(c *call) error {
 		out.Tokens = &client.TokensRevoked{Count: t.Count, IDs: append([]string{}, t.IDs...), Kept: t.Kept}
 	}
 	return c.reply(http.StatusOK, out)
+}
+
+// removeEdge ends an edge by ending its credential: no coordinator has the id or name.
+func (c *call) removeEdge(nameOrID string, none error) error {
+	var credential string
+	var edge fsm.Edge
+	err := c.readAt(ReadOptions{Strong: true}, func(state *fsm.State) {
+		if id, known := state.EdgeCredential(nameOrID); known {
+			t, _ := state.Token(id)
+			credential, edge = id, *t.Edge
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if credential == "" {
+		return none
+	}
+	res, err := c.propose(fsm.TokenRevoke{ID: credential})
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, client.PeerRemoved{ID: edge.NodeID, Index: res.Index, Repeated: res.Repeated})
 }
 
 // findPeer returns the id of a coordinator given by id or name. A member goes
@@ -108,7 +135,7 @@ func (c *call) findPeer(nameOrID string) (id string, err error) {
 		}
 	})
 	if err == nil && id == "" {
-		err = &client.Error{Code: client.CodeNotFound, Detail: fmt.Sprintf("there is no coordinator with the id or name %s", quote(nameOrID))}
+		err = &client.Error{Code: client.CodeNotFound, Detail: fmt.Sprintf("there is no coordinator or edge with the id or name %s", quote(nameOrID))}
 	}
 	return id, err
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -307,7 +306,7 @@ func TestCosignersAreSavedAndFollowed(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	wantStatus(t, runAt(t, addr, "blacklist", "checkpoint", "--trust", file), exitDone)
-	for name, text := range map[string]string{"nothing": "", "junk": "junk", "a set cut off": string(c.sets[0].Encode()[:90]), "a version left out": string(c.sets[1].Encode()) + fmt.Sprint("x")} {
+	for name, text := range map[string]string{"nothing": "", "junk": "junk", "a set cut off": string(c.sets[0].Encode()[:90]), "a version left out": string(c.sets[1].Encode()) + "x"} {
 		if r := runAt(t, addr, "blacklist", "checkpoint", "--trust", writeTemp(t, "t", text)); r.status != exitUsage {
 			t.Errorf("%s: %+v", name, r)
 		}

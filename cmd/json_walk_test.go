@@ -30,6 +30,7 @@ func leaves(commands []*cli.Command, before []string) map[string]*cli.Command {
 // result: the reason stands beside each.
 var jsonElsewhere = map[string]string{
 	"server":               "--check-config: testdata/script/precedence.txtar",
+	"edge":                 "it answers over HTTP",
 	"cluster up":           "testdata/script/cluster.txtar",
 	"cluster down":         "testdata/script/cluster.txtar",
 	"cluster status":       "testdata/script/cluster.txtar",

@@ -51,6 +51,9 @@ const (
 	KindCosignerSetPut   Kind = 27 // from LevelCheckpoints on; 28 to 34 are kept for what follows it
 )
 
+// KindEdgeJoin takes an edge in; from LevelCheckpoints on.
+const KindEdgeJoin Kind = 31
+
 // commandVersion is the version of the envelope; a body changes by new
 // optional members or a new Kind under a higher feature level.
 const commandVersion = 1

@@ -28,7 +28,7 @@ func goldenLevels() map[uint32]func(testing.TB) *world {
 			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger().withThrough()
 		},
 		LevelCheckpoints: func(t testing.TB) *world {
-			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger().withCosigners()
+			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger().withCosigners().withEdges()
 		},
 	}
 }

@@ -79,6 +79,7 @@ func goldenBodies(w *world) map[string]any {
 	}
 	maps.Copy(out, goldenLedger())
 	maps.Copy(out, goldenCosigners())
+	maps.Copy(out, goldenEdges())
 	return out
 }
 

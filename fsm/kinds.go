@@ -38,6 +38,7 @@ var tenants = map[Kind]tenant{
 	KindLedgerConfirm:    tenantOf((*State).applyLedgerConfirm),
 	KindLedgerEpochClose: tenantOf((*State).applyLedgerEpochClose),
 	KindCosignerSetPut:   tenantOf((*State).applyCosignerSetPut),
+	KindEdgeJoin:         tenantOf((*State).applyEdgeJoin),
 }
 
 // Level returns the feature level from which a cluster's log may carry a kind:
@@ -54,7 +55,7 @@ func (k Kind) Level() uint32 {
 		return LevelUpgrades
 	case KindLedgerPolicySet, KindLedgerAccountSet, KindLedgerBatch, KindLedgerReports, KindLedgerConfirm, KindLedgerEpochClose:
 		return LevelLedger
-	case KindCosignerSetPut:
+	case KindCosignerSetPut, KindEdgeJoin:
 		return LevelCheckpoints
 	}
 	return 0

@@ -20,6 +20,8 @@ const (
 	MaxAgentKeys = 4
 	// MaxTokens: operators make tokens by hand or by script; a million is a runaway script.
 	MaxTokens = 100_000
+	// MaxEdges bounds edges that are members: each is one of the tokens, and gossip lists 4,096 members.
+	MaxEdges = 4_000
 	// MaxCoordinators bounds voters and observers together; raft itself wants few.
 	MaxCoordinators = 64
 	// MaxRemoved bounds removed coordinator ids, kept for ever so that they stay refused.

@@ -45,6 +45,7 @@ var capabilities = map[Role]Capability{
 	RoleObserver:    CapJoinObserver,
 	RoleEdge:        CapJoinEdge,
 	RoleAgent:       CapEnroll,
+	RoleEdgeMember:  CapAdmit | CapReadTrust | CapReadStatus,
 	RoleMesh:        CapReadTrust | CapReadLedger,
 	RoleVerifier:    CapAdmit | CapReadTrust | CapTransfer,
 	RoleViewer:      CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps,
@@ -52,11 +53,13 @@ var capabilities = map[Role]Capability{
 	RoleAdmin:       CapAdmit | CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps | CapTransfer | CapOperate | CapAdmin,
 }
 
-// Roles returns all roles in the order of their names.
-func Roles() []Role { return slices.Sorted(maps.Keys(capabilities)) }
+// Roles returns all roles that tokens are made of, in the order of their names.
+func Roles() []Role {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(capabilities)), func(r Role) bool { return !r.Known() })
+}
 
-// Known tells whether r is a role.
-func (r Role) Known() bool { _, ok := capabilities[r]; return ok }
+// Known tells whether r is a role that tokens are made of.
+func (r Role) Known() bool { _, ok := capabilities[r]; return ok && r != RoleEdgeMember }
 
 // Can tells whether r has every capability in c.
 func (r Role) Can(c Capability) bool { return capabilities[r]&c == c }

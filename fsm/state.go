@@ -37,7 +37,8 @@ type State struct {
 
 	// Indexes derived from the fields above, rebuilt by restore.
 	expiries expiryIndex
-	outcomes map[string]int // rows of idempotent by the token that asked
+	outcomes map[string]int    // rows of idempotent by the token that asked
+	edges    map[string]string // ids of edges' tokens by node id
 }
 
 // Meta is the state's own bookkeeping.
@@ -121,6 +122,7 @@ func NewState() *State {
 		ledger:        newLedgerState(),
 		cosignerSets:  newTable[CosignerSet]("cosigner_sets", MaxCosignerSets),
 		outcomes:      map[string]int{},
+		edges:         map[string]string{},
 	}
 	return s
 }

@@ -311,8 +311,10 @@ func tokenFault(key string, t Token) error {
 		return err
 	}
 	switch {
-	case !t.Role.Known():
+	case !t.Role.Known() && t.Role != RoleEdgeMember:
 		return fmt.Errorf("unknown role %s", shown(string(t.Role)))
+	case t.credentialFault() != nil:
+		return t.credentialFault()
 	case t.UsesLeft < -1:
 		return fmt.Errorf("%d uses left", t.UsesLeft)
 	case len(t.Label) > MaxLabelBytes:

@@ -106,6 +106,7 @@ func (n *Node) checkpointRound(run, ctx context.Context, l *keptLog, e epochNow,
 		return err
 	}
 	n.spreadCheckpoint(run, l, text)
+	n.tellPool(l, text)
 	return nil
 }
 

@@ -60,6 +60,7 @@ type joinReply struct {
 func (n *Node) joinServer() *http.Server {
 	routes := http.NewServeMux()
 	routes.HandleFunc("POST "+joinPath, answerJoiner(n, n.serveJoin))
+	routes.HandleFunc("POST "+edgeJoinPath, answerJoiner(n, n.serveEdgeJoin))
 	routes.HandleFunc("POST "+manifestPath, answerJoiner(n, n.serveManifest))
 	s := &http.Server{Handler: routes, ReadTimeout: 5 * time.Second, WriteTimeout: 20 * time.Second,
 		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0)}
@@ -372,15 +373,21 @@ func join(ctx context.Context, cfg Config, id *identity) (*joinReply, error) {
 	if err != nil {
 		return nil, err
 	}
+	return askSeeds(ctx, cfg, func(seed string) (*joinReply, error) {
+		if err := askSeed(ctx, seed, token, cfg); err != nil {
+			return nil, err
+		}
+		return joinAt(ctx, cfg, seed, token, req)
+	})
+}
+
+// askSeeds asks the seeds in turn until one takes a joiner in.
+func askSeeds[T any](ctx context.Context, cfg Config, ask func(seed string) (*T, error)) (*T, error) {
 	for {
 		var failed error
 		hopeless := true
 		for _, seed := range cfg.Join {
-			err := askSeed(ctx, seed, token, cfg)
-			var reply *joinReply
-			if err == nil {
-				reply, err = joinAt(ctx, cfg, seed, token, req)
-			}
+			reply, err := ask(seed)
 			if err == nil {
 				return reply, nil
 			}

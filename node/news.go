@@ -58,7 +58,7 @@ func (n *Node) startGossip() error {
 	n.pool, err = gossip.Start(gossip.Config{
 		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, Sockets: sockets, PoolKeys: n.id.PoolKeys,
 		Seeds: n.seeds, Profile: n.cfg.Timing.Gossip,
-		OnStream: onStream, MemberAt: n.isMemberAt, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
+		OnStream: onStream, MemberAt: n.isMemberAt, Trust: n.trustCard, OnHead: n.acceptHead, OnNews: n.passOn, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
 	})
 	return err
 }
@@ -105,6 +105,13 @@ func (n *Node) trustCard(c gossip.Card) bool {
 func (n *Node) enrolledKey(id string) (key crypto.PublicKey, known bool) {
 	c, known := n.onRecord(id)
 	key, known = c.SigningKey, known && !c.SigningKey.IsZero()
+	if !known {
+		n.machine.Read(func(s *fsm.State) {
+			if e, edge := s.Edge(id); edge {
+				key, known = e.SigningKey, true
+			}
+		})
+	}
 	if !known && !n.isRemoved(id) {
 		if v, ok := n.vouchedFor(id); ok {
 			return v.Coordinator.SigningKey, true
@@ -122,7 +129,7 @@ func (n *Node) enrolledKey(id string) (key crypto.PublicKey, known bool) {
 func (n *Node) hearMembers() {
 	for _, m := range n.pool.Members() {
 		c := m.Card
-		if c.NodeID != n.id.NodeID && (m.State == gossip.StateAlive || m.State == gossip.StateSuspect) {
+		if c.NodeID != n.id.NodeID && c.Role != string(fsm.RoleEdge) && (m.State == gossip.StateAlive || m.State == gossip.StateSuspect) {
 			n.book.hear(c.NodeID, peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Reached: m.Addr})
 		}
 	}
@@ -135,7 +142,7 @@ func (n *Node) acceptHead(from string, data []byte) bool {
 		return false
 	}
 	key, known := n.enrolledKey(from)
-	if !known || !crypto.VerifyText(key, h.Signature, headLabel, h.parts(n.id.ClusterID, from)...) {
+	if !known || !crypto.VerifyText(key, h.Signature, headLabel, h.parts(n.id.ClusterID, from)...) || !n.heads.rises(from, h) {
 		return false
 	}
 	n.hearEpoch(from, h.Epoch)

@@ -79,6 +79,7 @@ type Node struct {
 	pingNow        chan struct{}
 	tripped        chan struct{} // diverged was set
 	news           chan struct{}
+	heads          headFloor // owned by gossip's loop
 	membersChanged chan struct{}
 
 	movedMu sync.Mutex
@@ -127,7 +128,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	n := &Node{
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(), movers: newMovers(), meter: newMeter(),
 		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), updates: limit.NewRates[string](time.Now, updateRate, updateBurst, 2*fsm.MaxCoordinators), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
-		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1), heads: headFloor{},
 		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
 		joinLog: rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), joinRates: limit.NewRates[string](time.Now, joinsPerSecond, joinsBurst, joinsEntries), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
 		logs: newLogs(),
@@ -246,7 +247,8 @@ func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 		n.lookForDivergence()
 	}
 	switch kind {
-	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove, fsm.KindCoordinatorCleanUp:
+	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove, fsm.KindCoordinatorCleanUp,
+		fsm.KindEdgeJoin, fsm.KindTokenRevoke: // which ends an edge, perhaps
 		n.membersMoved.Store(true)
 		ring(n.membersChanged)
 	case fsm.KindBlacklistAppend, fsm.KindClockRecover, fsm.KindLevelRaise: // head, epoch or level changed

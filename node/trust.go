@@ -278,6 +278,7 @@ var forwarded = []fsm.Kind{
 	fsm.KindBlacklistAppend, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove,
 	fsm.KindClockRecover, fsm.KindManifestTrustSet, fsm.KindManifestAccept, fsm.KindManifestRevoke, fsm.KindAgentRekey,
 	fsm.KindLedgerPolicySet, fsm.KindLedgerAccountSet, fsm.KindLedgerBatch, fsm.KindLedgerReports, fsm.KindLedgerConfirm,
+	fsm.KindEdgeJoin,
 }
 
 func (n *Node) mayPropose(from string, cmd fsm.Command) *client.Error {
