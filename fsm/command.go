@@ -48,11 +48,9 @@ const (
 	KindLedgerReports    Kind = 24
 	KindLedgerConfirm    Kind = 25
 	KindLedgerEpochClose Kind = 26
-	KindCosignerSetPut   Kind = 27 // from LevelCheckpoints on; 28 to 34 are kept for what follows it
+	KindCosignerSetPut   Kind = 27 // this and what follows from LevelCheckpoints on
+	KindEdgeJoin         Kind = 28
 )
-
-// KindEdgeJoin takes an edge in; from LevelCheckpoints on.
-const KindEdgeJoin Kind = 31
 
 // commandVersion is the version of the envelope; a body changes by new
 // optional members or a new Kind under a higher feature level.

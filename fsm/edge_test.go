@@ -27,7 +27,7 @@ func (w *world) withEdges() *world {
 	w.must(w.do(edgeJoiner, edgeOf("e1")))
 	w.must(w.do(edgeJoiner, edgeOf("e1"))) // told twice
 	w.must(w.do(edgeJoiner, edgeOf("e2")))
-	w.want(w.do(joiner, edgeOf("e3")), CodeForbidden)
+	w.want(w.do(operator, edgeOf("e3")), CodeForbidden)
 	w.must(w.do(admin, TokenRevoke{ID: "cred-e2"}))
 	w.admitAs(RoleEdgeMember, "cred-e1")
 	w.mark()
