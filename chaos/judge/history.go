@@ -27,6 +27,8 @@ const (
 	KindPolicySet  Kind = "policy_set"  // compare and set
 	KindPolicyRead Kind = "policy_read" // the policy
 	KindStatus     Kind = "status"      // a node's view of itself
+	KindMove       Kind = "move"        // operations of the ledger
+	KindAccount    Kind = "account"     // what is on an account
 )
 
 // Outcome tells what the asker knows after the answer.
@@ -81,6 +83,9 @@ type Op struct {
 	PolicySet  *PolicySet  `json:"policy_set,omitempty"`
 	PolicyRead *PolicyRead `json:"policy_read,omitempty"`
 	Status     *Status     `json:"status,omitempty"`
+
+	Move    *Move        `json:"move,omitempty"`
+	Account *AccountRead `json:"account,omitempty"`
 }
 
 // Claim is the question whether a signed request may act, and its answer.
@@ -202,6 +207,7 @@ func (op *Op) bodies() map[Kind]bool {
 		KindClaim: op.Claim != nil, KindBan: op.Ban != nil, KindLift: op.Lift != nil, KindBanRead: op.BanRead != nil,
 		KindBansRead: op.BansRead != nil, KindChainRead: op.ChainRead != nil, KindCheckpoint: op.Checkpoint != nil,
 		KindPolicySet: op.PolicySet != nil, KindPolicyRead: op.PolicyRead != nil, KindStatus: op.Status != nil,
+		KindMove: op.Move != nil, KindAccount: op.Account != nil,
 	}
 }
 
@@ -228,6 +234,11 @@ func (op *Op) checkBody() error {
 	for kind, has := range present {
 		if has != (kind == op.Kind) {
 			return fmt.Errorf("operation %d of kind %s: member %s is missing or out of place", op.ID, op.Kind, kind)
+		}
+	}
+	if op.Kind == KindMove {
+		if err := op.Move.check(op.Outcome); err != nil {
+			return fmt.Errorf("operation %d: %w", op.ID, err)
 		}
 	}
 	return nil
