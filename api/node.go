@@ -130,6 +130,7 @@ type Node interface {
 	Observed
 	Log
 	Admitter
+	Mover
 	Cluster
 	Membership
 	Backups

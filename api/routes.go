@@ -13,6 +13,8 @@ const (
 	admissionBytes = 16 << 10
 	batchBytes     = client.MaxBatch * 4 << 10
 	bodyBytes      = 64 << 10
+	ledgerBytes    = client.MaxLedgerBatch * 2 << 10 // five ids of 128 bytes and their names
+	reportBytes    = client.MaxLedgerBatch * 1 << 10 // 5 ids, most of them short, a key and a signature
 )
 
 // Query parameters of reads.
@@ -101,6 +103,41 @@ func (s *Server) table() []route {
 			doc: doc{says: "lift a ban by an event that supersedes it", in: client.LiftRequest{}, out: client.BlacklistChange{}}, handle: s.lift},
 		{method: get, pattern: "/v1/blacklist/events", need: fsm.CapReadTrust, query: seqQuery,
 			doc: doc{says: "the chain of events, paged", out: client.ChainPage{}}, handle: s.chainEvents},
+
+		{method: get, pattern: "/v1/ledger", need: fsm.CapReadLedger | fsm.CapReadOps, query: readQuery,
+			doc: doc{says: "what the ledger comes to", out: client.Ledger{}}, handle: s.ledger},
+		{method: get, pattern: "/v1/ledger/policy", need: fsm.CapReadOps, query: readQuery,
+			doc: doc{says: "the policy of the ledger", out: client.LedgerPolicy{}, ifTag: true}, handle: s.ledgerPolicy},
+		{method: put, pattern: "/v1/ledger/policy", need: fsm.CapAdmin, body: bodyBytes,
+			doc: doc{says: "change members of the ledger's policy; the others stay", in: client.LedgerPolicyUpdate{}, out: client.LedgerPolicy{}, ifTag: true}, handle: s.setLedgerPolicy},
+		{method: post, pattern: "/v1/ledger/accounts", need: fsm.CapOperate, body: bodyBytes,
+			doc: doc{says: "make an account, or change its floor and whether it is frozen; the first one opens the ledger", in: client.AccountRequest{}, out: client.Account{}, status: http.StatusCreated}, handle: s.setAccount},
+		{method: get, pattern: "/v1/ledger/accounts", need: fsm.CapReadOps, query: pageQuery,
+			doc: doc{says: "accounts and what is on them", out: client.Accounts{}}, handle: s.accounts},
+		{method: get, pattern: "/v1/ledger/accounts/{id}", need: fsm.CapReadOps, query: readQuery,
+			doc: doc{says: "one account", out: client.Account{}}, handle: s.account},
+		{method: post, pattern: "/v1/ledger/transfers", need: fsm.CapTransfer, body: bodyBytes,
+			doc: doc{says: "move an amount between accounts", in: client.TransferRequest{}, out: client.LedgerResult{}}, handle: s.transfer},
+		{method: post, pattern: "/v1/ledger/transfers/batch", need: fsm.CapTransfer, class: classBatch, body: ledgerBytes,
+			doc: doc{says: "up to 1024 transfers, holds and ends of holds, each by itself or linked", in: client.LedgerBatch{}, out: client.LedgerResults{}}, handle: s.moveBatch},
+		{method: post, pattern: "/v1/ledger/holds", need: fsm.CapTransfer, body: bodyBytes,
+			doc: doc{says: "set an amount aside until it is posted, voided or over", in: client.HoldRequest{}, out: client.LedgerResult{}}, handle: s.hold},
+		{method: post, pattern: "/v1/ledger/holds/{id}/post", need: fsm.CapTransfer, body: bodyBytes,
+			doc: doc{says: "move what a hold set aside, or a part of it", in: client.HoldEnd{}, out: client.LedgerResult{}}, handle: s.endHold(client.OpPost)},
+		{method: post, pattern: "/v1/ledger/holds/{id}/void", need: fsm.CapTransfer, body: bodyBytes,
+			doc: doc{says: "give back what a hold set aside", in: client.HoldEnd{}, out: client.LedgerResult{}}, handle: s.endHold(client.OpVoid)},
+		{method: post, pattern: "/v1/ledger/contributions", access: byBody, class: classOpen, body: reportBytes,
+			doc: doc{says: "hand in reports of work, which the agents signed: the signature is the credential", in: client.ContributionReports{}, out: client.LedgerResults{}}, handle: s.contribute},
+		{method: post, pattern: "/v1/ledger/contributions/confirm", need: fsm.CapTransfer, body: reportBytes,
+			doc: doc{says: "have reports count in the open epoch, or reject them: for payers and operators", in: client.ContributionVerdict{}, out: client.LedgerResults{}}, handle: s.confirmContributions},
+		{method: get, pattern: "/v1/ledger/epochs", need: fsm.CapReadOps, query: readQuery,
+			doc: doc{says: "epochs that are open, and those that were paid last", out: client.Epochs{}}, handle: s.ledgerEpochs},
+		{method: get, pattern: "/v1/ledger/records", need: fsm.CapReadLedger, query: append(seqQuery[:len(seqQuery):len(seqQuery)], "account"),
+			doc: doc{says: "the records of the ledger, paged", out: client.LedgerRecords{}}, handle: s.ledgerRecords},
+		{method: get, pattern: "/v1/ledger/verify", need: fsm.CapReadLedger, class: classStream, query: readQuery,
+			doc: doc{says: "walk all records from the first and hold the balances against them", out: client.LedgerVerified{}}, handle: s.verifyLedger},
+		{method: get, pattern: "/v1/ledger/export", need: fsm.CapReadLedger, class: classStream, query: readQuery,
+			doc: doc{says: "all records as an export file", media: "application/octet-stream"}, handle: s.exportLedger},
 
 		{method: post, pattern: "/v1/manifests", need: fsm.CapOperate, body: bodyBytes,
 			doc: doc{says: "verify and accept a signed manifest", in: client.ManifestRequest{}, out: client.ManifestAccepted{}, status: http.StatusCreated}, handle: s.acceptManifest},

@@ -113,6 +113,15 @@ func (s *State) ledgerOpen() (Result, bool) {
 // LedgerBook returns the ledger's bookkeeping; false before it is open.
 func (s *State) LedgerBook() (LedgerBook, bool) { return s.ledger.book.v, s.ledger.book.known }
 
+// LedgerSizes are how many there are in the ledger.
+type LedgerSizes struct{ Accounts, Holds, Reports int }
+
+// LedgerSizes counts what the ledger has.
+func (s *State) LedgerSizes() LedgerSizes {
+	l := s.ledger
+	return LedgerSizes{Accounts: l.accounts.size(), Holds: l.holds.size(), Reports: l.reports.size()}
+}
+
 // principal is who asks, as records name it.
 func (c *change) principal() string {
 	if c.actor.TokenID == "" && c.actor.NodeID != "" {

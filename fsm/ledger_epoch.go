@@ -185,6 +185,16 @@ func (s *State) payShares(c *change, epoch OpenEpoch, shares []epochShare) {
 	l.epochs.remove(epochKey(epoch.WindowMs))
 }
 
+// ActiveAgents counts the agents that may act, bans apart.
+func (s *State) ActiveAgents() (n int) {
+	for _, a := range s.agents.m {
+		if a.State == AgentActive {
+			n++
+		}
+	}
+	return n
+}
+
 // OpenEpochs returns the epochs that are not closed yet, the oldest first.
 func (s *State) OpenEpochs() []OpenEpoch { return s.ledger.epochs.values() }
 

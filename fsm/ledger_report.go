@@ -183,6 +183,16 @@ func (s *State) reportFault(key string, r PendingReport) error {
 	return timeFault(lastTimeMs+ledger.MaxLifeMs, "its end", r.ExpiresMs, "its verdict", r.DecidedMs)
 }
 
+// PendingReports counts the reports that wait for a verdict.
+func (s *State) PendingReports() (n int) {
+	for _, r := range s.ledger.reports.m {
+		if r.Verdict == ReportPending {
+			n++
+		}
+	}
+	return n
+}
+
 // LedgerReport returns a report that can still be asked about at nowMs.
 func (s *State) LedgerReport(id ledger.ID, nowMs int64) (PendingReport, bool) {
 	r, ok := s.ledger.reports.get(string(id[:]))

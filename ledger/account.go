@@ -35,6 +35,16 @@ func (k AccountKind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
+// ParseAccountKind reads the name of a kind that an owner may have.
+func ParseAccountKind(name string) (AccountKind, error) {
+	for _, k := range []AccountKind{KindAgent, KindService} {
+		if kindNames[k] == name {
+			return k, nil
+		}
+	}
+	return 0, fmt.Errorf("%.40q: an account is of an agent or a service", name)
+}
+
 // Account is what does not change when money moves.
 type Account struct {
 	ID     string
@@ -43,6 +53,9 @@ type Account struct {
 	Floor  int64 // lowest that balance less held may be, micro-credits
 	Frozen bool  // nothing leaves it; what comes in stays
 }
+
+// IsSystem tells whether an id is of the cluster's own accounts.
+func IsSystem(id string) bool { return strings.HasPrefix(id, "@") }
 
 // SystemAccounts are there from the first record on.
 func SystemAccounts() []Account {
@@ -57,7 +70,7 @@ func (a Account) Fault() (field, fault string) {
 	if err := crypto.CheckID(a.ID); err != nil {
 		return "id", err.Error()
 	}
-	if strings.HasPrefix(a.ID, "@") {
+	if IsSystem(a.ID) {
 		return "id", "ids that begin with @ are the cluster's own"
 	}
 	if a.Kind != KindAgent && a.Kind != KindService {

@@ -86,9 +86,22 @@ func NamedID(timeMs int64, name string) (ID, error) {
 	sum := crypto.Sum(append([]byte("edgecoder ledger id v1\n"), name...))
 	var id ID
 	copy(id[6:], sum[:])
+	return id.stamped(timeMs, uuidVersion8), nil
+}
+
+// NewID makes an id of version 7 of a time, Unix milliseconds below 2^48, and 74 of
+// the random bits given.
+func NewID(timeMs int64, random [10]byte) ID {
+	var id ID
+	copy(id[6:], random[:])
+	return id.stamped(timeMs, uuidVersion7)
+}
+
+// stamped sets time, version and variant.
+func (id ID) stamped(timeMs int64, version byte) ID {
 	stamp := uint64(timeMs)<<16 | uint64(id[6])<<8 | uint64(id[7])
 	binary.BigEndian.PutUint64(id[:8], stamp)
-	id[6] = id[6]&0x0f | uuidVersion8<<4
+	id[6] = id[6]&0x0f | version<<4
 	id[8] = id[8]&0x3f | 0x80
-	return id, nil
+	return id
 }

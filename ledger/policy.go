@@ -13,6 +13,26 @@ const (
 	ConfirmNobody   Confirm = 2 // a report counts as it is
 )
 
+var confirmNames = [...]string{ConfirmPayer: "payer", ConfirmOperator: "operator", ConfirmNobody: "nobody"}
+
+// String returns the name of the rule.
+func (c Confirm) String() string {
+	if int(c) < len(confirmNames) {
+		return confirmNames[c]
+	}
+	return fmt.Sprintf("rule %d", uint8(c))
+}
+
+// ParseConfirm reads what String prints.
+func ParseConfirm(name string) (Confirm, error) {
+	for c := range confirmNames {
+		if confirmNames[c] == name {
+			return Confirm(c), nil
+		}
+	}
+	return 0, fmt.Errorf("%.40q: want payer, operator or nobody", name)
+}
+
 // Policy is what operators may tune of the ledger.
 type Policy struct {
 	Version      uint64  `cbor:"1,keyasint"`

@@ -16,6 +16,26 @@ const (
 	ClassGPU Class = 2
 )
 
+var classNames = [...]string{ClassCPU: "cpu", ClassGPU: "gpu"}
+
+// String returns the name of the class.
+func (c Class) String() string {
+	if c > 0 && int(c) < len(classNames) {
+		return classNames[c]
+	}
+	return fmt.Sprintf("class %d", uint8(c))
+}
+
+// ParseClass reads what String prints.
+func ParseClass(name string) (Class, error) {
+	for c := ClassCPU; int(c) < len(classNames); c++ {
+		if classNames[c] == name {
+			return c, nil
+		}
+	}
+	return 0, fmt.Errorf("%.40q: want cpu or gpu", name)
+}
+
 // MaxReportMs is the longest work of one report: a day. Longer work is reported in parts.
 const MaxReportMs = 24 * 3_600_000
 

@@ -29,7 +29,8 @@ type leadership struct {
 	full    atomic.Bool                  // no majority of voters has room on its disk; kept by the duties loop
 	since   time.Time
 	chain   linker
-	units   *intake[*unit]       // batches that wait for an entry
+	units   *intake[*admitUnit]  // batches that wait for an entry
+	moves   *intake[*moveUnit]   // of the ledger, likewise
 	passed  map[string]time.Time // since when nodes hold a restore that did not take effect; guarded by Node.members
 	healthy map[string]time.Time // since when servers have been healthy without a break; guarded by Node.members
 	tried   time.Time            // when a transfer that was asked for began last; guarded by Node.members
@@ -78,7 +79,7 @@ func (n *Node) watchLeadership(ctx context.Context, notices <-chan bool) {
 }
 
 func (n *Node) accede(ctx context.Context) {
-	l := &leadership{term: n.raft.CurrentTerm(), ready: make(chan struct{}), units: newIntake[*unit](), since: time.Now(), chain: newLinker(), voteless: map[string]uint64{}, passed: map[string]time.Time{}, healthy: map[string]time.Time{}}
+	l := &leadership{term: n.raft.CurrentTerm(), ready: make(chan struct{}), units: newIntake[*admitUnit](), moves: newIntake[*moveUnit](), since: time.Now(), chain: newLinker(), voteless: map[string]uint64{}, passed: map[string]time.Time{}, healthy: map[string]time.Time{}}
 	ctx, l.end = context.WithCancel(ctx)
 	l.over = ctx.Done()
 	n.lead.Store(l)
@@ -86,6 +87,8 @@ func (n *Node) accede(ctx context.Context) {
 	n.loops.Go(func() { n.duties(ctx, l) })
 	n.loops.Go(func() { n.membersLoop(ctx, l) })
 	n.loops.Go(func() { n.batchLoop(ctx, l) })
+	n.loops.Go(func() { n.ledgerLoop(ctx, l) })
+	n.loops.Go(func() { n.ledgerEpochLoop(ctx, l) })
 }
 
 func (n *Node) depose() {

@@ -39,6 +39,7 @@ type Node struct {
 	disk    *disk
 	audit   *audit.Log // of security events; nil before it is open
 	admit   *admitter
+	movers  *movers
 	meter   *meter
 	reads   *readIndexer // of this node's own questions, wherever the leader is
 
@@ -120,7 +121,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	cfg.Passphrase = bytes.Clone(cfg.Passphrase) // the caller wipes its own
 	n := &Node{
-		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(), meter: newMeter(),
+		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(), movers: newMovers(), meter: newMeter(),
 		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), updates: limit.NewRates[string](time.Now, updateRate, updateBurst, 2*fsm.MaxCoordinators), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
 		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
 		membersChanged: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
@@ -195,7 +196,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.serve(sockets)
-	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop} {
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.moveLoop, n.newsLoop, n.certificateLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop} {
 		n.loops.Go(func() { loop(run) })
 	}
 	return n.awaitBootstrap(ctx)

@@ -340,6 +340,16 @@ func (n *Node) enqueue(l *leadership, cmd fsm.Command) (proposal, error) {
 	}}, nil
 }
 
+// finish waits for a log entry, however long raft takes.
+func (p proposal) finish() (fsm.Result, error) {
+	err := p.Error()
+	p.release()
+	if err != nil {
+		return fsm.Result{}, raftError(err)
+	}
+	return p.Response().(fsm.Result), nil
+}
+
 // await waits for a log entry within ctx. Past that the outcome is unknown:
 // the entry may still be committed.
 func (n *Node) await(ctx context.Context, p proposal) (fsm.Result, error) {

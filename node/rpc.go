@@ -22,6 +22,7 @@ import (
 const (
 	rpcPropose   = "/propose"
 	rpcAdmit     = "/admit"
+	rpcLedger    = "/ledger"
 	rpcReadIndex = "/read-index"
 	rpcPing      = "/ping"
 	rpcCertify   = "/certify"
@@ -141,6 +142,7 @@ func (n *Node) rpcServer() *http.Server {
 	routes := http.NewServeMux()
 	routes.HandleFunc("POST "+rpcPropose, serveRPC(n, anyNode, n.servePropose))
 	routes.HandleFunc("POST "+rpcAdmit, serveRPC(n, coordinatorsOnly, n.serveAdmit))
+	routes.HandleFunc("POST "+rpcLedger, serveRPC(n, coordinatorsOnly, n.serveLedger))
 	routes.HandleFunc("POST "+rpcReadIndex, serveRPC(n, anyNode, n.serveReadIndex))
 	routes.HandleFunc("POST "+rpcPing, serveRPC(n, anyNode, n.servePing))
 	routes.HandleFunc("POST "+rpcCertify, serveRPC(n, anyNode, n.serveCertify))

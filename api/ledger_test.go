@@ -1,0 +1,344 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/ledger"
+	"github.com/edgecoder/edgecoder/ledger/walk"
+)
+
+// MoveLedger implements Mover on the fake node.
+func (n *fakeNode) MoveLedger(_ context.Context, batch fsm.LedgerBatch) ([]fsm.LedgerResult, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.proposeErr != nil {
+		return nil, n.proposeErr
+	}
+	res, err := n.apply(must(fsm.New(fsm.Actor{NodeID: "node-1"}, batch)))
+	if n.loseAnswer {
+		return nil, &client.Error{Code: client.CodeUnknownOutcome, Detail: "leadership was lost"}
+	}
+	if err == nil && !res.OK() {
+		return nil, refusal(res)
+	}
+	return res.Ledger, err
+}
+
+// ledgerFixture has an open ledger: accounts a and b of agents, shop of the verifier's
+// token, a million micro-credits on each.
+func ledgerFixture(t testing.TB) *fixture {
+	f := newFixtureAt(t, fsm.LevelLedger)
+	for _, id := range []string{"a", "b"} {
+		f.agent(id, fsm.AgentActive)
+		f.account(client.AccountRequest{ID: id, Kind: "agent", Owner: id})
+	}
+	f.account(client.AccountRequest{ID: "shop", Kind: "service", Owner: f.tokenID(fsm.RoleVerifier)})
+	for _, id := range []string{"a", "b", "shop"} {
+		f.wantOK(f.post(fsm.RoleAdmin, "/v1/ledger/transfers", client.TransferRequest{Debit: ledger.Issuance, Credit: id, Amount: 1_000_000}))
+	}
+	return f
+}
+
+func (f *fixture) tokenID(r fsm.Role) string { return must(crypto.ParseTokenText(f.tokens[r])).ID }
+
+func (f *fixture) post(r fsm.Role, path string, body any) *httptest.ResponseRecorder {
+	f.t.Helper()
+	return f.do(ask{method: http.MethodPost, path: path, token: f.tokens[r], body: body})
+}
+
+func (f *fixture) account(req client.AccountRequest) {
+	f.t.Helper()
+	if w := f.post(fsm.RoleOperator, "/v1/ledger/accounts", req); w.Code != http.StatusCreated {
+		f.t.Fatalf("account %s: %d %s", req.ID, w.Code, w.Body)
+	}
+}
+
+func (f *fixture) wantOK(w *httptest.ResponseRecorder) client.LedgerResult {
+	f.t.Helper()
+	var out client.LedgerResult
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || w.Code != http.StatusOK || !out.OK() || out.Index == 0 || out.Finality != client.FinalityCommitted {
+		f.t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	return out
+}
+
+func (f *fixture) wantProblem(w *httptest.ResponseRecorder, code, reason, field string) client.Problem {
+	f.t.Helper()
+	var p client.Problem
+	if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil || p.Code != code || p.Reason != reason || p.Field != field || w.Code != client.StatusOf(code) {
+		f.t.Fatalf("%d %s, want %s of %s (%s)", w.Code, w.Body, code, field, reason)
+	}
+	return p
+}
+
+func getInto[T any](f *fixture, r fsm.Role, path string) (out T) {
+	f.t.Helper()
+	w := f.do(ask{method: http.MethodGet, path: path, token: f.tokens[r]})
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || w.Code != http.StatusOK {
+		f.t.Fatalf("GET %s: %d %s", path, w.Code, w.Body)
+	}
+	return out
+}
+
+func (f *fixture) wantBalance(id string, balance, held int64) {
+	f.t.Helper()
+	a := getInto[client.Account](f, fsm.RoleViewer, "/v1/ledger/accounts/"+id)
+	if a.Balance != balance || a.Held != held || a.Available != balance-held-a.Floor {
+		f.t.Fatalf("%+v, want %d with %d held", a, balance, held)
+	}
+}
+
+func (f *fixture) ledgerID(n byte) string {
+	return ledger.NewID(testClock, [10]byte{9: n}).String()
+}
+
+// P7: the same id moves money once, whatever became of the first answer, and so does
+// the same idempotency key.
+func TestP7LedgerTransferOnce(t *testing.T) {
+	f := ledgerFixture(t)
+	req := client.TransferRequest{ID: f.ledgerID(1), Debit: "a", Credit: "b", Amount: 10, Ref: "invoice 7"}
+	f.node.loseAnswer = true
+	p := f.wantProblem(f.post(fsm.RoleOperator, "/v1/ledger/transfers", req), client.CodeUnknownOutcome, "", "")
+	if p.ClaimID != req.ID {
+		t.Errorf("the problem names %q, not the id to ask again with", p.ClaimID)
+	}
+	f.node.loseAnswer = false
+	if out := f.wantOK(f.post(fsm.RoleOperator, "/v1/ledger/transfers", req)); !out.Repeated || out.ID != req.ID {
+		t.Errorf("%+v", out)
+	}
+	f.wantBalance("a", 999_990, 0)
+	req.Amount = 11
+	f.wantProblem(f.post(fsm.RoleOperator, "/v1/ledger/transfers", req), client.CodeConflict, "", "id")
+
+	named := client.TransferRequest{ID: "invoice 8", TimestampMs: testClock, Debit: "a", Credit: "b", Amount: 5}
+	first := f.wantOK(f.post(fsm.RoleOperator, "/v1/ledger/transfers", named))
+	if again := f.wantOK(f.post(fsm.RoleOperator, "/v1/ledger/transfers", named)); !again.Repeated || again.ID != first.ID || again.Index != first.Index {
+		t.Errorf("by name: %+v, first %+v", again, first)
+	}
+
+	keyed := func(key string, amount int64) *httptest.ResponseRecorder {
+		return f.do(ask{method: http.MethodPost, path: "/v1/ledger/transfers", token: f.tokens[fsm.RoleOperator], header: map[string]string{"Idempotency-Key": key},
+			body: client.TransferRequest{Debit: "a", Credit: "b", Amount: amount}})
+	}
+	one := f.wantOK(keyed("k", 100))
+	if two := f.wantOK(keyed("k", 100)); !two.Repeated || two.ID != one.ID || two.Index != one.Index {
+		t.Errorf("under a key: %+v, first %+v", two, one)
+	}
+	f.wantProblem(keyed("k", 101), client.CodeConflict, "", "")
+	f.wantProblem(keyed("poor", 9_000_000), client.CodeConflict, client.LedgerInsufficient, "amount")
+	f.wantBalance("a", 999_990-5-100, 0)
+}
+
+func TestLedgerRefusals(t *testing.T) {
+	f := ledgerFixture(t)
+	for name, tt := range map[string]struct {
+		role                fsm.Role
+		req                 client.TransferRequest
+		code, reason, field string
+	}{
+		"poor":             {fsm.RoleOperator, client.TransferRequest{Debit: "a", Credit: "b", Amount: 1_000_001}, client.CodeConflict, client.LedgerInsufficient, "amount"},
+		"of another":       {fsm.RoleVerifier, client.TransferRequest{Debit: "a", Credit: "b", Amount: 1}, client.CodeForbidden, "", "debit"},
+		"issuance":         {fsm.RoleOperator, client.TransferRequest{Debit: ledger.Issuance, Credit: "b", Amount: 1}, client.CodeForbidden, "", "debit"},
+		"no account":       {fsm.RoleOperator, client.TransferRequest{Debit: "x", Credit: "b", Amount: 1}, client.CodeInvalid, "unknown_account", "debit"},
+		"no amount":        {fsm.RoleOperator, client.TransferRequest{Debit: "a", Credit: "b"}, client.CodeInvalid, "", "amount"},
+		"to itself":        {fsm.RoleOperator, client.TransferRequest{Debit: "a", Credit: "a", Amount: 1}, client.CodeInvalid, "", "credit"},
+		"old id":           {fsm.RoleOperator, client.TransferRequest{ID: ledger.NewID(testClock-700_000, [10]byte{}).String(), Debit: "a", Credit: "b", Amount: 1}, client.CodeConflict, client.LedgerIDExpired, "id"},
+		"id of tomorrow":   {fsm.RoleOperator, client.TransferRequest{ID: ledger.NewID(testClock+90_000, [10]byte{}).String(), Debit: "a", Credit: "b", Amount: 1}, client.CodeInvalid, client.LedgerIDAhead, "id"},
+		"id of no time":    {fsm.RoleOperator, client.TransferRequest{ID: "x", Debit: "a", Credit: "b", Amount: 1}, client.CodeInvalid, "", "id"},
+		"time without id":  {fsm.RoleOperator, client.TransferRequest{TimestampMs: testClock, Debit: "a", Credit: "b", Amount: 1}, client.CodeInvalid, "", "id"},
+		"no debit account": {fsm.RoleOperator, client.TransferRequest{Credit: "b", Amount: 1}, client.CodeInvalid, "", "debit"},
+		"viewer":           {fsm.RoleViewer, client.TransferRequest{Debit: "a", Credit: "b", Amount: 1}, client.CodeForbidden, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f.t = t
+			f.wantProblem(f.post(tt.role, "/v1/ledger/transfers", tt.req), tt.code, tt.reason, tt.field)
+		})
+	}
+	f.t = t
+	f.wantOK(f.post(fsm.RoleVerifier, "/v1/ledger/transfers", client.TransferRequest{Debit: "shop", Credit: "a", Amount: 3}))
+	f.wantBalance("a", 1_000_003, 0)
+}
+
+func TestLedgerHolds(t *testing.T) {
+	f := ledgerFixture(t)
+	hold := func(ttl int64) string {
+		return f.wantOK(f.post(fsm.RoleOperator, "/v1/ledger/holds", client.HoldRequest{Debit: "a", Credit: "b", Amount: 100, TTLMs: ttl})).ID
+	}
+	whole, part, none := hold(60_000), hold(60_000), hold(60_000)
+	f.wantBalance("a", 1_000_000, 300)
+	f.wantOK(f.post(fsm.RoleOperator, "/v1/ledger/holds/"+whole+"/post", nil))
+	f.wantOK(f.post(fsm.RoleOperator, "/v1/ledger/holds/"+part+"/post", client.HoldEnd{Amount: 30}))
+	f.wantOK(f.post(fsm.RoleOperator, "/v1/ledger/holds/"+none+"/void", client.HoldEnd{Ref: "not done"}))
+	f.wantBalance("a", 1_000_000-130, 0)
+	f.wantProblem(f.post(fsm.RoleOperator, "/v1/ledger/holds/"+none+"/void", nil), client.CodeNotFound, "", "hold")
+	for _, req := range []client.HoldRequest{{Debit: "a", Credit: "b", Amount: 1}, {Debit: "a", Credit: "b", Amount: 1, TTLMs: 5, ExpiresAtMs: 5}, {Debit: "a", Credit: "b", Amount: 1, TTLMs: -5}} {
+		if w := f.post(fsm.RoleOperator, "/v1/ledger/holds", req); w.Code != http.StatusUnprocessableEntity {
+			t.Errorf("%+v: %d %s", req, w.Code, w.Body)
+		}
+	}
+}
+
+func TestLedgerBatches(t *testing.T) {
+	f := ledgerFixture(t)
+	entry := func(n byte, amount int64) client.LedgerEntry {
+		return client.LedgerEntry{ID: f.ledgerID(n), Debit: "a", Credit: "b", Amount: amount}
+	}
+	send := func(b client.LedgerBatch) (out client.LedgerResults) {
+		w := f.post(fsm.RoleOperator, "/v1/ledger/transfers/batch", b)
+		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || w.Code != http.StatusOK || len(out.Results) != len(b.Entries) {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		return out
+	}
+	codes := func(r client.LedgerResults) (out []string) {
+		for _, x := range r.Results {
+			out = append(out, x.Code)
+		}
+		return out
+	}
+	for name, tt := range map[string]struct {
+		b    client.LedgerBatch
+		want []string
+	}{
+		"each by itself": {client.LedgerBatch{Entries: []client.LedgerEntry{entry(1, 5), entry(2, 5_000_000), entry(3, 5)}}, []string{"ok", client.LedgerInsufficient, "ok"}},
+		"linked":         {client.LedgerBatch{Linked: true, Entries: []client.LedgerEntry{entry(4, 5), entry(5, 5_000_000)}}, []string{client.LedgerLinkedFailed, client.LedgerInsufficient}},
+		"all of them":    {client.LedgerBatch{Linked: true, Entries: []client.LedgerEntry{entry(6, 5), entry(7, 5)}}, []string{"ok", "ok"}},
+	} {
+		if got := codes(send(tt.b)); !equalStrings(got, tt.want) {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+	}
+	f.wantBalance("a", 1_000_000-20, 0)
+	f.wantProblem(f.post(fsm.RoleOperator, "/v1/ledger/transfers/batch", client.LedgerBatch{Entries: []client.LedgerEntry{{Debit: "a", Credit: "b", Amount: 1}}}), client.CodeInvalid, "", "entries[0].id")
+	f.wantProblem(f.post(fsm.RoleOperator, "/v1/ledger/transfers/batch", client.LedgerBatch{Entries: make([]client.LedgerEntry, client.MaxLedgerBatch+1)}), client.CodeTooLarge, "", "entries")
+	f.wantProblem(f.post(fsm.RoleOperator, "/v1/ledger/transfers/batch", client.LedgerBatch{Entries: []client.LedgerEntry{{Op: "steal", ID: f.ledgerID(1)}}}), client.CodeInvalid, "", "entries[0].op")
+}
+
+func equalStrings(a, b []string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// contribution is work of an agent that the shop pays.
+func (f *fixture) contribution(a *agent, n byte) client.Contribution {
+	return must(client.SignContribution(a.key, clusterID, client.Contribution{ID: f.ledgerID(n), AgentID: a.id, Account: a.id, Payer: "shop", Task: "t", Class: "cpu", DurationMs: 1_000, OK: true}))
+}
+
+func TestLedgerContributions(t *testing.T) {
+	f := ledgerFixture(t)
+	a := f.agent("worker", fsm.AgentActive)
+	f.account(client.AccountRequest{ID: "worker", Kind: "agent", Owner: "worker"})
+	work := f.contribution(a, 1)
+	report := func(reports ...client.Contribution) *httptest.ResponseRecorder {
+		return f.do(ask{method: http.MethodPost, path: "/v1/ledger/contributions", body: client.ContributionReports{Reports: reports}})
+	}
+	forged := work
+	forged.DurationMs = 9_000
+	f.wantProblem(report(work, forged), client.CodeUnauthorized, client.VerdictInvalidSignature, "reports[1].signature")
+	stranger := f.contribution(&agent{id: "worker", key: must(crypto.GenerateKey(rand.Reader))}, 2)
+	var out client.LedgerResults
+	w := report(work, stranger, work)
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || len(out.Results) != 3 {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	if r := out.Results; !r[0].OK() || r[1].OK() || !r[2].OK() || !r[2].Repeated {
+		t.Errorf("%+v", r)
+	}
+	for _, role := range []fsm.Role{fsm.RoleVerifier, fsm.RoleOperator} { // the payer, and then it was confirmed
+		w := f.post(role, "/v1/ledger/contributions/confirm", client.ContributionVerdict{IDs: []string{work.ID}})
+		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || !out.Results[0].OK() {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+	}
+	if e := getInto[client.Epochs](f, fsm.RoleViewer, "/v1/ledger/epochs"); len(e.Open) != 1 || e.Open[0].WindowMs != ledger.WindowOf(testClock) || e.Open[0].Accounts != 1 {
+		t.Errorf("%+v", e)
+	}
+	f.node.nowMs += ledger.EpochMs
+	f.node.mustApply(fsm.Actor{}, fsm.Tick{Term: 1, Voters: 1, Walls: []fsm.VoterWall{{NodeID: "node-1", WallMs: f.node.nowMs}}})
+	f.node.mustApply(fsm.Actor{NodeID: "node-1"}, fsm.LedgerEpochClose{WindowMs: ledger.WindowOf(testClock), Load: ledger.Load{Agents: 1, CPU: 1}})
+	e := getInto[client.Epochs](f, fsm.RoleViewer, "/v1/ledger/epochs")
+	if len(e.Open) != 0 || len(e.Closed) != 1 || e.Closed[0].Pool == 0 {
+		t.Fatalf("%+v", e)
+	}
+	if a := getInto[client.Account](f, fsm.RoleViewer, "/v1/ledger/accounts/worker"); a.Balance != e.Closed[0].Pool {
+		t.Errorf("%+v of a pool of %d", a, e.Closed[0].Pool)
+	}
+	if v := getInto[client.LedgerVerified](f, fsm.RoleViewer, "/v1/ledger/verify"); !v.OK || v.Fault != nil {
+		t.Errorf("%+v", v)
+	}
+}
+
+// TestLedgerRecordsPagedAndVerified: what a node tells of its ledger is enough for
+// anybody to come to the same, and it finds what does not fit.
+func TestLedgerRecordsPagedAndVerified(t *testing.T) {
+	f := ledgerFixture(t)
+	for range 5 {
+		f.wantOK(f.post(fsm.RoleOperator, "/v1/ledger/transfers", client.TransferRequest{Debit: "a", Credit: "b", Amount: 7, Ref: "x"}))
+	}
+	sum := getInto[client.Ledger](f, fsm.RoleViewer, "/v1/ledger")
+	var seen []client.LedgerRecord
+	for from := uint64(1); from != 0; {
+		page := getInto[client.LedgerRecords](f, fsm.RoleMesh, "/v1/ledger/records?limit=3&from="+jsonText(from))
+		seen, from = append(seen, page.Records...), page.Next
+	}
+	if uint64(len(seen)) != sum.Size || seen[len(seen)-1].Hash != sum.Head || sum.Circulation != 3_000_000 || !sum.Open {
+		t.Errorf("%d records, %+v", len(seen), sum)
+	}
+	if page := getInto[client.LedgerRecords](f, fsm.RoleViewer, "/v1/ledger/records?account=shop"); len(page.Records) != 2 {
+		t.Errorf("of the shop: %+v", page.Records)
+	}
+	w := f.do(ask{method: http.MethodGet, path: "/v1/ledger/export", token: f.tokens[fsm.RoleMesh]})
+	v, err := walk.Export(t.Context(), bytes.NewReader(w.Body.Bytes()), nil)
+	if err != nil || v.Seq() != sum.Size {
+		t.Errorf("the export: %v", err)
+	}
+	if v := getInto[client.LedgerVerified](f, fsm.RoleMesh, "/v1/ledger/verify"); !v.OK || v.Records != sum.Size || v.Head != sum.Head || v.Accounts != 5 {
+		t.Errorf("%+v", v)
+	}
+	var book fsm.LedgerBook
+	var accounts []fsm.LedgerAccount
+	must(f.node.Read(t.Context(), ReadOptions{}, func(s *fsm.State) { book, _ = s.LedgerBook(); accounts = s.LedgerAccounts("", 10) }))
+	accounts[2].Balance++
+	if out := must(f.server.walkLedger(t.Context(), book, accounts)); out.OK || out.Fault == nil || out.Fault.Code != ledger.FaultBalance {
+		t.Errorf("another balance: %+v", out)
+	}
+	book.Head[0] ^= 1
+	if out := must(f.server.walkLedger(t.Context(), book, accounts)); out.OK || out.Fault.Code != ledger.FaultHead {
+		t.Errorf("another head: %+v", out)
+	}
+}
+
+func TestLedgerPolicyChanges(t *testing.T) {
+	f := newFixtureAt(t, fsm.LevelLedger)
+	if p := getInto[client.LedgerPolicy](f, fsm.RoleViewer, "/v1/ledger/policy"); p.Version != 0 || p.Confirm != "payer" {
+		t.Errorf("%+v", p)
+	}
+	put := func(version, body string) *httptest.ResponseRecorder {
+		return f.do(ask{method: http.MethodPut, path: "/v1/ledger/policy", token: f.tokens[fsm.RoleAdmin], header: map[string]string{"If-Match": version}, body: body})
+	}
+	if w := put("0", `{"id_window_ms":30000,"confirm":"operator"}`); w.Code != http.StatusOK || w.Header().Get("ETag") != `"1"` {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	f.wantProblem(put("0", `{}`), client.CodeConflict, "", "version")
+	f.wantProblem(put("1", `{"id_window_ms":1}`), client.CodeInvalid, "", "id_window_ms")
+	f.wantProblem(put("1", `{"confirm":"me"}`), client.CodeInvalid, "", "confirm")
+	if p := getInto[client.LedgerPolicy](f, fsm.RoleViewer, "/v1/ledger/policy"); p.Version != 1 || p.Confirm != "operator" || p.IDWindowMs != 30_000 || p.HoldMaxMs != ledger.DefaultPolicy().HoldMaxMs {
+		t.Errorf("%+v", p)
+	}
+}
