@@ -21,12 +21,13 @@ type traffic struct {
 	seed   uint64
 	agents []agent
 	memory *memory
+	money  *money
 	bans   banBook
 	healed chan struct{} // a fault was healed
 }
 
-func newTraffic(rec *recorder, f *field, mix Traffic, seed uint64, agents []agent) *traffic {
-	return &traffic{rec: rec, field: f, mix: mix, seed: seed, agents: agents, memory: newMemory(mix.widestWindow()), healed: make(chan struct{}, 1)}
+func newTraffic(rec *recorder, f *field, mix Traffic, seed uint64, agents []agent, m *money) *traffic {
+	return &traffic{rec: rec, field: f, mix: mix, seed: seed, agents: agents, money: m, memory: newMemory(mix.widestWindow()), healed: make(chan struct{}, 1)}
 }
 
 // afterHealing has old requests asked again soon.
@@ -102,7 +103,7 @@ func (w *worker) act(ctx context.Context) {
 		do     func(context.Context)
 	}{
 		{m.Claim, w.claim}, {m.Replay, w.replay}, {m.Retry, w.retry}, {m.Ban, w.ban}, {m.BanRead, w.banRead},
-		{m.PolicySet, w.policySet}, {m.PolicyRead, w.policyRead}, {m.ChainRead, w.bansRead},
+		{m.PolicySet, w.policySet}, {m.PolicyRead, w.policyRead}, {m.ChainRead, w.bansRead}, {m.Move, w.move}, {m.AccountRead, w.accountRead},
 	} {
 		if k -= choice.weight; k < 0 {
 			choice.do(ctx)

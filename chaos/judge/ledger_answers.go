@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/edgecoder/edgecoder/client"
@@ -61,6 +62,7 @@ func checkRefused(c *court, b *ledgerBook, op *Op) {
 // unjust says why there was no reason to refuse entry i, or "".
 func (b *ledgerBook) unjust(op *Op, i int, moved Moved, windowMs int64) string {
 	e := &op.Move.Entries[i]
+	clock := cmp.Or(moved.ClockMs, op.wallEndMs()+clockSlackMs) // not every refusal tells it
 	switch moved.Code {
 	case client.LedgerInsufficient:
 		a := b.accounts[e.Debit]
@@ -73,7 +75,7 @@ func (b *ledgerBook) unjust(op *Op, i int, moved Moved, windowMs int64) string {
 			return "where there was enough"
 		}
 	case client.LedgerHoldExpired:
-		if h, ok := b.holds[e.Hold]; ok && moved.ClockMs < h.expiresMs {
+		if h, ok := b.holds[e.Hold]; ok && clock < h.expiresMs {
 			return "before the hold was over"
 		}
 	case client.CodeNotFound:
@@ -88,12 +90,16 @@ func (b *ledgerBook) unjust(op *Op, i int, moved Moved, windowMs int64) string {
 		}
 	case client.LedgerIDExpired:
 		made, _ := idTime(e.ID) // checked when the history was read
-		if windowMs > 0 && moved.ClockMs-made <= windowMs {
+		if windowMs > 0 && clock-made <= windowMs {
 			return "within the window"
 		}
 	case client.LedgerLinkedFailed:
 		if !slices.ContainsFunc(op.Move.Results, func(r Moved) bool { return r.Code != client.LedgerOK && r.Code != client.LedgerLinkedFailed }) {
 			return "although no entry failed it"
+		}
+	case client.CodeInvalid:
+		if e.Op != client.OpHold || clock < e.ExpiresMs {
+			return "which is no reason for what was asked"
 		}
 	case client.CodeOverloaded:
 	default:
