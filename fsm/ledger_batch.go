@@ -146,7 +146,9 @@ func (r *ledgerRun) decideChain(from, to int) {
 		if code == CodeOK {
 			continue
 		}
-		r.rollBack()
+		if !plantLedgerHalf {
+			r.rollBack()
+		}
 		for j := from; j < to; j++ {
 			r.out[j] = LedgerResult{Code: CodeLinkedFailed, Index: r.c.index, ClockMs: r.c.atMs}
 		}
@@ -154,6 +156,9 @@ func (r *ledgerRun) decideChain(from, to int) {
 		return
 	}
 	for _, use := range r.chain.ids {
+		if plantLedgerTwice {
+			break // planted
+		}
 		r.s.ledger.ids.insert(use.id.TimeMs(), nonceRow{key: nonceKey(use.id), tag: use.tag, index: r.c.index, clockMs: r.c.atMs})
 	}
 	for i := from; i < to; i++ {

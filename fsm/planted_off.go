@@ -13,6 +13,10 @@ const (
 	plantTagIgnored    = false
 	plantStaleHead     = false
 	plantBlindHistory  = false
+	plantLedgerLost    = false
+	plantLedgerTwice   = false
+	plantLedgerFloor   = false
+	plantLedgerHalf    = false
 )
 
 func plantedNowMs() int64                   { return 0 }

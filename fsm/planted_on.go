@@ -16,6 +16,10 @@ var (
 	plantOldSnapshot   = planted("old_snapshot")    // a snapshot holds the state of an earlier index than it is filed under
 	plantTagIgnored    = planted("tag_ignored")     // whoever repeats a nonce gets its first answer
 	plantStaleHead     = planted("stale_head")      // an event may be linked to any head
+	plantLedgerLost    = planted("ledger_lost")     // one transfer of eight is answered and not done
+	plantLedgerTwice   = planted("ledger_twice")    // no id is remembered
+	plantLedgerFloor   = planted("ledger_floor")    // what there is not is spent
+	plantLedgerHalf    = planted("ledger_half")     // of linked entries those before the one that failed stay
 	// History finds two of them by itself, for it differs from what is replayed;
 	// it is the judges that are judged.
 	plantBlindHistory = plantOldSnapshot || plantRestoreNoBans

@@ -19,6 +19,10 @@ func TestSimPlanted(t *testing.T) {
 		{"tag_ignored", "[P1] claims admitted once"},
 		{"receipt_time", "[P1] claims admitted once"},
 		{"stale_head", "[P3] chain verifies"},
+		{"ledger_lost", "[P7] money moved once"},
+		{"ledger_twice", "[P7] ledger adds up"},
+		{"ledger_floor", "[P7] ledger adds up"},
+		{"ledger_half", "[P7] money moved once"},
 	} {
 		t.Run(p.bug, func(t *testing.T) {
 			t.Parallel()

@@ -51,6 +51,7 @@ func checkMoves(c *court) {
 		return
 	}
 	c.Examined = len(tries)
+	checkLinked(c, b)
 	for _, id := range slices.Sorted(maps.Keys(tries)) {
 		checkID(c, b, id, tries[id])
 	}
@@ -59,7 +60,6 @@ func checkMoves(c *court) {
 			c.fail(nil, "record %d moves %d from %s to %s under the id %s, which nobody asked for", r.seq, r.amount, r.debit, r.credit, r.id)
 		}
 	}
-	checkLinked(c, b)
 }
 
 func checkID(c *court, b *ledgerBook, id string, tries []tryOf) {
