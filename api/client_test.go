@@ -25,7 +25,7 @@ var notForTheClient = map[string]bool{
 }
 
 func TestGoClientSpeaksEveryRoute(t *testing.T) {
-	f := newFixture(t)
+	f := newFixtureAt(t, fsm.LevelLedger)
 	var mu sync.Mutex
 	reached := map[*route]bool{}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -137,6 +137,7 @@ func TestGoClientSpeaksEveryRoute(t *testing.T) {
 	_, err = c.Audit(ctx, func(json.RawMessage) error { return nil })
 	check("audit", err)
 	manifestRoutes(t, f, c)
+	ledgerRoutes(t, f, c)
 	_, err = c.Snapshot(ctx, io.Discard)
 	check("snapshot", err)
 	f.node.leads = &client.Leader{ID: "node-1", API: srv.URL}

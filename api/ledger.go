@@ -226,15 +226,8 @@ func (s *Server) contribute(c *call) error {
 		return &client.Error{Code: client.CodeTooLarge, Field: "reports", Detail: fmt.Sprintf("%d reports, a call has 1 to %d", n, client.MaxLedgerBatch)}
 	}
 	var origin string
-	err := c.readAt(ReadOptions{}, func(state *fsm.State) {
-		book, _ := state.LedgerBook()
-		origin = book.Origin
-	})
-	if err != nil {
+	if err := c.readAt(ReadOptions{}, func(state *fsm.State) { origin = s.bookOf(state).Origin }); err != nil {
 		return err
-	}
-	if origin == "" {
-		origin = s.cfg.ClusterID // not open here yet: the log says whether it is
 	}
 	body := fsm.LedgerReports{Reports: make([]ledger.SignedReport, 0, len(req.Reports))}
 	ids := make([]string, 0, len(req.Reports))

@@ -33,7 +33,7 @@ func (s *Server) ledgerRecords(c *call) error {
 	account := c.r.URL.Query().Get("account")
 	out := client.LedgerRecords{Records: []client.LedgerRecord{}, Finality: client.FinalityCommitted}
 	if err := c.read(func(state *fsm.State) {
-		book, _ := state.LedgerBook()
+		book := s.bookOf(state)
 		out.Size, out.Head = book.Size, book.Head.String()
 	}); err != nil {
 		return err
@@ -148,18 +148,14 @@ func wireRecord(r *ledger.Record, data []byte) client.LedgerRecord {
 // exportLedger answers GET /v1/ledger/export. One that breaks off lacks its head.
 func (s *Server) exportLedger(c *call) error {
 	var book fsm.LedgerBook
-	open := false
-	if err := c.read(func(state *fsm.State) { book, open = state.LedgerBook() }); err != nil {
+	if err := c.read(func(state *fsm.State) { book = s.bookOf(state) }); err != nil {
 		return err
-	}
-	if !open {
-		return notOpen()
 	}
 	out, err := c.stream("")
 	if err != nil {
 		return err
 	}
-	out.kind = snapshotType
+	out.kind = []string{client.LedgerExportType}
 	c.w.Header()["Content-Disposition"] = []string{fmt.Sprintf("attachment; filename=%q", fmt.Sprintf("edgecoder-ledger-%s-%d.export", book.Origin, book.Size))}
 	if err := ledger.WriteExport(out.out, book.Origin, s.ledgerData(c.r.Context(), book.Size), book.Head); err != nil {
 		return err
@@ -177,54 +173,67 @@ func (s *Server) ledgerData(ctx context.Context, size uint64) iter.Seq2[[]byte, 
 	}
 }
 
-func notOpen() error {
-	return &client.Error{Code: client.CodeConflict, Reason: "not_open", Detail: "the ledger is not open: the first account opens it (POST /v1/ledger/accounts)"}
+// bookOf returns the book of the ledger; of one that is not open yet that of no records.
+func (s *Server) bookOf(state *fsm.State) fsm.LedgerBook {
+	book, open := state.LedgerBook()
+	if !open {
+		book.Origin, book.Head = s.cfg.ClusterID, ledger.Genesis(s.cfg.ClusterID)
+	}
+	return book
 }
 
-// verifyLedger answers GET /v1/ledger/verify. It takes all processors for as long as
-// the records take, so it is done once at a time.
+// verifyLedger answers GET /v1/ledger/verify.
 func (s *Server) verifyLedger(c *call) error {
+	out, err := s.verified(c)
+	if err != nil {
+		return err
+	}
+	return c.answerLate(out)
+}
+
+// verified walks the ledger of this node. It takes all processors for as long as the
+// records take, so it is done once at a time.
+func (s *Server) verified(c *call) (out client.LedgerVerified, err error) {
 	select {
 	case s.verifying <- struct{}{}:
 		defer func() { <-s.verifying }()
 	default:
-		return overloaded("this node is verifying its ledger for somebody else: wait for that, or ask another node")
+		return out, overloaded("this node is verifying its ledger for somebody else: wait for that, or ask another node")
 	}
 	began := s.cfg.Now()
 	var book fsm.LedgerBook
-	open := false
-	var accounts []fsm.LedgerAccount
-	err := c.read(func(state *fsm.State) {
-		book, open = state.LedgerBook()
-		accounts = state.LedgerAccounts("", fsm.MaxLedgerAccounts)
-	})
-	if err != nil {
-		return err
+	var accounts []ledger.Balance
+	if err := c.readAt(c.fresh, func(state *fsm.State) {
+		book = s.bookOf(state)
+		accounts = state.LedgerBalances()
+	}); err != nil {
+		return out, err
 	}
-	if !open {
-		return notOpen()
-	}
-	answer, err := c.stream("")
-	if err != nil {
-		return err
-	}
-	out, err := s.walkLedger(c.r.Context(), book, accounts)
-	if err != nil {
-		return err
+	if out, err = s.walkLedger(c.r.Context(), book, accounts); err != nil {
+		return out, err
 	}
 	out.Index, out.TookMs = c.index, s.cfg.Now().Sub(began).Milliseconds()
-	return answer.end(string(encodeJSON(out)))
+	return out, nil
+}
+
+// answerLate answers a call that may have taken longer than others do.
+func (c *call) answerLate(v any) error {
+	out, err := c.stream("")
+	if err != nil {
+		return err
+	}
+	return out.end(string(encodeJSON(v)))
 }
 
 // walkLedger verifies the records of a book, and holds the accounts against them.
-func (s *Server) walkLedger(ctx context.Context, book fsm.LedgerBook, accounts []fsm.LedgerAccount) (client.LedgerVerified, error) {
+func (s *Server) walkLedger(ctx context.Context, book fsm.LedgerBook, accounts []ledger.Balance) (client.LedgerVerified, error) {
 	v, err := walk.Records(ctx, book.Origin, s.ledgerData(ctx, book.Size), nil)
 	if err == nil {
 		err = v.Finish(book.Size, book.Head)
 	}
 	out := client.LedgerVerified{Records: v.Seq(), Head: v.Head().String(), Accounts: uint64(v.Accounts())}
 	if err == nil {
-		err = sameAccounts(v, accounts)
+		err = v.Compare(accounts)
 	}
 	fault := (*ledger.RecordError)(nil)
 	switch {
@@ -239,21 +248,4 @@ func (s *Server) walkLedger(ctx context.Context, book fsm.LedgerBook, accounts [
 	}
 	out.OK = true
 	return out, nil
-}
-
-// sameAccounts holds the balances of the state against what the records come to.
-func sameAccounts(v *ledger.Verifier, accounts []fsm.LedgerAccount) error {
-	wrong := func(format string, args ...any) error {
-		return &ledger.RecordError{Seq: v.Seq(), Code: ledger.FaultBalance, Detail: fmt.Sprintf(format, args...)}
-	}
-	if len(accounts) != v.Accounts() {
-		return wrong("the state has %d accounts, the records make %d", len(accounts), v.Accounts())
-	}
-	for _, a := range accounts {
-		b, ok := v.Account(a.ID)
-		if !ok || b.Account != a.Account || b.Balance != a.Balance || b.Held != a.Held {
-			return wrong("the state has %d with %d held on %q, the records come to %d with %d held", a.Balance, a.Held, a.ID, b.Balance, b.Held)
-		}
-	}
-	return nil
 }

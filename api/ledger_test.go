@@ -3,7 +3,9 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -31,6 +33,11 @@ func (n *fakeNode) MoveLedger(_ context.Context, batch fsm.LedgerBatch) ([]fsm.L
 		return nil, refusal(res)
 	}
 	return res.Ledger, err
+}
+
+// SignOrdering implements OrderingSigner on the fake node.
+func (n *fakeNode) SignOrdering(r *ledger.OrderingRecord) string {
+	return b64(ed25519.Sign(n.key, []byte(r.Hash)))
 }
 
 // ledgerFixture has an open ledger: accounts a and b of agents, shop of the verifier's
@@ -312,8 +319,8 @@ func TestLedgerRecordsPagedAndVerified(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	var book fsm.LedgerBook
-	var accounts []fsm.LedgerAccount
-	must(f.node.Read(t.Context(), ReadOptions{}, func(s *fsm.State) { book, _ = s.LedgerBook(); accounts = s.LedgerAccounts("", 10) }))
+	var accounts []ledger.Balance
+	must(f.node.Read(t.Context(), ReadOptions{}, func(s *fsm.State) { book, _ = s.LedgerBook(); accounts = s.LedgerBalances() }))
 	accounts[2].Balance++
 	if out := must(f.server.walkLedger(t.Context(), book, accounts)); out.OK || out.Fault == nil || out.Fault.Code != ledger.FaultBalance {
 		t.Errorf("another balance: %+v", out)
@@ -340,5 +347,133 @@ func TestLedgerPolicyChanges(t *testing.T) {
 	f.wantProblem(put("1", `{"confirm":"me"}`), client.CodeInvalid, "", "confirm")
 	if p := getInto[client.LedgerPolicy](f, fsm.RoleViewer, "/v1/ledger/policy"); p.Version != 1 || p.Confirm != "operator" || p.IDWindowMs != 30_000 || p.HoldMaxMs != ledger.DefaultPolicy().HoldMaxMs {
 		t.Errorf("%+v", p)
+	}
+}
+
+// TestWireLedgerOfExistingClients walks the chain as a client that knows WIRE.md 12
+// does, page by page, from another place, and after a restore replaced it.
+func TestWireLedgerOfExistingClients(t *testing.T) {
+	f := ledgerFixture(t)
+	batch := client.LedgerBatch{}
+	for i := range 900 {
+		batch.Entries = append(batch.Entries, client.LedgerEntry{ID: ledger.NewID(testClock, [10]byte{7: byte(i >> 8), 8: byte(i), 9: 200}).String(), Debit: "a", Credit: "b", Amount: 1})
+	}
+	for turn := range 3 {
+		for i := range batch.Entries {
+			batch.Entries[i].ID = ledger.NewID(testClock, [10]byte{6: byte(turn + 1), 7: byte(i >> 8), 8: byte(i)}).String()
+		}
+		if w := f.post(fsm.RoleOperator, "/v1/ledger/transfers/batch", batch); w.Code != http.StatusOK {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+	}
+	mesh := func(path string) *httptest.ResponseRecorder {
+		return f.do(ask{method: http.MethodGet, path: path, token: f.tokens[fsm.RoleMesh]})
+	}
+	page := func(from uint64) (out client.OrderingSnapshot) {
+		w := mesh("/ledger/snapshot?from=" + jsonText(from))
+		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || w.Code != http.StatusOK {
+			t.Fatalf("%d %s", w.Code, w.Body)
+		}
+		return out
+	}
+	late := page(2_300) // before anything is known of the way there
+	prev, seq, hashes := ledger.OrderingGenesis, uint64(0), map[uint64]string{}
+	for from := uint64(1); from != 0; {
+		p := page(from)
+		for _, r := range p.Records {
+			seq++
+			if r.Sequence != seq || r.PrevHash != prev || !signedOrdering(f, r) {
+				t.Fatalf("record %d: %+v", seq, r)
+			}
+			prev, hashes[seq] = r.Hash, r.Hash
+		}
+		if p.Proof == nil || p.Proof.Hash != prev || p.Proof.SignerPeerID != f.node.Identity().PeerID {
+			t.Fatalf("%+v", p.Proof)
+		}
+		from = p.Next
+	}
+	if seq != late.Size || late.Records[0].PrevHash != hashes[2_299] || late.Records[0].Hash != hashes[2_300] {
+		t.Errorf("%d of %d records; from 2300 on it begins %+v", seq, late.Size, late.Records[0])
+	}
+	f.server.ordering.places[1].record[0] ^= 1 // of a history that is gone
+	f.server.ordering.places[1].hash = "of another history"
+	if again := page(2_300); again.Records[0].Hash != hashes[2_300] {
+		t.Error("a place of another history was taken")
+	}
+	if w := mesh("/ledger/verify"); w.Body.String() != `{"ok":true}`+"\n" {
+		t.Errorf("%s", w.Body)
+	}
+	empty := newFixture(t)
+	if w := empty.do(ask{method: http.MethodGet, path: "/ledger/snapshot", token: empty.tokens[fsm.RoleMesh]}); w.Body.String() != `{"records":[],"proof":null,"size":0}`+"\n" {
+		t.Errorf("%s", w.Body)
+	}
+}
+
+// signedOrdering checks hash and signature with nothing of package ledger.
+func signedOrdering(f *fixture, r client.OrderingRecord) bool {
+	text := `{"eventType":` + jsonText(r.EventType) + `,"taskId":` + jsonText(r.TaskID) + `,"actorId":` + jsonText(r.ActorID) + `,"sequence":` + jsonText(r.Sequence) +
+		`,"issuedAtMs":` + jsonText(r.IssuedAtMs) + `,"prevHash":` + jsonText(r.PrevHash) + `,"payloadJson":` + jsonText(r.PayloadJSON) + `}`
+	return crypto.Sum([]byte(text)).String() == r.Hash && ed25519.Verify(f.node.key.Public().(ed25519.PublicKey), []byte(r.Hash), must(base64.StdEncoding.DecodeString(r.Signature)))
+}
+
+// ledgerRoutes calls each route of the ledger through the Go client.
+func ledgerRoutes(t *testing.T, f *fixture, c *client.Client) {
+	t.Helper()
+	ctx := t.Context()
+	check := func(what string, err error) {
+		t.Helper()
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	p, err := c.LedgerPolicy(ctx)
+	check("policy", err)
+	_, err = c.SetLedgerPolicy(ctx, p.Version, client.LedgerPolicyUpdate{})
+	check("set policy", err)
+	w := f.agent("ledger-worker", fsm.AgentActive)
+	_, err = c.SetAccount(ctx, client.AccountRequest{ID: w.id, Kind: "agent", Owner: w.id})
+	check("account", err)
+	_, err = c.SetAccount(ctx, client.AccountRequest{ID: "shop", Kind: "service", Owner: "t"})
+	check("account", err)
+	_, err = c.Transfer(ctx, client.TransferRequest{ID: f.ledgerID(90), Debit: ledger.Issuance, Credit: "shop", Amount: 100})
+	check("transfer", err)
+	for i, end := range []func(string) error{
+		func(id string) error { _, err := c.PostHold(ctx, id, client.HoldEnd{ID: f.ledgerID(91)}); return err },
+		func(id string) error { _, err := c.VoidHold(ctx, id, client.HoldEnd{ID: f.ledgerID(92)}); return err },
+	} {
+		h, err := c.Hold(ctx, client.HoldRequest{ID: f.ledgerID(byte(93 + i)), Debit: "shop", Credit: w.id, Amount: 1, TTLMs: 60_000})
+		check("hold", err)
+		check("end of a hold", end(h.ID))
+	}
+	_, err = c.MoveLedger(ctx, client.LedgerBatch{Entries: []client.LedgerEntry{{ID: f.ledgerID(95), Debit: "shop", Credit: w.id, Amount: 1}}})
+	check("batch", err)
+	work := f.contribution(w, 96)
+	_, err = c.ReportContributions(ctx, client.ContributionReports{Reports: []client.Contribution{work}})
+	check("report", err)
+	_, err = c.ConfirmContributions(ctx, client.ContributionVerdict{IDs: []string{work.ID}})
+	check("confirm", err)
+	_, err = c.Account(ctx, w.id)
+	check("account", err)
+	_, err = c.Accounts(ctx, client.Page("", 2))
+	check("accounts", err)
+	_, err = c.Ledger(ctx)
+	check("ledger", err)
+	_, err = c.Epochs(ctx)
+	check("epochs", err)
+	_, err = c.LedgerRecords(ctx, 1, "shop")
+	check("records", err)
+	v, err := c.VerifyLedger(ctx)
+	if err != nil || !v.OK {
+		t.Errorf("verify: %+v, %v", v, err)
+	}
+	var export bytes.Buffer
+	check("export", c.ExportLedger(ctx, &export))
+	_, err = walk.Export(ctx, &export, nil)
+	check("the export", err)
+	_, err = c.OrderingSnapshot(ctx, 1)
+	check("ordering", err)
+	o, err := c.OrderingVerify(ctx)
+	if err != nil || !o.OK {
+		t.Errorf("ordering: %+v, %v", o, err)
 	}
 }

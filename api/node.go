@@ -131,6 +131,7 @@ type Node interface {
 	Log
 	Admitter
 	Mover
+	OrderingSigner
 	Cluster
 	Membership
 	Backups

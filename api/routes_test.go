@@ -24,6 +24,8 @@ var (
 	operators    = []fsm.Role{fsm.RoleOperator, fsm.RoleAdmin}
 	admins       = []fsm.Role{fsm.RoleAdmin}
 	anybody      = []fsm.Role{}
+
+	ledgerReaders = []fsm.Role{fsm.RoleMesh, fsm.RoleViewer, fsm.RoleOperator, fsm.RoleAdmin}
 )
 
 var matrix = map[string][]fsm.Role{
@@ -58,6 +60,25 @@ var matrix = map[string][]fsm.Role{
 	"GET /v1/blacklist/agents/{agent}":          trustReaders,
 	"DELETE /v1/blacklist/agents/{agent}":       operators,
 	"GET /v1/blacklist/events":                  trustReaders,
+	"GET /v1/ledger":                            opsReaders,
+	"GET /v1/ledger/policy":                     opsReaders,
+	"PUT /v1/ledger/policy":                     admins,
+	"POST /v1/ledger/accounts":                  operators,
+	"GET /v1/ledger/accounts":                   opsReaders,
+	"GET /v1/ledger/accounts/{id}":              opsReaders,
+	"POST /v1/ledger/transfers":                 verifiers, // whose account it may be is asked where they are
+	"POST /v1/ledger/transfers/batch":           verifiers,
+	"POST /v1/ledger/holds":                     verifiers,
+	"POST /v1/ledger/holds/{id}/post":           verifiers,
+	"POST /v1/ledger/holds/{id}/void":           verifiers,
+	"POST /v1/ledger/contributions":             anybody, // the agents' signatures open it
+	"POST /v1/ledger/contributions/confirm":     verifiers,
+	"GET /v1/ledger/epochs":                     opsReaders,
+	"GET /v1/ledger/records":                    ledgerReaders,
+	"GET /v1/ledger/verify":                     ledgerReaders,
+	"GET /v1/ledger/export":                     ledgerReaders,
+	"GET /ledger/snapshot":                      ledgerReaders,
+	"GET /ledger/verify":                        ledgerReaders,
 	"POST /v1/manifests":                        operators,
 	"GET /v1/manifests":                         trustReaders,
 	"GET /v1/manifests/accepted/{name}":         trustReaders,
@@ -209,7 +230,8 @@ func TestEveryCodeHasAHome(t *testing.T) {
 		code := fsm.Code(strings.Trim(spec.Values[0].(*ast.BasicLit).Value, `"`))
 		_, refused := refusals[code]
 		_, verdict := verdictCodes[code]
-		if !refused && !verdict {
+		_, operation := ledgerErrors[code]
+		if !refused && !verdict && !operation {
 			t.Errorf("fsm code %q has no API error and no verdict", code)
 		}
 		return true

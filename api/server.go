@@ -57,6 +57,7 @@ type Server struct {
 	conns          *connections
 	meter          *meter
 
+	ordering   orderingPlaces
 	verifying  chan struct{} // slot of who has the ledger verified
 	closing    chan struct{} // closed when streams of events must end
 	endStreams sync.Once

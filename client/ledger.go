@@ -40,6 +40,9 @@ const (
 	LedgerLinkedFailed = "linked_failed" // an entry that it is linked with was refused
 )
 
+// LedgerExportType is the media type of GET /v1/ledger/export.
+const LedgerExportType = "application/vnd.edgecoder.ledger"
+
 // MaxLedgerBatch bounds the entries of one batch, and the reports of one call.
 const MaxLedgerBatch = 1024
 
@@ -492,4 +495,60 @@ func (c *Client) ExportLedger(ctx context.Context, out io.Writer, opts ...Option
 		return err
 	}
 	return broke
+}
+
+// OrderingSnapshot is one page of GET /ledger/snapshot: the ledger as existing
+// clients read it (WIRE.md section 12). Next continues it (query "from").
+type OrderingSnapshot struct {
+	Records []OrderingRecord `json:"records"`
+	Proof   *OrderingProof   `json:"proof"` // of the last of them; null without records
+	Size    uint64           `json:"size"`
+	Next    uint64           `json:"next,omitempty"`
+}
+
+// OrderingRecord is a record of the ordering chain. The hash is that of compact JSON
+// of the members from eventType to payloadJson; the signature is over its text.
+type OrderingRecord struct {
+	ID          string `json:"id"`
+	EventType   string `json:"eventType"`
+	TaskID      string `json:"taskId"`
+	ActorID     string `json:"actorId"`
+	Sequence    uint64 `json:"sequence"`
+	IssuedAtMs  int64  `json:"issuedAtMs"`
+	PrevHash    string `json:"prevHash"`
+	PayloadJSON string `json:"payloadJson,omitempty"`
+	Hash        string `json:"hash"`
+	Signature   string `json:"signature"`
+}
+
+// OrderingProof tells where a page ends and who signed it.
+type OrderingProof struct {
+	RecordID     string `json:"recordId"`
+	Hash         string `json:"hash"`
+	PrevHash     string `json:"prevHash"`
+	Sequence     uint64 `json:"sequence"`
+	SignerPeerID string `json:"signerPeerId"`
+}
+
+// OrderingVerified is the answer of GET /ledger/verify.
+type OrderingVerified struct {
+	OK     bool   `json:"ok"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// OrderingSnapshot returns a page of the ordering chain from one record on.
+func (c *Client) OrderingSnapshot(ctx context.Context, from uint64, opts ...Option) (out OrderingSnapshot, err error) {
+	opts = append(opts, func(q *call) {
+		q.mesh = true
+		q.query.Set("from", strconv.FormatUint(from, 10))
+	})
+	err = c.get(ctx, "/ledger/snapshot", &out, opts)
+	return out, err
+}
+
+// OrderingVerify asks a node whether its ledger verifies, as existing clients do.
+func (c *Client) OrderingVerify(ctx context.Context, opts ...Option) (out OrderingVerified, err error) {
+	opts = append(opts, func(q *call) { q.mesh, q.untimed = true, true })
+	err = c.get(ctx, "/ledger/verify", &out, opts)
+	return out, err
 }

@@ -196,3 +196,21 @@ func (v *Verifier) Finish(size uint64, head crypto.Hash) error {
 	}
 	return nil
 }
+
+// Compare holds balances that somebody has against those that the records come to.
+// The error is a [RecordError].
+func (v *Verifier) Compare(have []Balance) error {
+	wrong := func(format string, args ...any) error {
+		return &RecordError{Seq: v.seq, Code: FaultBalance, Detail: fmt.Sprintf(format, args...)}
+	}
+	if len(have) != len(v.accounts) {
+		return wrong("there are %d accounts, the records make %d", len(have), len(v.accounts))
+	}
+	for _, a := range have {
+		b, ok := v.accounts[a.ID]
+		if !ok || *b != a {
+			return wrong("%q has %d with %d held, the records come to something else", a.ID, a.Balance, a.Held)
+		}
+	}
+	return nil
+}

@@ -1,6 +1,8 @@
 package node
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
 	"strings"
 	"time"
 
@@ -8,6 +10,7 @@ import (
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/ledger"
 )
 
 // Status implements api.Cluster: this node's own view, from local knowledge.
@@ -70,6 +73,11 @@ func apiURL(addr string) string {
 func (n *Node) Identity() client.Identity {
 	key := n.id.publicKey()
 	return client.Identity{PeerID: key.CoordinatorID(), PublicKeyPEM: key.PEM(), CoordinatorURL: apiURL(n.cfg.APIAddr), NetworkMode: "public_mesh"}
+}
+
+// SignOrdering implements api.OrderingSigner.
+func (n *Node) SignOrdering(r *ledger.OrderingRecord) string {
+	return base64.StdEncoding.EncodeToString(ed25519.Sign(n.id.signingKey(), []byte(r.Hash)))
 }
 
 // Members implements api.Cluster: what gossip sees.

@@ -1,0 +1,198 @@
+package cmd
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/ledger"
+)
+
+func TestLedgerAmounts(t *testing.T) {
+	for text, want := range map[string]int64{"1": 1, "1500000": 1_500_000, "1.5cr": 1_500_000, "0.000001cr": 1, "-2cr": -2_000_000, "0": 0, "9007199254.740991cr": ledger.MaxMicro} {
+		if got, err := amount("AMOUNT", text); err != nil || got != want {
+			t.Errorf("%s: %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "1.5", "1e6", "0.0000001cr", "1/2", "x", "cr", "99999999999999999999", "1 cr"} {
+		if got, err := amount("AMOUNT", text); err == nil {
+			t.Errorf("%q reads as %d", text, got)
+		}
+	}
+}
+
+// TestLedgerTransferNamesItsID: whoever does not know what became of it can ask again.
+func TestLedgerTransferNamesItsID(t *testing.T) {
+	f := newFakeAPI(t, map[string]reply{"POST /v1/ledger/transfers": always(&client.Error{Code: client.CodeUnknownOutcome, Detail: "no majority", ClaimID: "0197-x"})})
+	pointAt(t, f)
+	r := runArgs(t, "", "ledger", "transfer", "a", "b", "5", "--timeout", "1s")
+	if r.status != exitUnknown || !strings.Contains(r.err, "--id 0197-x") || strings.Contains(r.err, "--claim-id") {
+		t.Errorf("exit status %d: %s", r.status, r.err)
+	}
+	asked := f.asked("POST /v1/ledger/transfers")
+	ids := map[string]bool{}
+	for _, c := range asked {
+		var req client.TransferRequest
+		if err := json.Unmarshal([]byte(c.body), &req); err != nil || req.Amount != 5 || req.Debit != "a" || req.Credit != "b" {
+			t.Errorf("%s, %v", c.body, err)
+		}
+		ids[req.ID] = true
+	}
+	if len(ids) != 1 || ids[""] {
+		t.Errorf("%d tries under %v", len(asked), ids)
+	}
+	for _, args := range [][]string{{"a", "b"}, {"a", "b", "1.5"}, {"a", "b", "1", "c"}} {
+		if r := runArgs(t, "", append([]string{"ledger", "transfer"}, args...)...); r.status != exitUsage {
+			t.Errorf("%v: exit status %d: %s", args, r.status, r.err)
+		}
+	}
+}
+
+func TestLedgerStatementOfAnAccount(t *testing.T) {
+	after := func(n int64) *int64 { return &n }
+	f := newFakeAPI(t, map[string]reply{"GET /v1/ledger/records": always(client.LedgerRecords{Size: 9, Finality: client.FinalityCommitted, Records: []client.LedgerRecord{
+		{Seq: 7, AtMs: testNowMs, Kind: "transfer", Debit: "shop", Credit: "worker", Amount: 1_500_000, DebitBalance: after(500_000), CreditBalance: after(1_500_000), Ref: "invoice 7"},
+		{Seq: 9, AtMs: testNowMs, Kind: "share", Credit: "shop", Amount: 2, CreditBalance: after(500_002)},
+	}})})
+	pointAt(t, f)
+	r := runArgs(t, "", "ledger", "history", "shop")
+	for _, want := range []string{"-1.5cr", "0.5cr", "invoice 7", "0.000002cr", "0.500002cr"} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("%q is not in the statement:\n%s", want, r.out)
+		}
+	}
+	if r := runArgs(t, "", "ledger", "history", "shop", "--export", "x"); r.status != exitUsage {
+		t.Errorf("a statement is exported: %d", r.status)
+	}
+}
+
+func TestLedgerReportIsSigned(t *testing.T) {
+	key, err := crypto.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFakeAPI(t, map[string]reply{
+		"GET /v1/ledger":                always(client.Ledger{Open: true, Origin: "origin-1"}),
+		"POST /v1/ledger/contributions": always(client.LedgerResults{Results: []client.LedgerResult{{Code: client.LedgerOK}}}),
+	})
+	pointAt(t, f)
+	r := runArgs(t, "", "ledger", "report", "--key", writeTemp(t, "key", string(crypto.MarshalPrivateKeyPEM(key))), "--agent", "worker", "--payer", "shop", "--task", "t", "--duration", "90s", "--format", "json")
+	asked := f.asked("POST /v1/ledger/contributions")
+	if r.status != exitDone || len(asked) != 1 {
+		t.Fatalf("exit status %d: %s", r.status, r.err)
+	}
+	var req client.ContributionReports
+	if err := json.Unmarshal([]byte(asked[0].body), &req); err != nil || len(req.Reports) != 1 {
+		t.Fatal(asked[0].body)
+	}
+	again, err := client.SignContribution(key, "origin-1", req.Reports[0])
+	if err != nil || again != req.Reports[0] || again.DurationMs != 90_000 || again.Account != "worker" || !again.OK {
+		t.Errorf("%+v, %v", req.Reports[0], err)
+	}
+}
+
+// someLedger are the records of a small ledger.
+func someLedger(t *testing.T, change func(i int, r *ledger.Record)) (records [][]byte, head crypto.Hash) {
+	t.Helper()
+	policy := ledger.DefaultPolicy()
+	all := []ledger.Record{
+		{Kind: ledger.KindPolicy, Policy: &policy},
+		{Kind: ledger.KindAccount, Account: &ledger.Account{ID: "a", Kind: ledger.KindAgent, Owner: "a"}},
+		{Kind: ledger.KindTransfer, ID: ledger.NewID(testNowMs, [10]byte{1}), Debit: ledger.Issuance, Credit: "a", Amount: 500, DebitBalance: -500, CreditBalance: 500},
+		{Kind: ledger.KindTransfer, ID: ledger.NewID(testNowMs, [10]byte{2}), Debit: "a", Credit: ledger.Reserve, Amount: 200, DebitBalance: 300, CreditBalance: 200},
+	}
+	head = ledger.Genesis(testClusterID)
+	for i := range all {
+		r := &all[i]
+		r.Seq, r.Index, r.AtMs, r.Prev, r.Actor = uint64(i+1), uint64(i+10), testNowMs, head, "token:t"
+		change(i, r)
+		_, data := r.Append(nil)
+		records, head = append(records, slices.Clone(data)), r.Hash
+	}
+	return records, head
+}
+
+func writeExport(t *testing.T, records [][]byte, head crypto.Hash) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ledger.export")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var seq iter.Seq2[[]byte, error] = func(yield func([]byte, error) bool) {
+		for _, r := range records {
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+	if err := ledger.WriteExport(f, testClusterID, seq, head); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestLedgerVerifyFile: offline, against a noted head, and the first bad record is named.
+func TestLedgerVerifyFile(t *testing.T) {
+	cleanEnv(t)
+	records, head := someLedger(t, func(int, *ledger.Record) {})
+	good := writeExport(t, records, head)
+	noted := "4:" + head.String()
+	for name, tt := range map[string]struct {
+		args   []string
+		status int
+		want   string
+	}{
+		"as it is":        {[]string{good}, exitDone, `"verified": true`},
+		"with its head":   {[]string{good, "--head", noted, "--cluster", testClusterID}, exitDone, `"head_from": "given"`},
+		"another cluster": {[]string{good, "--cluster", "x"}, exitRefused, ledger.FaultHead},
+		"without its end": {[]string{writeExport(t, records[:3], hashOfRecord(t, records[2])), "--head", noted}, exitRefused, ledger.FaultHead},
+		"another head":    {[]string{good, "--head", "4:" + strings.Repeat("0", 64)}, exitRefused, ledger.FaultHead},
+		"no head":         {[]string{good, "--head", "x"}, exitUsage, ""},
+		"no file":         {[]string{good + "x"}, exitUsage, ""},
+		"no export":       {[]string{writeTemp(t, "x", "something")}, exitRefused, "bad_export"},
+	} {
+		r := runArgs(t, "", append([]string{"ledger", "verify", "--format", "json"}, tt.args...)...)
+		if r.status != tt.status || !strings.Contains(r.out, tt.want) {
+			t.Errorf("%s: exit status %d, want %d with %q: %s%s", name, r.status, tt.status, tt.want, r.out, r.err)
+		}
+	}
+	forged, head := someLedger(t, func(i int, r *ledger.Record) {
+		if i == 3 {
+			r.Amount = 600
+		}
+	})
+	r := runArgs(t, "", "ledger", "verify", writeExport(t, forged, head), "--format", "json")
+	var view ledgerView
+	if err := json.Unmarshal([]byte(r.out), &view); err != nil || r.status != exitRefused || view.Verified || view.Fault == nil || view.Fault.Seq != 4 || view.Fault.Code != ledger.FaultRule || view.Records != 3 {
+		t.Errorf("exit status %d, %v: %s", r.status, err, r.out)
+	}
+	text, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range text {
+		damaged := slices.Clone(text)
+		damaged[i] ^= 1 << (i % 8)
+		if r := runArgs(t, "", "ledger", "verify", writeTemp(t, "damaged", string(damaged)), "--cluster", testClusterID); r.status != exitRefused {
+			t.Errorf("byte %d flipped: exit status %d: %s", i, r.status, r.out)
+		}
+	}
+}
+
+func hashOfRecord(t *testing.T, data []byte) crypto.Hash {
+	t.Helper()
+	r, err := ledger.ParseRecord(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Hash
+}
