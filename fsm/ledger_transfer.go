@@ -55,8 +55,12 @@ func (r *ledgerRun) decide(i int, last bool) (code Code, field string) {
 
 // mayUse asks whether the id of an entry may be used now, for the first time.
 func (r *ledgerRun) mayUse(e *LedgerEntry) (Code, string) {
-	code, field := r.s.ledgerIDCode(e.ID, r.c.atMs)
+	code, field := r.s.ledgerIDTimeCode(e.ID, r.c.atMs)
 	switch {
+	case code == CodeInvalid:
+		return code, field
+	case !r.chain.fresh && r.s.ledgerIDUsed(e.ID):
+		return CodeConflict, "id"
 	case code != CodeOK:
 		return code, field
 	case r.chain.used[e.ID]:
@@ -72,11 +76,22 @@ func (r *ledgerRun) mayUse(e *LedgerEntry) (Code, string) {
 // ledgerIDCode: an id is good for one use while its time is in the window. One that
 // is older may have been used and forgotten, so it is refused for ever.
 func (s *State) ledgerIDCode(id ledger.ID, nowMs int64) (Code, string) {
+	code, field := s.ledgerIDTimeCode(id, nowMs)
+	if code != CodeInvalid && s.ledgerIDUsed(id) {
+		return CodeConflict, "id"
+	}
+	return code, field
+}
+
+func (s *State) ledgerIDUsed(id ledger.ID) bool {
+	_, used := s.ledger.ids.find(nonceKey(id))
+	return used
+}
+
+// ledgerIDTimeCode is ledgerIDCode of an id that was not used.
+func (s *State) ledgerIDTimeCode(id ledger.ID, nowMs int64) (Code, string) {
 	if id.Fault() != "" {
 		return CodeInvalid, "id"
-	}
-	if _, used := s.ledger.ids.find(nonceKey(id)); used {
-		return CodeConflict, "id"
 	}
 	book, at := &s.ledger.book.v, id.TimeMs()
 	switch {

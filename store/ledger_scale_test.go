@@ -21,11 +21,10 @@ import (
 
 const (
 	scaleAccounts = 100
-	// scaleStepMs is the cluster clock between two entries of the most transfers: so
-	// fast a ledger (82,000 a second) has 820,000 ids in the narrowest window.
-	scaleStepMs = 50
-	// scaleFew is what fills the window of ids: its table keeps the size it once had.
-	scaleFew = 1_500_000
+	// scaleStepMs is the cluster clock between two entries of the most transfers: the
+	// narrowest window has 80,000 ids then, few beside what is measured.
+	scaleStepMs = 500
+	scaleFew    = 200_000
 	// Bounds of the targets of DESIGN.md section 4: what may not grow with history,
 	// and what a restart may take.
 	scaleRestart  = 10 * time.Second
