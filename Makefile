@@ -81,7 +81,7 @@ sim: ## five real nodes in virtual time, SIMHOURS (0.5) each for SIMSEEDS (1-8);
 	go test -count=1 -timeout 30m ./fsm -run 'P[0-9]|Monotone' -rapid.checks=$(SIMCHECKS)
 
 bench: ## micro benchmarks, then signed admissions and transfers through a real three-node cluster
-	go test -run '^$$' -bench . -benchmem ./crypto/... ./fsm ./api
+	go test -run '^$$' -bench . -benchmem ./crypto/... ./fsm ./ledger/walk ./api
 	go test -run '^$$' -bench . -benchtime 5s ./e2e
 
 overload: ## a flood from loopback for OVERLOAD (1m) against a real cluster while honest agents are admitted

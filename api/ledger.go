@@ -233,21 +233,74 @@ func (s *Server) contribute(c *call) error {
 	ids := make([]string, 0, len(req.Reports))
 	for i := range req.Reports {
 		signed, field, err := signedReport(&req.Reports[i])
-		at := fmt.Sprintf("reports[%d].", i)
-		switch {
-		case err != nil:
-			return invalid(at+field, err.Error())
-		case !signed.Verify(origin):
-			return &client.Error{Code: client.CodeUnauthorized, Field: at + "signature", Reason: client.VerdictInvalidSignature,
-				Detail: "the report is not signed by the key it names, for the ledger of cluster " + origin}
+		if err != nil {
+			return invalid(fmt.Sprintf("reports[%d].%s", i, field), err.Error())
 		}
 		body.Reports, ids = append(body.Reports, signed), append(ids, req.Reports[i].ID)
+	}
+	first, err := c.knownReports(body.Reports)
+	if err != nil {
+		return err
+	}
+	for i := range body.Reports { // of keys that are enrolled: a stranger costs none of this
+		if !body.Reports[i].Verify(origin) {
+			return &client.Error{Code: client.CodeUnauthorized, Field: fmt.Sprintf("reports[%d].signature", i), Reason: client.VerdictInvalidSignature,
+				Detail: "the report is not signed by the key it names, for the ledger of cluster " + origin}
+		}
+	}
+	if first != nil {
+		return c.replyResults(first, ids)
 	}
 	cmd, err := fsm.New(fsm.Actor{}, body)
 	if err != nil {
 		return err
 	}
 	return c.replyEach(cmd, ids)
+}
+
+// knownReports refuses reports whose key is none of their agent's, so that strangers
+// write nothing into the log: this replica is asked, and once more with a strong read,
+// since what was enrolled at one node reports at the next. It returns the first
+// answers if all of them were taken in before.
+func (c *call) knownReports(reports []ledger.SignedReport) (first []fsm.LedgerResult, err error) {
+	stranger := 0
+	look := func(state *fsm.State) {
+		first, stranger = nil, -1
+		for i := range reports {
+			r := &reports[i]
+			if keys, _ := state.AgentKeys(r.Report.AgentID); !slices.Contains(keys, r.Key) {
+				stranger = i
+				return
+			}
+			if answer, taken := state.ReportTaken(&r.Report); taken {
+				first = append(first, answer)
+			}
+		}
+	}
+	if err := c.readAt(ReadOptions{}, look); err != nil {
+		return nil, err
+	}
+	if stranger >= 0 {
+		if err := c.s.refuse(c, nil); err != nil {
+			return nil, err
+		}
+		free, err := c.s.takeLookup(c)
+		if err != nil {
+			return nil, err
+		}
+		defer free()
+		if err := c.readAt(ReadOptions{Strong: true}, look); err != nil {
+			return nil, err
+		}
+	}
+	if stranger >= 0 {
+		return nil, &client.Error{Code: client.CodeUnauthorized, Field: fmt.Sprintf("reports[%d].public_key", stranger), Reason: client.VerdictUnknownAgent,
+			Detail: "it is no key of the agent that the report names: enrol the agent, or sign with its key"}
+	}
+	if len(first) < len(reports) {
+		return nil, nil
+	}
+	return first, nil
 }
 
 func signedReport(w *client.Contribution) (out ledger.SignedReport, field string, err error) {
@@ -304,8 +357,13 @@ func (c *call) replyEach(cmd fsm.Command, ids []string) error {
 	case len(res.Ledger) != len(ids):
 		return fmt.Errorf("%d answers to %d reports", len(res.Ledger), len(ids))
 	}
+	return c.replyResults(res.Ledger, ids)
+}
+
+func (c *call) replyResults(results []fsm.LedgerResult, ids []string) error {
 	out := client.LedgerResults{Results: make([]client.LedgerResult, len(ids))}
-	for i, r := range res.Ledger {
+	for i, r := range results {
+		c.index = max(c.index, r.Index)
 		out.Results[i] = wireLedgerResult(ids[i], r)
 	}
 	return c.reply(http.StatusOK, out)

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/edgecoder/edgecoder/client"
@@ -260,12 +261,20 @@ func TestLedgerContributions(t *testing.T) {
 	f.wantProblem(report(work, forged), client.CodeUnauthorized, client.VerdictInvalidSignature, "reports[1].signature")
 	stranger := f.contribution(&agent{id: "worker", key: must(crypto.GenerateKey(rand.Reader))}, 2)
 	var out client.LedgerResults
-	w := report(work, stranger, work)
+	f.wantProblem(report(work, stranger), client.CodeUnauthorized, client.VerdictUnknownAgent, "reports[1].public_key")
+	proposed := len(f.node.proposals)
+	other := f.contribution(a, 3)
+	other.Payer = "nobody"
+	other = must(client.SignContribution(a.key, clusterID, other))
+	w := report(work, other, work)
 	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || len(out.Results) != 3 {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
 	if r := out.Results; !r[0].OK() || r[1].OK() || !r[2].OK() || !r[2].Repeated {
 		t.Errorf("%+v", r)
+	}
+	if w := report(work); len(f.node.proposals) != proposed+1 || !strings.Contains(w.Body.String(), `"repeated":true`) {
+		t.Errorf("a repeated report: %d proposals, %s", len(f.node.proposals)-proposed, w.Body)
 	}
 	for _, role := range []fsm.Role{fsm.RoleVerifier, fsm.RoleOperator} { // the payer, and then it was confirmed
 		w := f.post(role, "/v1/ledger/contributions/confirm", client.ContributionVerdict{IDs: []string{work.ID}})
@@ -476,4 +485,35 @@ func ledgerRoutes(t *testing.T, f *fixture, c *client.Client) {
 	if err != nil || !o.OK {
 		t.Errorf("ordering: %+v, %v", o, err)
 	}
+}
+
+// TestLedgerIsAudited: what is issued and what operators change leaves a trace; what
+// moves between accounts is in the records alone.
+func TestLedgerIsAudited(t *testing.T) {
+	f := ledgerFixture(t)
+	count := func(typ string) (n int) {
+		for _, e := range f.node.audited {
+			if e.Type == typ && e.Code == "ok" {
+				n++
+			}
+		}
+		return n
+	}
+	if count("ledger_account") != 3 || count("ledger_issue") != 3 {
+		t.Errorf("%d accounts and %d issues are in the audit log", count("ledger_account"), count("ledger_issue"))
+	}
+	before := len(f.node.audited)
+	f.wantOK(f.post(fsm.RoleOperator, "/v1/ledger/transfers", client.TransferRequest{Debit: "a", Credit: "b", Amount: 1}))
+	if len(f.node.audited) != before {
+		t.Errorf("a transfer is in the audit log: %+v", f.node.audited[before:])
+	}
+	f.post(fsm.RoleVerifier, "/v1/ledger/transfers", client.TransferRequest{Debit: "a", Credit: "b", Amount: 1})
+	if len(f.node.audited) != before+1 || f.node.audited[before].Type != "access_denied" {
+		t.Errorf("taking from another's account: %+v", f.node.audited[before:])
+	}
+	f.node.auditErr = &client.Error{Code: client.CodeDiskFull, Detail: "full"}
+	if w := f.post(fsm.RoleAdmin, "/v1/ledger/transfers", client.TransferRequest{Debit: ledger.Issuance, Credit: "b", Amount: 1}); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("credits are issued without a trace: %d %s", w.Code, w.Body)
+	}
+	f.wantBalance("b", 1_000_001, 0)
 }

@@ -388,22 +388,20 @@ func (c *Client) Accounts(ctx context.Context, opts ...Option) (out Accounts, er
 	return out, err
 }
 
-// Transfer moves an amount between accounts. Without an id it makes one, so that
-// its own tries move money once; a caller that gives up and wants to ask again
-// chooses the id (NewLedgerID).
+// Transfer moves an amount between accounts. Without an id and an IdempotencyKey it
+// makes an id, so that its own tries move money once; a caller that gives up and
+// wants to ask again chooses the id (NewLedgerID).
 func (c *Client) Transfer(ctx context.Context, req TransferRequest, opts ...Option) (out LedgerResult, err error) {
-	if req.ID == "" {
-		req.ID = NewLedgerID()
-	}
-	return out, c.operate(ctx, "/v1/ledger/transfers", req.ID, req, &out, opts)
+	q := newCall(http.MethodPost, "/v1/ledger/transfers", opts)
+	q.operation(&req.ID)
+	return out, c.send(ctx, q, req, &out)
 }
 
 // Hold sets an amount aside, see Transfer. The id of the answer is the hold's.
 func (c *Client) Hold(ctx context.Context, req HoldRequest, opts ...Option) (out LedgerResult, err error) {
-	if req.ID == "" {
-		req.ID = NewLedgerID()
-	}
-	return out, c.operate(ctx, "/v1/ledger/holds", req.ID, req, &out, opts)
+	q := newCall(http.MethodPost, "/v1/ledger/holds", opts)
+	q.operation(&req.ID)
+	return out, c.send(ctx, q, req, &out)
 }
 
 // PostHold moves what a hold set aside, or a part of it, and gives the rest back.
@@ -417,10 +415,9 @@ func (c *Client) VoidHold(ctx context.Context, hold string, end HoldEnd, opts ..
 }
 
 func (c *Client) endHold(ctx context.Context, hold, how string, end HoldEnd, opts []Option) (out LedgerResult, err error) {
-	if end.ID == "" {
-		end.ID = NewLedgerID()
-	}
-	return out, c.operate(ctx, "/v1/ledger/holds/"+url.PathEscape(hold)+how, end.ID, end, &out, opts)
+	q := newCall(http.MethodPost, "/v1/ledger/holds/"+url.PathEscape(hold)+how, opts)
+	q.operation(&end.ID)
+	return out, c.send(ctx, q, end, &out)
 }
 
 // MoveLedger has a batch of operations decided; each has its result. Entries without
@@ -431,24 +428,26 @@ func (c *Client) MoveLedger(ctx context.Context, batch LedgerBatch, opts ...Opti
 			batch.Entries[i].ID = NewLedgerID()
 		}
 	}
-	return out, c.operate(ctx, "/v1/ledger/transfers/batch", "", batch, &out, opts)
+	return out, c.send(ctx, newCall(http.MethodPost, "/v1/ledger/transfers/batch", opts), batch, &out)
 }
 
 // ReportContributions hands in signed reports; each has its result.
 func (c *Client) ReportContributions(ctx context.Context, req ContributionReports, opts ...Option) (out LedgerResults, err error) {
-	return out, c.operate(ctx, "/v1/ledger/contributions", "", req, &out, opts)
+	return out, c.send(ctx, newCall(http.MethodPost, "/v1/ledger/contributions", opts), req, &out)
 }
 
 // ConfirmContributions has reports count, or rejects them.
 func (c *Client) ConfirmContributions(ctx context.Context, req ContributionVerdict, opts ...Option) (out LedgerResults, err error) {
-	return out, c.operate(ctx, "/v1/ledger/contributions/confirm", "", req, &out, opts)
+	return out, c.send(ctx, newCall(http.MethodPost, "/v1/ledger/contributions/confirm", opts), req, &out)
 }
 
-// operate sends what is told apart by ids of its own: every try carries them.
-func (c *Client) operate(ctx context.Context, path, id string, body, out any, opts []Option) error {
-	q := newCall(http.MethodPost, path, opts)
-	q.claim = id
-	return c.send(ctx, q, body, out)
+// operation gives an operation the id that every try carries, unless an idempotency
+// key stands for it.
+func (q *call) operation(id *string) {
+	if *id == "" && q.key == "" {
+		*id = NewLedgerID()
+	}
+	q.claim = *id
 }
 
 // Epochs returns the epochs that are open and those that were closed last.

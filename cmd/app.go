@@ -98,7 +98,7 @@ func (p *program) app() *cli.App {
 			p.serverCommand(), p.clusterCommand(), p.demoCommand(),
 			p.statusCommand(), p.membersCommand(), p.peersCommand(), p.leaderCommand(),
 			p.policyCommand(), p.tokenCommand(), p.agentCommand(), p.keysCommand(),
-			p.signCommand(), p.admitCommand(), p.blacklistCommand(), p.envelopeCommand(), p.manifestCommand(), p.ledgerCommand(), p.eventsCommand(), p.auditCommand(), p.snapshotCommand(), p.recoverCommand(), p.chaosCommand(),
+			p.signCommand(), p.admitCommand(), p.blacklistCommand(), p.envelopeCommand(), p.manifestCommand(), p.ledgerCommand(), p.eventsCommand(), p.auditCommand(), p.snapshotCommand(), p.recoverCommand(), p.benchCommand(), p.chaosCommand(),
 			p.versionCommand(), p.completionCommand(),
 		},
 	}

@@ -57,6 +57,7 @@ var jsonElsewhere = map[string]string{
 	"manifest verify":    "testdata/script/offline.txtar",
 	"manifest trust add": "manifest_test.go", "manifest trust remove": "manifest_test.go",
 	"snapshot save": "snapshot_test.go", "snapshot inspect": "snapshot_test.go", "snapshot verify": "snapshot_test.go", "snapshot restore": "snapshot_test.go",
+	"bench ledger":  "bench_test.go",
 	"ledger report": "ledger_test.go",
 	"recover":       "recover_test.go", "recover clock": "recover_test.go",
 	"chaos run": "runs for minutes; its JSON is the report's", "chaos report": "the same", "chaos clean": "no result but its exit status",

@@ -21,8 +21,8 @@ import (
 // landed is the commit of the version before this one; its binaries know feature
 // level landedLevel, one below what this test has refused until all are upgraded.
 const (
-	landed      = "4fa5b56d4875d5f16cbffb6da594099856bcd4b0"
-	landedLevel = 3
+	landed      = "6b8c1562d9e9a51fe6ce607b6f0f89376cade844"
+	landedLevel = 5
 )
 
 // upgradeAsked switches the tests of mixed versions on, which need the history of
@@ -157,26 +157,31 @@ func (v *versions) refusesNew() {
 		if runs == v.old {
 			continue
 		}
-		_, err := v.useNew(name)
-		if e := (*client.Error)(nil); !errors.As(err, &e) || e.Code != client.CodeConflict || e.Reason != "feature_level" {
-			v.t.Errorf("%s, led by %s: an agent that need not sign, which level %d does not know: %v", name, v.leader(), landedLevel, err)
+		if err := v.useNew(name); !isLevel(err) {
+			v.t.Errorf("%s, led by %s: an account, which level %d does not know: %v", name, v.leader(), landedLevel, err)
+		}
+		_, err := v.client(v.admin, 20, name).Transfer(v.t.Context(), client.TransferRequest{Debit: "@issuance", Credit: "new", Amount: 1})
+		if !isLevel(err) {
+			v.t.Errorf("%s, led by %s: a transfer, which level %d does not know: %v", name, v.leader(), landedLevel, err)
 		}
 	}
 }
 
-// useNew sets a policy that only later levels know.
-func (v *versions) useNew(name string) (client.Policy, error) {
+func isLevel(err error) bool {
+	e := (*client.Error)(nil)
+	return errors.As(err, &e) && e.Code == client.CodeConflict && e.Reason == "feature_level"
+}
+
+// useNew makes an account of the ledger, which only later levels know, and moves
+// credits to it.
+func (v *versions) useNew(name string) error {
 	v.t.Helper()
 	cl := v.client(v.admin, 20, name)
-	p, err := cl.Policy(v.t.Context(), client.Strong())
-	if err != nil {
-		return p, err
+	if _, err := cl.SetAccount(v.t.Context(), client.AccountRequest{ID: "new", Kind: "service", Owner: "somebody"}); err != nil {
+		return err
 	}
-	token, err := cl.CreateToken(v.t.Context(), client.TokenRequest{Role: "mesh"})
-	if err != nil {
-		return p, err
-	}
-	return cl.SetPolicy(v.t.Context(), p.Version, client.PolicyUpdate{UnsignedAgents: map[string]string{"somebody": token.ID}})
+	_, err := cl.Transfer(v.t.Context(), client.TransferRequest{Debit: "@issuance", Credit: "new", Amount: 1})
+	return err
 }
 
 // underLoad runs steps while honest agents act, and checks afterwards that all
@@ -227,11 +232,16 @@ func TestUpgradeServerByServer(t *testing.T) {
 				v.eventually("the level rises by itself", func() bool { return v.level() > landedLevel })
 				v.agree()
 			})
-			for _, name := range v.names() {
-				if p, err := v.useNew(name); err != nil || p.UnsignedAgents["somebody"] == "" {
-					t.Errorf("%s: what is new: %+v, %v", name, p, err)
+			for i, name := range v.names() {
+				if err := v.useNew(name); err != nil {
+					t.Errorf("%s: what is new: %v", name, err)
+				}
+				a, err := v.client(v.admin, 20, name).Account(t.Context(), "new", client.Strong())
+				if err != nil || a.Balance != int64(i+1) {
+					t.Errorf("%s: the account that is new: %+v, %v", name, a, err)
 				}
 			}
+			v.agree()
 			v.refusesOldServer()
 		})
 	}
@@ -254,7 +264,7 @@ func (v *versions) refusesOldServer() {
 		v.t.Fatal(err)
 	}
 	v.eventually("the landed version ends", func() bool { return !n.Running() && !runs(v.cluster, name) })
-	if log := cluster.Tail(n.Log, 200); !strings.Contains(log, "upgrade it") {
+	if log := cluster.Tail(n.Log, 200); !strings.Contains(log, "it is of a newer binary") {
 		v.t.Errorf("it does not say why:\n%s", log)
 	}
 	v.run(name, binary)

@@ -122,6 +122,15 @@ func (s *State) LedgerSizes() LedgerSizes {
 	return LedgerSizes{Accounts: l.accounts.size(), Holds: l.holds.size(), Reports: l.reports.size()}
 }
 
+// LedgerSum adds all balances up: it is zero, or P7 is broken. It may wrap around on
+// its way, and comes back.
+func (s *State) LedgerSum() (sum int64) {
+	for _, row := range s.ledger.accounts.m {
+		sum += row.Balance
+	}
+	return sum
+}
+
 // principal is who asks, as records name it.
 func (c *change) principal() string {
 	if c.actor.TokenID == "" && c.actor.NodeID != "" {

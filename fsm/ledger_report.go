@@ -55,10 +55,8 @@ func (s *State) takeReport(c *change, signed *ledger.SignedReport) LedgerResult 
 	if code := s.mayAct(r.AgentID, signed.Key.Fingerprint(), c.atMs); code != CodeOK {
 		return answer(code, "agent_id")
 	}
-	content := r.Sum()
-	tag := ClaimTag(content[:16])
-	if row, used := s.ledger.ids.find(nonceKey(r.ID)); used && row.tag == tag {
-		return LedgerResult{Code: CodeOK, Index: row.index, ClockMs: row.clockMs, Repeated: true}
+	if first, taken := s.ReportTaken(r); taken {
+		return first
 	}
 	if code, field := s.ledgerIDCode(r.ID, c.atMs); code != CodeOK {
 		return answer(code, field)
@@ -66,7 +64,7 @@ func (s *State) takeReport(c *change, signed *ledger.SignedReport) LedgerResult 
 	if code, field := s.reportCode(r); code != CodeOK {
 		return answer(code, field)
 	}
-	s.ledger.ids.insert(r.ID.TimeMs(), nonceRow{key: nonceKey(r.ID), tag: tag, index: c.index, clockMs: c.atMs})
+	s.ledger.ids.insert(r.ID.TimeMs(), nonceRow{key: nonceKey(r.ID), tag: reportTag(r), index: c.index, clockMs: c.atMs})
 	actor := "agent:" + r.AgentID
 	s.seal(c, &ledger.Record{Kind: ledger.KindReport, Actor: actor, Report: signed})
 	pending := PendingReport{ID: r.ID, Account: r.Account, Payer: r.Payer, Weight: r.Weight(),
@@ -77,6 +75,22 @@ func (s *State) takeReport(c *change, signed *ledger.SignedReport) LedgerResult 
 	s.ledger.reports.put(string(r.ID[:]), pending)
 	s.expireAt(pending.ExpiresMs, expireReport, string(r.ID[:]))
 	return answer(CodeOK, "")
+}
+
+// reportTag stands for the content of a report.
+func reportTag(r *ledger.Report) ClaimTag {
+	content := r.Sum()
+	return ClaimTag(content[:16])
+}
+
+// ReportTaken returns the first answer to a report that was taken in before. It is
+// that of every replica which has it: nobody need ask the log again.
+func (s *State) ReportTaken(r *ledger.Report) (first LedgerResult, taken bool) {
+	row, used := s.ledger.ids.find(nonceKey(r.ID))
+	if !used || row.tag != reportTag(r) {
+		return LedgerResult{}, false
+	}
+	return LedgerResult{Code: CodeOK, Index: row.index, ClockMs: row.clockMs, Repeated: true}, true
 }
 
 // reportCode asks what depends on the accounts that a report names, and for room.

@@ -120,6 +120,7 @@ var series = map[string]struct {
 	"edgecoder_disk_write_median_seconds":      {"Median time of the last log writes; 0 without any lately.", prometheus.GaugeValue, nil},
 	"edgecoder_ledger_size":                    {"Records of the ledger.", prometheus.GaugeValue, nil},
 	"edgecoder_ledger_circulation_micro":       {"Micro-credits that were issued and not given back.", prometheus.GaugeValue, nil},
+	"edgecoder_ledger_sum_micro":               {"Sum of all balances of the ledger, micro-credits; anything but 0 is an alarm.", prometheus.GaugeValue, nil},
 	"edgecoder_ledger_epoch_timestamp_seconds": {"Beginning of the newest issuance epoch that was paid, Unix time; 0 before the first.", prometheus.GaugeValue, nil},
 	"edgecoder_history_records":                {"Records of history, by stream.", prometheus.GaugeValue, []string{"stream"}},
 	"edgecoder_history_bytes":                  {"Bytes of history as a snapshot carries them, by stream.", prometheus.GaugeValue, []string{"stream"}},
@@ -258,15 +259,16 @@ func (n *Node) measureHandshakes(put sample) {
 func (n *Node) measureState(put sample) {
 	var usage []fsm.Usage
 	var book fsm.LedgerBook
-	var issued int64
+	var issued, sum int64
 	n.machine.Read(func(s *fsm.State) {
 		usage = s.Usage()
 		book, _ = s.LedgerBook()
 		issuance, _ := s.LedgerAccount(ledger.Issuance)
-		issued = -issuance.Balance
+		issued, sum = -issuance.Balance, s.LedgerSum()
 	})
 	put("edgecoder_ledger_size", float64(book.Size))
 	put("edgecoder_ledger_circulation_micro", float64(issued))
+	put("edgecoder_ledger_sum_micro", float64(sum))
 	put("edgecoder_ledger_epoch_timestamp_seconds", seconds(book.Finalised))
 	for _, u := range usage {
 		put("edgecoder_state_rows", float64(u.Rows), u.Name)
