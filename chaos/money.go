@@ -136,8 +136,9 @@ func (m *money) remember(op judge.Op) {
 		m.asked[m.next] = move
 		m.next = (m.next + 1) % keepMoves
 	}
-	if undecided(op) && len(m.unknown) < keepMoves {
+	if undecided(op) {
 		m.unknown = append(m.unknown, move)
+		m.unknown = m.unknown[max(0, len(m.unknown)-keepMoves):]
 	}
 	for i, e := range op.Move.Entries {
 		done := op.Outcome != judge.OK || op.Move.Results[i].Code == client.LedgerOK
@@ -153,7 +154,7 @@ func undecided(op judge.Op) bool {
 		return op.Outcome == judge.Unknown
 	}
 	return slices.ContainsFunc(op.Move.Results, func(r judge.Moved) bool {
-		return judge.OutcomeOf(r.Code) == judge.Unknown && r.Code == client.CodeUnknownOutcome
+		return r.Code == client.CodeUnknownOutcome
 	})
 }
 
@@ -172,7 +173,7 @@ func (m *money) again(rng *rand.Rand) (judge.Move, bool) {
 	return from[rng.IntN(len(from))], true
 }
 
-// open returns everything whose outcome was unknown when it was first asked.
+// open returns the last ones whose outcome was unknown when it was first asked.
 func (m *money) open() []judge.Move {
 	m.mu.Lock()
 	defer m.mu.Unlock()
