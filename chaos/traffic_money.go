@@ -75,11 +75,12 @@ func (w *worker) endOf(h hold) judge.Entry {
 // linked is a chain of transfers of which the last may be too much: then none is to happen.
 func (w *worker) linked() judge.Move {
 	m := judge.Move{Linked: true}
-	for range 2 + w.rng.IntN(4) {
+	for range 1 + w.rng.IntN(4) {
 		e := w.transferAmong(w.money.accounts)
-		e.Amount = 1 + e.Amount/4
+		e.Amount = 1 + e.Amount/8
 		m.Entries = append(m.Entries, e)
 	}
+	m.Entries = append(m.Entries, w.transferAmong(w.money.accounts))
 	return m
 }
 
