@@ -4,12 +4,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -31,7 +30,8 @@ func BenchmarkLedger(b *testing.B) {
 			var mu sync.Mutex // guards calls
 			var calls []time.Duration
 			var all sync.WaitGroup
-			start, servers, self := time.Now(), m.serverCPU(), ownCPU()
+			start := time.Now()
+			servers, clients := m.processors()
 			for w := range load.clients {
 				all.Go(func() {
 					cl := m.client(m.admin, 20, m.names()[w%3])
@@ -51,10 +51,11 @@ func BenchmarkLedger(b *testing.B) {
 			b.ReportMetric(float64(len(calls)*load.batch)/took.Seconds(), "transfers/s")
 			b.ReportMetric(float64(calls[len(calls)/2].Microseconds())/1000, "p50-ms")
 			b.ReportMetric(float64(calls[len(calls)*99/100].Microseconds())/1000, "p99-ms")
-			if used := m.serverCPU() - servers; used > 0 { // what other work on the machine does not change
-				b.ReportMetric(float64(used.Microseconds())/float64(len(calls)*load.batch), "servers-µs/transfer")
-				b.ReportMetric(float64((ownCPU()-self).Microseconds())/float64(len(calls)*load.batch), "clients-µs/transfer")
-			}
+			// Processor time is what other work on the machine changes least.
+			serversNow, clientsNow := m.processors()
+			each := 1e6 / float64(len(calls)*load.batch)
+			b.ReportMetric((serversNow-servers)*each, "servers-µs/transfer")
+			b.ReportMetric((clientsNow-clients)*each, "clients-µs/transfer")
 			b.Logf("%d calls in %s, load average %s", len(calls), took.Round(time.Millisecond), loadAverage())
 		})
 	}
@@ -69,31 +70,16 @@ func loadAverage() string {
 	return strings.Join(strings.Fields(string(text))[:3], " ")
 }
 
-// serverCPU is the processor time that the servers have used, 0 where the system
-// does not tell.
-func (m *mesh) serverCPU() (sum time.Duration) {
-	const ticks = 100 // USER_HZ, which Linux promises to programs
+// processors returns the processor time that servers and clients have used, in
+// seconds; nothing where the system does not tell.
+func (m *mesh) processors() (servers, clients float64) {
+	if runtime.GOOS != "linux" {
+		return 0, 0
+	}
 	for _, n := range m.cluster.Record().Nodes {
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n.PID))
-		if err != nil {
-			return 0
-		}
-		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-		for _, at := range []int{11, 12} { // utime and stime, counted behind the name
-			n, _ := strconv.ParseInt(fields[at], 10, 64)
-			sum += time.Duration(n) * time.Second / ticks
-		}
+		servers += processorSeconds(m.t, n.PID)
 	}
-	return sum
-}
-
-// ownCPU is what this process has used: the clients.
-func ownCPU() time.Duration {
-	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	return servers, processorSeconds(m.t, os.Getpid())
 }
 
 // enrich gives every account what no benchmark spends, and narrows the window of
