@@ -115,6 +115,7 @@ type chainUndo struct {
 	holds   []holdBefore
 	ids     []idUse
 	used    map[ledger.ID]bool // ids, to find one that comes twice; nil for a chain of one
+	fresh   bool               // the one id of a chain of one is not used: it was just looked up
 	records int
 	sealed  int
 	book    LedgerBook
@@ -137,6 +138,7 @@ type idUse struct {
 
 // decideChain decides the entries from..to-1, which take effect together or not at all.
 func (r *ledgerRun) decideChain(from, to int) {
+	r.chain.fresh = false
 	if r.repeatedChain(from, to) {
 		return
 	}
@@ -146,7 +148,9 @@ func (r *ledgerRun) decideChain(from, to int) {
 		if code == CodeOK {
 			continue
 		}
-		r.rollBack()
+		if !plantLedgerHalf {
+			r.rollBack()
+		}
 		for j := from; j < to; j++ {
 			r.out[j] = LedgerResult{Code: CodeLinkedFailed, Index: r.c.index, ClockMs: r.c.atMs}
 		}
@@ -154,6 +158,9 @@ func (r *ledgerRun) decideChain(from, to int) {
 		return
 	}
 	for _, use := range r.chain.ids {
+		if plantLedgerTwice {
+			break // planted
+		}
 		r.s.ledger.ids.insert(use.id.TimeMs(), nonceRow{key: nonceKey(use.id), tag: use.tag, index: r.c.index, clockMs: r.c.atMs})
 	}
 	for i := from; i < to; i++ {
@@ -172,6 +179,7 @@ func (r *ledgerRun) repeatedChain(from, to int) bool {
 		}
 		row, used := r.s.ledger.ids.find(nonceKey(e.ID))
 		if !used || row.tag != r.tag(e) {
+			r.chain.fresh = !used && to-from == 1
 			return false
 		}
 		r.out[i] = LedgerResult{Code: CodeOK, Index: row.index, ClockMs: row.clockMs, Repeated: true}

@@ -25,6 +25,10 @@ func (r *ledgerRun) decide(i int, last bool) (code Code, field string) {
 	if code, field := r.mayUse(e); code != CodeOK {
 		return code, field
 	}
+	if plantLedgerLost && e.Op == LedgerTransfer && e.ID[15]%8 == 0 {
+		r.chain.ids = append(r.chain.ids, idUse{e.ID, r.tag(e)})
+		return CodeOK, "" // planted
+	}
 	rec := ledger.Record{Actor: caller.name, ID: e.ID, Ref: e.Ref}
 	switch e.Op {
 	case LedgerTransfer:
@@ -51,8 +55,12 @@ func (r *ledgerRun) decide(i int, last bool) (code Code, field string) {
 
 // mayUse asks whether the id of an entry may be used now, for the first time.
 func (r *ledgerRun) mayUse(e *LedgerEntry) (Code, string) {
-	code, field := r.s.ledgerIDCode(e.ID, r.c.atMs)
+	code, field := r.s.ledgerIDTimeCode(e.ID, r.c.atMs)
 	switch {
+	case code == CodeInvalid:
+		return code, field
+	case !r.chain.fresh && r.s.ledgerIDUsed(e.ID):
+		return CodeConflict, "id"
 	case code != CodeOK:
 		return code, field
 	case r.chain.used[e.ID]:
@@ -68,11 +76,22 @@ func (r *ledgerRun) mayUse(e *LedgerEntry) (Code, string) {
 // ledgerIDCode: an id is good for one use while its time is in the window. One that
 // is older may have been used and forgotten, so it is refused for ever.
 func (s *State) ledgerIDCode(id ledger.ID, nowMs int64) (Code, string) {
+	code, field := s.ledgerIDTimeCode(id, nowMs)
+	if code != CodeInvalid && s.ledgerIDUsed(id) {
+		return CodeConflict, "id"
+	}
+	return code, field
+}
+
+func (s *State) ledgerIDUsed(id ledger.ID) bool {
+	_, used := s.ledger.ids.find(nonceKey(id))
+	return used
+}
+
+// ledgerIDTimeCode is ledgerIDCode of an id that was not used.
+func (s *State) ledgerIDTimeCode(id ledger.ID, nowMs int64) (Code, string) {
 	if id.Fault() != "" {
 		return CodeInvalid, "id"
-	}
-	if _, used := s.ledger.ids.find(nonceKey(id)); used {
-		return CodeConflict, "id"
 	}
 	book, at := &s.ledger.book.v, id.TimeMs()
 	switch {
@@ -119,7 +138,7 @@ func (r *ledgerRun) sides(e *LedgerEntry, caller *standing) (debit, credit *ledg
 		return nil, nil, CodeForbidden, "debit"
 	case debit.Frozen:
 		return nil, nil, CodeAccountFrozen, "debit"
-	case debit.Available() < e.Amount:
+	case debit.Available() < e.Amount && !plantLedgerFloor:
 		return nil, nil, CodeInsufficient, "amount"
 	}
 	return debit, credit, CodeOK, ""

@@ -46,7 +46,7 @@ func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
 		res = fsm.Result{}
 		return n.call(ctx, leader, rpcPropose, cmd, &res)
 	})
-	if e := (*client.Error)(nil); errors.As(err, &e) && e.Code == client.CodeInvalid {
+	if e := (*client.Error)(nil); errors.As(err, &e) && (e.Code == client.CodeInvalid || e.Code == client.CodeForbidden) {
 		if early := n.levelAllows(cmd); early != nil {
 			return res, early // a leader of an older binary cannot say so: it does not know the command
 		}
