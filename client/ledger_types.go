@@ -1,7 +1,7 @@
 package client
 
-// Finality labels say only what can be checked (Committed here: a majority of
-// coordinators has the log entry of the named index).
+// FinalityCommitted says that a majority of coordinators has the log entry of the
+// index beside it. Labels of finality say no more than can be checked.
 const FinalityCommitted = "committed"
 
 // Operations of a LedgerEntry.
