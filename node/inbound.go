@@ -27,8 +27,10 @@ func newInbound(l net.Listener, config raft.NetworkTransportConfig, hear func(st
 	return &inbound{listener: l, config: config, hear: hear, nodes: map[string]*caller{}}
 }
 
-// serve takes connections until the listener is closed.
+// serve takes connections until the listener is closed. Whoever waits for an answer
+// of a raft that ended waits no more then.
 func (in *inbound) serve() {
+	defer in.end()
 	for {
 		conn, err := in.listener.Accept()
 		if err != nil {
@@ -66,7 +68,15 @@ func (in *inbound) leave(id string) {
 	c := in.nodes[id]
 	if c.open--; c.open == 0 {
 		delete(in.nodes, id)
-		_ = c.transport.Close() // it only stops listening
+		_ = c.transport.Close() // never fails; again it does nothing
+	}
+}
+
+func (in *inbound) end() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for _, c := range in.nodes {
+		_ = c.transport.Close()
 	}
 }
 
@@ -98,7 +108,7 @@ func (c *caller) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener. Only the transport calls it, once.
+// Close implements net.Listener. The transport calls it, once.
 func (c *caller) Close() error {
 	close(c.over)
 	return nil

@@ -1,0 +1,20 @@
+package cmd
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/edgecoder/edgecoder/client"
+)
+
+func TestSaysWhichTokensWereRevoked(t *testing.T) {
+	for want, tokens := range map[string]client.TokensRevoked{
+		"revoked 2 tokens that were made through it: a, b":                                {Count: 2, IDs: []string{"a", "b"}},
+		"revoked 3 tokens that were made through it: a and 2 more (edgecoder token list)": {Count: 3, IDs: []string{"a"}},
+		"mine, which you are using, was made through it too":                              {Kept: "mine"},
+	} {
+		if got := saysRevoked(&tokens); !strings.Contains(got, want) {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
