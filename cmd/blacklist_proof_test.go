@@ -312,3 +312,34 @@ func TestCosignersAreSavedAndFollowed(t *testing.T) {
 		}
 	}
 }
+
+// FuzzTrustFile: whatever is trusted is a line of sets that follow each other, or keys; and it vouches for no note that
+// its newest cosigners did not sign.
+func FuzzTrustFile(f *testing.F) {
+	key, err := crypto.GenerateKey(bytes.NewReader(bytes.Repeat([]byte{1}, 32)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	set, err := checkpoint.NewSet("c", 1, 1, crypto.Hash{}, []crypto.PublicKey{crypto.PublicOf(key)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	note := string(checkpoint.SignedSet{Set: set, Signatures: []checkpoint.Signature{set.Sign(key)}}.Encode())
+	f.Add(note, "x")
+	f.Add(note+note, note)
+	f.Add("# one\n"+checkpoint.CosignerKey(crypto.PublicOf(key))+"\n", note)
+	f.Fuzz(func(t *testing.T, text, note string) {
+		trusted, err := parseTrust(text)
+		if err != nil {
+			return
+		}
+		for i, s := range trusted.sets {
+			if i > 0 && s.Version != trusted.sets[i-1].Version+1 {
+				t.Errorf("version %d after %d", s.Version, trusted.sets[i-1].Version)
+			}
+		}
+		if o, _, err := trusted.open([]byte(note)); err == nil && !o.Final() {
+			t.Errorf("%+v", o)
+		}
+	})
+}

@@ -33,16 +33,22 @@ func readTrust(path string) (*trust, error) {
 	if err != nil {
 		return nil, usagef("--trust %s: %w", path, err)
 	}
-	t := &trust{from: path}
-	if !strings.HasPrefix(text, checkpoint.SetTitle) {
-		t.keys, err = cosignerKeys(text)
-	} else {
-		err = t.addSets(splitSets(text))
-	}
+	t, err := parseTrust(text)
 	if err != nil {
 		return nil, usagef("--trust %s: %w", path, err)
 	}
+	t.from = path
 	return t, nil
+}
+
+func parseTrust(text string) (t *trust, err error) {
+	t = &trust{}
+	if strings.HasPrefix(text, checkpoint.SetTitle) {
+		err = t.addSets(splitSets(text))
+	} else {
+		t.keys, err = cosignerKeys(text)
+	}
+	return t, err
 }
 
 func readSmall(path string, most int) (string, error) {
