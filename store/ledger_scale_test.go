@@ -29,7 +29,7 @@ const (
 	// and what a restart may take.
 	scaleRestart  = 10 * time.Second
 	scalePage     = 10 * time.Millisecond // of 100 records, the median
-	scaleMoreLive = 16 << 20              // bytes: a batch of the flusher may wait
+	scaleMoreLive = 32 << 20              // bytes, 3 a record: a batch of the flusher and its pages may wait to be collected
 )
 
 // scaled is what a node with some number of ledger records costs.
