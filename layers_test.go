@@ -19,36 +19,36 @@ const module = "github.com/edgecoder/edgecoder/"
 // rooms is the table of DESIGN.md "Rooms": which rooms of the house a room may
 // import. A room that is not listed does not exist.
 var rooms = map[string][]string{
-	"crypto": {},
-	"crypto/dcbor": {},
+	"crypto":            {},
+	"crypto/dcbor":      {},
 	"crypto/checkpoint": {"crypto"},
-	"crypto/dsse": {"crypto"},
-	"crypto/envelope": {"crypto"},
-	"crypto/golden": {},
-	"crypto/httpsig": {"crypto"},
-	"crypto/keyfile": {"crypto", "durable"},
-	"crypto/manifest": {"crypto"},
-	"durable": {},
-	"limit": {},
-	"terminal": {},
-	"ledger": {"crypto", "crypto/dcbor"},
-	"ledger/walk": {"ledger"},
-	"fsm": {"crypto", "crypto/checkpoint", "crypto/dcbor", "crypto/manifest", "ledger"},
-	"gossip": {"crypto", "limit"},
+	"crypto/dsse":       {"crypto"},
+	"crypto/envelope":   {"crypto"},
+	"crypto/golden":     {},
+	"crypto/httpsig":    {"crypto"},
+	"crypto/keyfile":    {"crypto", "durable"},
+	"crypto/manifest":   {"crypto"},
+	"durable":           {},
+	"limit":             {},
+	"terminal":          {},
+	"ledger":            {"crypto", "crypto/dcbor"},
+	"ledger/walk":       {"ledger"},
+	"fsm":               {"crypto", "crypto/checkpoint", "crypto/dcbor", "crypto/manifest", "ledger"},
+	"gossip":            {"crypto", "limit"},
 	"gossip/gossiptest": {"crypto", "gossip"},
-	"audit": {"crypto", "durable"},
-	"client": {"crypto", "crypto/httpsig", "ledger"},
-	"api": {"client", "crypto", "crypto/checkpoint", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "ledger/walk", "limit"},
-	"store": {"crypto", "durable", "fsm"},
-	"node": {"api", "audit", "client", "cosign", "crypto", "crypto/checkpoint", "crypto/keyfile", "durable", "edge", "fsm", "gossip", "ledger", "limit", "store"},
-	"edge": {"client", "crypto", "crypto/checkpoint"},
-	"edge/edgetest": {"crypto", "crypto/checkpoint", "edge"},
-	"cosign": {"crypto", "crypto/checkpoint", "crypto/keyfile", "fsm"},
-	"cluster": {"client"},
-	"cmd": {"audit", "chaos", "client", "cluster", "crypto", "crypto/checkpoint", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "ledger", "ledger/walk", "node", "terminal"},
-	"cmd/edgecoder": {"cmd"},
-	"chaos": {"chaos/judge", "client", "cluster", "crypto", "terminal"},
-	"chaos/judge": {"client", "crypto"},
+	"audit":             {"crypto", "durable"},
+	"client":            {"crypto", "crypto/httpsig", "ledger"},
+	"api":               {"client", "crypto", "crypto/checkpoint", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "ledger/walk", "limit"},
+	"store":             {"crypto", "durable", "fsm"},
+	"node":              {"api", "audit", "client", "cosign", "crypto", "crypto/checkpoint", "crypto/keyfile", "durable", "edge", "fsm", "gossip", "ledger", "limit", "store"},
+	"edge":              {"client", "crypto", "crypto/checkpoint"},
+	"edge/edgetest":     {"crypto", "crypto/checkpoint", "edge"},
+	"cosign":            {"crypto", "crypto/checkpoint", "crypto/keyfile", "fsm"},
+	"cluster":           {"client"},
+	"cmd":               {"audit", "chaos", "client", "cluster", "crypto", "crypto/checkpoint", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "ledger", "ledger/walk", "node", "terminal"},
+	"cmd/edgecoder":     {"cmd"},
+	"chaos":             {"chaos/judge", "client", "cluster", "crypto", "terminal"},
+	"chaos/judge":       {"client", "crypto"},
 }
 
 // barred lists libraries that only some rooms may know.
@@ -65,7 +65,7 @@ var barred = map[string][]string{
 
 // pure rooms have no clock, randomness, files, sockets or goroutines.
 var (
-	pureRooms = []string{"crypto", "crypto/checkpoint", "crypto/dcbor", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "terminal"}
+	pureRooms     = []string{"crypto", "crypto/checkpoint", "crypto/dcbor", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "terminal"}
 	impureImports = []string{"os", "net", "time", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "os/exec", "log", "log/slog", "context"}
 )
 
