@@ -31,8 +31,8 @@ func (n *Node) decideMovesHere(ctx context.Context, l *leadership, batch fsm.Led
 	if e := n.levelAllows(fsm.Command{Kind: fsm.KindLedgerBatch}); e != nil {
 		return nil, e
 	}
-	if !roomForEntries()(&batch) {
-		return nil, &client.Error{Code: client.CodeTooLarge, Detail: "a batch over its bounds"}
+	if e := unfitMove(&batch); e != nil {
+		return nil, e
 	}
 	u := newUnit[fsm.LedgerBatch, []fsm.LedgerResult](ctx, batch)
 	l.moves.put(u)
@@ -151,9 +151,10 @@ func (n *Node) closeEpoch(ctx context.Context, l *leadership) bool {
 }
 
 // loadOf is what the leader knows of how busy the mesh is. Tasks are handed out
-// elsewhere: what waits here are reports of work that nobody confirmed yet. Each
-// active agent is taken for one processor.
+// elsewhere, and there is no queue here that agents do not fill themselves: reports
+// that wait would have whoever writes them raise the pool. Each active agent is taken
+// for one processor.
 func loadOf(s *fsm.State) ledger.Load {
 	agents := int64(s.ActiveAgents())
-	return ledger.Load{Queued: int64(s.PendingReports()), Agents: agents, CPU: agents}
+	return ledger.Load{Agents: agents, CPU: agents}
 }

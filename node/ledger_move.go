@@ -60,6 +60,13 @@ func (m *moving) markSent() bool {
 	return !m.gone
 }
 
+// left tells whether the caller is gone.
+func (m *moving) left() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.gone
+}
+
 // leave has the caller go, and tells whether a leader may have acted.
 func (m *moving) leave() (sent bool) {
 	m.mu.Lock()
@@ -85,6 +92,9 @@ func (n *Node) MoveLedger(ctx context.Context, batch fsm.LedgerBatch) ([]fsm.Led
 		return nil, err
 	}
 	if e := n.levelAllows(fsm.Command{Kind: fsm.KindLedgerBatch}); e != nil {
+		return nil, e
+	}
+	if e := unfitMove(&batch); e != nil {
 		return nil, e
 	}
 	size := len(batch.Entries)
@@ -117,32 +127,54 @@ func (n *Node) moveLoop(ctx context.Context) {
 			return
 		}
 		for len(items) > 0 {
-			var sent []*moving
-			var batch fsm.LedgerBatch
-			batch, sent, items = joinMoves(items)
-			if len(sent) == 0 {
-				break
-			}
-			results, err := n.decideMoves(ctx, batch)
-			if err == nil && len(results) != len(batch.Entries) {
-				err = &client.Error{Code: client.CodeUnknownOutcome, Detail: "the leader answered another number of operations"}
-			}
-			if err != nil {
-				n.undecidedMoves(ctx, sent, asAPIError(err))
-				continue
-			}
-			for _, m := range sent {
-				m.decided(results[:len(m.batch.Entries)])
-				results = results[len(m.batch.Entries):]
-			}
+			items = n.moveSome(ctx, items)
 		}
 	}
+}
+
+// moveSome has the leader decide what fits one entry and returns the rest, which is
+// less: what comes first is sent, or nobody waits for it.
+func (n *Node) moveSome(ctx context.Context, items []*moving) (rest []*moving) {
+	batch, sent, rest := joinMoves(items)
+	if len(sent) == 0 {
+		return rest
+	}
+	results, err := n.decideMoves(ctx, batch)
+	if err == nil && len(results) != len(batch.Entries) {
+		err = &client.Error{Code: client.CodeUnknownOutcome, Detail: "the leader answered another number of operations"}
+	}
+	if err != nil {
+		n.undecidedMoves(ctx, sent, asAPIError(err))
+		return rest
+	}
+	for _, m := range sent {
+		m.decided(results[:len(m.batch.Entries)])
+		results = results[len(m.batch.Entries):]
+	}
+	return rest
+}
+
+// unfitMove refuses a batch that could not be decided for itself: one that fits no
+// entry of the log, or whose last entry would be linked to somebody else's.
+func unfitMove(b *fsm.LedgerBatch) *client.Error {
+	n := len(b.Entries)
+	switch {
+	case n == 0 || !roomForEntries()(b):
+		return &client.Error{Code: client.CodeTooLarge, Field: "entries",
+			Detail: fmt.Sprintf("%d entries of %d callers on %d accounts: a batch has 1 to %d of %d on %d", n, len(b.Callers), len(b.Accounts), fsm.MaxLedgerEntries, fsm.MaxCallers, 2*fsm.MaxLedgerEntries)}
+	case b.Entries[n-1].Linked:
+		return &client.Error{Code: client.CodeInvalid, Field: fmt.Sprintf("entries[%d].linked", n-1), Detail: "the last entry is linked to nothing: leave linked out there"}
+	}
+	return nil
 }
 
 // joinMoves joins what fits one entry; rest is for the next.
 func joinMoves(items []*moving) (batch fsm.LedgerBatch, sent, rest []*moving) {
 	room := roomForEntries()
 	for i, m := range items {
+		if m.left() {
+			continue // who is gone takes no room
+		}
 		if !room(&m.batch) {
 			return batch, sent, items[i:]
 		}
@@ -178,18 +210,46 @@ func appendMoves(to, more *fsm.LedgerBatch) {
 }
 
 // decided answers what a leader decided. When an earlier try may have taken effect,
-// a refusal tells of it only if that one would have been found. What is linked is
-// refused with the entry that failed.
+// a refusal tells of it only if that one would have been found.
 func (m *moving) decided(results []fsm.LedgerResult) {
-	if m.maybe {
-		for _, r := range results {
-			if r.Code != fsm.CodeOK && r.Code != fsm.CodeLinkedFailed && !r.Code.NeverMoved() {
-				m.fail(errUnknownMove())
-				return
-			}
-		}
+	if m.maybe && !m.certain(results) {
+		m.fail(errUnknownMove())
+		return
 	}
 	m.reply <- unitReply[[]fsm.LedgerResult]{reply: results}
+}
+
+// certain tells whether results say for each chain that no try of it took effect, or
+// that one did.
+func (m *moving) certain(results []fsm.LedgerResult) bool {
+	for from, to := 0, 0; from < len(results); from = to {
+		for to = from + 1; to < len(results) && m.batch.Entries[to-1].Linked; {
+			to++
+		}
+		if !certainChain(results[from:to]) {
+			return false
+		}
+	}
+	return true
+}
+
+// certainChain: that something was refused for being linked says nothing without the
+// refusal that it was linked with.
+func certainChain(results []fsm.LedgerResult) bool {
+	refused, never := false, false
+	for _, r := range results {
+		switch {
+		case r.Code == fsm.CodeOK:
+			continue
+		case r.Code == fsm.CodeLinkedFailed:
+		case !r.Code.NeverMoved():
+			return false
+		default:
+			never = true
+		}
+		refused = true
+	}
+	return never || !refused
 }
 
 func (m *moving) fail(e *client.Error) {

@@ -64,13 +64,18 @@ func TestP9HonestMovesAfterAnUnknownTry(t *testing.T) {
 		"a chain, poor":   {[]fsm.LedgerResult{code(fsm.CodeLinkedFailed), code(fsm.CodeInsufficient)}, true},
 		"too old":         {[]fsm.LedgerResult{ok, code(fsm.CodeIDExpired)}, false},
 		"a chain, old":    {[]fsm.LedgerResult{code(fsm.CodeLinkedFailed), code(fsm.CodeIDExpired)}, false},
+		"of another's":    {[]fsm.LedgerResult{code(fsm.CodeLinkedFailed)}, false},
+		"of two chains":   {[]fsm.LedgerResult{code(fsm.CodeInsufficient), code(fsm.CodeLinkedFailed)}, false},
 		"token gone":      {[]fsm.LedgerResult{code(fsm.CodeUnauthorized)}, false},
 		"agent banned":    {[]fsm.LedgerResult{code(fsm.CodeBlacklisted)}, false},
 		"used otherwise":  {[]fsm.LedgerResult{code(fsm.CodeConflict)}, true},
 		"account is gone": {[]fsm.LedgerResult{code(fsm.CodeNotFound)}, true},
 	} {
 		for _, maybe := range []bool{false, true} {
-			m := someMove(1)
+			m := someMove(1, make([]fsm.LedgerOp, len(tt.results))...)
+			for i, r := range tt.results { // what failed for another stands right before it
+				m.batch.Entries[i].Linked = r.Code == fsm.CodeLinkedFailed && i+1 < len(tt.results)
+			}
 			m.maybe = maybe
 			m.decided(tt.results)
 			r := <-m.reply
@@ -85,6 +90,50 @@ func TestP9HonestMovesAfterAnUnknownTry(t *testing.T) {
 	m.fail(&client.Error{Code: client.CodeConflict})
 	if r := <-m.reply; r.err.(*client.Error).Code != client.CodeUnknownOutcome {
 		t.Errorf("%v", r.err)
+	}
+}
+
+// TestMovesBehindGoneOnesAreSent: callers that went away take no room, and who stands
+// behind them is sent at once.
+func TestMovesBehindGoneOnesAreSent(t *testing.T) {
+	var items []*moving
+	for range 8 {
+		m := someMove(0, make([]fsm.LedgerOp, fsm.MaxLedgerEntries)...)
+		m.leave()
+		items = append(items, m)
+	}
+	live := someMove(2, fsm.LedgerTransfer)
+	_, sent, rest := joinMoves(append(items, live))
+	if len(sent) != 1 || sent[0] != live || len(rest) != 0 {
+		t.Errorf("%d sent, %d wait", len(sent), len(rest))
+	}
+	if rest := (&Node{}).moveSome(t.Context(), items); len(rest) != 0 { // a round that sends nothing loses nobody
+		t.Errorf("%d wait for callers that are gone", len(rest))
+	}
+}
+
+// TestUnfitMoves: what would be linked to somebody else's entry, or fits no entry of
+// the log, is refused before it is joined with others'.
+func TestUnfitMoves(t *testing.T) {
+	m := someMove(2, fsm.LedgerTransfer, fsm.LedgerTransfer)
+	if e := unfitMove(&m.batch); e != nil {
+		t.Fatal(e)
+	}
+	m.batch.Entries[1].Linked = true
+	if e := unfitMove(&m.batch); e == nil || e.Code != client.CodeInvalid || e.Field != "entries[1].linked" {
+		t.Errorf("a link to nothing: %+v", e)
+	}
+	for _, m := range []*moving{someMove(0), someMove(0, make([]fsm.LedgerOp, fsm.MaxLedgerEntries+1)...)} {
+		if e := unfitMove(&m.batch); e == nil || e.Code != client.CodeTooLarge {
+			t.Errorf("%d entries: %+v", len(m.batch.Entries), e)
+		}
+	}
+}
+
+// TestLoadIsNotReported: how many reports wait is for agents to say, so it is no demand.
+func TestLoadIsNotReported(t *testing.T) {
+	if load := loadOf(fsm.NewState()); load.Queued != 0 {
+		t.Errorf("%+v", load)
 	}
 }
 
