@@ -134,7 +134,7 @@ func (c *call) keep() error {
 		return nil
 	}
 	c.kept = true
-	changed := c.proposed || c.route != nil && c.route.governs()
+	changed := c.proposed || c.issues || c.route != nil && c.route.governs()
 	if c.code == "" && c.verdict == "" && !changed {
 		return nil // a read that was answered, or an admission: its verdict is told apart
 	}

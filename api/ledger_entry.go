@@ -19,7 +19,7 @@ var ledgerOps = map[string]fsm.LedgerOp{
 type moves struct {
 	fsm.LedgerBatch
 	places map[string]uint16 // of accounts in the batch
-	issues bool              // an admin's, on the cluster's own accounts
+	issued *issued           // an admin's, on the cluster's own accounts; else nil
 }
 
 func newMoves(caller fsm.LedgerCaller, n int) *moves {
@@ -110,14 +110,23 @@ func expiryOf(e *client.LedgerEntry, op fsm.LedgerOp, id ledger.ID) (int64, erro
 	return e.ExpiresAtMs, nil
 }
 
-// operationID reads the id of an operation, makes it of a time and a name, or makes
-// one of the cluster's time.
+// operationID reads the id of an operation, makes it of a time and a name, or of a time
+// and the call's idempotency key. Only a call that cannot be asked again gets one of
+// the cluster's time: with a key it would be another one each time that the key was
+// forgotten.
 func (c *call) operationID(text string, timestampMs int64) (ledger.ID, error) {
+	name := text
+	if timestampMs != 0 && text == "" && c.hasKey() {
+		if err := c.settleKey(); err != nil {
+			return ledger.ID{}, err
+		}
+		name = hashParts("edgecoder ledger key v1", c.token.ID, c.r.Method, c.r.URL.EscapedPath(), c.key).String()
+	}
 	switch {
-	case timestampMs != 0 && text == "":
-		return ledger.ID{}, invalid("id", "with timestamp_ms goes an id of your own, unique at that time")
+	case timestampMs != 0 && name == "":
+		return ledger.ID{}, invalid("id", "with timestamp_ms goes an id of your own, unique at that time, or an "+client.HeaderIdempotencyKey)
 	case timestampMs != 0:
-		id, err := ledger.NamedID(timestampMs, text)
+		id, err := ledger.NamedID(timestampMs, name)
 		if err != nil {
 			return id, invalid("timestamp_ms", err.Error())
 		}
@@ -128,7 +137,19 @@ func (c *call) operationID(text string, timestampMs int64) (ledger.ID, error) {
 			return id, invalid("id", err.Error()+"; an id of another form goes with timestamp_ms")
 		}
 		return id, nil
+	case c.hasKey():
+		return ledger.ID{}, invalid("id", "with an "+client.HeaderIdempotencyKey+" goes an id, or timestamp_ms: the time of the first try, the same in each; keys alone are forgotten")
 	}
+	return c.freshID()
+}
+
+func (c *call) hasKey() bool {
+	_, keyed := c.r.Header[client.HeaderIdempotencyKey]
+	return keyed
+}
+
+// freshID makes an id of the cluster's time.
+func (c *call) freshID() (ledger.ID, error) {
 	var random [10]byte
 	if _, err := io.ReadFull(c.s.cfg.Rand, random[:]); err != nil {
 		return ledger.ID{}, err

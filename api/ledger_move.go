@@ -6,13 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
-	"github.com/edgecoder/edgecoder/ledger"
 )
 
 // Mover has operations of the ledger decided.
@@ -156,19 +153,24 @@ func (c *call) replyMove(id string, r fsm.LedgerResult) error {
 	return c.reply(http.StatusOK, wireLedgerResult(id, r))
 }
 
-// moveKeyed has an operation decided under the call's idempotency key. A repeated
-// answer has the id that the first call had.
+// moveKeyed has an operation decided under the call's idempotency key, which refuses
+// another body and gives the first answer. That it moves money once is for the id: keys
+// are forgotten, and a restore knows none of them. A repeated answer has the id that
+// the first call had.
 func (c *call) moveKeyed(m *moves, id string) error {
 	res, err := c.decideOnce(m.LedgerBatch)
 	switch {
 	case err != nil:
 		return err
 	case len(res.Ledger) == 1:
+		m.issued.tell(c, res.Ledger)
 		return c.replyMove(id, res.Ledger[0])
 	case !res.OK():
 		return refusal(res)
 	}
-	return c.replyMove(res.ID, fsm.LedgerResult{Code: fsm.CodeOK, Index: res.Index, Repeated: res.Repeated})
+	first := fsm.LedgerResult{Code: fsm.CodeOK, Index: res.Index, Repeated: res.Repeated}
+	m.issued.tell(c, []fsm.LedgerResult{first})
+	return c.replyMove(res.ID, first)
 }
 
 // move has the node decide a batch.
@@ -182,21 +184,9 @@ func (c *call) move(m *moves) ([]fsm.LedgerResult, error) {
 	}
 	for i := range results {
 		c.s.meter.operated(results[i].Code)
-		c.proposed = c.proposed || m.issues && results[i].Code == fsm.CodeOK
 	}
+	c.proposed = m.issued.tell(c, results)
 	return results, nil
-}
-
-// watchIssue: what an admin takes from the cluster's own accounts, or gives back to
-// them, leaves a trace in the audit log besides the one in the records.
-func (c *call) watchIssue(m *moves) error {
-	if m.issues = c.token.Role.Can(fsm.CapAdmin) && slices.ContainsFunc(m.Accounts, ledger.IsSystem); !m.issues {
-		return nil
-	}
-	c.did = kept{"ledger_issue", auditHigh}
-	c.tell("accounts", strings.Join(m.Accounts[:min(8, len(m.Accounts))], " "))
-	c.tell("amount", strconv.FormatInt(m.Entries[0].Amount, 10))
-	return c.s.mayChange()
 }
 
 // moveBatch answers POST /v1/ledger/transfers/batch.
@@ -216,6 +206,8 @@ func (s *Server) moveBatch(c *call) error {
 		}
 		if req.Linked {
 			e.Linked = i+1 < len(req.Entries)
+		} else if e.Linked && i+1 == len(req.Entries) {
+			return invalid(fmt.Sprintf("entries[%d].linked", i), "the last entry is linked to nothing: leave linked out there")
 		}
 		if err := m.add(c, e); err != nil {
 			if f := (*client.Error)(nil); errors.As(err, &f) {

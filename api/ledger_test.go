@@ -135,7 +135,7 @@ func TestP7LedgerTransferOnce(t *testing.T) {
 
 	keyed := func(key string, amount int64) *httptest.ResponseRecorder {
 		return f.do(ask{method: http.MethodPost, path: "/v1/ledger/transfers", token: f.tokens[fsm.RoleOperator], header: map[string]string{"Idempotency-Key": key},
-			body: client.TransferRequest{Debit: "a", Credit: "b", Amount: amount}})
+			body: client.TransferRequest{TimestampMs: testClock, Debit: "a", Credit: "b", Amount: amount}})
 	}
 	one := f.wantOK(keyed("k", 100))
 	if two := f.wantOK(keyed("k", 100)); !two.Repeated || two.ID != one.ID || two.Index != one.Index {

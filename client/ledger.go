@@ -87,7 +87,8 @@ func (c *Client) Accounts(ctx context.Context, opts ...Option) (out Accounts, er
 
 // Transfer moves an amount between accounts. Without an id and an IdempotencyKey it
 // makes an id, so that its own tries move money once; a caller that gives up and
-// wants to ask again chooses the id (NewLedgerID).
+// wants to ask again chooses the id (NewLedgerID). With an IdempotencyKey it carries an
+// id, or the TimestampMs of the first try: keys are forgotten.
 func (c *Client) Transfer(ctx context.Context, req TransferRequest, opts ...Option) (out LedgerResult, err error) {
 	q := newCall(http.MethodPost, "/v1/ledger/transfers", opts)
 	q.operation(&req.ID)
@@ -138,8 +139,8 @@ func (c *Client) ConfirmContributions(ctx context.Context, req ContributionVerdi
 	return out, c.send(ctx, newCall(http.MethodPost, "/v1/ledger/contributions/confirm", opts), req, &out)
 }
 
-// operation gives an operation the id that every try carries, unless an idempotency
-// key stands for it.
+// operation gives an operation the id that every try carries. One of now would be
+// another in each call under an idempotency key: there the caller says which.
 func (q *call) operation(id *string) {
 	if *id == "" && q.key == "" {
 		*id = NewLedgerID()

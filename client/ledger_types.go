@@ -113,8 +113,10 @@ type Accounts struct {
 // An operation is told apart by its id, a UUID of version 7, which carries its time:
 // the same id moves money once, and one that is older than the policy's window is
 // refused. Or it is named by TimestampMs and an id of the caller's own, such as an
-// invoice number, of which the UUID is made. Without either the server makes one,
-// which an idempotency key may stand for.
+// invoice number, of which the UUID is made. With an idempotency key it carries an id,
+// or TimestampMs of the first try alone: the UUID is made of it and the key. Keys are
+// forgotten, and a restore knows none; once is for the id. What carries neither is given
+// an id of the cluster's time, and cannot be asked for again.
 
 // TransferRequest is the body of POST /v1/ledger/transfers.
 type TransferRequest struct {

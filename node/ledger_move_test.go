@@ -130,13 +130,6 @@ func TestUnfitMoves(t *testing.T) {
 	}
 }
 
-// TestLoadIsNotReported: how many reports wait is for agents to say, so it is no demand.
-func TestLoadIsNotReported(t *testing.T) {
-	if load := loadOf(fsm.NewState()); load.Queued != 0 {
-		t.Errorf("%+v", load)
-	}
-}
-
 // TestMovesAreBounded: what is above is refused at once, and room comes back.
 func TestMovesAreBounded(t *testing.T) {
 	m := newMovers()

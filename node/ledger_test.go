@@ -186,6 +186,7 @@ func (c *trio) everyNodePassesOn() {
 	c.t.Helper()
 	ctx := c.t.Context()
 	a := c.enroll(0, "worker")
+	id := client.NewLedgerID()
 	for i := range c.nodes {
 		cl := c.client(i, c.admin)
 		p, err := cl.LedgerPolicy(ctx, client.Strong())
@@ -196,7 +197,7 @@ func (c *trio) everyNodePassesOn() {
 			_, err = cl.SetAccount(ctx, client.AccountRequest{ID: a.id, Kind: "agent", Owner: a.id})
 		}
 		if err == nil {
-			_, err = cl.Transfer(ctx, client.TransferRequest{Debit: "a", Credit: "b", Amount: 1}, client.IdempotencyKey("key"))
+			_, err = cl.Transfer(ctx, client.TransferRequest{ID: id, Debit: "a", Credit: "b", Amount: 1}, client.IdempotencyKey("key"))
 		}
 		var work client.Contribution
 		if err == nil {
@@ -210,6 +211,11 @@ func (c *trio) everyNodePassesOn() {
 		if err != nil || !out.Results[0].OK() {
 			c.t.Fatalf("node %d: %+v, %v", i, out, err)
 		}
+		c.nodes[i].machine.Read(func(s *fsm.State) {
+			if load := loadOf(s); load.Queued != 0 || load.Agents == 0 { // or whoever reports raises the pool
+				c.t.Errorf("node %d: %+v", i, load)
+			}
+		})
 		if out, err = cl.ConfirmContributions(ctx, client.ContributionVerdict{IDs: []string{work.ID}}); err != nil || !out.Results[0].OK() {
 			c.t.Fatalf("node %d: %+v, %v", i, out, err)
 		}
