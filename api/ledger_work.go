@@ -35,7 +35,7 @@ func (s *Server) contribute(c *call) error {
 		}
 		body.Reports, ids = append(body.Reports, signed), append(ids, req.Reports[i].ID)
 	}
-	first, err := c.knownReports(body.Reports)
+	known, err := c.askReports(body.Reports)
 	if err != nil {
 		return err
 	}
@@ -45,39 +45,82 @@ func (s *Server) contribute(c *call) error {
 				Detail: "the report is not signed by the key it names, for the ledger of cluster " + origin}
 		}
 	}
-	if first != nil {
-		return c.replyResults(first, ids)
+	return c.takeReports(body, known, ids)
+}
+
+// takeReports proposes the reports that could take effect, and pays for them. The
+// others have their answers: what is refused, and what was taken in before, writes
+// nothing into the log.
+func (c *call) takeReports(body fsm.LedgerReports, known []fsm.LedgerResult, ids []string) error {
+	var fresh fsm.LedgerReports
+	var places []int
+	refused := false
+	for i, r := range known {
+		if r.Code == fsm.CodeOK && !r.Repeated {
+			fresh.Reports, places = append(fresh.Reports, body.Reports[i]), append(places, i)
+		}
+		refused = refused || r.Code != fsm.CodeOK
 	}
-	cmd, err := fsm.New(fsm.Actor{}, body)
+	if refused { // whose signatures verify pays like a stranger
+		if err := c.s.refuse(c, nil); err != nil {
+			return err
+		}
+	}
+	if len(fresh.Reports) == 0 {
+		return c.replyResults(known, ids)
+	}
+	if err := c.spendReports(fresh.Reports); err != nil {
+		return err
+	}
+	cmd, err := fsm.New(fsm.Actor{}, fresh)
 	if err != nil {
 		return err
 	}
-	return c.replyEach(cmd, ids)
+	results, err := c.decideEach(cmd, len(fresh.Reports))
+	if err != nil {
+		return err
+	}
+	for i, r := range results {
+		known[places[i]] = r
+	}
+	return c.replyResults(known, ids)
 }
 
-// knownReports refuses reports whose key is none of their agent's, so that strangers
-// write nothing into the log: this replica is asked, and once more with a strong read,
-// since what was enrolled at one node reports at the next. It returns the first
-// answers if all of them were taken in before.
-func (c *call) knownReports(reports []ledger.SignedReport) (first []fsm.LedgerResult, err error) {
-	stranger := 0
+// spendReports takes a call from the budget of each agent that reports in it.
+func (c *call) spendReports(reports []ledger.SignedReport) error {
+	seen := map[string]bool{}
+	for i := range reports {
+		if id := reports[i].Report.AgentID; !seen[id] {
+			seen[id] = true
+			if err := c.spend(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// askReports asks this replica what would become of reports, and with a strong read
+// before it refuses any: what was acknowledged at one node holds at the next. Reports
+// whose key is none of their agent's fail the call, before a signature is looked at.
+func (c *call) askReports(reports []ledger.SignedReport) (known []fsm.LedgerResult, err error) {
+	stranger, refused, open := -1, false, false
+	known = make([]fsm.LedgerResult, len(reports))
 	look := func(state *fsm.State) {
-		first, stranger = nil, -1
+		stranger, refused = -1, false
+		_, open = state.LedgerBook()
 		for i := range reports {
-			r := &reports[i]
-			if keys, _ := state.AgentKeys(r.Report.AgentID); !slices.Contains(keys, r.Key) {
+			if keys, _ := state.AgentKeys(reports[i].Report.AgentID); stranger < 0 && !slices.Contains(keys, reports[i].Key) {
 				stranger = i
-				return
 			}
-			if answer, taken := state.ReportTaken(&r.Report); taken {
-				first = append(first, answer)
-			}
+			known[i] = state.AskReport(&reports[i], state.ClockMs())
+			refused = refused || known[i].Code != fsm.CodeOK
 		}
 	}
 	if err := c.readAt(ReadOptions{}, look); err != nil {
 		return nil, err
 	}
-	if stranger >= 0 {
+	if refused {
 		if err := c.s.refuse(c, nil); err != nil {
 			return nil, err
 		}
@@ -90,14 +133,14 @@ func (c *call) knownReports(reports []ledger.SignedReport) (first []fsm.LedgerRe
 			return nil, err
 		}
 	}
-	if stranger >= 0 {
+	switch {
+	case stranger >= 0:
 		return nil, &client.Error{Code: client.CodeUnauthorized, Field: fmt.Sprintf("reports[%d].public_key", stranger), Reason: client.VerdictUnknownAgent,
 			Detail: "it is no key of the agent that the report names: enrol the agent, or sign with its key"}
+	case !open:
+		return nil, &client.Error{Code: client.CodeConflict, Reason: "not_open", Detail: "the ledger is not open: its first account opens it (POST /v1/ledger/accounts)"}
 	}
-	if len(first) < len(reports) {
-		return nil, nil
-	}
-	return first, nil
+	return known, nil
 }
 
 func signedReport(w *client.Contribution) (out ledger.SignedReport, field string, err error) {
@@ -139,22 +182,26 @@ func (s *Server) confirmContributions(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.replyEach(cmd, req.IDs)
+	results, err := c.decideEach(cmd, len(req.IDs))
+	if err != nil {
+		return err
+	}
+	return c.replyResults(results, req.IDs)
 }
 
-// replyEach proposes a command that has an answer for each id.
-func (c *call) replyEach(cmd fsm.Command, ids []string) error {
+// decideEach proposes a command that has an answer for each of n ids.
+func (c *call) decideEach(cmd fsm.Command, n int) ([]fsm.LedgerResult, error) {
 	res, err := c.decide(cmd)
 	c.proposed = false // the records are the trace
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case !res.OK():
-		return refusal(res)
-	case len(res.Ledger) != len(ids):
-		return fmt.Errorf("%d answers to %d reports", len(res.Ledger), len(ids))
+		return nil, refusal(res)
+	case len(res.Ledger) != n:
+		return nil, fmt.Errorf("%d answers to %d reports", len(res.Ledger), n)
 	}
-	return c.replyResults(res.Ledger, ids)
+	return res.Ledger, nil
 }
 
 func (c *call) replyResults(results []fsm.LedgerResult, ids []string) error {
