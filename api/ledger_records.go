@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"iter"
 	"net/http"
@@ -11,7 +10,6 @@ import (
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/ledger"
-	"github.com/edgecoder/edgecoder/ledger/walk"
 )
 
 // maxScan bounds the records that one page of an account's looks at: some 20 ms.
@@ -157,15 +155,15 @@ func (s *Server) exportLedger(c *call) error {
 	}
 	out.kind = []string{client.LedgerExportType}
 	c.w.Header()["Content-Disposition"] = []string{fmt.Sprintf("attachment; filename=%q", fmt.Sprintf("edgecoder-ledger-%s-%d.export", book.Origin, book.Size))}
-	if err := ledger.WriteExport(out.out, book.Origin, s.ledgerData(c.r.Context(), book.Size), book.Head); err != nil {
+	if err := ledger.WriteExport(out.out, book.Origin, s.ledgerData(c.r.Context(), 1, book.Size), book.Head); err != nil {
 		return err
 	}
 	return out.end("")
 }
 
-func (s *Server) ledgerData(ctx context.Context, size uint64) iter.Seq2[[]byte, error] {
+func (s *Server) ledgerData(ctx context.Context, from, size uint64) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		for r, err := range s.ledgerHistory(ctx, 1, size) {
+		for r, err := range s.ledgerHistory(ctx, from, size) {
 			if !yield(r.Data, err) || err != nil {
 				return
 			}
@@ -182,40 +180,6 @@ func (s *Server) bookOf(state *fsm.State) fsm.LedgerBook {
 	return book
 }
 
-// verifyLedger answers GET /v1/ledger/verify.
-func (s *Server) verifyLedger(c *call) error {
-	out, err := s.verified(c)
-	if err != nil {
-		return err
-	}
-	return c.answerLate(out)
-}
-
-// verified walks the ledger of this node. It takes all processors for as long as the
-// records take, so it is done once at a time.
-func (s *Server) verified(c *call) (out client.LedgerVerified, err error) {
-	select {
-	case s.verifying <- struct{}{}:
-		defer func() { <-s.verifying }()
-	default:
-		return out, overloaded("this node is verifying its ledger for somebody else: wait for that, or ask another node")
-	}
-	began := s.cfg.Now()
-	var book fsm.LedgerBook
-	var accounts []ledger.Balance
-	if err := c.readAt(c.fresh, func(state *fsm.State) {
-		book = s.bookOf(state)
-		accounts = state.LedgerBalances()
-	}); err != nil {
-		return out, err
-	}
-	if out, err = s.walkLedger(c.r.Context(), book, accounts); err != nil {
-		return out, err
-	}
-	out.Index, out.TookMs = c.index, s.cfg.Now().Sub(began).Milliseconds()
-	return out, nil
-}
-
 // answerLate answers a call that may have taken longer than others do.
 func (c *call) answerLate(v any) error {
 	out, err := c.stream("")
@@ -223,29 +187,4 @@ func (c *call) answerLate(v any) error {
 		return err
 	}
 	return out.end(string(encodeJSON(v)))
-}
-
-// walkLedger verifies the records of a book, and holds the accounts against them.
-func (s *Server) walkLedger(ctx context.Context, book fsm.LedgerBook, accounts []ledger.Balance) (client.LedgerVerified, error) {
-	v, err := walk.Records(ctx, book.Origin, s.ledgerData(ctx, book.Size), nil)
-	if err == nil {
-		err = v.Finish(book.Size, book.Head)
-	}
-	out := client.LedgerVerified{Records: v.Seq(), Head: v.Head().String(), Accounts: uint64(v.Accounts())}
-	if err == nil {
-		err = v.Compare(accounts)
-	}
-	fault := (*ledger.RecordError)(nil)
-	switch {
-	case errors.As(err, &fault):
-		out.Fault = &client.LedgerFault{Seq: fault.Seq, Code: fault.Code, Detail: fault.Detail}
-		if fault.Kind != 0 {
-			out.Fault.Kind = fault.Kind.String()
-		}
-		return out, nil
-	case err != nil:
-		return out, err
-	}
-	out.OK = true
-	return out, nil
 }

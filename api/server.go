@@ -59,6 +59,8 @@ type Server struct {
 
 	ordering   orderingPlaces
 	verifying  chan struct{} // slot of who has the ledger verified
+	walked     walked        // by whoever holds it
+	verifies   *limit.Rates[string]
 	closing    chan struct{} // closed when streams of events must end
 	endStreams sync.Once
 
@@ -80,7 +82,8 @@ func New(n Node, cfg Config) *Server {
 	s := &Server{node: n, cfg: cfg, guard: newGuard(cfg.Now), slots: newSlots(), pause: refusalPause,
 		strangerBodies: limit.NewRoom[netip.Addr](strangerBodies), tokenBodies: limit.NewRoom[string](tokenBodies),
 		selves: limit.NewRates[named](cfg.Now, selfPerSecond, selfBurst, selfEntries), relayed: newMeshSeen(),
-		conns: newConnections(maxStrangers, maxKnown), verifying: make(chan struct{}, 1), closing: make(chan struct{})}
+		conns: newConnections(maxStrangers, maxKnown), verifying: make(chan struct{}, 1),
+		verifies: limit.NewRates[string](cfg.Now, verifiesPerSecond, verifiesBurst, verifiesEntries), closing: make(chan struct{})}
 	s.meter = newMeter(s)
 	s.router = newRouter(s.table())
 	s.document = sync.OnceValue(s.openAPI)

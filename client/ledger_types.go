@@ -293,13 +293,15 @@ type LedgerFault struct {
 	Detail string `json:"detail"`
 }
 
-// LedgerVerified is the answer of GET /v1/ledger/verify: the node walked all its
-// records from the first and holds what they come to against its balances.
+// LedgerVerified is the answer of GET /v1/ledger/verify: the node walked its records,
+// those before From in a call of the last hour, and holds what they come to against its
+// balances.
 type LedgerVerified struct {
 	OK       bool         `json:"ok"`
 	Records  uint64       `json:"records"` // that are good, from the first on
 	Head     string       `json:"head"`
 	Accounts uint64       `json:"accounts"`
+	From     uint64       `json:"from"`  // first that was walked now
 	Index    uint64       `json:"index"` // log index whose balances were compared
 	TookMs   int64        `json:"took_ms"`
 	Fault    *LedgerFault `json:"fault,omitempty"`

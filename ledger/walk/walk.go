@@ -22,14 +22,20 @@ type chunk struct {
 	err     error                 // of reading, after the records
 }
 
-// Records verifies records from the first on and returns what they come to. The
-// error is of the records' source, of ctx, or a *ledger.RecordError that names the
-// first bad record; a Verifier comes with each. Where the records should end is for
-// Verifier.Finish. progress is told now and then how many are good, unless it is nil.
+// Records verifies records from the first on, on all processors, and returns what they
+// come to. The error is of the records' source, of ctx, or a *ledger.RecordError that
+// names the first bad record; a Verifier comes with each. Where the records should end
+// is for Verifier.Finish. progress is told now and then how many are good, unless it is nil.
 func Records(ctx context.Context, origin string, records iter.Seq2[[]byte, error], progress func(good uint64)) (*ledger.Verifier, error) {
+	v := ledger.NewVerifier(origin)
+	return v, More(ctx, v, origin, runtime.GOMAXPROCS(0), records, progress)
+}
+
+// More is Records for those that follow what a Verifier has seen, on so many
+// processors. After an error of the source or of ctx it can go on from where it is.
+func More(ctx context.Context, v *ledger.Verifier, origin string, checkers int, records iter.Seq2[[]byte, error], progress func(good uint64)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	checkers := runtime.GOMAXPROCS(0)
 	order := make(chan *chunk, 2*checkers) // as many chunks as are in memory
 	work := make(chan *chunk, 2*checkers)
 	go func() {
@@ -49,27 +55,26 @@ func Records(ctx context.Context, origin string, records iter.Seq2[[]byte, error
 	for range checkers {
 		go check(ctx, origin, work)
 	}
-	v := ledger.NewVerifier(origin)
 	for c := range order {
 		var checked []ledger.Checked
 		select {
 		case checked = <-c.checked:
 		case <-ctx.Done():
-			return v, ctx.Err()
+			return ctx.Err()
 		}
 		for _, r := range checked {
 			if err := v.AddChecked(r); err != nil {
-				return v, err
+				return err
 			}
 		}
 		if c.err != nil {
-			return v, c.err
+			return c.err
 		}
 		if progress != nil {
 			progress(v.Seq())
 		}
 	}
-	return v, ctx.Err()
+	return ctx.Err()
 }
 
 // read cuts the records into chunks until they end or nobody takes them.
