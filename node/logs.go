@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,24 +44,33 @@ const stuckPause = 5 * time.Second
 type keptLog struct {
 	name   string
 	stream fsm.Stream
+	since  uint32        // feature level
+	pace   time.Duration // least time between two checkpoints; a log that grows all the time shares them
+	bell   chan struct{} // a record was applied
 	*cosign.Keeper
 	tree treeOf
 
 	withheld atomic.Pointer[string] // why this node cosigns nothing; nil when it does
 	fork     atomic.Pointer[cosign.Fork]
 	spread   spreader
-	round    roundState // this and what follows is owned by logsLoop
+	round    roundState // this and what follows is owned by logLoop
 	stuck    time.Time  // when the tree last did not grow
 }
 
 // logs are all of them. The map never changes after openLogs.
 type logs struct {
-	bell  chan struct{} // a record was applied
 	all   []*keptLog
 	named map[string]*keptLog
 }
 
-func newLogs() logs { return logs{bell: make(chan struct{}, 1), named: map[string]*keptLog{}} }
+func newLogs() logs { return logs{named: map[string]*keptLog{}} }
+
+// ring wakes whoever looks after a log.
+func (s *logs) ring() {
+	for _, l := range s.all {
+		ring(l.bell)
+	}
+}
 
 // treeOf is the tree of one stream.
 type treeOf struct {
@@ -77,8 +87,12 @@ func (t treeOf) TreeRoot(size uint64) (crypto.Hash, error) { return t.h.TreeRoot
 // Read implements cosign.Log.
 func (t treeOf) Read(from uint64, limit int) ([]fsm.Record, error) { return t.h.Read(t.s, from, limit) }
 
-// openLogs reads what this node promised. A log is a name, a stream and what its records are held to; there is nothing
-// else to say of one.
+// ledgerPace is the least time between two checkpoints of the ledger: each costs every cosigner a promise on disk, and
+// holds whatever was moved meanwhile.
+const ledgerPace = time.Second
+
+// openLogs reads what this node promised. A log is a name, a stream, what its records are held to, since which feature
+// level, and how often it has checkpoints; there is nothing else to say of one.
 func (n *Node) openLogs() error {
 	dir := filepath.Join(n.cfg.DataDir, dirLogs)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -88,15 +102,18 @@ func (n *Node) openLogs() error {
 		name   string
 		stream fsm.Stream
 		check  cosign.Check
+		since  uint32
+		pace   time.Duration
 	}{
-		{checkpoint.LogBlacklist, fsm.StreamBlacklist, n.checkBlacklistRecord},
+		{checkpoint.LogBlacklist, fsm.StreamBlacklist, n.checkBlacklistRecord, fsm.LevelCheckpoints, 0},
+		{checkpoint.LogLedger, fsm.StreamLedger, n.checkLedgerRecord, fsm.LevelLedger, ledgerPace},
 	} {
 		tree := treeOf{n.store.History, l.stream}
 		k, err := cosign.Open(dir, l.name, tree, l.check)
 		if err != nil {
 			return err
 		}
-		kept := &keptLog{name: l.name, stream: l.stream, Keeper: k, tree: tree}
+		kept := &keptLog{name: l.name, stream: l.stream, since: l.since, pace: l.pace, bell: make(chan struct{}, 1), Keeper: k, tree: tree}
 		n.logs.all, n.logs.named[l.name] = append(n.logs.all, kept), kept
 	}
 	return nil
@@ -174,20 +191,27 @@ func (n *Node) sameEpochStill(e epochNow) bool {
 	return now.epoch == e.epoch && now.swaps == e.swaps && n.unconfirmed() == nil
 }
 
-// logsLoop looks after the logs: at once when a record came in, and each dutyInterval.
+// logsLoop looks after the logs, each by itself: one that waits for its cosigners holds up no other.
 func (n *Node) logsLoop(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, l := range n.logs.all {
+		all.Go(func() { n.logLoop(ctx, l) })
+	}
+	all.Wait()
+}
+
+// logLoop looks after one log: at once when a record came in, and each dutyInterval.
+func (n *Node) logLoop(ctx context.Context, l *keptLog) {
 	often := time.NewTicker(dutyInterval)
 	defer often.Stop()
 	for {
-		if e := n.epochNow(); e.level >= fsm.LevelCheckpoints && n.unconfirmed() == nil {
-			for _, l := range n.logs.all {
-				n.lookAfter(ctx, l, e)
-			}
+		if e := n.epochNow(); e.level >= l.since && n.unconfirmed() == nil {
+			n.lookAfter(ctx, l, e)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-n.logs.bell:
+		case <-l.bell:
 		case <-often.C:
 		}
 	}

@@ -255,7 +255,7 @@ func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 	default:
 		return
 	}
-	ring(n.logs.bell)
+	n.logs.ring()
 	ring(n.news)
 }
 
