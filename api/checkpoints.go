@@ -34,12 +34,12 @@ func (s *Server) checkpoint(log string) func(*call) error {
 	}
 }
 
-// inclusion answers GET /v1/blacklist/proof/inclusion.
+// inclusion answers GET /v1/blacklist/proof/inclusion, and that of any other log.
 func (s *Server) inclusion(log string) func(*call) error {
 	return func(c *call) error {
 		seq, err := c.queryNumber("seq", 0, checkpoint.MaxSize)
 		if err == nil && seq == 0 {
-			err = invalid("seq", "name the event by its number, from 1 on")
+			err = invalid("seq", "name the record by its number, from 1 on")
 		}
 		if err != nil {
 			return err
@@ -56,7 +56,7 @@ func (s *Server) inclusion(log string) func(*call) error {
 	}
 }
 
-// consistency answers GET /v1/blacklist/proof/consistency.
+// consistency answers GET /v1/blacklist/proof/consistency, and that of any other log.
 func (s *Server) consistency(log string) func(*call) error {
 	return func(c *call) error {
 		from, err := c.queryNumber("from", 0, checkpoint.MaxSize)

@@ -15,12 +15,13 @@ import (
 
 // head is the fake's tree, and the one checkpoint that its coordinator cosigned.
 func (n *fakeNode) head(log string) (checkpoint.Checkpoint, *client.Error) {
-	if log != checkpoint.LogBlacklist {
+	stream, known := map[string]fsm.Stream{checkpoint.LogBlacklist: fsm.StreamBlacklist, checkpoint.LogLedger: fsm.StreamLedger}[log]
+	if !known {
 		return checkpoint.Checkpoint{}, &client.Error{Code: client.CodeNotFound, Detail: "no such log"}
 	}
 	var edge checkpoint.Frontier
 	_, totals := n.history.Totals()
-	for _, r := range must(n.history.Read(fsm.StreamBlacklist, 1, int(totals[fsm.StreamBlacklist]))) {
+	for _, r := range must(n.history.Read(stream, 1, int(totals[stream]-n.unsealed))) {
 		edge.Append(checkpoint.LeafHash(r.Data))
 	}
 	return edge.Checkpoint(checkpoint.Origin{ClusterID: n.leader.Meta().ClusterID, Log: log, Epoch: n.leader.Meta().Epoch}), nil

@@ -12,7 +12,7 @@ import (
 
 // ledger answers GET /v1/ledger.
 func (s *Server) ledger(c *call) error {
-	out := client.Ledger{Finality: client.FinalityCommitted}
+	out := client.Ledger{Checkpointed: s.checkpointed()}
 	err := c.read(func(state *fsm.State) {
 		book, open := state.LedgerBook()
 		out.Open, out.Policy = open, wireLedgerPolicy(book.Policy, open)
@@ -28,7 +28,7 @@ func (s *Server) ledger(c *call) error {
 	if err != nil {
 		return err
 	}
-	out.Index = c.index
+	out.Index, out.Finality = c.index, finality(out.Size, out.Checkpointed)
 	return c.reply(http.StatusOK, out)
 }
 
@@ -123,9 +123,10 @@ func updatedLedgerPolicy(p ledger.Policy, req *client.LedgerPolicyUpdate) (ledge
 	return p, nil
 }
 
-func wireAccount(a fsm.LedgerAccount, index uint64) client.Account {
+// wireAccount tells of an account. What is on it rests on all records.
+func wireAccount(a fsm.LedgerAccount, index uint64, finality string) client.Account {
 	return client.Account{ID: a.ID, Kind: a.Kind.String(), Owner: a.Owner, Floor: a.Floor, Frozen: a.Frozen, Balance: a.Balance, Held: a.Held,
-		Available: a.Available(), Index: index, Finality: client.FinalityCommitted}
+		Available: a.Available(), Index: index, Finality: finality}
 }
 
 // setAccount answers POST /v1/ledger/accounts.
@@ -152,7 +153,7 @@ func (s *Server) setAccount(c *call) error {
 	if err != nil || !found { // it was made, and that is the news
 		a = fsm.LedgerAccount{Account: want}
 	}
-	out := wireAccount(a, res.Index)
+	out := wireAccount(a, res.Index, client.FinalityCommitted)
 	out.Repeated = res.Repeated
 	return c.reply(http.StatusCreated, out)
 }
@@ -161,13 +162,17 @@ func (s *Server) setAccount(c *call) error {
 func (s *Server) account(c *call) error {
 	var a fsm.LedgerAccount
 	found := false
-	if err := c.read(func(state *fsm.State) { a, found = state.LedgerAccount(c.args[0]) }); err != nil {
+	var book fsm.LedgerBook
+	if err := c.read(func(state *fsm.State) {
+		a, found = state.LedgerAccount(c.args[0])
+		book, _ = state.LedgerBook()
+	}); err != nil {
 		return err
 	}
 	if !found {
 		return &client.Error{Code: client.CodeNotFound, Detail: "there is no account " + quote(c.args[0])}
 	}
-	return c.reply(http.StatusOK, wireAccount(a, c.index))
+	return c.reply(http.StatusOK, wireAccount(a, c.index, finality(book.Size, s.checkpointed())))
 }
 
 // accounts answers GET /v1/ledger/accounts.
@@ -177,17 +182,21 @@ func (s *Server) accounts(c *call) error {
 		return err
 	}
 	var page []fsm.LedgerAccount
+	var book fsm.LedgerBook
 	after := c.r.URL.Query().Get("after")
-	if err := c.read(func(state *fsm.State) { page = state.LedgerAccounts(after, limit+1) }); err != nil {
+	if err := c.read(func(state *fsm.State) {
+		page = state.LedgerAccounts(after, limit+1)
+		book, _ = state.LedgerBook()
+	}); err != nil {
 		return err
 	}
-	out := client.Accounts{Accounts: make([]client.Account, 0, len(page)), Index: c.index, Finality: client.FinalityCommitted}
+	out := client.Accounts{Accounts: make([]client.Account, 0, len(page)), Index: c.index, Finality: finality(book.Size, s.checkpointed())}
 	if len(page) > limit {
 		page = page[:limit]
 		out.Next = page[limit-1].ID
 	}
 	for _, a := range page {
-		out.Accounts = append(out.Accounts, wireAccount(a, c.index))
+		out.Accounts = append(out.Accounts, wireAccount(a, c.index, out.Finality))
 	}
 	return c.reply(http.StatusOK, out)
 }
@@ -195,14 +204,16 @@ func (s *Server) accounts(c *call) error {
 // ledgerEpochs answers GET /v1/ledger/epochs.
 func (s *Server) ledgerEpochs(c *call) error {
 	out := client.Epochs{Open: []client.OpenEpoch{}, Closed: []client.Epoch{}}
+	sealed := s.checkpointed()
 	err := c.read(func(state *fsm.State) {
 		for _, e := range state.OpenEpochs() {
 			out.Open = append(out.Open, client.OpenEpoch{WindowMs: e.WindowMs, Weight: e.Weight, Accounts: e.Accounts})
 		}
 		book, _ := state.LedgerBook()
 		for _, e := range slices.Backward(book.Recent) {
+			last := min(book.Size, e.Seq+e.Accounts+1) // of its shares, and of the reserve's if there is one
 			out.Closed = append(out.Closed, client.Epoch{WindowMs: e.WindowMs, Weight: e.Weight, Accounts: e.Accounts, LoadMicro: e.Smoothed, Pool: e.Pool,
-				ClosedMs: e.AtMs, Seq: e.Seq, Index: e.Index, Finality: client.FinalityCommitted})
+				ClosedMs: e.AtMs, Seq: e.Seq, Index: e.Index, Finality: finality(last, sealed)})
 		}
 	})
 	if err != nil {

@@ -29,7 +29,7 @@ func (s *Server) ledgerRecords(c *call) error {
 		return err
 	}
 	account := c.r.URL.Query().Get("account")
-	out := client.LedgerRecords{Records: []client.LedgerRecord{}, Finality: client.FinalityCommitted}
+	out := client.LedgerRecords{Records: []client.LedgerRecord{}, Checkpointed: s.checkpointed()}
 	if err := c.read(func(state *fsm.State) {
 		book := s.bookOf(state)
 		out.Size, out.Head = book.Size, book.Head.String()
@@ -57,6 +57,7 @@ func (s *Server) ledgerRecords(c *call) error {
 	if next <= out.Size {
 		out.Next = next
 	}
+	out.Finality = finality(next-1, out.Checkpointed)
 	return c.reply(http.StatusOK, out)
 }
 

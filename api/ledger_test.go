@@ -471,6 +471,12 @@ func ledgerRoutes(t *testing.T, f *fixture, c *client.Client) {
 	check("epochs", err)
 	_, err = c.LedgerRecords(ctx, 1, "shop")
 	check("records", err)
+	_, err = c.LedgerCheckpoint(ctx)
+	check("checkpoint", err)
+	_, err = c.ProveLedgerInclusion(ctx, 1, 0)
+	check("inclusion", err)
+	_, err = c.ProveLedgerConsistency(ctx, 0, 1)
+	check("consistency", err)
 	v, err := c.VerifyLedger(ctx)
 	if err != nil || !v.OK {
 		t.Errorf("verify: %+v, %v", v, err)

@@ -36,8 +36,9 @@ type fakeNode struct {
 	history *fsm.MemoryHistory
 	key     crypto.PrivateKey
 
-	proposeErr error // returned instead of deciding
-	loseAnswer bool  // decide, then answer unknown_outcome
+	proposeErr error  // returned instead of deciding
+	loseAnswer bool   // decide, then answer unknown_outcome
+	unsealed   uint64 // newest records that no checkpoint holds yet
 	strongErr  error
 	readyErr   error
 	servingErr error

@@ -145,6 +145,12 @@ func (s *Server) table() []route {
 			doc: doc{says: "the records of the ledger, paged", out: client.LedgerRecords{}}, handle: s.ledgerRecords},
 		{method: get, pattern: "/v1/ledger/verify", need: fsm.CapReadLedger, class: classStream, query: readQuery,
 			doc: doc{says: "walk all records from the first and hold the balances against them", out: client.LedgerVerified{}}, handle: s.verifyLedger},
+		{method: get, pattern: "/v1/ledger/checkpoint", need: fsm.CapReadLedger,
+			doc: doc{says: "the newest checkpoint of the ledger that a majority of coordinators cosigned, a signed note (c2sp.org/tlog-checkpoint)", media: "text/plain"}, handle: s.checkpoint(checkpoint.LogLedger)},
+		{method: get, pattern: "/v1/ledger/proof/inclusion", need: fsm.CapReadLedger, query: []string{"seq", "size"},
+			doc: doc{says: "a proof that a record is in the tree of a checkpoint of the ledger", out: client.InclusionProof{}}, handle: s.inclusion(checkpoint.LogLedger)},
+		{method: get, pattern: "/v1/ledger/proof/consistency", need: fsm.CapReadLedger, query: []string{"from", "to"},
+			doc: doc{says: "a proof that one tree of the ledger begins with another", out: client.ConsistencyProof{}}, handle: s.consistency(checkpoint.LogLedger)},
 		{method: get, pattern: "/v1/ledger/export", need: fsm.CapReadLedger, class: classStream, query: readQuery,
 			doc: doc{says: "all records as an export file", media: client.LedgerExportType}, handle: s.exportLedger},
 

@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// InclusionProof is the answer of GET /v1/blacklist/proof/inclusion (RFC 6962 section 2.1.1).
+// InclusionProof is the answer of GET /v1/blacklist/proof/inclusion, and of the ledger's (RFC 6962 section 2.1.1).
 type InclusionProof struct {
 	Origin string   `json:"origin"`
 	Seq    uint64   `json:"seq"`    // of the event, from 1; its index in the tree is one less
@@ -17,7 +17,7 @@ type InclusionProof struct {
 	Hashes []string `json:"hashes"` // base64, from the leaf's sibling up
 }
 
-// ConsistencyProof is the answer of GET /v1/blacklist/proof/consistency (RFC 6962 section 2.1.2).
+// ConsistencyProof is the answer of GET /v1/blacklist/proof/consistency, and of the ledger's (RFC 6962 section 2.1.2).
 type ConsistencyProof struct {
 	Origin   string   `json:"origin"`
 	From     uint64   `json:"from"`
@@ -62,9 +62,18 @@ type LogStatus struct {
 }
 
 // Checkpoint returns the newest checkpoint of the blacklist that a majority of coordinators cosigned, as a signed note
-// (c2sp.org/tlog-checkpoint). Verify it with checkpoint.Set.Open.
+// (c2sp.org/tlog-checkpoint). Verify it with checkpoint.Set.Open, and that its origin is of that log.
 func (c *Client) Checkpoint(ctx context.Context, opts ...Option) (note []byte, err error) {
-	q := newCall(http.MethodGet, "/v1/blacklist/checkpoint", opts)
+	return c.checkpoint(ctx, "/v1/blacklist/checkpoint", opts)
+}
+
+// LedgerCheckpoint is Checkpoint of the ledger.
+func (c *Client) LedgerCheckpoint(ctx context.Context, opts ...Option) (note []byte, err error) {
+	return c.checkpoint(ctx, "/v1/ledger/checkpoint", opts)
+}
+
+func (c *Client) checkpoint(ctx context.Context, path string, opts []Option) (note []byte, err error) {
+	q := newCall(http.MethodGet, path, opts)
 	q.read = func(r io.Reader) (err error) {
 		note, err = io.ReadAll(io.LimitReader(r, maxNoteBytes))
 		return err
@@ -87,6 +96,20 @@ func (c *Client) ProveInclusion(ctx context.Context, seq, size uint64, opts ...O
 func (c *Client) ProveConsistency(ctx context.Context, from, to uint64, opts ...Option) (out ConsistencyProof, err error) {
 	opts = append(opts, func(q *call) { q.query.Set("from", strconv.FormatUint(from, 10)) }, number("to", to))
 	err = c.get(ctx, "/v1/blacklist/proof/consistency", &out, opts)
+	return out, err
+}
+
+// ProveLedgerInclusion is ProveInclusion of a record of the ledger.
+func (c *Client) ProveLedgerInclusion(ctx context.Context, seq, size uint64, opts ...Option) (out InclusionProof, err error) {
+	opts = append(opts, number("seq", seq), number("size", size))
+	err = c.get(ctx, "/v1/ledger/proof/inclusion", &out, opts)
+	return out, err
+}
+
+// ProveLedgerConsistency is ProveConsistency of the ledger.
+func (c *Client) ProveLedgerConsistency(ctx context.Context, from, to uint64, opts ...Option) (out ConsistencyProof, err error) {
+	opts = append(opts, func(q *call) { q.query.Set("from", strconv.FormatUint(from, 10)) }, number("to", to))
+	err = c.get(ctx, "/v1/ledger/proof/consistency", &out, opts)
 	return out, err
 }
 

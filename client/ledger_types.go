@@ -1,8 +1,14 @@
 package client
 
-// FinalityCommitted says that a majority of coordinators has the log entry of the
-// index beside it. Labels of finality say no more than can be checked.
-const FinalityCommitted = "committed"
+// Labels of finality say no more than can be checked.
+const (
+	// FinalityCommitted says that a majority of coordinators has the log entry of the
+	// index beside it.
+	FinalityCommitted = "committed"
+	// FinalityCheckpointed says that all records it rests on are in a checkpoint that a
+	// majority cosigned: GET /v1/ledger/checkpoint has it, and proofs lead there.
+	FinalityCheckpointed = "checkpointed"
+)
 
 // Operations of a LedgerEntry.
 const (
@@ -33,18 +39,19 @@ const MaxLedgerBatch = 1024
 
 // Ledger is the answer of GET /v1/ledger. Amounts are micro-credits.
 type Ledger struct {
-	Open        bool         `json:"open"`
-	Origin      string       `json:"origin,omitempty"` // cluster in which it was opened: the first record is linked to it
-	Size        uint64       `json:"size"`             // records
-	Head        string       `json:"head,omitempty"`   // hash of the newest
-	Circulation int64        `json:"circulation"`      // what was issued and not given back
-	Accounts    uint64       `json:"accounts"`
-	Holds       uint64       `json:"holds"`
-	Reports     uint64       `json:"reports"`     // contribution reports that can still be asked about
-	IDFloorMs   int64        `json:"id_floor_ms"` // ids of up to then are refused
-	Policy      LedgerPolicy `json:"policy"`
-	Index       uint64       `json:"index"`
-	Finality    string       `json:"finality"`
+	Open         bool         `json:"open"`
+	Origin       string       `json:"origin,omitempty"` // cluster in which it was opened: the first record is linked to it
+	Size         uint64       `json:"size"`             // records
+	Head         string       `json:"head,omitempty"`   // hash of the newest
+	Circulation  int64        `json:"circulation"`      // what was issued and not given back
+	Accounts     uint64       `json:"accounts"`
+	Holds        uint64       `json:"holds"`
+	Reports      uint64       `json:"reports"`     // contribution reports that can still be asked about
+	IDFloorMs    int64        `json:"id_floor_ms"` // ids of up to then are refused
+	Policy       LedgerPolicy `json:"policy"`
+	Checkpointed uint64       `json:"checkpointed"` // records that the newest checkpoint holds, as this node has it
+	Index        uint64       `json:"index"`
+	Finality     string       `json:"finality"`
 }
 
 // LedgerPolicy is what admins may tune of the ledger. In a PUT members that are
@@ -278,11 +285,12 @@ type LedgerRecord struct {
 // LedgerRecords is one page of GET /v1/ledger/records; Next continues it (query
 // "from"), 0 at the end.
 type LedgerRecords struct {
-	Records  []LedgerRecord `json:"records"`
-	Size     uint64         `json:"size"`
-	Head     string         `json:"head"`
-	Next     uint64         `json:"next,omitempty"`
-	Finality string         `json:"finality"`
+	Records      []LedgerRecord `json:"records"`
+	Size         uint64         `json:"size"`
+	Head         string         `json:"head"`
+	Next         uint64         `json:"next,omitempty"`
+	Checkpointed uint64         `json:"checkpointed"` // records that the newest checkpoint holds, as this node has it
+	Finality     string         `json:"finality"`     // of all records of the page
 }
 
 // LedgerFault is the first bad record.

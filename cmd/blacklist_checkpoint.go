@@ -78,9 +78,12 @@ func viewOf(o checkpoint.Opened, version uint64, from string, note []byte) check
 	return v
 }
 
-func (v checkpointView) draw(t *table) {
+func (v checkpointView) draw(t *table) { v.drawOf(t, "events") }
+
+// drawOf draws the checkpoint of a log of events or records.
+func (v checkpointView) drawOf(t *table, what string) {
 	t.row("origin", v.Origin)
-	t.row("events", number(v.Size))
+	t.row(what, number(v.Size))
 	t.row("root", v.Root)
 	t.row("signed", t.when(v.AtMs))
 	t.row("cosigned by", strings.Join(v.Cosigned, " "))
@@ -112,6 +115,11 @@ func (p *program) trusted(c *cli.Context, api *client.Client) (*trust, error) {
 }
 
 func (p *program) blacklistCheckpoint(c *cli.Context) error {
+	return p.showCheckpoint(c, checkpoint.LogBlacklist, "events", (*client.Client).Checkpoint)
+}
+
+// showCheckpoint verifies and prints the newest checkpoint of a log, and saves it.
+func (p *program) showCheckpoint(c *cli.Context, log, what string, get func(*client.Client, context.Context, ...client.Option) ([]byte, error)) error {
 	if _, err := operands(c); err != nil {
 		return err
 	}
@@ -123,11 +131,11 @@ func (p *program) blacklistCheckpoint(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	note, err := api.Checkpoint(c.Context)
+	note, err := get(api, c.Context)
 	if err != nil {
 		return err
 	}
-	o, version, err := t.open(note)
+	o, version, err := t.openLog(note, log)
 	if err != nil {
 		return refusedf("the cluster's checkpoint is not verified: %w", err)
 	}
@@ -135,10 +143,10 @@ func (p *program) blacklistCheckpoint(c *cli.Context) error {
 		if err := intoFile(out, true, func(f *os.File) error { _, err := f.Write(note); return err }); err != nil {
 			return err
 		}
-		p.say("wrote the checkpoint of %d events to %s", o.Size, out)
+		p.say("wrote the checkpoint of %d %s to %s", o.Size, what, out)
 	}
 	view := viewOf(o, version, t.from, note)
-	return p.emit(c, view, view.draw)
+	return p.emit(c, view, func(t *table) { view.drawOf(t, what) })
 }
 
 func (p *program) blacklistCosigners(c *cli.Context) error {
@@ -300,7 +308,7 @@ func checkpointWith(ctx context.Context, api *client.Client, t *trust, seq uint6
 		if err != nil {
 			return nil, checkpoint.Opened{}, 0, err
 		}
-		o, version, err := t.open(note)
+		o, version, err := t.openLog(note, checkpoint.LogBlacklist)
 		if err != nil {
 			return nil, o, 0, refusedf("the cluster's checkpoint is not verified: %w", err)
 		}

@@ -186,7 +186,7 @@ func heldNodeOf(c *cli.Context, addr string, api *client.Client, t *trust) (held
 	if err != nil {
 		return n, err
 	}
-	o, version, err := t.open(note)
+	o, version, err := t.openLog(note, checkpoint.LogBlacklist)
 	if err != nil {
 		n.Fault = err.Error()
 		return n, nil
@@ -325,7 +325,7 @@ func (p *program) signedHead(c *cli.Context, api *client.Client, view *verifyVie
 	} else if note, err = api.Checkpoint(c.Context); err != nil {
 		return nil, err
 	}
-	o, version, err := t.open(note)
+	o, version, err := t.openLog(note, checkpoint.LogBlacklist)
 	if err != nil {
 		return nil, refusedf("the checkpoint is not verified: %w", err)
 	}

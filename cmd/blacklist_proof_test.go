@@ -126,7 +126,7 @@ func (c *proofCluster) serve() string {
 		number := func(name string) int64 { n, _ := strconv.ParseInt(r.URL.Query().Get(name), 10, 64); return n }
 		answer := func(v any) { _ = json.NewEncoder(w).Encode(v) }
 		switch r.URL.Path {
-		case "/v1/blacklist/checkpoint":
+		case "/v1/blacklist/checkpoint", "/v1/ledger/checkpoint":
 			_, _ = w.Write(c.note())
 		case "/v1/blacklist/cosigners":
 			out := client.CosignerSets{}
@@ -342,4 +342,27 @@ func FuzzTrustFile(f *testing.F) {
 			t.Errorf("%+v", o)
 		}
 	})
+}
+
+// TestLedgerCheckpoint: the same coordinators cosign both logs, so the note of one is never that of the other.
+func TestLedgerCheckpoint(t *testing.T) {
+	c := newProofCluster(t, 4)
+	addr, trust := c.serve(), c.trustFile(1)
+	r := runAt(t, addr, "ledger", "checkpoint", "--trust", trust)
+	wantStatus(t, r, exitRefused)
+	if !strings.Contains(r.err, "of the log blacklist") {
+		t.Errorf("%+v", r)
+	}
+	c.forge = func(cp *checkpoint.Checkpoint) { cp.Origin.Log = checkpoint.LogLedger }
+	r = runAt(t, addr, "ledger", "checkpoint", "--trust", trust, "--format", "table")
+	wantStatus(t, r, exitDone)
+	if !strings.Contains(r.out, "records") || !strings.Contains(r.out, "/ledger/1") {
+		t.Errorf("%+v", r)
+	}
+	var view checkpointView
+	r = runAt(t, addr, "ledger", "checkpoint", "--trust", trust, "--format", "json")
+	if err := json.Unmarshal([]byte(r.out), &view); err != nil || r.status != exitDone || view.Size != 4 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	wantStatus(t, runAt(t, addr, "blacklist", "checkpoint", "--trust", trust), exitRefused)
 }

@@ -169,6 +169,15 @@ func fetchSets(ctx context.Context, api *client.Client, from uint64) (notes []st
 	return notes, nil
 }
 
+// openLog verifies a checkpoint, and that it is of a log: the same coordinators cosign several.
+func (t *trust) openLog(note []byte, log string) (checkpoint.Opened, uint64, error) {
+	o, version, err := t.open(note)
+	if err == nil && o.Origin.Log != log {
+		err = fmt.Errorf("it is of the log %s, not of the %s", o.Origin.Log, log)
+	}
+	return o, version, err
+}
+
 // open verifies a checkpoint by the newest version. An older one is not enough, though it was once: the first of most
 // clusters was a single coordinator, which could sign whatever it likes for ever.
 func (t *trust) open(note []byte) (checkpoint.Opened, uint64, error) {

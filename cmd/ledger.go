@@ -78,7 +78,7 @@ func (p *program) ledgerCommand() *cli.Command {
 				UsageText: "edgecoder ledger epochs", Description: "Example:\n  edgecoder ledger epochs",
 				Flags: []cli.Flag{strongFlag()}, Action: p.ledgerEpochs,
 			},
-			p.ledgerHistoryCommand(), p.ledgerVerifyCommand(),
+			p.ledgerHistoryCommand(), p.ledgerVerifyCommand(), p.ledgerCheckpointCommand(),
 		},
 	}
 }

@@ -29,6 +29,7 @@ func (p *program) ledgerStatus(c *cli.Context) error {
 		}
 		t.row("origin", out.Origin)
 		t.row("records", number(out.Size))
+		t.row("checkpointed", number(out.Checkpointed), "of them a majority vouches for")
 		t.row("head", out.Head)
 		t.row("in circulation", money(out.Circulation))
 		t.row("accounts", number(out.Accounts))
@@ -203,7 +204,7 @@ func statement(ctx context.Context, api *client.Client, account string, from, la
 		if err != nil {
 			return out, err
 		}
-		out.Size, out.Head, out.Finality = page.Size, page.Head, page.Finality
+		out.Size, out.Head, out.Finality, out.Checkpointed = page.Size, page.Head, page.Finality, page.Checkpointed
 		out.Records = append(out.Records, page.Records...)
 		if n := uint64(len(out.Records)); n > last {
 			out.Records = append([]client.LedgerRecord{}, out.Records[n-last:]...)

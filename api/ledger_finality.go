@@ -1,0 +1,29 @@
+package api
+
+import (
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto/checkpoint"
+)
+
+// checkpointed returns how many records the newest checkpoint of the ledger holds, as
+// this node has it: it was verified when it was taken, and a node whose own records
+// contradict it does not serve.
+func (s *Server) checkpointed() uint64 {
+	text, err := s.node.Checkpoint(checkpoint.LogLedger)
+	if err != nil {
+		return 0 // there is none yet
+	}
+	note, err := checkpoint.ParseNote(text)
+	if err != nil {
+		return 0
+	}
+	return note.Checkpoint.Size
+}
+
+// finality labels what rests on the records up to one, of a checkpoint of so many.
+func finality(record, checkpointed uint64) string {
+	if record > 0 && record <= checkpointed {
+		return client.FinalityCheckpointed
+	}
+	return client.FinalityCommitted
+}

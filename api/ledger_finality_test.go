@@ -1,0 +1,46 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto/checkpoint"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// What rests on records that no checkpoint holds is committed and no more.
+func TestLedgerFinality(t *testing.T) {
+	f := ledgerFixture(t)
+	sum := getInto[client.Ledger](f, fsm.RoleViewer, "/v1/ledger")
+	for _, tt := range []struct {
+		unsealed uint64
+		want     string
+	}{{0, client.FinalityCheckpointed}, {1, client.FinalityCommitted}} {
+		f.node.unsealed = tt.unsealed
+		got := []string{getInto[client.Ledger](f, fsm.RoleViewer, "/v1/ledger").Finality,
+			getInto[client.Account](f, fsm.RoleViewer, "/v1/ledger/accounts/a").Finality,
+			getInto[client.Accounts](f, fsm.RoleViewer, "/v1/ledger/accounts?limit=2").Accounts[1].Finality,
+			getInto[client.LedgerRecords](f, fsm.RoleMesh, "/v1/ledger/records").Finality}
+		for i := range got {
+			if got[i] != tt.want {
+				t.Errorf("%d records behind the checkpoint, answer %d: %s, want %s", tt.unsealed, i, got[i], tt.want)
+			}
+		}
+	}
+	page := getInto[client.LedgerRecords](f, fsm.RoleMesh, fmt.Sprintf("/v1/ledger/records?limit=%d", sum.Size-1))
+	if page.Finality != client.FinalityCheckpointed || page.Checkpointed != sum.Size-1 {
+		t.Errorf("the page before the last record: %+v", page.Finality)
+	}
+}
+
+// The checkpoint is of the ledger's own log.
+func TestLedgerCheckpoint(t *testing.T) {
+	f := ledgerFixture(t)
+	w := f.do(ask{method: http.MethodGet, path: "/v1/ledger/checkpoint", token: f.tokens[fsm.RoleMesh]})
+	note, err := checkpoint.ParseNote(w.Body.Bytes())
+	if err != nil || w.Code != http.StatusOK || note.Checkpoint.Origin.Log != checkpoint.LogLedger || note.Checkpoint.Size != getInto[client.Ledger](f, fsm.RoleViewer, "/v1/ledger").Size {
+		t.Errorf("%d %s: %v", w.Code, w.Body, err)
+	}
+}
