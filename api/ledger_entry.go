@@ -137,6 +137,8 @@ func (c *call) operationID(text string, timestampMs int64) (ledger.ID, error) {
 			return id, invalid("id", err.Error()+"; an id of another form goes with timestamp_ms")
 		}
 		return id, nil
+	case c.token.ID == "":
+		return ledger.ID{}, invalid("id", "what an agent signs carries an id, or timestamp_ms and a name: whoever sends it again then moves nothing")
 	case c.hasKey():
 		return ledger.ID{}, invalid("id", "with an "+client.HeaderIdempotencyKey+" goes an id, or timestamp_ms: the time of the first try, the same in each; keys alone are forgotten")
 	}

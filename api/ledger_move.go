@@ -117,12 +117,14 @@ func (s *Server) endHold(op string) func(*call) error {
 	}
 }
 
-func (c *call) ledgerCaller() fsm.LedgerCaller { return fsm.LedgerCaller{TokenID: c.token.ID} }
-
 // moveOne has one operation decided: by its id, or under an idempotency key in an
 // entry of the log of its own.
 func (c *call) moveOne(e client.LedgerEntry) error {
-	m := newMoves(c.ledgerCaller(), 1)
+	caller, err := c.ledgerCaller()
+	if err != nil {
+		return err
+	}
+	m := newMoves(caller, 1)
 	if err := m.add(c, &e); err != nil {
 		return err
 	}
@@ -130,7 +132,7 @@ func (c *call) moveOne(e client.LedgerEntry) error {
 	if err := c.watchIssue(m); err != nil {
 		return err
 	}
-	if _, keyed := c.r.Header[client.HeaderIdempotencyKey]; keyed {
+	if c.hasKey() {
 		return c.moveKeyed(m, id)
 	}
 	results, err := c.move(m)
@@ -198,7 +200,7 @@ func (s *Server) moveBatch(c *call) error {
 	if n := len(req.Entries); n == 0 || n > client.MaxLedgerBatch {
 		return &client.Error{Code: client.CodeTooLarge, Field: "entries", Detail: fmt.Sprintf("%d entries, a batch has 1 to %d", n, client.MaxLedgerBatch)}
 	}
-	m := newMoves(c.ledgerCaller(), len(req.Entries))
+	m := newMoves(fsm.LedgerCaller{TokenID: c.token.ID}, len(req.Entries))
 	for i := range req.Entries {
 		e := &req.Entries[i]
 		if e.ID == "" {

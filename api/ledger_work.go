@@ -170,7 +170,14 @@ func (s *Server) confirmContributions(c *call) error {
 	if n := len(req.IDs); n == 0 || n > client.MaxLedgerBatch {
 		return &client.Error{Code: client.CodeTooLarge, Field: "ids", Detail: fmt.Sprintf("%d ids, a call has 1 to %d", n, client.MaxLedgerBatch)}
 	}
+	by, err := c.ledgerCaller()
+	if err != nil {
+		return err
+	}
 	body := fsm.LedgerConfirm{Reject: req.Reject}
+	if by.AgentID != "" {
+		body.By = by
+	}
 	for i, text := range req.IDs {
 		id, err := ledger.ParseID(text)
 		if err != nil {

@@ -19,6 +19,7 @@ const (
 	byBody                 // a credential in the body, which the handler checks
 	byAgent                // the agent's signature over this request, or the token that stands for it; the handler checks
 	byNobody               // open to all
+	byEither               // as byToken, or without a token the agent's signature (ledger_agent.go)
 )
 
 // route is one row of the table.
@@ -26,7 +27,7 @@ type route struct {
 	method  string
 	pattern string // segments in braces are arguments
 	access  access
-	need    fsm.Capability // for byToken and byMesh
+	need    fsm.Capability // for byToken, byMesh and byEither
 	class   class          // whose slots it takes
 	body    int64          // cap of the request body in bytes; 0: none is read
 	upload  int64          // the same of a body that the handler reads as a stream

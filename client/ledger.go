@@ -47,6 +47,32 @@ func (w Contribution) Unsigned() (ledger.Report, error) {
 	return ledger.Report{ID: id, AgentID: w.AgentID, Account: w.Account, Payer: w.Payer, Task: w.Task, Class: class, DurationMs: w.DurationMs, OK: w.OK}, nil
 }
 
+// LedgerPath is the path that an agent signs to ask the ledger of an origin (which Ledger
+// tells) for a transfer, hold, end of a hold, or confirmation: the five headers name no
+// cluster, and what one agent signed for one ledger is not for another.
+func LedgerPath(origin, path string) string { return "/origin/" + url.PathEscape(origin) + path }
+
+// AsAgent has an agent ask instead of the client's token: each try is signed anew.
+// The routes are those of Transfer, Hold, PostHold, VoidHold and ConfirmContributions.
+func AsAgent(agentID string, key crypto.PrivateKey, origin string) Option {
+	return func(c *call) {
+		c.sign = func(req *http.Request) error {
+			nonce, err := crypto.NewUUID(rand.Reader)
+			if err != nil {
+				return err
+			}
+			signed, err := crypto.SignRequest(key, agentID, c.method, LedgerPath(origin, req.URL.EscapedPath()), c.body, time.Now().UnixMilli(), nonce)
+			if err != nil {
+				return err
+			}
+			for _, h := range signed.Headers() {
+				req.Header.Set(h[0], h[1])
+			}
+			return nil
+		}
+	}
+}
+
 // Ledger returns what the ledger comes to.
 func (c *Client) Ledger(ctx context.Context, opts ...Option) (out Ledger, err error) {
 	err = c.get(ctx, "/v1/ledger", &out, opts)

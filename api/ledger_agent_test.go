@@ -1,0 +1,143 @@
+package api
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/ledger"
+)
+
+// signedAsk is a request that an agent signs for the ledger of an origin.
+func (a *agent) signedAsk(origin, path string, atMs int64, body any) ask {
+	text := string(must(json.Marshal(body)))
+	signed := must(crypto.SignRequest(a.key, a.id, http.MethodPost, client.LedgerPath(origin, path), []byte(text), atMs, must(crypto.NewUUID(rand.Reader))))
+	out := ask{method: http.MethodPost, path: path, body: text, header: map[string]string{}}
+	for _, h := range signed.Headers() {
+		out.header[h[0]] = h[1]
+	}
+	return out
+}
+
+// rich is an agent with a million on its account.
+func (f *fixture) rich(id string) *agent {
+	f.t.Helper()
+	a := f.agent(id, fsm.AgentActive)
+	f.account(client.AccountRequest{ID: id, Kind: "agent", Owner: id})
+	f.wantOK(f.post(fsm.RoleAdmin, "/v1/ledger/transfers", client.TransferRequest{Debit: ledger.Issuance, Credit: id, Amount: 1_000_000}))
+	return a
+}
+
+// An agent moves what is its own by its signature alone, once, and nothing else.
+func TestAgentsSignTransfers(t *testing.T) {
+	f := ledgerFixture(t)
+	a := f.rich("payer")
+	const path = "/v1/ledger/transfers"
+	req := client.TransferRequest{ID: f.ledgerID(1), Debit: a.id, Credit: "b", Amount: 10}
+	signed := a.signedAsk(clusterID, path, testClock, req)
+	first := f.wantOK(f.do(signed))
+	for range 3 { // whoever captured it moves nothing
+		if again := f.wantOK(f.do(signed)); !again.Repeated || again.Index != first.Index {
+			t.Errorf("%+v", again)
+		}
+	}
+	f.wantBalance(a.id, 999_990, 0)
+	other := req
+	other.ID, other.Debit, other.Credit = f.ledgerID(2), "b", a.id
+	f.wantProblem(f.do(a.signedAsk(clusterID, path, testClock, other)), client.CodeForbidden, "", "debit")
+	other.ID = ""
+	f.wantProblem(f.do(a.signedAsk(clusterID, path, testClock, other)), client.CodeInvalid, "", "id")
+	keyed := a.signedAsk(clusterID, path, testClock, req)
+	keyed.header[client.HeaderIdempotencyKey] = "k"
+	f.wantProblem(f.do(keyed), client.CodeInvalid, "", client.HeaderIdempotencyKey)
+
+	changed := a.signedAsk(clusterID, path, testClock, req)
+	changed.body = `{"id":"` + f.ledgerID(3) + `","debit":"payer","credit":"b","amount":99}`
+	stranger := &agent{id: a.id, key: must(crypto.GenerateKey(rand.Reader))}
+	for name, tt := range map[string]struct {
+		ask    ask
+		reason string
+	}{
+		"of another cluster": {a.signedAsk("elsewhere", path, testClock, req), client.VerdictInvalidSignature},
+		"of another route":   {a.signedAsk(clusterID, "/v1/ledger/holds", testClock, req), ""},
+		"with another body":  {changed, client.VerdictInvalidSignature},
+		"with another key":   {stranger.signedAsk(clusterID, path, testClock, req), client.VerdictInvalidSignature},
+		"of an hour ago":     {a.signedAsk(clusterID, path, testClock-3_600_000, req), client.VerdictTimestampSkew},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f.t = t
+			if tt.reason == "" { // signed for one route, sent to another
+				tt.ask.path, tt.reason = path, client.VerdictInvalidSignature
+			}
+			f.wantProblem(f.do(tt.ask), client.CodeUnauthorized, tt.reason, "")
+		})
+	}
+	f.t = t
+	f.node.mustApply(f.actor(), fsm.AgentSetState{AgentID: a.id, State: fsm.AgentSuspended})
+	req.ID = f.ledgerID(4)
+	f.wantProblem(f.do(a.signedAsk(clusterID, path, testClock, req)), client.CodeForbidden, client.VerdictAgentNotActive, "")
+	f.wantBalance(a.id, 999_990, 0)
+}
+
+// A paying agent sets aside, posts, voids and confirms by its signature.
+func TestAgentsSignHoldsAndConfirmations(t *testing.T) {
+	f := ledgerFixture(t)
+	payer, worker := f.rich("payer"), f.rich("worker")
+	send := func(path string, body any) *httptest.ResponseRecorder {
+		t.Helper()
+		return f.do(payer.signedAsk(clusterID, path, testClock, body))
+	}
+	for n := range byte(2) {
+		f.wantOK(send("/v1/ledger/holds", client.HoldRequest{ID: f.ledgerID(10 + n), Debit: payer.id, Credit: worker.id, Amount: 100, TTLMs: 60_000}))
+	}
+	f.wantOK(send("/v1/ledger/holds/"+f.ledgerID(10)+"/post", client.HoldEnd{ID: f.ledgerID(12), Amount: 40}))
+	f.wantOK(send("/v1/ledger/holds/"+f.ledgerID(11)+"/void", client.HoldEnd{ID: f.ledgerID(13)}))
+	f.wantBalance(payer.id, 999_960, 0)
+
+	work := f.contribution(worker, 20)
+	work.Payer = payer.id
+	work = must(client.SignContribution(worker.key, clusterID, work))
+	if w := f.report(work); w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	verdict := client.ContributionVerdict{IDs: []string{work.ID}}
+	var out client.LedgerResults
+	w := f.do(worker.signedAsk(clusterID, "/v1/ledger/contributions/confirm", testClock, verdict))
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || len(out.Results) != 1 || out.Results[0].Code != string(fsm.CodeForbidden) {
+		t.Errorf("a worker confirms its own work: %d %s", w.Code, w.Body)
+	}
+	verdict.Reject = true // the payer's right under every policy
+	w = send("/v1/ledger/contributions/confirm", verdict)
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || len(out.Results) != 1 || !out.Results[0].OK() {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// The Go client signs each try anew, for the ledger and the route that it asks.
+func TestClientAsAgent(t *testing.T) {
+	a := &agent{id: "payer", key: must(crypto.GenerateKey(rand.Reader))}
+	nonces := map[string]bool{}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := must(io.ReadAll(r.Body))
+		signed, err := crypto.ParseSignedRequest(r.Method, client.LedgerPath("origin-1", r.URL.EscapedPath()), r.Header.Get)
+		if err != nil || !signed.MatchesBody(body) || !crypto.Verify(crypto.PublicOf(a.key), signed.Canonical(), signed.Signature[:]) || r.Header.Get("Authorization") != "" {
+			t.Errorf("%v: %v", r.Header, err)
+		}
+		if nonces[signed.Nonce] = true; len(nonces) == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte(`{"code":"ok"}`))
+	}))
+	defer srv.Close()
+	c := must(client.New(client.Config{Addrs: []string{srv.URL}, Token: "not for this"}))
+	if _, err := c.PostHold(t.Context(), "h", client.HoldEnd{}, client.AsAgent(a.id, a.key, "origin-1")); err != nil || len(nonces) != 2 {
+		t.Errorf("%v after %d tries", err, len(nonces))
+	}
+}
