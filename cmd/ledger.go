@@ -14,9 +14,12 @@ import (
 // amountHelp tells how amounts are written.
 const amountHelp = "AMOUNT is micro-credits, a whole number, or credits with cr behind them: 1500000 and 1.5cr are the same."
 
-// idFlags name an operation.
+// idFlags name an operation, and who asks for it if no token does.
 func idFlags() []cli.Flag {
 	return []cli.Flag{
+		&cli.StringFlag{Name: "agent", Usage: "`ID` of an agent that signs instead of a token, for its own accounts"},
+		&cli.StringFlag{Name: "key", Usage: "`FILE` with the agent's private key"}, passphraseFlag(),
+		&cli.StringFlag{Name: "origin", Usage: "`CLUSTER` in which the ledger was opened, which the agent signs; asked for with a token if absent"},
 		&cli.StringFlag{Name: "id", Usage: "`UUID` of version 7 of the operation: the same id moves money once; one is made if absent"},
 		&cli.StringFlag{Name: "ref", Usage: "what it is for; it stays in the records"},
 	}
@@ -53,7 +56,8 @@ func (p *program) ledgerCommand() *cli.Command {
 				Name: "transfer", Usage: "move an amount between accounts",
 				UsageText: "edgecoder ledger transfer DEBIT CREDIT AMOUNT [--ref TEXT] [--id UUID]",
 				Description: "Examples:\n  edgecoder ledger transfer shop worker-1 1.5cr --ref 'invoice 7'\n  edgecoder ledger transfer @issuance shop 1000000\n\n" + amountHelp +
-					"\nAfter an unknown outcome repeat it with the --id that is printed. What @issuance gives is new; that takes an admin.",
+					"\nAfter an unknown outcome repeat it with the --id that is printed. What @issuance gives is new; that takes an admin.\n" +
+					"With --agent and --key an agent signs it, without a token if --origin says which ledger: `edgecoder ledger status` prints that.",
 				Flags: idFlags(), Action: p.ledgerTransfer,
 			},
 			{

@@ -19,8 +19,8 @@ func (p *program) ledgerTransfer(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.operate(c, "moved", func(ctx context.Context, api *client.Client) (client.LedgerResult, error) {
-		return api.Transfer(ctx, client.TransferRequest{ID: c.String("id"), Debit: args[0], Credit: args[1], Amount: n, Ref: c.String("ref")})
+	return p.operate(c, "moved", func(ctx context.Context, api *client.Client, opts ...client.Option) (client.LedgerResult, error) {
+		return api.Transfer(ctx, client.TransferRequest{ID: c.String("id"), Debit: args[0], Credit: args[1], Amount: n, Ref: c.String("ref")}, opts...)
 	})
 }
 
@@ -37,8 +37,8 @@ func (p *program) ledgerHold(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.operate(c, "held", func(ctx context.Context, api *client.Client) (client.LedgerResult, error) {
-		return api.Hold(ctx, client.HoldRequest{ID: c.String("id"), Debit: args[0], Credit: args[1], Amount: n, TTLMs: life.Milliseconds(), Ref: c.String("ref")})
+	return p.operate(c, "held", func(ctx context.Context, api *client.Client, opts ...client.Option) (client.LedgerResult, error) {
+		return api.Hold(ctx, client.HoldRequest{ID: c.String("id"), Debit: args[0], Credit: args[1], Amount: n, TTLMs: life.Milliseconds(), Ref: c.String("ref")}, opts...)
 	})
 }
 
@@ -56,8 +56,8 @@ func (p *program) ledgerPost(c *cli.Context) error {
 			return usagef("--amount %q: want more than nothing; `edgecoder ledger void` gives a hold back", text)
 		}
 	}
-	return p.operate(c, "posted", func(ctx context.Context, api *client.Client) (client.LedgerResult, error) {
-		return api.PostHold(ctx, args[0], end)
+	return p.operate(c, "posted", func(ctx context.Context, api *client.Client, opts ...client.Option) (client.LedgerResult, error) {
+		return api.PostHold(ctx, args[0], end, opts...)
 	})
 }
 
@@ -66,22 +66,50 @@ func (p *program) ledgerVoid(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.operate(c, "voided", func(ctx context.Context, api *client.Client) (client.LedgerResult, error) {
-		return api.VoidHold(ctx, args[0], client.HoldEnd{ID: c.String("id"), Ref: c.String("ref")})
+	return p.operate(c, "voided", func(ctx context.Context, api *client.Client, opts ...client.Option) (client.LedgerResult, error) {
+		return api.VoidHold(ctx, args[0], client.HoldEnd{ID: c.String("id"), Ref: c.String("ref")}, opts...)
 	})
 }
 
 // operate has one operation done and prints what became of it.
-func (p *program) operate(c *cli.Context, what string, do func(context.Context, *client.Client) (client.LedgerResult, error)) error {
-	api, err := p.connect(c, withToken)
+func (p *program) operate(c *cli.Context, what string, do func(context.Context, *client.Client, ...client.Option) (client.LedgerResult, error)) error {
+	agent, origin := c.String("agent"), c.String("origin")
+	if (agent == "") != (c.String("key") == "") || agent == "" && origin != "" {
+		return usagef("an agent signs with --agent ID and --key FILE, and --origin goes with both")
+	}
+	api, err := p.connect(c, credential(agent == "" || origin == ""))
 	if err != nil {
 		return err
 	}
-	out, err := do(c.Context, api)
+	var opts []client.Option
+	if agent != "" {
+		key, err := p.readKey("key", c.String("key"), c.String("passphrase-file"))
+		if err != nil {
+			return err
+		}
+		defer clear(key)
+		if origin, err = ledgerOrigin(c.Context, api, origin); err != nil {
+			return err
+		}
+		opts = append(opts, client.AsAgent(agent, key, origin))
+	}
+	out, err := do(c.Context, api, opts...)
 	if err != nil {
 		return sameID(err)
 	}
 	return p.emit(c, out, func(t *table) { drawResult(t, what, out) })
+}
+
+// ledgerOrigin returns the origin that was named, or that of the cluster's ledger.
+func ledgerOrigin(ctx context.Context, api *client.Client, named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	sum, err := api.Ledger(ctx)
+	if err == nil && !sum.Open {
+		err = refusedf("the ledger is not open: the first account opens it (`edgecoder ledger account`)")
+	}
+	return sum.Origin, err
 }
 
 func drawResult(t *table, what string, r client.LedgerResult) {
@@ -154,14 +182,8 @@ func (p *program) ledgerReport(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if origin == "" {
-		sum, err := api.Ledger(c.Context)
-		if err != nil {
-			return err
-		}
-		if origin = sum.Origin; !sum.Open {
-			return refusedf("the ledger is not open: the first account opens it (`edgecoder ledger account`)")
-		}
+	if origin, err = ledgerOrigin(c.Context, api, origin); err != nil {
+		return err
 	}
 	if w, err = client.SignContribution(key, origin, w); err != nil {
 		return usagef("%w", err)

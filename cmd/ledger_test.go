@@ -196,3 +196,28 @@ func hashOfRecord(t *testing.T, data []byte) crypto.Hash {
 	}
 	return r.Hash
 }
+
+// An agent signs with its key: no token is shown, and --origin spares the asking.
+func TestLedgerTransferAsAgent(t *testing.T) {
+	f := newFakeAPI(t, map[string]reply{"POST /v1/ledger/transfers": always(client.LedgerResult{Code: client.LedgerOK})})
+	pointAt(t, f)
+	key, err := crypto.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := writeTemp(t, "key", string(crypto.MarshalPrivateKeyPEM(key)))
+	r := runArgs(t, "", "ledger", "transfer", "a", "b", "5", "--agent", "a", "--key", file, "--origin", "origin-1")
+	asked := f.asked("POST /v1/ledger/transfers")
+	if r.status != exitDone || len(asked) != 1 {
+		t.Fatalf("%+v", r)
+	}
+	signed, err := crypto.ParseSignedRequest("POST", client.LedgerPath("origin-1", "/v1/ledger/transfers"), asked[0].header.Get)
+	if err != nil || signed.AgentID != "a" || !signed.MatchesBody([]byte(asked[0].body)) || !crypto.Verify(crypto.PublicOf(key), signed.Canonical(), signed.Signature[:]) || asked[0].header.Get("Authorization") != "" {
+		t.Errorf("%v: %v", asked[0].header, err)
+	}
+	for _, args := range [][]string{{"--agent", "a"}, {"--key", file}, {"--origin", "x"}} {
+		if r := runArgs(t, "", append([]string{"ledger", "transfer", "a", "b", "5"}, args...)...); r.status != exitUsage {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
