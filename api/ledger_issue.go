@@ -19,7 +19,8 @@ type issued struct{ entries []issuedEntry }
 // issuedEntry is what an entry does to the cluster's own accounts.
 type issuedEntry struct {
 	op       fsm.LedgerOp
-	from, to bool // it takes from one, or from a hold that is not known here; it gives to one
+	from, to bool // it takes from one; it gives to one
+	unknown  bool // it ends a hold that nobody knows: taken for one of the cluster's own
 	amount   int64
 }
 
@@ -32,14 +33,20 @@ func (c *call) watchIssue(m *moves) error {
 	if !c.token.Role.Can(fsm.CapAdmin) {
 		return nil // Apply lets nobody else at them
 	}
-	out, accounts, touches := &issued{entries: make([]issuedEntry, len(m.Entries))}, slices.Clone(m.Accounts), false
-	err := c.readAt(ReadOptions{}, func(state *fsm.State) {
+	out, accounts, touches := &issued{entries: make([]issuedEntry, len(m.Entries))}, []string(nil), false
+	unknown := false
+	look := func(state *fsm.State) {
+		accounts, touches, unknown = slices.Clone(m.Accounts), false, false
 		for i := range m.Entries {
 			e, names := m.issuedEntry(state, &m.Entries[i])
 			out.entries[i], accounts = e, append(accounts, names...)
-			touches = touches || e.from || e.to
+			touches, unknown = touches || e.from || e.to, unknown || e.unknown
 		}
-	})
+	}
+	err := c.readAt(ReadOptions{}, look)
+	if err == nil && unknown { // made at another node a moment ago, perhaps
+		err = c.readAt(ReadOptions{Strong: true}, look)
+	}
 	if err != nil || !touches {
 		return err
 	}
@@ -54,7 +61,7 @@ func (c *call) watchIssue(m *moves) error {
 }
 
 // issuedEntry looks up what an entry moves; names are accounts that it does not name.
-// A hold that this replica does not know may be any.
+// A hold that is not known may be any.
 func (m *moves) issuedEntry(state *fsm.State, e *fsm.LedgerEntry) (out issuedEntry, names []string) {
 	out = issuedEntry{op: e.Op, amount: e.Amount}
 	switch e.Op {
@@ -63,7 +70,7 @@ func (m *moves) issuedEntry(state *fsm.State, e *fsm.LedgerEntry) (out issuedEnt
 	case fsm.LedgerPost:
 		h, known := state.LedgerHold(e.Hold, state.ClockMs())
 		if !known {
-			out.from = true
+			out.from, out.unknown = true, true
 			return out, nil
 		}
 		out.from, out.to = ledger.IsSystem(h.Debit), ledger.IsSystem(h.Credit)
