@@ -68,8 +68,8 @@ func (n *Node) checkpointDuty(run context.Context, lead *leadership, l *keptLog,
 	_, totals := n.store.History.Totals()
 	same := r.head.Origin == e.origin(l.name) && r.head.Size == totals[l.stream] && r.version == e.set.Version
 	since := time.Since(r.at)
-	if since < l.pace || same && since < n.cfg.Timing.Lease/3 || totals[l.stream] == 0 && l.since > fsm.LevelCheckpoints {
-		return // a log that was begun later has nothing to say before its first record
+	if since < l.pace || same && since < n.cfg.Timing.Lease/3 || l.later && totals[l.stream] == 0 {
+		return
 	}
 	ctx, cancel := context.WithTimeout(run, n.cfg.Timing.Request)
 	defer cancel()

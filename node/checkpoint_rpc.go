@@ -44,7 +44,7 @@ func (n *Node) followsNow(ctx context.Context, from string) (readPoint, error) {
 
 // cosignHere signs a head, or says why not. The note must be the log's: what is kept as evidence was signed.
 func (n *Node) cosignHere(ctx context.Context, l *keptLog, e epochNow, in cosignRequest) (cosignReply, error) {
-	if e.set.Version == 0 || e.level < l.since {
+	if e.set.Version == 0 || e.level < fsm.LevelCheckpoints {
 		return later("there is no cosigner set yet"), nil
 	}
 	asked, err := e.cosigners().Open(in.Note)

@@ -16,7 +16,7 @@ import (
 func TestLedgerIsALog(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, 3)
-	c.openLedger(1_000_000, "a", "b")
+	c.openLedger(10_000, "a", "b")
 	c.everyNodePassesOn() // reports of work too: their signatures are checked before anything is cosigned
 	lead := c.nodes[c.leader()]
 	l := lead.logs.named[checkpoint.LogLedger]

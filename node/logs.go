@@ -44,7 +44,7 @@ const stuckPause = 5 * time.Second
 type keptLog struct {
 	name   string
 	stream fsm.Stream
-	since  uint32        // feature level
+	later  bool          // it begins with its first record: before that there is nothing to sign
 	pace   time.Duration // least time between two checkpoints; a log that grows all the time shares them
 	bell   chan struct{} // a record was applied
 	*cosign.Keeper
@@ -91,8 +91,8 @@ func (t treeOf) Read(from uint64, limit int) ([]fsm.Record, error) { return t.h.
 // holds whatever was moved meanwhile.
 const ledgerPace = time.Second
 
-// openLogs reads what this node promised. A log is a name, a stream, what its records are held to, since which feature
-// level, and how often it has checkpoints; there is nothing else to say of one.
+// openLogs reads what this node promised. A log is a name, a stream, what its records are held to, and when it has
+// checkpoints; there is nothing else to say of one.
 func (n *Node) openLogs() error {
 	dir := filepath.Join(n.cfg.DataDir, dirLogs)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -102,18 +102,18 @@ func (n *Node) openLogs() error {
 		name   string
 		stream fsm.Stream
 		check  cosign.Check
-		since  uint32
+		later  bool
 		pace   time.Duration
 	}{
-		{checkpoint.LogBlacklist, fsm.StreamBlacklist, n.checkBlacklistRecord, fsm.LevelCheckpoints, 0},
-		{checkpoint.LogLedger, fsm.StreamLedger, n.checkLedgerRecord, fsm.LevelLedger, ledgerPace},
+		{checkpoint.LogBlacklist, fsm.StreamBlacklist, n.checkBlacklistRecord, false, 0},
+		{checkpoint.LogLedger, fsm.StreamLedger, n.checkLedgerRecord, true, ledgerPace},
 	} {
 		tree := treeOf{n.store.History, l.stream}
 		k, err := cosign.Open(dir, l.name, tree, l.check)
 		if err != nil {
 			return err
 		}
-		kept := &keptLog{name: l.name, stream: l.stream, since: l.since, pace: l.pace, bell: make(chan struct{}, 1), Keeper: k, tree: tree}
+		kept := &keptLog{name: l.name, stream: l.stream, later: l.later, pace: l.pace, bell: make(chan struct{}, 1), Keeper: k, tree: tree}
 		n.logs.all, n.logs.named[l.name] = append(n.logs.all, kept), kept
 	}
 	return nil
@@ -205,7 +205,7 @@ func (n *Node) logLoop(ctx context.Context, l *keptLog) {
 	often := time.NewTicker(dutyInterval)
 	defer often.Stop()
 	for {
-		if e := n.epochNow(); e.level >= l.since && n.unconfirmed() == nil {
+		if e := n.epochNow(); e.level >= fsm.LevelCheckpoints && n.unconfirmed() == nil {
 			n.lookAfter(ctx, l, e)
 		}
 		select {

@@ -23,9 +23,9 @@ func (n *Node) logNow(name string) (*keptLog, epochNow, error) {
 	switch {
 	case !known:
 		return nil, e, &client.Error{Code: client.CodeNotFound, Detail: fmt.Sprintf("there is no log %q", name)}
-	case e.level < l.since:
+	case e.level < fsm.LevelCheckpoints:
 		return nil, e, &client.Error{Code: client.CodeUnavailable, Reason: reasonLevel, Detail: fmt.Sprintf(
-			"the cluster is at feature level %d, checkpoints of the %s need %d: upgrade every server first", e.level, name, l.since)}
+			"the cluster is at feature level %d, checkpoints need %d: upgrade every server first", e.level, fsm.LevelCheckpoints)}
 	}
 	if err := n.unconfirmed(); err != nil {
 		return nil, e, err
@@ -150,11 +150,14 @@ func base64Hashes(hashes []crypto.Hash) []string {
 	return out
 }
 
-// logStatus tells of each log that the cluster's level has; of a later one once it has a record.
+// logStatus tells of each log that has begun; none below fsm.LevelCheckpoints.
 func (n *Node) logStatus() (out []client.LogStatus) {
 	e := n.epochNow()
+	if e.level < fsm.LevelCheckpoints {
+		return nil
+	}
 	for _, l := range n.logs.all {
-		if e.level < l.since || l.since > fsm.LevelCheckpoints && l.tree.TreeSize() == 0 {
+		if l.later && l.tree.TreeSize() == 0 {
 			continue
 		}
 		o := e.origin(l.name)
