@@ -35,7 +35,7 @@ func (s *State) applyLedgerBatch(c *change, b LedgerBatch) Result {
 	}
 	c.records = slices.Grow(c.records, len(b.Entries))
 	c.sealed = slices.Grow(c.sealed, sealedBytes*len(b.Entries))
-	r := ledgerRun{s: s, c: c, batch: &b, out: make([]LedgerResult, len(b.Entries)), rows: make([]*ledgerRow, len(b.Accounts))}
+	r := ledgerRun{s: s, c: c, batch: &b, out: make([]LedgerResult, len(b.Entries)), keys: make([]nonceKey, len(b.Entries)), rows: make([]*ledgerRow, len(b.Accounts))}
 	for i, id := range b.Accounts {
 		r.rows[i] = s.ledger.accounts.get(id)
 	}
@@ -113,6 +113,7 @@ type ledgerRun struct {
 	rows    []*ledgerRow // of the batch's accounts; nil for one that does not exist
 	callers []standing
 	out     []LedgerResult
+	keys    []nonceKey // of the entries' ids; zero until it is asked for
 
 	chain chainUndo
 }
@@ -191,7 +192,7 @@ func (r *ledgerRun) repeatedChain(from, to int) bool {
 		if int(e.Caller) >= len(r.callers) || r.callers[e.Caller].code != CodeOK {
 			return false
 		}
-		row, used := r.s.ledger.ids.find(e.ID.TimeMs(), r.callers[e.Caller].ids.key(e.ID))
+		row, used := r.s.ledger.ids.find(e.ID.TimeMs(), r.key(i))
 		if used && row.tag == r.tag(e) {
 			r.out[i] = LedgerResult{Code: CodeOK, Index: row.index, ClockMs: row.clockMs, Repeated: true}
 			repeated++
@@ -211,6 +212,15 @@ func (r *ledgerRun) repeatedChain(from, to int) bool {
 		r.out[i] = LedgerResult{Code: CodeIDExpired, Field: "id", Index: r.c.index, ClockMs: r.c.atMs}
 	}
 	return true
+}
+
+// key is that of the id of an entry whose caller is known.
+func (r *ledgerRun) key(i int) nonceKey {
+	if r.keys[i] == (nonceKey{}) {
+		e := &r.batch.Entries[i]
+		r.keys[i] = r.callers[e.Caller].ids.key(e.ID)
+	}
+	return r.keys[i]
 }
 
 // releaseFor gives back what has ended on the accounts that a chain takes from, as

@@ -75,9 +75,10 @@ func (s *State) releaseHolds(c *change) {
 	}
 }
 
-// releaseOf gives back what has ended on an account until so much is available.
+// releaseOf gives back what has ended on an account until so much is available, up to
+// a bound that is beyond what anybody but an operator sets aside on one.
 func (s *State) releaseOf(c *change, row *ledgerRow, amount int64) {
-	for row.Available() < amount {
+	for n := 0; n < 2*MaxAccountHolds && row.Available() < amount; n++ {
 		h, ok := s.ledger.ended(&row.ends, c.atMs)
 		if !ok {
 			return

@@ -58,6 +58,9 @@ func (s *State) renameEpochs() {
 		open = append(open, e.WindowMs)
 	}
 	names := l.book.v.Finalised.Moved(open, ledger.WindowOf(s.meta.v.ClockMs))
+	if len(names) == 0 {
+		return
+	}
 	epochs, weights := l.epochs.m, l.weights.m
 	l.epochs, l.weights = newTable[OpenEpoch](l.epochs.name, l.epochs.cap), newTable[EpochWeight](l.weights.name, l.weights.cap)
 	for _, e := range epochs {

@@ -20,7 +20,7 @@ func (r *ledgerRun) decide(i int, last bool) (code Code, field string) {
 	case last && e.Linked:
 		return CodeInvalid, "linked" // to nothing of its caller's
 	}
-	key := caller.ids.key(e.ID)
+	key := r.key(i)
 	if code, field := r.mayUse(e, caller, key); code != CodeOK {
 		return code, field
 	}
