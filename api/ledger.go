@@ -38,7 +38,7 @@ func wireLedgerPolicy(p ledger.Policy, open bool) client.LedgerPolicy {
 		p.Version = 0
 	}
 	return client.LedgerPolicy{Version: p.Version, IDWindowMs: p.IDWindowMs, HoldMaxMs: p.HoldMaxMs, ReportKeepMs: p.ReportKeepMs, Confirm: p.Confirm.String(),
-		BaseDailyMicro: p.BaseDaily, MinDailyMicro: p.MinDaily, MaxDailyMicro: p.MaxDaily, LoadSlopeMicro: p.SlopeMicro, SmoothingMicro: p.AlphaMicro}
+		BaseDailyMicro: p.BaseDaily, MinDailyMicro: p.MinDaily, MaxDailyMicro: p.MaxDaily, LoadSlopeMicro: p.SlopeMicro, SmoothingMicro: p.AlphaMicro, MaxWeightMicro: p.MaxWeight}
 }
 
 // ledgerPolicy answers GET /v1/ledger/policy.
@@ -105,7 +105,7 @@ func updatedLedgerPolicy(p ledger.Policy, req *client.LedgerPolicyUpdate) (ledge
 		to   *int64
 		from *int64
 	}{{&p.IDWindowMs, req.IDWindowMs}, {&p.HoldMaxMs, req.HoldMaxMs}, {&p.ReportKeepMs, req.ReportKeepMs}, {&p.BaseDaily, req.BaseDailyMicro},
-		{&p.MinDaily, req.MinDailyMicro}, {&p.MaxDaily, req.MaxDailyMicro}, {&p.SlopeMicro, req.LoadSlopeMicro}, {&p.AlphaMicro, req.SmoothingMicro}} {
+		{&p.MinDaily, req.MinDailyMicro}, {&p.MaxDaily, req.MaxDailyMicro}, {&p.SlopeMicro, req.LoadSlopeMicro}, {&p.AlphaMicro, req.SmoothingMicro}, {&p.MaxWeight, req.MaxWeightMicro}} {
 		if m.from != nil {
 			*m.to = *m.from
 		}

@@ -123,6 +123,11 @@ func wireRecord(r *ledger.Record, data []byte) client.LedgerRecord {
 		out.DebitHeld = &r.DebitHeld
 	case ledger.KindShare:
 		out.CreditBalance = &r.CreditBalance
+		if r.Withheld != ledger.NotWithheld {
+			out.Detail = "withheld=" + r.Withheld.String()
+		}
+	case ledger.KindKey:
+		out.Detail = "key=" + r.Key.Fingerprint().String()
 	case ledger.KindAccount:
 		a := r.Account
 		out.Account, out.Detail = a.ID, fmt.Sprintf("kind=%s owner=%s floor=%d frozen=%t", a.Kind, a.Owner, a.Floor, a.Frozen)
@@ -132,8 +137,8 @@ func wireRecord(r *ledger.Record, data []byte) client.LedgerRecord {
 		out.Detail = fmt.Sprintf("agent=%s payer=%s task=%s class=%s duration_ms=%d ok=%t", p.AgentID, p.Payer, p.Task, p.Class, p.DurationMs, p.OK)
 	case ledger.KindPolicy:
 		p := r.Policy
-		out.Detail = fmt.Sprintf("version=%d id_window_ms=%d hold_max_ms=%d report_keep_ms=%d confirm=%s base_daily=%d min_daily=%d max_daily=%d slope=%d alpha=%d",
-			p.Version, p.IDWindowMs, p.HoldMaxMs, p.ReportKeepMs, p.Confirm, p.BaseDaily, p.MinDaily, p.MaxDaily, p.SlopeMicro, p.AlphaMicro)
+		out.Detail = fmt.Sprintf("version=%d id_window_ms=%d hold_max_ms=%d report_keep_ms=%d confirm=%s base_daily=%d min_daily=%d max_daily=%d slope=%d alpha=%d max_weight=%d",
+			p.Version, p.IDWindowMs, p.HoldMaxMs, p.ReportKeepMs, p.Confirm, p.BaseDaily, p.MinDaily, p.MaxDaily, p.SlopeMicro, p.AlphaMicro, p.MaxWeight)
 	case ledger.KindEpoch:
 		e := r.Epoch
 		out.Amount = e.Pool

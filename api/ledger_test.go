@@ -252,6 +252,9 @@ func TestLedgerContributions(t *testing.T) {
 	f := ledgerFixture(t)
 	a := f.agent("worker", fsm.AgentActive)
 	f.account(client.AccountRequest{ID: "worker", Kind: "agent", Owner: "worker"})
+	if w := f.do(ask{method: http.MethodPut, path: "/v1/ledger/policy", token: f.tokens[fsm.RoleAdmin], header: map[string]string{"If-Match": "1"}, body: `{"confirm":"payer"}`}); w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
 	work := f.contribution(a, 1)
 	report := func(reports ...client.Contribution) *httptest.ResponseRecorder {
 		return f.do(ask{method: http.MethodPost, path: "/v1/ledger/contributions", body: client.ContributionReports{Reports: reports}})
@@ -342,19 +345,19 @@ func TestLedgerRecordsPagedAndVerified(t *testing.T) {
 
 func TestLedgerPolicyChanges(t *testing.T) {
 	f := newFixtureAt(t, fsm.LevelLedger)
-	if p := getInto[client.LedgerPolicy](f, fsm.RoleViewer, "/v1/ledger/policy"); p.Version != 0 || p.Confirm != "payer" {
+	if p := getInto[client.LedgerPolicy](f, fsm.RoleViewer, "/v1/ledger/policy"); p.Version != 0 || p.Confirm != "operator" {
 		t.Errorf("%+v", p)
 	}
 	put := func(version, body string) *httptest.ResponseRecorder {
 		return f.do(ask{method: http.MethodPut, path: "/v1/ledger/policy", token: f.tokens[fsm.RoleAdmin], header: map[string]string{"If-Match": version}, body: body})
 	}
-	if w := put("0", `{"id_window_ms":30000,"confirm":"operator"}`); w.Code != http.StatusOK || w.Header().Get("ETag") != `"1"` {
+	if w := put("0", `{"id_window_ms":30000,"confirm":"payer"}`); w.Code != http.StatusOK || w.Header().Get("ETag") != `"1"` {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
 	f.wantProblem(put("0", `{}`), client.CodeConflict, "", "version")
 	f.wantProblem(put("1", `{"id_window_ms":1}`), client.CodeInvalid, "", "id_window_ms")
 	f.wantProblem(put("1", `{"confirm":"me"}`), client.CodeInvalid, "", "confirm")
-	if p := getInto[client.LedgerPolicy](f, fsm.RoleViewer, "/v1/ledger/policy"); p.Version != 1 || p.Confirm != "operator" || p.IDWindowMs != 30_000 || p.HoldMaxMs != ledger.DefaultPolicy().HoldMaxMs {
+	if p := getInto[client.LedgerPolicy](f, fsm.RoleViewer, "/v1/ledger/policy"); p.Version != 1 || p.Confirm != "payer" || p.IDWindowMs != 30_000 || p.HoldMaxMs != ledger.DefaultPolicy().HoldMaxMs {
 		t.Errorf("%+v", p)
 	}
 }

@@ -67,6 +67,7 @@ type LedgerPolicy struct {
 	MaxDailyMicro  int64  `json:"max_daily_micro"`  //
 	LoadSlopeMicro int64  `json:"load_slope_micro"` // growth of the day's pool with each whole load index above one, in millionths
 	SmoothingMicro int64  `json:"smoothing_micro"`  // weight of the newest load index in its moving average, in millionths
+	MaxWeightMicro int64  `json:"max_weight_micro"` // most that one account may count in an epoch, in millionths of a second
 	Index          uint64 `json:"index,omitempty"`
 	Repeated       bool   `json:"repeated,omitempty"`
 }
@@ -82,6 +83,7 @@ type LedgerPolicyUpdate struct {
 	MaxDailyMicro  *int64  `json:"max_daily_micro,omitempty"`
 	LoadSlopeMicro *int64  `json:"load_slope_micro,omitempty"`
 	SmoothingMicro *int64  `json:"smoothing_micro,omitempty"`
+	MaxWeightMicro *int64  `json:"max_weight_micro,omitempty"`
 }
 
 // AccountRequest is the body of POST /v1/ledger/accounts: it makes an account, or

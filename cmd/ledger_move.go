@@ -235,7 +235,8 @@ func (p *program) printResults(c *cli.Context, what string, out client.LedgerRes
 // ledgerPolicyWords are the members of the policy that have a number.
 func ledgerPolicyWords(u *client.LedgerPolicyUpdate) map[string]**int64 {
 	return map[string]**int64{"id_window_ms": &u.IDWindowMs, "hold_max_ms": &u.HoldMaxMs, "report_keep_ms": &u.ReportKeepMs, "base_daily_micro": &u.BaseDailyMicro,
-		"min_daily_micro": &u.MinDailyMicro, "max_daily_micro": &u.MaxDailyMicro, "load_slope_micro": &u.LoadSlopeMicro, "smoothing_micro": &u.SmoothingMicro}
+		"min_daily_micro": &u.MinDailyMicro, "max_daily_micro": &u.MaxDailyMicro, "load_slope_micro": &u.LoadSlopeMicro, "smoothing_micro": &u.SmoothingMicro,
+		"max_weight_micro": &u.MaxWeightMicro}
 }
 
 func (p *program) ledgerPolicy(c *cli.Context) error {

@@ -51,6 +51,7 @@ func drawLedgerPolicy(t *table, now client.LedgerPolicy) {
 	t.row("max_daily_micro", number(now.MaxDailyMicro), "at most")
 	t.row("load_slope_micro", number(now.LoadSlopeMicro), "growth with each whole load index above one, millionths")
 	t.row("smoothing_micro", number(now.SmoothingMicro), "weight of the newest load index, millionths")
+	t.row("max_weight_micro", number(now.MaxWeightMicro), "most that one account counts in an epoch, millionths of a second")
 }
 
 func (p *program) ledgerAccounts(c *cli.Context) error {

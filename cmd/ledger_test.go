@@ -111,7 +111,7 @@ func someLedger(t *testing.T, change func(i int, r *ledger.Record)) (records [][
 	head = ledger.Genesis(testClusterID)
 	for i := range all {
 		r := &all[i]
-		r.Seq, r.Index, r.AtMs, r.Prev, r.Actor = uint64(i+1), uint64(i+10), testNowMs, head, "token:t"
+		r.Seq, r.Index, r.AtMs, r.Prev, r.Actor = uint64(i+1), uint64(i+10), testNowMs, head, "admin:t"
 		change(i, r)
 		_, data := r.Append(nil)
 		records, head = append(records, slices.Clone(data)), r.Hash

@@ -127,6 +127,7 @@ func (s *State) applyTick(c *change, cmd Command, t Tick) Result {
 		c.atMs = s.meta.v.ClockMs
 		s.releaseHolds(c)
 		s.purgeExpired()
+		s.ledger.purgeReports(s.meta.v.ClockMs)
 		s.windows.prune(s.meta.v.ClockMs, s.policy.v.limitOf)
 		s.selves.prune(s.meta.v.ClockMs, func(string) RateLimit { return s.policy.v.SelfLimit() })
 		marks := append(slices.Clone(s.marks.v), Mark{Index: c.index, Digest: s.Digest()})

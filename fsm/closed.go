@@ -106,9 +106,14 @@ func inRanges(list []TimeRange, timestampMs int64) bool {
 // is more than any wrong clock was followed for, and no backup ends admissions.
 const maxClosedByBackupMs = 365 * 24 * 3_600_000
 
-// closedAheadMs is how much of the time to come is closed.
-func (s *State) closedAheadMs() (sum int64) {
-	for _, r := range s.meta.v.Closed {
+// closedAheadMs is how much of the time to come is closed, to requests or to ids of the
+// ledger.
+func (s *State) closedAheadMs() int64 {
+	return max(s.aheadMs(s.meta.v.Closed), s.aheadMs(s.ledger.book.v.Closed))
+}
+
+func (s *State) aheadMs(closed []TimeRange) (sum int64) {
+	for _, r := range closed {
 		sum += max(0, r.ToMs-max(r.FromMs-1, s.meta.v.ClockMs))
 	}
 	return sum
@@ -123,10 +128,17 @@ func (s *State) closeFar() {
 	s.closeFarOf(s.ledger.ids, s.ledger.closeRange)
 }
 
-func (s *State) closeFarOf(w *nonceWindow, closeRange func(TimeRange)) {
+// bucketed is what lies in buckets by time.
+type bucketed interface {
+	label() string
+	numbers() []int64 // of the buckets, ascending
+	dropAfter(last int64)
+}
+
+func (s *State) closeFarOf(w bucketed, closeRange func(TimeRange)) {
 	last := bucketOf(later(s.meta.v.ClockMs, MaxSkewMs))
 	var r TimeRange
-	for _, number := range w.order {
+	for _, number := range w.numbers() {
 		if number <= last {
 			continue
 		}

@@ -18,7 +18,6 @@ const (
 	expireToken byte = iota
 	expireBan
 	expireOutcome
-	expireReport
 )
 
 func (x expiryIndex) Len() int { return len(x) }
@@ -43,7 +42,7 @@ func (s *State) expireAt(atMs int64, table byte, key string) {
 	}
 	// Stale entries stay until their time, which may be years away: a ban set
 	// again and again must not grow the index beyond the rows it is about.
-	if rows := s.tokens.size() + s.bans.size() + s.idempotent.size() + s.ledger.reports.size(); len(s.expiries) > 2*rows+64 {
+	if rows := s.tokens.size() + s.bans.size() + s.idempotent.size(); len(s.expiries) > 2*rows+64 {
 		s.reindex()
 	}
 }
@@ -69,10 +68,6 @@ func (s *State) purgeExpired() {
 			if o, ok := s.idempotent.get(e.key); ok && o.ExpiresMs == e.atMs {
 				s.forget(e.key)
 			}
-		case expireReport:
-			if r, ok := s.ledger.reports.get(e.key); ok && r.ExpiresMs == e.atMs {
-				s.ledger.reports.remove(e.key)
-			}
 		}
 	}
 }
@@ -92,8 +87,6 @@ func (s *State) reindex() {
 		s.outcomes[o.TokenID]++
 		s.expireAt(o.ExpiresMs, expireOutcome, k)
 	}
-	for k, r := range s.ledger.reports.m {
-		s.expireAt(r.ExpiresMs, expireReport, k)
-	}
-	s.ledger.reindex()
+	s.ledger.reindexHolds()
+	s.ledger.reindexReports()
 }

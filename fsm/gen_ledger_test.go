@@ -74,6 +74,7 @@ func (w *world) drawLedgerPolicy(t *rapid.T) LedgerPolicySet {
 	p := ledger.DefaultPolicy()
 	p.IDWindowMs = pick(t, "id window", []int64{10_000, 10_000, 60_000, 600_000, 0})
 	p.HoldMaxMs, p.ReportKeepMs = pick(t, "hold life", []int64{5_000, 60_000}), pick(t, "report life", []int64{5_000, 7_200_000})
+	p.MaxWeight = pick(t, "weight", []int64{p.MaxWeight, 5_000_000, 1_500_000})
 	p.Confirm = pick(t, "confirm", []ledger.Confirm{ledger.ConfirmPayer, ledger.ConfirmOperator, ledger.ConfirmNobody})
 	return LedgerPolicySet{IfVersion: book.Policy.Version - uint64(rapid.IntRange(0, 1).Draw(t, "stale policy")), Policy: p}
 }
@@ -146,7 +147,7 @@ func (w *world) drawReports(t *rapid.T) LedgerReports {
 	var b LedgerReports
 	for range rapid.IntRange(0, 3).Draw(t, "reports") {
 		agent := pick(t, "works", []string{"a", "a", "b", "b", "c"})
-		r := ledger.Report{ID: w.drawID(t), AgentID: agent, Account: pick(t, "earns", []string{agent, agent, agent, "a", "shop"}), Payer: pick(t, "pays", []string{"shop", "shop", "a", "b", "x"}),
+		r := ledger.Report{ID: w.drawID(t), AgentID: agent, Account: pick(t, "earns", []string{agent, agent, agent, "a", "shop"}), Payer: pick(t, "pays", []string{"shop", "shop", "a", "b", "x", ledger.Reserve}),
 			Task: "task", Class: pick(t, "class", []ledger.Class{ledger.ClassCPU, ledger.ClassGPU}), DurationMs: pick(t, "duration", []int64{1, 1_000, 333, 0}), OK: chance(t, "succeeded", 2)}
 		b.Reports = append(b.Reports, r.Sign(privateKey(agent), w.s.Meta().ClusterID))
 	}
@@ -175,6 +176,7 @@ func (w *world) openGenerated() {
 	w.t.Helper()
 	w.openLedger("a", "b")
 	p := ledger.DefaultPolicy()
+	p.Confirm = ledger.ConfirmPayer
 	p.IDWindowMs, p.HoldMaxMs, p.ReportKeepMs = 10_000, 60_000, 7_200_000
 	w.must(w.do(admin, LedgerPolicySet{IfVersion: 1, Policy: p}))
 	w.wallMs = w.s.ClockMs()

@@ -72,9 +72,11 @@ func (w *world) goldenWork() {
 	epoch, _ := w.s.OldestEpoch()
 	w.want(w.do(leader, LedgerEpochClose{WindowMs: epoch.WindowMs}), CodeConflict)
 	w.pass(ledger.EpochMs)
+	w.must(w.do(operator, LedgerAccountSet{ID: "ledger-b", Kind: ledger.KindAgent, Owner: "ledger-b", Frozen: true})) // its share is withheld
 	closed := LedgerEpochClose{WindowMs: epoch.WindowMs, Load: ledger.Load{Queued: 40, Agents: 4, CPU: 8, GPU: 2}}
 	w.must(w.do(leader, closed))
 	w.want(w.do(leader, closed), CodeConflict)
+	w.must(w.do(operator, LedgerAccountSet{ID: "ledger-b", Kind: ledger.KindAgent, Owner: "ledger-b"}))
 	p := ledger.DefaultPolicy()
 	p.IDWindowMs, p.Confirm = 60_000, ledger.ConfirmNobody
 	w.must(w.do(admin, LedgerPolicySet{IfVersion: 1, Policy: p}))

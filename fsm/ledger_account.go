@@ -4,10 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/dcbor"
 	"github.com/edgecoder/edgecoder/ledger"
 )
@@ -15,8 +15,9 @@ import (
 // LedgerAccount is an account and what is on it.
 type LedgerAccount struct {
 	ledger.Account
-	Balance int64 // micro-credits; credits less debits
-	Held    int64 // sum of the holds that are pending on it
+	Balance int64            // micro-credits; credits less debits
+	Held    int64            // sum of the holds that are pending on it
+	Key     crypto.PublicKey // that signed the newest report for it, as the records say
 }
 
 // Available is what may leave the account now.
@@ -27,6 +28,7 @@ func (a *LedgerAccount) Available() int64 { return a.Balance - a.Held - a.Floor 
 // brought up to date when it is asked for, as that of rateWindows.
 type ledgerAccounts struct {
 	m     map[string]*ledgerRow
+	ids   idList
 	sum   Digest
 	dirty []*ledgerRow // whose share of sum may be out of date, each once
 }
@@ -36,6 +38,11 @@ type ledgerRow struct {
 	sum   Digest // the account's share of the digest when it was last clean
 	fresh bool   // it has no share yet
 	dirty bool   // changed since
+
+	// Derived, rebuilt by restore.
+	ends    expiryIndex // of the holds on it
+	holds   int         // on it
+	reports int         // for it
 }
 
 func newLedgerAccounts() *ledgerAccounts { return &ledgerAccounts{m: map[string]*ledgerRow{}} }
@@ -47,6 +54,7 @@ func (t *ledgerAccounts) get(id string) *ledgerRow { return t.m[id] }
 func (t *ledgerAccounts) add(a LedgerAccount) *ledgerRow {
 	row := &ledgerRow{LedgerAccount: a, fresh: true}
 	t.m[a.ID] = row
+	t.ids.add(a.ID)
 	t.changed(row)
 	return row
 }
@@ -65,14 +73,15 @@ func (a *LedgerAccount) encode(dst []byte) []byte {
 	if a.Frozen {
 		frozen = 1
 	}
-	dst = dcbor.AppendArray(dst, 7, false)
+	dst = dcbor.AppendArray(dst, 8, false)
 	dst = dcbor.AppendText(dst, a.ID)
 	dst = dcbor.AppendUnsigned(dst, uint64(a.Kind))
 	dst = dcbor.AppendText(dst, a.Owner)
 	dst = dcbor.AppendSigned(dst, a.Floor)
 	dst = dcbor.AppendUnsigned(dst, frozen)
 	dst = dcbor.AppendSigned(dst, a.Balance)
-	return dcbor.AppendSigned(dst, a.Held)
+	dst = dcbor.AppendSigned(dst, a.Held)
+	return dcbor.AppendBytes(dst, a.Key[:])
 }
 
 func (t *ledgerAccounts) label() string { return "ledger_accounts" }
@@ -81,7 +90,7 @@ func (t *ledgerAccounts) size() int     { return len(t.m) }
 func (t *ledgerAccounts) usage() (rows, most int) { return len(t.m), MaxLedgerAccounts }
 
 func (t *ledgerAccounts) digest() Digest {
-	var room [256]byte
+	var room [320]byte
 	for _, row := range t.dirty {
 		if !row.fresh {
 			t.sum.sub(row.sum)
@@ -106,10 +115,11 @@ func (t *ledgerAccounts) recompute() Digest {
 func (t *ledgerAccounts) load(data []byte) error {
 	var a LedgerAccount
 	d := dcbor.NewReader(data)
-	d.List(7)
+	d.List(8)
 	a.ID, a.Kind, a.Owner = d.Text(), ledger.AccountKind(d.UnsignedTo(1<<8-1)), d.Text()
 	a.Floor, a.Frozen = d.Signed(), d.UnsignedTo(1) == 1
 	a.Balance, a.Held = d.Signed(), d.Signed()
+	d.Fill(a.Key[:])
 	switch {
 	case !d.Done():
 		return errors.New("an account is not in canonical form")
@@ -157,12 +167,7 @@ func (s *State) LedgerAccount(id string) (LedgerAccount, bool) {
 
 // LedgerAccounts returns up to limit accounts with ids after the given one, in order.
 func (s *State) LedgerAccounts(after string, limit int) []LedgerAccount {
-	ids := slices.Sorted(maps.Keys(s.ledger.accounts.m))
-	from, found := slices.BinarySearch(ids, after)
-	if found {
-		from++
-	}
-	ids = ids[from:min(len(ids), from+max(0, limit))]
+	ids := s.ledger.accounts.ids.after(after, limit)
 	out := make([]LedgerAccount, 0, len(ids))
 	for _, id := range ids {
 		out = append(out, s.ledger.accounts.m[id].LedgerAccount)
@@ -224,5 +229,5 @@ func (s *State) applyLedgerAccountSet(c *change, b LedgerAccountSet) Result {
 }
 
 func (s *State) recordAccount(c *change, a ledger.Account) {
-	s.seal(c, &ledger.Record{Kind: ledger.KindAccount, Actor: c.principal(), Account: &a})
+	s.seal(c, &ledger.Record{Kind: ledger.KindAccount, Actor: s.principal(c.actor), Account: &a})
 }

@@ -16,7 +16,9 @@ type LedgerResult struct {
 	Repeated bool   // it took effect in an earlier entry
 }
 
-// applyLedgerBatch decides the entries of a batch in order, chain by chain.
+// applyLedgerBatch decides the entries of a batch in order, chain by chain. A chain
+// ends with its caller's entries at the latest: each caller here is one batch that
+// somebody sent, and what it leaves linked is no matter of the next one's.
 func (s *State) applyLedgerBatch(c *change, b LedgerBatch) Result {
 	if len(b.Entries) > MaxLedgerEntries || len(b.Callers) > MaxCallers || len(b.Accounts) > 2*MaxLedgerEntries {
 		return refuse(CodeTooLarge, "entries", "%d entries of %d callers on %d accounts, at most %d of %d on %d",
@@ -33,7 +35,7 @@ func (s *State) applyLedgerBatch(c *change, b LedgerBatch) Result {
 	}
 	c.records = slices.Grow(c.records, len(b.Entries))
 	c.sealed = slices.Grow(c.sealed, sealedBytes*len(b.Entries))
-	r := ledgerRun{s: s, c: c, batch: &b, out: make([]LedgerResult, len(b.Entries)), rows: make([]*ledgerRow, len(b.Accounts))}
+	r := ledgerRun{s: s, c: c, batch: &b, out: make([]LedgerResult, len(b.Entries)), keys: make([]nonceKey, len(b.Entries)), rows: make([]*ledgerRow, len(b.Accounts))}
 	for i, id := range b.Accounts {
 		r.rows[i] = s.ledger.accounts.get(id)
 	}
@@ -42,7 +44,7 @@ func (s *State) applyLedgerBatch(c *change, b LedgerBatch) Result {
 	}
 	for from := 0; from < len(b.Entries); {
 		to := from + 1
-		for to < len(b.Entries) && b.Entries[to-1].Linked {
+		for to < len(b.Entries) && b.Entries[to-1].Linked && b.Entries[to].Caller == b.Entries[from].Caller {
 			to++
 		}
 		r.decideChain(from, to)
@@ -60,7 +62,9 @@ const sealedBytes = 256
 // standing is what a caller may do at this index.
 type standing struct {
 	code            Code   // CodeOK if it may ask at all
-	name            string // as records name it
+	name            string // whoever it is, its standing apart
+	actor           string // as records name it: standing and id
+	ids             idCaller
 	tokenID         string
 	agentID         string
 	operator, admin bool
@@ -71,14 +75,18 @@ func (s *State) ledgerCaller(caller LedgerCaller, nowMs int64) standing {
 		if caller.TokenID != "" {
 			return standing{code: CodeInvalid}
 		}
-		return standing{code: s.mayAct(caller.AgentID, caller.Key, nowMs), name: "agent:" + caller.AgentID, agentID: caller.AgentID}
+		name := agentName(caller.AgentID)
+		return standing{code: s.mayAct(caller.AgentID, caller.Key, nowMs), name: name, actor: name, ids: idCallerOf(name), agentID: caller.AgentID}
 	}
 	t, ok := s.tokens.get(caller.TokenID)
 	if !ok || !t.inForce(nowMs) {
 		return standing{code: CodeUnauthorized}
 	}
-	return standing{code: CodeOK, name: "token:" + t.ID, tokenID: t.ID, operator: t.Role.Can(CapOperate), admin: t.Role.Can(CapAdmin)}
+	name := ledger.ByToken + ":" + t.ID
+	return standing{code: CodeOK, name: name, actor: tokenStanding(t.Role) + ":" + t.ID, ids: idCallerOf(name), tokenID: t.ID, operator: t.Role.Can(CapOperate), admin: t.Role.Can(CapAdmin)}
 }
+
+func agentName(id string) string { return ledger.ByAgent + ":" + id }
 
 // owns tells whether an account is the caller's own.
 func (p *standing) owns(a *ledgerRow) bool {
@@ -105,6 +113,7 @@ type ledgerRun struct {
 	rows    []*ledgerRow // of the batch's accounts; nil for one that does not exist
 	callers []standing
 	out     []LedgerResult
+	keys    []nonceKey // of the entries' ids; zero until it is asked for
 
 	chain chainUndo
 }
@@ -133,6 +142,7 @@ type holdBefore struct {
 
 type idUse struct {
 	id  ledger.ID
+	key nonceKey
 	tag ClaimTag
 }
 
@@ -141,6 +151,9 @@ func (r *ledgerRun) decideChain(from, to int) {
 	r.chain.fresh = false
 	if r.repeatedChain(from, to) {
 		return
+	}
+	if !r.c.keyed { // which is refused as a whole, and changes nothing then
+		r.releaseFor(from, to)
 	}
 	r.begin(to - from)
 	for i := from; i < to; i++ {
@@ -161,7 +174,7 @@ func (r *ledgerRun) decideChain(from, to int) {
 		if plantLedgerTwice {
 			break // planted
 		}
-		r.s.ledger.ids.insert(use.id.TimeMs(), nonceRow{key: nonceKey(use.id), tag: use.tag, index: r.c.index, clockMs: r.c.atMs})
+		r.s.ledger.ids.insert(use.id.TimeMs(), nonceRow{key: use.key, tag: use.tag, index: r.c.index, clockMs: r.c.atMs})
 	}
 	for i := from; i < to; i++ {
 		r.out[i] = LedgerResult{Code: CodeOK, Index: r.c.index, ClockMs: r.c.atMs}
@@ -170,21 +183,72 @@ func (r *ledgerRun) decideChain(from, to int) {
 
 // repeatedChain gives the first answers again if every entry took effect before,
 // with the same content. A chain of which a part did is another chain: its entries
-// are decided, and the id that was used fails it.
+// are decided, and the id that was used fails it. If an entry is older than ids are
+// remembered the chain may have taken effect, all of it: so says each answer.
 func (r *ledgerRun) repeatedChain(from, to int) bool {
+	repeated, forgotten := 0, false
 	for i := from; i < to; i++ {
 		e := &r.batch.Entries[i]
 		if int(e.Caller) >= len(r.callers) || r.callers[e.Caller].code != CodeOK {
 			return false
 		}
-		row, used := r.s.ledger.ids.find(nonceKey(e.ID))
-		if !used || row.tag != r.tag(e) {
-			r.chain.fresh = !used && to-from == 1
-			return false
+		row, used := r.s.ledger.ids.find(e.ID.TimeMs(), r.key(i))
+		if used && row.tag == r.tag(e) {
+			r.out[i] = LedgerResult{Code: CodeOK, Index: row.index, ClockMs: row.clockMs, Repeated: true}
+			repeated++
+			continue
 		}
-		r.out[i] = LedgerResult{Code: CodeOK, Index: row.index, ClockMs: row.clockMs, Repeated: true}
+		r.chain.fresh = !used && to-from == 1
+		code, _ := r.s.ledgerIDTimeCode(e.ID, r.c.atMs)
+		forgotten = forgotten || !used && code == CodeIDExpired
+	}
+	if repeated == to-from {
+		return true
+	}
+	if !forgotten || to-from == 1 {
+		return false
+	}
+	for i := from; i < to; i++ {
+		r.out[i] = LedgerResult{Code: CodeIDExpired, Field: "id", Index: r.c.index, ClockMs: r.c.atMs}
 	}
 	return true
+}
+
+// key is that of the id of an entry whose caller is known.
+func (r *ledgerRun) key(i int) nonceKey {
+	if r.keys[i] == (nonceKey{}) {
+		e := &r.batch.Entries[i]
+		r.keys[i] = r.callers[e.Caller].ids.key(e.ID)
+	}
+	return r.keys[i]
+}
+
+// releaseFor gives back what has ended on the accounts that a chain takes from, as
+// far as it needs it: a hold that is over holds nothing, however many stand in front
+// of it. Each is given back once, so this costs what making them did.
+func (r *ledgerRun) releaseFor(from, to int) {
+	if to-from == 1 {
+		if row := r.debitOf(&r.batch.Entries[from]); row != nil {
+			r.s.releaseOf(r.c, row, r.batch.Entries[from].Amount)
+		}
+		return
+	}
+	need := map[*ledgerRow]int64{}
+	for i := from; i < to; i++ {
+		e := &r.batch.Entries[i]
+		if row := r.debitOf(e); row != nil && amountAllowed(e.Amount) {
+			need[row] = min(need[row]+e.Amount, 2*ledger.MaxMicro) // more than any account has above its floor
+			r.s.releaseOf(r.c, row, need[row])
+		}
+	}
+}
+
+// debitOf returns the account that a transfer or hold takes from, or nil.
+func (r *ledgerRun) debitOf(e *LedgerEntry) *ledgerRow {
+	if e.Op != LedgerTransfer && e.Op != LedgerHold || int(e.Debit) >= len(r.rows) {
+		return nil
+	}
+	return r.rows[e.Debit]
 }
 
 func (r *ledgerRun) begin(entries int) {
@@ -206,7 +270,7 @@ func (r *ledgerRun) rollBack() {
 		if h := u.holds[i]; h.was {
 			l.putHold(h.hold)
 		} else {
-			l.holds.remove(string(h.hold.ID[:]))
+			l.dropHold(h.hold)
 		}
 	}
 	r.c.records, r.c.sealed, l.book.v = r.c.records[:u.records], r.c.sealed[:u.sealed], u.book

@@ -10,12 +10,13 @@ type ledgerState struct {
 	book     *lateCell[LedgerBook]
 	accounts *ledgerAccounts
 	holds    *table[PendingHold]
-	ids      *nonceWindow // of everything that took effect and could be asked for again
+	ids      *idWindow // of everything that took effect and could be asked for again
 	reports  *table[PendingReport]
 	epochs   *table[OpenEpoch]
 	weights  *table[EpochWeight]
 
-	ends expiryIndex // of holds; derived, rebuilt by restore
+	ends       expiryIndex // of holds; derived, rebuilt by restore
+	reportEnds expiryIndex // likewise of reports
 }
 
 // LedgerBook is the ledger's own bookkeeping.
@@ -25,9 +26,9 @@ type LedgerBook struct {
 	Policy    ledger.Policy `cbor:"3,keyasint"`
 	IDFloorMs int64         `cbor:"4,keyasint"` // ids of up to then are refused: they may have been forgotten
 	Smoothed  int64         `cbor:"5,keyasint"` // load index in millionths, 0 before the first epoch
-	// Finalised is the beginning of the newest epoch that was closed, 0 before the
-	// first. What is confirmed later counts in a later one.
-	Finalised int64 `cbor:"6,keyasint"`
+	// Finalised are the epochs that were closed. What is confirmed counts in none of
+	// them, wherever the clock was set back to.
+	Finalised ledger.Windows `cbor:"6,keyasint,omitempty"`
 	// Closed are ranges of times whose ids a clock that ran ahead made the state
 	// forget, see Meta.Closed: such ids are refused for ever.
 	Closed []TimeRange `cbor:"7,keyasint,omitempty"`
@@ -36,6 +37,14 @@ type LedgerBook struct {
 	Origin string `cbor:"8,keyasint"`
 	// Recent are the epochs that were closed last, the newest last.
 	Recent []ClosedEpoch `cbor:"9,keyasint,omitempty"`
+}
+
+// NewestEpoch is the beginning of the epoch that was closed last, 0 before the first.
+func (b *LedgerBook) NewestEpoch() int64 {
+	if len(b.Recent) == 0 {
+		return 0
+	}
+	return b.Recent[len(b.Recent)-1].WindowMs
 }
 
 // ClosedEpoch is an epoch that was finalised.
@@ -55,7 +64,7 @@ func newLedgerState() *ledgerState {
 		book:     &lateCell[LedgerBook]{cell: newCell("ledger_book", LedgerBook{})},
 		accounts: newLedgerAccounts(),
 		holds:    newTable[PendingHold]("ledger_holds", MaxLedgerHolds),
-		ids:      newNonceWindow("ledger_ids", MaxLedgerIDs),
+		ids:      newIDWindow(MaxLedgerIDs),
 		reports:  newTable[PendingReport]("ledger_reports", MaxLedgerReports),
 		epochs:   newTable[OpenEpoch]("ledger_epochs", MaxOpenEpochs),
 		weights:  newTable[EpochWeight]("ledger_weights", MaxEpochWeights),
@@ -131,12 +140,24 @@ func (s *State) LedgerSum() (sum int64) {
 	return sum
 }
 
-// principal is who asks, as records name it.
-func (c *change) principal() string {
-	if c.actor.TokenID == "" && c.actor.NodeID != "" {
-		return "node:" + c.actor.NodeID
+// principal is who asks, as records of the ledger name it.
+func (s *State) principal(a Actor) string {
+	if a.TokenID == "" && a.NodeID != "" {
+		return ledger.ByNode + ":" + a.NodeID
 	}
-	return "token:" + c.actor.TokenID
+	t, _ := s.tokens.get(a.TokenID)
+	return tokenStanding(t.Role) + ":" + a.TokenID
+}
+
+// tokenStanding is what a token may do in the ledger.
+func tokenStanding(r Role) string {
+	switch {
+	case r.Can(CapAdmin):
+		return ledger.ByAdmin
+	case r.Can(CapOperate):
+		return ledger.ByOperator
+	}
+	return ledger.ByToken
 }
 
 // seal links a record to the head, and hands it to history. Records of one command
@@ -178,7 +199,7 @@ func (s *State) setLedgerPolicy(c *change, next ledger.Policy) {
 	}
 	book.Policy = next
 	s.ledger.book.set(book)
-	s.seal(c, &ledger.Record{Kind: ledger.KindPolicy, Actor: c.principal(), Policy: &next})
+	s.seal(c, &ledger.Record{Kind: ledger.KindPolicy, Actor: s.principal(c.actor), Policy: &next})
 }
 
 // ledgerPolicyID is the id that answers name for the one policy there is.

@@ -32,11 +32,7 @@ func epochKey(windowMs int64) string {
 // countingIn returns the epoch in which what is confirmed now counts: that of the
 // clock, but none that was closed, should the clock have been set back.
 func (s *State) countingIn() int64 {
-	window := ledger.WindowOf(s.meta.v.ClockMs)
-	if last := s.ledger.book.v.Finalised; last != 0 {
-		window = max(window, last+ledger.EpochMs)
-	}
-	return window
+	return s.ledger.book.v.Finalised.Next(ledger.WindowOf(s.meta.v.ClockMs))
 }
 
 // countCode tells whether a weight can be counted for an account now.
@@ -46,10 +42,11 @@ func (s *State) countCode(account string, weight int64) (Code, string) {
 	if !open && l.epochs.full() {
 		return CodeOverloaded, "epochs"
 	}
-	if _, known := l.weights.get(epochKey(window) + account); !known && (l.weights.full() || epoch.Accounts >= MaxEpochAccounts) {
+	row, known := l.weights.get(epochKey(window) + account)
+	if !known && (l.weights.full() || epoch.Accounts >= MaxEpochAccounts) {
 		return CodeOverloaded, "accounts"
 	}
-	if _, ok := ledger.Add(epoch.Weight, weight); !ok {
+	if row.Weight+weight > l.book.v.Policy.MaxWeight { // so that no epoch has more than MaxMicro
 		return CodeOverflow, "weight"
 	}
 	return CodeOK, ""
@@ -67,7 +64,7 @@ func (s *State) count(c *change, r *PendingReport, actor string) {
 	epoch.WindowMs, epoch.Weight = window, epoch.Weight+r.Weight
 	l.epochs.put(key, epoch)
 	l.weights.put(key+r.Account, EpochWeight{Account: r.Account, Weight: row.Weight + r.Weight})
-	r.Verdict, r.Index, r.DecidedMs = ReportConfirmed, c.index, c.atMs
+	*r = l.decide(*r, c, ReportConfirmed)
 	s.seal(c, &ledger.Record{Kind: ledger.KindConfirm, Actor: actor, ID: r.ID, Credit: r.Account, Weight: r.Weight, WindowMs: window})
 }
 
@@ -104,17 +101,14 @@ func (s *State) applyLedgerEpochClose(c *change, b LedgerEpochClose) Result {
 	}
 	book := s.ledger.book.v
 	smoothed := book.Policy.Smooth(book.Smoothed, b.Load.Index())
-	pool := book.Policy.Pool(smoothed)
-	shares, res, ok := s.sharesOf(epoch, pool)
-	if !ok {
-		return res
-	}
-	book.Smoothed, book.Finalised = smoothed, epoch.WindowMs
+	pool := min(book.Policy.Pool(smoothed), s.ledger.accounts.get(ledger.Issuance).Available())
+	shares := s.sharesOf(epoch, pool)
+	book.Smoothed, book.Finalised = smoothed, book.Finalised.With(epoch.WindowMs)
 	closed := append(slices.Clone(book.Recent), ClosedEpoch{WindowMs: epoch.WindowMs, Seq: book.Size + 1, Index: c.index, AtMs: c.atMs,
 		Weight: epoch.Weight, Accounts: epoch.Accounts, Smoothed: smoothed, Pool: pool})
 	book.Recent = closed[max(0, len(closed)-MaxClosedEpochs):]
 	s.ledger.book.set(book)
-	s.seal(c, &ledger.Record{Kind: ledger.KindEpoch, Actor: c.principal(), WindowMs: epoch.WindowMs, Weight: epoch.Weight,
+	s.seal(c, &ledger.Record{Kind: ledger.KindEpoch, Actor: s.principal(c.actor), WindowMs: epoch.WindowMs, Weight: epoch.Weight,
 		Epoch: &ledger.Epoch{Load: b.Load, Smoothed: smoothed, Pool: pool, Accounts: epoch.Accounts}})
 	s.payShares(c, epoch, shares)
 	return Result{Code: CodeOK, ID: strconv.FormatInt(epoch.WindowMs, 10)}
@@ -137,19 +131,19 @@ type epochShare struct {
 	row    *ledgerRow
 	weight int64
 	amount int64
+	why    ledger.Withheld
 }
 
 // sharesOf divides a pool by weight, in the order of accounts, each share rounded
-// down; the rest goes to the reserve. It refuses what an account cannot take.
-func (s *State) sharesOf(epoch OpenEpoch, pool int64) ([]epochShare, Result, bool) {
+// down. The rest goes to the reserve: what an account cannot take, too, and what one
+// earned that is frozen now or whose agent may not act. Whatever becomes of one
+// account, the epoch is closed.
+func (s *State) sharesOf(epoch OpenEpoch, pool int64) []epochShare {
 	l, prefix := s.ledger, epochKey(epoch.WindowMs)
-	if l.accounts.get(ledger.Issuance).Available() < pool {
-		return nil, refuse(CodeOverflow, "pool", "%d more would pass the %d that may be in circulation", pool, int64(ledger.MaxMicro)), false
-	}
 	shares := make([]epochShare, 0, epoch.Accounts+1)
 	for key, w := range l.weights.m {
 		if strings.HasPrefix(key, prefix) {
-			shares = append(shares, epochShare{key: key, row: l.accounts.get(w.Account), weight: w.Weight, amount: ledger.Share(pool, w.Weight, epoch.Weight)})
+			shares = append(shares, s.shareOf(key, w, ledger.Share(pool, w.Weight, epoch.Weight)))
 		}
 	}
 	slices.SortFunc(shares, func(a, b epochShare) int { return strings.Compare(a.key, b.key) })
@@ -158,14 +152,23 @@ func (s *State) sharesOf(epoch OpenEpoch, pool int64) ([]epochShare, Result, boo
 		rest -= share.amount
 	}
 	if rest > 0 {
-		shares = append(shares, epochShare{row: l.accounts.get(ledger.Reserve), amount: rest})
+		reserve := l.accounts.get(ledger.Reserve)
+		shares = append(shares, epochShare{row: reserve, amount: ledger.Payable(rest, reserve.Balance)})
 	}
-	for _, share := range shares {
-		if _, ok := ledger.Add(share.row.Balance, share.amount); !ok {
-			return nil, refuse(CodeOverflow, "account", "%q cannot take %d more", share.row.ID, share.amount), false
-		}
+	return shares
+}
+
+func (s *State) shareOf(key string, w EpochWeight, share int64) epochShare {
+	out := epochShare{key: key, row: s.ledger.accounts.get(w.Account), weight: w.Weight}
+	switch {
+	case out.row.Frozen:
+		out.why = ledger.WithheldFrozen
+	case s.agentCode(out.row.Owner) != CodeOK:
+		out.why = ledger.WithheldAgent
+	default:
+		out.amount = ledger.Payable(share, out.row.Balance)
 	}
-	return shares, Result{}, true
+	return out
 }
 
 func (s *State) payShares(c *change, epoch OpenEpoch, shares []epochShare) {
@@ -179,7 +182,7 @@ func (s *State) payShares(c *change, epoch OpenEpoch, shares []epochShare) {
 			l.weights.remove(share.key)
 		}
 		s.seal(c, &ledger.Record{Kind: ledger.KindShare, WindowMs: epoch.WindowMs, Credit: share.row.ID, Weight: share.weight,
-			Amount: share.amount, CreditBalance: share.row.Balance})
+			Amount: share.amount, CreditBalance: share.row.Balance, Withheld: share.why})
 	}
 	l.accounts.changed(issuance)
 	l.epochs.remove(epochKey(epoch.WindowMs))

@@ -71,6 +71,7 @@ func TestP7LedgerReports(t *testing.T) {
 func TestP7LedgerConfirmations(t *testing.T) {
 	w := ledgerWorld(t, "a", "b")
 	payer := Actor{TokenID: "verifier"} // the shop's
+	w.confirmedBy(ledger.ConfirmPayer)
 	agent := func(id string, ids ...ledger.ID) LedgerResult {
 		return w.must(w.do(Actor{NodeID: "n0"}, LedgerConfirm{By: LedgerCaller{AgentID: id, Key: keyRef(id)}, IDs: ids})).Ledger[0]
 	}
@@ -100,9 +101,7 @@ func TestP7LedgerConfirmations(t *testing.T) {
 		t.Errorf("the epoch is %+v", e)
 	}
 
-	p := ledger.DefaultPolicy()
-	p.Confirm = ledger.ConfirmOperator
-	w.must(w.do(admin, LedgerPolicySet{IfVersion: 1, Policy: p}))
+	p := w.confirmedBy(ledger.ConfirmOperator)
 	three := taken()
 	w.wantEntry(w.confirm(payer, three)[0], CodeForbidden)
 	w.wantEntry(w.confirm(operator, three)[0], CodeOK)
@@ -119,8 +118,7 @@ func TestP7LedgerConfirmations(t *testing.T) {
 		t.Errorf("%d reports are left", n)
 	}
 
-	p.Confirm = ledger.ConfirmNobody
-	w.must(w.do(admin, LedgerPolicySet{IfVersion: 2, Policy: p}))
+	w.confirmedBy(ledger.ConfirmNobody)
 	id := taken()
 	if r, ok := w.s.LedgerReport(id, w.wallMs); !ok || r.Verdict != ReportConfirmed {
 		t.Errorf("by policy it counts at once: %+v", r)
@@ -164,7 +162,7 @@ func TestP7LedgerEpoch(t *testing.T) {
 	w.toNextEpoch()
 	w.must(w.do(node, LedgerEpochClose{WindowMs: next, Load: ledger.Load{CPU: 1, GPU: 1}})) // index 0.333333, smoothed 1.416667
 	book, _ := w.s.LedgerBook()
-	if book.Smoothed != 1_416_667 || book.Finalised != next {
+	if book.Smoothed != 1_416_667 || book.NewestEpoch() != next {
 		t.Errorf("the book is %+v", book)
 	}
 	pool2 := int64(11_458_334_500) / 24 // 10000 × (1 + 0.416667 × 0.35) credits a day
@@ -220,6 +218,7 @@ func manyEarners(w *world, n int) {
 	e := OpenEpoch{WindowMs: window, Accounts: uint64(n)}
 	for i := range n {
 		id := fmt.Sprintf("account-%05d", i)
+		w.s.agents.put(id, Agent{ID: id, State: AgentActive})
 		w.s.ledger.accounts.add(LedgerAccount{Account: ledger.Account{ID: id, Kind: ledger.KindAgent, Owner: id}})
 		weight := int64(i)*7_919 + 1
 		e.Weight += weight
@@ -263,15 +262,183 @@ func TestP7LedgerRemaindersSumExactly(t *testing.T) {
 	}
 }
 
-// What cannot be issued is not, and the epoch stays open.
+// What cannot be issued is not: the pool is what is left.
 func TestP7LedgerEpochBeyondAllMoney(t *testing.T) {
 	w := ledgerWorld(t, "a")
 	w.earn("a", 1_000)
 	e, _ := w.s.OldestEpoch()
 	w.toNextEpoch()
 	w.wantEntry(w.issue("shop", ledger.MaxMicro-2_000_000-5), CodeOK)
-	w.want(w.do(admin, LedgerEpochClose{WindowMs: e.WindowMs}), CodeOverflow)
-	w.wantEntry(w.entry(w.transferOf("shop", ledger.Issuance, 1<<50)), CodeOK) // burnt
+	left, _ := w.s.LedgerAccount(ledger.Issuance)
 	w.must(w.do(admin, LedgerEpochClose{WindowMs: e.WindowMs}))
+	w.wantMoney("a", 1_000_000+left.Available(), 0)
+	w.earn("a", 1_000)
+	w.pass(ledger.EpochMs)
+	e, _ = w.s.OldestEpoch()
+	w.must(w.do(admin, LedgerEpochClose{WindowMs: e.WindowMs})) // a pool of nothing
+	w.soundLedger()
+}
+
+// confirmedBy sets who confirms reports.
+func (w *world) confirmedBy(who ledger.Confirm) ledger.Policy {
+	w.t.Helper()
+	book, _ := w.s.LedgerBook()
+	p := book.Policy
+	p.Confirm = who
+	w.must(w.do(admin, LedgerPolicySet{IfVersion: p.Version, Policy: p}))
+	p.Version++
+	return p
+}
+
+// closeOldest closes the oldest epoch when it is over.
+func (w *world) closeOldest() OpenEpoch {
+	w.t.Helper()
+	e, open := w.s.OldestEpoch()
+	if !open {
+		w.t.Fatal("no epoch is open")
+	}
+	w.pass(max(0, e.WindowMs+ledger.EpochMs-w.wallMs))
+	w.must(w.do(admin, LedgerEpochClose{WindowMs: e.WindowMs}))
+	return e
+}
+
+// An epoch has one name for ever: what is confirmed after the clock was set back
+// counts in none that was closed while it ran ahead.
+func TestP7LedgerEpochIsClosedOnce(t *testing.T) {
+	w := ledgerWorld(t, "a", "b")
+	w.s.meta.v.Level = LevelLedger
+	start := w.wallMs
+	w.jump(start + 2*ledger.EpochMs)
+	w.mark()
+	w.earn("a", 1_000)
+	first := w.closeOldest()
+	w.must(w.setBack(start + 5_000))
+	for w.wallMs < first.WindowMs+1_000 {
+		w.pass(ledger.EpochMs / 4)
+	}
+	w.earn("b", 1_000)
+	if again := w.closeOldest(); again.WindowMs != first.WindowMs+ledger.EpochMs {
+		t.Errorf("the epoch of %d was closed, and work counts in that of %d", first.WindowMs, again.WindowMs)
+	}
+	w.soundLedger()
+}
+
+// What was confirmed while the clock ran years ahead is paid when it is set back.
+func TestP7LedgerEpochsAheadAreBroughtBack(t *testing.T) {
+	const yearMs = 365 * 24 * ledger.EpochMs
+	w := ledgerWorld(t, "a", "b")
+	w.s.meta.v.Level = LevelLedger
+	start := w.wallMs
+	w.earn("b", 1_000)
+	w.jump(start + 10*yearMs)
+	w.mark()
+	w.earn("a", 1_000)
+	w.pass(ledger.EpochMs)
+	w.earn("a", 2_000)
+	w.must(w.setBack(start + 5_000))
+	for i, e := range w.s.OpenEpochs() {
+		if want := ledger.WindowOf(start) + int64(i)*ledger.EpochMs; e.WindowMs != want {
+			t.Errorf("open epoch %d is that of %d, want %d", i, e.WindowMs, want)
+		}
+	}
+	for range 3 {
+		w.closeOldest()
+	}
+	if a, _ := w.s.LedgerAccount("a"); a.Balance <= 1_000_000 {
+		t.Error("a was not paid")
+	}
+	w.soundLedger()
+}
+
+// An account that cannot take its share keeps nobody from being paid.
+func TestP7LedgerFullAccountStopsNobody(t *testing.T) {
+	w := ledgerWorld(t, "a", "b")
+	w.must(w.do(admin, LedgerAccountSet{ID: "credit", Kind: ledger.KindService, Owner: "verifier", Floor: -ledger.MaxMicro}))
+	w.wantEntry(w.entry(w.transferOf("credit", "a", ledger.MaxMicro-1_000_005)), CodeOK)
+	w.earn("a", 1_000)
+	w.earn("b", 1_000)
+	w.closeOldest()
+	w.wantMoney("a", ledger.MaxMicro, 0)
+	pool := ledger.DefaultPolicy().Pool(200_000)
+	w.wantMoney("b", 1_000_000+pool/2, 0)
+	w.wantMoney(ledger.Reserve, pool-pool/2-5, 0)
+	w.soundLedger()
+}
+
+// The cluster's own accounts pay for nothing: nobody speaks for them.
+func TestP7LedgerSystemAccountsPayForNothing(t *testing.T) {
+	w := ledgerWorld(t, "a")
+	for _, payer := range []string{ledger.Reserve, ledger.Issuance} {
+		r := w.workOf("a", 1_000).Report
+		r.Payer = payer
+		if got := w.report(r.Sign(privateKey("a"), w.s.Meta().ClusterID))[0]; got.Code != CodeInvalid || got.Field != "payer" {
+			t.Errorf("%s pays: %+v", payer, got)
+		}
+	}
+}
+
+// A payer that has nothing and an agent of its own take no more of an epoch than one
+// account may count, and never shut out anybody else.
+func TestP7LedgerColludersTakeTheirShareOnly(t *testing.T) {
+	w := ledgerWorld(t, "good", "evil")
+	p := w.confirmedBy(ledger.ConfirmPayer)
+	w.must(w.do(operator, LedgerAccountSet{ID: "broke", Kind: ledger.KindService, Owner: "verifier"}))
+	claim := func(durationMs int64) LedgerResult {
+		x := ledger.Report{ID: w.newID(), AgentID: "evil", Account: "evil", Payer: "broke", Task: "x", Class: ledger.ClassGPU, DurationMs: durationMs, OK: true}
+		w.wantEntry(w.report(x.Sign(privateKey("evil"), w.s.Meta().ClusterID))[0], CodeOK)
+		return w.confirm(Actor{TokenID: "verifier"}, x.ID)[0]
+	}
+	w.wantEntry(claim(ledger.MaxReportMs), CodeOK)
+	if got := claim(1); got.Code != CodeOverflow || got.Field != "weight" {
+		t.Errorf("beyond what an account may count: %+v", got)
+	}
+	w.earn("good", 3_600_000)
+	if e, _ := w.s.OldestEpoch(); e.Weight != p.MaxWeight+3_600*ledger.Micro {
+		t.Errorf("the epoch has a weight of %d", e.Weight)
+	}
+	p.MaxWeight = ledger.MaxWeightBound + 1
+	w.want(w.do(admin, LedgerPolicySet{IfVersion: p.Version, Policy: p}), CodeInvalid)
+	p.MaxWeight = ledger.Micro
+	w.must(w.do(admin, LedgerPolicySet{IfVersion: p.Version, Policy: p}))
+	if got := w.report(w.workOf("good", 1_001))[0]; got.Code != CodeInvalid || got.Field != "duration_ms" {
+		t.Errorf("a report that never could count: %+v", got)
+	}
+	w.soundLedger()
+}
+
+// A payer has nothing count for an agent that may not act, nor on a frozen account;
+// an operator does. What it earned before goes to the reserve.
+func TestP7LedgerRevokedAgentEarnsNothing(t *testing.T) {
+	w := ledgerWorld(t, "a", "b", "c")
+	w.confirmedBy(ledger.ConfirmPayer)
+	payer := Actor{TokenID: "verifier"}
+	of := func(agent string) ledger.ID {
+		r := w.workOf(agent, 1_000)
+		w.wantEntry(w.report(r)[0], CodeOK)
+		return r.Report.ID
+	}
+	freeze := func(id string, kind ledger.AccountKind, owner string, frozen bool) {
+		w.must(w.do(operator, LedgerAccountSet{ID: id, Kind: kind, Owner: owner, Frozen: frozen}))
+	}
+	one, two := of("a"), of("b")
+	w.earn("a", 1_000)
+	w.earn("b", 1_000)
+	w.earn("c", 1_000)
+	w.must(w.do(admin, AgentSetState{AgentID: "a", State: AgentRevoked}))
+	w.wantEntry(w.confirm(payer, one)[0], CodeAgentNotActive)
+	freeze("b", ledger.KindAgent, "b", true)
+	w.wantEntry(w.confirm(payer, two)[0], CodeAccountFrozen)
+	freeze("shop", ledger.KindService, "verifier", true)
+	three := of("c")
+	if got := w.confirm(payer, three)[0]; got.Code != CodeAccountFrozen || got.Field != "payer" {
+		t.Errorf("a frozen payer confirms: %+v", got)
+	}
+	w.wantEntry(w.confirm(operator, three)[0], CodeOK)
+	w.closeOldest()
+	w.wantMoney("a", 1_000_000, 0)
+	w.wantMoney("b", 1_000_000, 0)
+	pool := ledger.DefaultPolicy().Pool(200_000)
+	w.wantMoney("c", 1_000_000+pool/2, 0)
+	w.wantMoney(ledger.Reserve, pool/2, 0)
 	w.soundLedger()
 }

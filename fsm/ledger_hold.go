@@ -24,41 +24,86 @@ func (h PendingHold) inForce(nowMs int64) bool { return nowMs < h.ExpiresMs }
 func (l *ledgerState) putHold(h PendingHold) {
 	key := string(h.ID[:])
 	l.holds.put(key, h)
-	heap.Push(&l.ends, expiry{atMs: h.ExpiresMs, key: key})
+	l.indexHold(key, h)
 	// The ends of holds that were posted or voided stay until their time: not more
 	// of them than there are holds.
 	if len(l.ends) > 2*l.holds.size()+64 {
-		l.reindex()
+		l.reindexHolds()
 	}
 }
 
-// reindex rebuilds the ends of holds.
-func (l *ledgerState) reindex() {
-	l.ends = make(expiryIndex, 0, l.holds.size())
-	for key, h := range l.holds.m {
-		l.ends = append(l.ends, expiry{atMs: h.ExpiresMs, key: key})
+func (l *ledgerState) dropHold(h PendingHold) {
+	l.holds.remove(string(h.ID[:]))
+	row := l.accounts.get(h.Debit)
+	if row.holds--; row.holds == 0 {
+		row.ends = nil
 	}
-	heap.Init(&l.ends)
+}
+
+func (l *ledgerState) indexHold(key string, h PendingHold) {
+	row, end := l.accounts.get(h.Debit), expiry{atMs: h.ExpiresMs, key: key}
+	if row == nil {
+		return // a damaged snapshot: Validate refuses it
+	}
+	row.holds++
+	heap.Push(&l.ends, end)
+	heap.Push(&row.ends, end)
+}
+
+// reindexHolds rebuilds the ends of holds.
+func (l *ledgerState) reindexHolds() {
+	l.ends = make(expiryIndex, 0, l.holds.size())
+	for _, row := range l.accounts.m {
+		row.ends, row.holds = nil, 0
+	}
+	for key, h := range l.holds.m {
+		l.indexHold(key, h)
+	}
 }
 
 // releaseHolds gives back what holds whose time has come held, the earliest first,
-// up to a bound: the rest waits for the next entry or mark. Until then it is
-// neither spent nor lost, and which ones wait follows from the state alone.
+// up to a bound: the rest waits for the next entry or mark, or for somebody who
+// needs it. Until then it is neither spent nor lost, and which ones wait follows
+// from the state alone.
 func (s *State) releaseHolds(c *change) {
-	l := s.ledger
-	for n := 0; n < MaxReleases && len(l.ends) > 0 && l.ends[0].atMs <= c.atMs; {
-		e := heap.Pop(&l.ends).(expiry)
-		h, ok := l.holds.get(e.key)
-		if !ok || h.ExpiresMs != e.atMs {
-			continue // it was posted or voided
+	for n := 0; n < MaxReleases; n++ {
+		h, ok := s.ledger.ended(&s.ledger.ends, c.atMs)
+		if !ok {
+			return
 		}
-		row := l.accounts.get(h.Debit)
-		row.Held -= h.Amount
-		l.accounts.changed(row)
-		l.holds.remove(e.key)
-		s.seal(c, &ledger.Record{Kind: ledger.KindExpire, Hold: h.ID, Debit: h.Debit, DebitHeld: row.Held})
-		n++
+		s.release(c, h)
 	}
+}
+
+// releaseOf gives back what has ended on an account until so much is available, up to
+// a bound that is beyond what anybody but an operator sets aside on one.
+func (s *State) releaseOf(c *change, row *ledgerRow, amount int64) {
+	for n := 0; n < 2*MaxAccountHolds && row.Available() < amount; n++ {
+		h, ok := s.ledger.ended(&row.ends, c.atMs)
+		if !ok {
+			return
+		}
+		s.release(c, h)
+	}
+}
+
+// ended takes the first hold that is over out of an index.
+func (l *ledgerState) ended(ends *expiryIndex, nowMs int64) (PendingHold, bool) {
+	for len(*ends) > 0 && (*ends)[0].atMs <= nowMs {
+		e := heap.Pop(ends).(expiry)
+		if h, ok := l.holds.get(e.key); ok && h.ExpiresMs == e.atMs {
+			return h, true
+		} // else it was posted, voided or given back
+	}
+	return PendingHold{}, false
+}
+
+func (s *State) release(c *change, h PendingHold) {
+	row := s.ledger.accounts.get(h.Debit)
+	row.Held -= h.Amount
+	s.ledger.accounts.changed(row)
+	s.ledger.dropHold(h)
+	s.seal(c, &ledger.Record{Kind: ledger.KindExpire, Hold: h.ID, Debit: h.Debit, DebitHeld: row.Held})
 }
 
 // LedgerHold returns a hold that is in force at nowMs.

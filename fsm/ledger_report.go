@@ -1,8 +1,10 @@
 package fsm
 
 import (
+	"container/heap"
 	"fmt"
 
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/ledger"
 )
 
@@ -37,6 +39,7 @@ func (s *State) applyLedgerReports(c *change, b LedgerReports) Result {
 	if res, ok := s.ledgerOpen(); !ok {
 		return res
 	}
+	s.ledger.purgeReports(c.atMs)
 	out := make([]LedgerResult, len(b.Reports))
 	for i := range b.Reports {
 		out[i] = s.takeReport(c, &b.Reports[i])
@@ -58,23 +61,86 @@ func (s *State) takeReport(c *change, signed *ledger.SignedReport) LedgerResult 
 	if first, taken := s.ReportTaken(r); taken {
 		return first
 	}
-	if code, field := s.ledgerIDCode(r.ID, c.atMs); code != CodeOK {
+	by := &standing{agentID: r.AgentID, ids: idCallerOf(agentName(r.AgentID))}
+	key := by.ids.key(r.ID)
+	if code, field := s.ledgerIDCode(r.ID, key, c.atMs); code != CodeOK {
 		return answer(code, field)
 	}
-	if code, field := s.reportCode(r); code != CodeOK {
+	if code, field := s.reportCode(r, by); code != CodeOK {
 		return answer(code, field)
 	}
-	s.ledger.ids.insert(r.ID.TimeMs(), nonceRow{key: nonceKey(r.ID), tag: reportTag(r), index: c.index, clockMs: c.atMs})
-	actor := "agent:" + r.AgentID
-	s.seal(c, &ledger.Record{Kind: ledger.KindReport, Actor: actor, Report: signed})
+	s.ledger.ids.insert(r.ID.TimeMs(), nonceRow{key: key, tag: reportTag(r), index: c.index, clockMs: c.atMs})
+	s.learnKey(c, r, signed.Key)
+	s.seal(c, &ledger.Record{Kind: ledger.KindReport, Actor: agentName(r.AgentID), Report: signed})
 	pending := PendingReport{ID: r.ID, Account: r.Account, Payer: r.Payer, Weight: r.Weight(),
 		ExpiresMs: c.atMs + s.ledger.book.v.Policy.ReportKeepMs, Index: c.index}
 	if s.ledger.book.v.Policy.Confirm == ledger.ConfirmNobody {
-		s.count(c, &pending, actor)
+		s.count(c, &pending, "")
 	}
-	s.ledger.reports.put(string(r.ID[:]), pending)
-	s.expireAt(pending.ExpiresMs, expireReport, string(r.ID[:]))
+	s.ledger.putReport(pending)
 	return answer(CodeOK, "")
+}
+
+// learnKey leaves a record of which key the reports for an account are signed with
+// from here on, so that whoever has the records alone knows whose signature it is.
+func (s *State) learnKey(c *change, r *ledger.Report, key crypto.PublicKey) {
+	row := s.ledger.accounts.get(r.Account)
+	if row.Key == key {
+		return
+	}
+	row.Key = key
+	s.ledger.accounts.changed(row)
+	s.seal(c, &ledger.Record{Kind: ledger.KindKey, Actor: agentName(r.AgentID), Credit: r.Account, Key: key})
+}
+
+func (l *ledgerState) putReport(r PendingReport) {
+	key := string(r.ID[:])
+	l.reports.put(key, r)
+	l.indexReport(key, r)
+	if len(l.reportEnds) > 2*l.reports.size()+64 {
+		l.reindexReports()
+	}
+}
+
+func (l *ledgerState) indexReport(key string, r PendingReport) {
+	row := l.accounts.get(r.Account)
+	if row == nil {
+		return // a damaged snapshot: Validate refuses it
+	}
+	row.reports++
+	heap.Push(&l.reportEnds, expiry{atMs: r.ExpiresMs, key: key})
+}
+
+// reindexReports rebuilds what is derived from the reports.
+func (l *ledgerState) reindexReports() {
+	l.reportEnds = make(expiryIndex, 0, l.reports.size())
+	for _, row := range l.accounts.m {
+		row.reports = 0
+	}
+	for key, r := range l.reports.m {
+		l.indexReport(key, r)
+	}
+}
+
+// purgeReports forgets reports whose time is over, the earliest first, up to a bound.
+// Those that wait for it are none any more already.
+func (l *ledgerState) purgeReports(nowMs int64) {
+	for n := 0; n < MaxReportPurges && len(l.reportEnds) > 0 && l.reportEnds[0].atMs < nowMs; {
+		e := heap.Pop(&l.reportEnds).(expiry)
+		if r, ok := l.reports.get(e.key); ok && r.ExpiresMs == e.atMs {
+			l.reports.remove(e.key)
+			l.accounts.get(r.Account).reports--
+			n++
+		}
+	}
+}
+
+// decide gives a report its verdict. It is remembered for as long as the same verdict
+// may be asked for again: what is decided makes room.
+func (l *ledgerState) decide(r PendingReport, c *change, verdict ReportVerdict) PendingReport {
+	r.Verdict, r.Index, r.DecidedMs = verdict, c.index, c.atMs
+	r.ExpiresMs = min(r.ExpiresMs, c.atMs+l.book.v.Policy.IDWindowMs)
+	return r
 }
 
 // reportTag stands for the content of a report.
@@ -86,7 +152,7 @@ func reportTag(r *ledger.Report) ClaimTag {
 // ReportTaken returns the first answer to a report that was taken in before. It is
 // that of every replica which has it: nobody need ask the log again.
 func (s *State) ReportTaken(r *ledger.Report) (first LedgerResult, taken bool) {
-	row, used := s.ledger.ids.find(nonceKey(r.ID))
+	row, used := s.ledger.ids.find(r.ID.TimeMs(), idCallerOf(agentName(r.AgentID)).key(r.ID))
 	if !used || row.tag != reportTag(r) {
 		return LedgerResult{}, false
 	}
@@ -94,8 +160,9 @@ func (s *State) ReportTaken(r *ledger.Report) (first LedgerResult, taken bool) {
 }
 
 // reportCode asks what depends on the accounts that a report names, and for room.
-func (s *State) reportCode(r *ledger.Report) (Code, string) {
+func (s *State) reportCode(r *ledger.Report, by *standing) (Code, string) {
 	l := s.ledger
+	_, waits := l.reports.get(string(r.ID[:]))
 	account, payer := l.accounts.get(r.Account), l.accounts.get(r.Payer)
 	switch {
 	case account == nil:
@@ -106,10 +173,18 @@ func (s *State) reportCode(r *ledger.Report) (Code, string) {
 		return CodeNotFound, "payer"
 	case payer.Kind == ledger.KindAgent && payer.Owner == r.AgentID:
 		return CodeInvalid, "payer" // nobody confirms its own work
-	case l.ids.full():
+	case payer.Kind == ledger.KindSystem:
+		return CodeInvalid, "payer" // whom nobody speaks for
+	case r.Weight() > l.book.v.Policy.MaxWeight:
+		return CodeInvalid, "duration_ms" // more than an account may count in an epoch: it is reported in parts
+	case waits:
+		return CodeConflict, "id" // of another agent: reports are confirmed by their id alone
+	case !l.ids.room(by, 1):
 		return CodeOverloaded, "id"
-	case l.reports.full():
+	case l.reports.full() || account.reports >= MaxAccountReports:
 		return CodeOverloaded, "reports"
+	case account.Frozen && l.book.v.Policy.Confirm == ledger.ConfirmNobody:
+		return CodeAccountFrozen, "account"
 	case l.book.v.Policy.Confirm == ledger.ConfirmNobody:
 		return s.countCode(r.Account, r.Weight())
 	}
@@ -148,8 +223,8 @@ func (s *State) confirm(c *change, caller *standing, id ledger.ID, reject bool) 
 	if !ok || r.ExpiresMs < c.atMs {
 		return answer(CodeNotFound, "id")
 	}
-	if !s.mayConfirm(caller, &r, reject) {
-		return answer(CodeForbidden, "id")
+	if code, field := s.mayConfirm(caller, &r, reject); code != CodeOK {
+		return answer(code, field)
 	}
 	want := ReportConfirmed
 	if reject {
@@ -161,26 +236,56 @@ func (s *State) confirm(c *change, caller *standing, id ledger.ID, reject bool) 
 	case r.Verdict != ReportPending:
 		return answer(CodeConflict, "id")
 	case reject:
-		r.Verdict, r.Index, r.DecidedMs = ReportRejected, c.index, c.atMs
-		s.seal(c, &ledger.Record{Kind: ledger.KindReject, Actor: caller.name, ID: id})
+		r = s.ledger.decide(r, c, ReportRejected)
+		s.seal(c, &ledger.Record{Kind: ledger.KindReject, Actor: caller.actor, ID: id})
 	default:
 		if code, field := s.countCode(r.Account, r.Weight); code != CodeOK {
 			return answer(code, field)
 		}
-		s.count(c, &r, caller.name)
+		s.count(c, &r, caller.actor)
 	}
-	s.ledger.reports.put(key, r)
+	s.ledger.accounts.get(r.Account).reports-- // putReport counts it again
+	s.ledger.putReport(r)
 	return answer(CodeOK, "")
 }
 
 // mayConfirm: operators may, and whoever pays for the work unless policy leaves it
-// to operators; to reject it is the payer's right under every policy.
-func (s *State) mayConfirm(caller *standing, r *PendingReport, reject bool) bool {
-	if caller.operator {
-		return true
+// to operators; to reject it is the payer's right under every policy. A payer has
+// nothing count for an agent that may not act, nor while an account of the two is
+// frozen: that is for operators to decide.
+func (s *State) mayConfirm(caller *standing, r *PendingReport, reject bool) (Code, string) {
+	account, payer := s.ledger.accounts.get(r.Account), s.ledger.accounts.get(r.Payer)
+	switch {
+	case caller.operator:
+		return CodeOK, ""
+	case !caller.owns(payer):
+		return CodeForbidden, "id"
+	case reject:
+		return CodeOK, ""
+	case s.ledger.book.v.Policy.Confirm == ledger.ConfirmOperator:
+		return CodeForbidden, "id"
+	case r.Verdict == ReportConfirmed: // which is answered as it was
+		return CodeOK, ""
+	case payer.Frozen:
+		return CodeAccountFrozen, "payer"
+	case account.Frozen:
+		return CodeAccountFrozen, "account"
 	}
-	payer := s.ledger.accounts.get(r.Payer)
-	return caller.owns(payer) && (reject || s.ledger.book.v.Policy.Confirm != ledger.ConfirmOperator)
+	return s.agentCode(account.Owner), "account"
+}
+
+// agentCode tells whether an agent may act at all, whichever its key.
+func (s *State) agentCode(id string) Code {
+	a, ok := s.agents.get(id)
+	switch {
+	case !ok:
+		return CodeUnknownAgent
+	case a.State != AgentActive:
+		return CodeAgentNotActive
+	case s.banned(id, s.meta.v.ClockMs):
+		return CodeBlacklisted
+	}
+	return CodeOK
 }
 
 func (s *State) reportFault(key string, r PendingReport) error {

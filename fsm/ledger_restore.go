@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -21,32 +22,62 @@ func (l *ledgerState) copyFrom(from *ledgerState) {
 	copyTable(l.reports, from.reports, nil)
 	copyTable(l.epochs, from.epochs, nil)
 	copyTable(l.weights, from.weights, nil)
-	for _, number := range from.ids.order {
-		for _, row := range from.ids.buckets[number].rows {
-			l.ids.insertAt(number, row)
-		}
+	for number, row := range from.ids.each() {
+		l.ids.insertAt(number, row)
 	}
 }
 
 // recoverLedger goes on under a new recovery epoch. Whatever was asked for before
 // may be lost or undone, and ids may have been forgotten, so all of up to a minute
 // from now are refused: who had no answer looks the transfer up in the records. If
-// the clock was set back, what it forgot while it ran ahead is closed for ever.
-func (s *State) recoverLedger(c *change) {
+// the clock was set back, what it forgot while it ran ahead is closed for ever, but for
+// the times that a jump skipped, which no id has. What was confirmed in epochs ahead
+// of the clock counts in those that come now.
+func (s *State) recoverLedger(c *change, skipped []TimeRange) {
 	if !s.ledger.book.known {
 		return
 	}
 	book := s.ledger.book.v
 	floor := max(s.meta.v.NonceFloorMs, later(s.meta.v.ClockMs, ledger.MaxAheadMs))
 	if forgot := book.IDFloorMs; forgot > floor {
-		for _, r := range (TimeRange{FromMs: floor + 1, ToMs: forgot}).without(s.meta.v.Skipped) {
+		for _, r := range (TimeRange{FromMs: floor + 1, ToMs: forgot}).without(skipped) {
 			book.Closed = withRange(book.Closed, r, floor)
 		}
 	}
 	book.IDFloorMs = floor
-	book.Finalised = min(book.Finalised, ledger.WindowOf(s.meta.v.ClockMs)) // of this epoch's time; see ledger.Recovery
 	s.ledger.book.set(book)
-	s.seal(c, &ledger.Record{Kind: ledger.KindRecovery, Actor: c.principal(), Recovery: &ledger.Recovery{Epoch: s.meta.v.Epoch, FloorMs: floor}})
+	s.renameEpochs()
+	s.seal(c, &ledger.Record{Kind: ledger.KindRecovery, Actor: s.principal(c.actor), Recovery: &ledger.Recovery{Epoch: s.meta.v.Epoch, FloorMs: floor}})
+}
+
+// renameEpochs brings open epochs that lie ahead of the clock back to it.
+func (s *State) renameEpochs() {
+	l := s.ledger
+	var open []int64
+	for _, e := range l.epochs.m {
+		open = append(open, e.WindowMs)
+	}
+	names := l.book.v.Finalised.Moved(open, ledger.WindowOf(s.meta.v.ClockMs))
+	if len(names) == 0 {
+		return
+	}
+	epochs, weights := l.epochs.m, l.weights.m
+	l.epochs, l.weights = newTable[OpenEpoch](l.epochs.name, l.epochs.cap), newTable[EpochWeight](l.weights.name, l.weights.cap)
+	for _, e := range epochs {
+		e.WindowMs = newName(names, e.WindowMs)
+		l.epochs.put(epochKey(e.WindowMs), e)
+	}
+	for key, w := range weights {
+		window := int64(binary.BigEndian.Uint64([]byte(key[:len(epochKey(0))])))
+		l.weights.put(epochKey(newName(names, window))+w.Account, w)
+	}
+}
+
+func newName(names map[int64]int64, window int64) int64 {
+	if name, moved := names[window]; moved {
+		return name
+	}
+	return window
 }
 
 // closeRange closes a range of times to ids.
@@ -109,15 +140,15 @@ func (b LedgerBook) fault() error {
 		return fmt.Errorf("%d epochs that were closed, at most %d", len(b.Recent), MaxClosedEpochs)
 	case len(b.Closed) > maxClosed:
 		return fmt.Errorf("%d closed ranges, at most %d", len(b.Closed), maxClosed)
-	case b.Finalised%ledger.EpochMs != 0:
-		return fmt.Errorf("an epoch that begins at %d", b.Finalised)
+	case b.Finalised.Fault():
+		return fmt.Errorf("closed epochs %v", b.Finalised)
 	}
 	for _, r := range b.Closed {
 		if err := timeFault(lastTimeMs, "a closed range", r.FromMs, "its end", r.ToMs); err != nil {
 			return err
 		}
 	}
-	return timeFault(lastTimeMs, "the floor of ids", b.IDFloorMs, "the newest epoch", b.Finalised)
+	return timeFault(lastTimeMs, "the floor of ids", b.IDFloorMs)
 }
 
 // ledgerAccountsFault holds P7 against the accounts: they sum up to zero, none is

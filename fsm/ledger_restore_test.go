@@ -116,3 +116,34 @@ func TestP7LedgerClockSetBack(t *testing.T) {
 	}
 	w.soundLedger()
 }
+
+// A backup of a time when the clock ran years ahead closes the minutes that it was
+// used there, not the years that it skipped.
+func TestP7LedgerRestoreOfAClockAhead(t *testing.T) {
+	const yearMs = 365 * 24 * 3_600_000
+	w := ledgerWorld(t, "a", "b")
+	w.s.meta.v.Level = LevelLedger
+	start := w.wallMs
+	w.jump(start + 5*yearMs)
+	w.mark()
+	w.wantEntry(w.entry(w.transferOf("a", "b", 5)), CodeOK)
+	w.pass(2 * ledger.DefaultPolicy().IDWindowMs)
+	backup, h := backupOf(t, w)
+	w.must(w.setBack(start + 60_000))
+	w.pass(DefaultSkewMs + 70_000)
+	r := restoreWorld(t, w, backup, h, w.wallMs+7)
+	r.ids = w.ids
+	r.pass(2 * 3_600_000)
+	r.wantEntry(r.entry(r.transferOf("a", "b", 5)), CodeOK)
+	var shut int64
+	for _, c := range r.s.ledger.book.v.Closed {
+		shut += c.ToMs - c.FromMs
+	}
+	if shut == 0 || shut > 2*3_600_000 {
+		t.Errorf("%d ms are closed", shut)
+	}
+	r.s.ledger.book.v.Closed = []TimeRange{{FromMs: r.wallMs, ToMs: r.wallMs + 2*yearMs}}
+	if n := r.s.closedAheadMs(); n < yearMs {
+		t.Errorf("%d ms to come are closed to ids", n)
+	}
+}

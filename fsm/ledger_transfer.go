@@ -2,8 +2,6 @@ package fsm
 
 import (
 	"encoding/binary"
-	"unicode"
-
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/ledger"
 )
@@ -19,17 +17,18 @@ func (r *ledgerRun) decide(i int, last bool) (code Code, field string) {
 	switch {
 	case caller.code != CodeOK:
 		return caller.code, ""
-	case last && e.Linked, !last && r.batch.Entries[i+1].Caller != e.Caller:
-		return CodeInvalid, "linked" // to nothing, or to the entry of somebody else
+	case last && e.Linked:
+		return CodeInvalid, "linked" // to nothing of its caller's
 	}
-	if code, field := r.mayUse(e); code != CodeOK {
+	key := r.key(i)
+	if code, field := r.mayUse(e, caller, key); code != CodeOK {
 		return code, field
 	}
 	if plantLedgerLost && e.Op == LedgerTransfer && e.ID[15]%8 == 0 {
-		r.chain.ids = append(r.chain.ids, idUse{e.ID, r.tag(e)})
+		r.chain.ids = append(r.chain.ids, idUse{e.ID, key, r.tag(e)})
 		return CodeOK, "" // planted
 	}
-	rec := ledger.Record{Actor: caller.name, ID: e.ID, Ref: e.Ref}
+	rec := ledger.Record{Actor: caller.actor, ID: e.ID, Ref: e.Ref}
 	switch e.Op {
 	case LedgerTransfer:
 		code, field = r.transfer(e, caller, &rec)
@@ -46,7 +45,7 @@ func (r *ledgerRun) decide(i int, last bool) (code Code, field string) {
 		return code, field
 	}
 	r.s.seal(r.c, &rec)
-	r.chain.ids = append(r.chain.ids, idUse{e.ID, r.tag(e)})
+	r.chain.ids = append(r.chain.ids, idUse{e.ID, key, r.tag(e)})
 	if r.chain.used != nil {
 		r.chain.used[e.ID] = true
 	}
@@ -54,20 +53,20 @@ func (r *ledgerRun) decide(i int, last bool) (code Code, field string) {
 }
 
 // mayUse asks whether the id of an entry may be used now, for the first time.
-func (r *ledgerRun) mayUse(e *LedgerEntry) (Code, string) {
+func (r *ledgerRun) mayUse(e *LedgerEntry, caller *standing, key nonceKey) (Code, string) {
 	code, field := r.s.ledgerIDTimeCode(e.ID, r.c.atMs)
 	switch {
 	case code == CodeInvalid:
 		return code, field
-	case !r.chain.fresh && r.s.ledgerIDUsed(e.ID):
+	case !r.chain.fresh && r.s.ledgerIDUsed(e.ID, key):
 		return CodeConflict, "id"
 	case code != CodeOK:
 		return code, field
 	case r.chain.used[e.ID]:
 		return CodeConflict, "id"
-	case r.s.ledger.ids.size()+len(r.chain.ids) >= r.s.ledger.ids.limit:
+	case !r.s.ledger.ids.room(caller, len(r.chain.ids)+1):
 		return CodeOverloaded, "id"
-	case !refAllowed(e.Ref):
+	case !ledger.RefAllowed(e.Ref):
 		return CodeInvalid, "ref"
 	}
 	return CodeOK, ""
@@ -75,16 +74,16 @@ func (r *ledgerRun) mayUse(e *LedgerEntry) (Code, string) {
 
 // ledgerIDCode: an id is good for one use while its time is in the window. One that
 // is older may have been used and forgotten, so it is refused for ever.
-func (s *State) ledgerIDCode(id ledger.ID, nowMs int64) (Code, string) {
+func (s *State) ledgerIDCode(id ledger.ID, key nonceKey, nowMs int64) (Code, string) {
 	code, field := s.ledgerIDTimeCode(id, nowMs)
-	if code != CodeInvalid && s.ledgerIDUsed(id) {
+	if code != CodeInvalid && s.ledgerIDUsed(id, key) {
 		return CodeConflict, "id"
 	}
 	return code, field
 }
 
-func (s *State) ledgerIDUsed(id ledger.ID) bool {
-	_, used := s.ledger.ids.find(nonceKey(id))
+func (s *State) ledgerIDUsed(id ledger.ID, key nonceKey) bool {
+	_, used := s.ledger.ids.find(id.TimeMs(), key)
 	return used
 }
 
@@ -101,19 +100,6 @@ func (s *State) ledgerIDTimeCode(id ledger.ID, nowMs int64) (Code, string) {
 		return CodeIDAhead, "id"
 	}
 	return CodeOK, ""
-}
-
-// refAllowed: a ref stands in statements, on terminals too.
-func refAllowed(ref string) bool {
-	if len(ref) > crypto.MaxIDBytes {
-		return false
-	}
-	for _, c := range ref {
-		if unicode.IsControl(c) {
-			return false
-		}
-	}
-	return true
 }
 
 func amountAllowed(n int64) bool { return n >= 1 && n <= ledger.MaxMicro }
@@ -138,6 +124,11 @@ func (r *ledgerRun) sides(e *LedgerEntry, caller *standing) (debit, credit *ledg
 		return nil, nil, CodeForbidden, "debit"
 	case debit.Frozen:
 		return nil, nil, CodeAccountFrozen, "debit"
+	}
+	if r.c.keyed { // inside what is undone if the one entry is refused
+		r.releaseKeyed(debit, e.Amount)
+	}
+	switch {
 	case debit.Available() < e.Amount && !plantLedgerFloor:
 		return nil, nil, CodeInsufficient, "amount"
 	}
@@ -164,8 +155,11 @@ func (r *ledgerRun) hold(e *LedgerEntry, caller *standing, rec *ledger.Record) (
 		return code, field
 	case e.ExpiresMs <= r.c.atMs || e.ExpiresMs-r.c.atMs > r.s.ledger.book.v.Policy.HoldMaxMs:
 		return CodeInvalid, "expires_ms"
-	case r.s.ledger.holds.full():
+	case !r.roomForHold(caller, debit):
 		return CodeOverloaded, "hold"
+	}
+	if _, pending := r.s.ledger.holds.get(string(e.ID[:])); pending { // of another caller: holds are ended by their id alone
+		return CodeConflict, "id"
 	}
 	h := PendingHold{ID: e.ID, Debit: debit.ID, Credit: credit.ID, Amount: e.Amount, ExpiresMs: e.ExpiresMs, Index: r.c.index}
 	r.touch(debit)
@@ -175,6 +169,29 @@ func (r *ledgerRun) hold(e *LedgerEntry, caller *standing, rec *ledger.Record) (
 	rec.Kind, rec.ExpiresMs = ledger.KindHold, e.ExpiresMs
 	moved(rec, debit, credit, e.Amount)
 	return CodeOK, ""
+}
+
+// roomForHold: nobody but operators takes more than an account's share, nor the tenth
+// that is theirs.
+func (r *ledgerRun) roomForHold(caller *standing, debit *ledgerRow) bool {
+	have := r.s.ledger.holds.size()
+	if caller.operator {
+		return have < r.s.ledger.holds.cap
+	}
+	return have < r.s.ledger.holds.cap/10*9 && debit.holds < MaxAccountHolds
+}
+
+// releaseKeyed is releaseOf as a part of the chain.
+func (r *ledgerRun) releaseKeyed(row *ledgerRow, amount int64) {
+	for row.Available() < amount {
+		h, ok := r.s.ledger.ended(&row.ends, r.c.atMs)
+		if !ok {
+			return
+		}
+		r.chain.holds = append(r.chain.holds, holdBefore{hold: h, was: true})
+		r.touch(row)
+		r.s.release(r.c, h)
+	}
 }
 
 func (r *ledgerRun) post(e *LedgerEntry, caller *standing, rec *ledger.Record) (Code, string) {
@@ -233,7 +250,7 @@ func (r *ledgerRun) pending(e *LedgerEntry) (h PendingHold, debit, credit *ledge
 
 func (r *ledgerRun) drop(h PendingHold) {
 	r.chain.holds = append(r.chain.holds, holdBefore{hold: h, was: true})
-	r.s.ledger.holds.remove(string(h.ID[:]))
+	r.s.ledger.dropHold(h)
 }
 
 // move takes an amount from one account to another, and so much off what is held.

@@ -1,5 +1,7 @@
 package fsm
 
+import "github.com/edgecoder/edgecoder/ledger"
+
 // Every collection, text and window of the replicated state is bounded here.
 // At a cap the command is refused with CodeOverloaded (collections) or
 // CodeTooLarge (sizes); nothing is ever evicted to make room, because an
@@ -79,27 +81,41 @@ const (
 	// four batches of a caller: what waits goes into one entry of the log.
 	MaxLedgerEntries = 4_096
 	// MaxLedgerAccounts: about 350 bytes each with its id and place in the map, 70 MiB.
-	MaxLedgerAccounts = 200_000
+	MaxLedgerAccounts = ledger.MaxAccounts
 	// MaxLedgerHolds bounds holds that are pending, about 400 bytes each.
-	MaxLedgerHolds = 200_000
+	MaxLedgerHolds = ledger.MaxHolds
+	// MaxAccountHolds bounds the holds on one account, but for operators, who are also
+	// left the last tenth of all: who sets a micro-credit aside a thousand times must not
+	// leave nobody room for a week.
+	MaxAccountHolds = MaxLedgerHolds / 20
 	// MaxLedgerIDs bounds the ids that are remembered, about 150 bytes each, 600 MiB.
 	// In the default window of ten minutes that is a steady 6,600 transfers a second,
 	// in one of 30 s 130,000, in the narrowest of ten seconds 400,000.
 	MaxLedgerIDs = 4_000_000
+	// MaxTokenIDs and MaxAgentIDs bound those of one caller that is no operator: tokens
+	// are given out by hand, agents may be anybody's. In the default window an agent may
+	// move money 166 times a second, a token 1,666 times.
+	MaxTokenIDs = MaxLedgerIDs / 4
+	MaxAgentIDs = MaxLedgerIDs / 40
 	// MaxLedgerReports bounds the reports that may still be asked about.
-	MaxLedgerReports = 200_000
-	// MaxReleases bounds the holds that one entry or mark gives back.
-	MaxReleases = 1_024
+	MaxLedgerReports = ledger.MaxReports
+	// MaxAccountReports bounds those for one account: a report a minute that nobody
+	// decides on for a day, or three a second that are decided at once.
+	MaxAccountReports = MaxLedgerReports / 100
+	// MaxReleases bounds the holds that one entry or mark gives back: some 30 ms.
+	MaxReleases = 8_192
+	// MaxReportPurges bounds the reports that one mark or batch forgets: some 50 ms.
+	MaxReportPurges = 4_096
 	// MaxOpenEpochs is two days of epochs that nobody closed.
-	MaxOpenEpochs = 48
+	MaxOpenEpochs = ledger.MaxOpenEpochs
 	// MaxClosedEpochs is a week of epochs that were closed, for whoever asks which
 	// there were: all of them are in history.
 	MaxClosedEpochs = 168
 	// MaxEpochAccounts bounds the accounts of one epoch, because it is paid in one
 	// entry: some 30 ms, once an hour.
-	MaxEpochAccounts = 10_000
+	MaxEpochAccounts = ledger.MaxEpochAccounts
 	// MaxEpochWeights bounds the accounts of all open epochs together.
-	MaxEpochWeights = 100_000
+	MaxEpochWeights = ledger.MaxEpochWeights
 	// MaxCosignerSets bounds the versions of who cosigns checkpoints, kept for ever
 	// so that whoever trusts an old one can follow. One is made when a coordinator
 	// comes or goes; of five cosigners it takes 1 KiB, 64 take 12.

@@ -23,7 +23,7 @@ type modelLedger struct {
 	reports   []modelReport
 	weights   map[int64]map[string]int64
 	smoothed  *big.Rat // load index; nil before the first epoch
-	finalised int64
+	finalised []int64  // every one
 }
 
 type modelAccount struct {
@@ -39,6 +39,7 @@ type modelHold struct {
 }
 
 type modelID struct {
+	by        string // whose id it is
 	id        ledger.ID
 	content   string
 	index     uint64
@@ -96,7 +97,50 @@ func (m *modelLedger) setBack(toMs, nonceFloorMs int64) {
 	floor := max(nonceFloorMs, toMs+60_000)
 	m.closed = append(m.closed, TimeRange{FromMs: floor + 1, ToMs: m.floorMs})
 	m.floorMs = floor
-	m.finalised = min(m.finalised, toMs/3_600_000*3_600_000)
+	now := toMs / 3_600_000 * 3_600_000
+	for _, ahead := range slices.Sorted(maps.Keys(m.weights)) {
+		if ahead <= now {
+			continue
+		}
+		weights, name := m.weights[ahead], now
+		delete(m.weights, ahead)
+		for m.weights[name] != nil || m.wasClosed(name) {
+			name += 3_600_000
+		}
+		m.weights[name] = weights
+	}
+}
+
+// wasClosed tells whether an hour was closed, or lies idle between two that were, a
+// day apart at most.
+func (m *modelLedger) wasClosed(window int64) bool {
+	before, after := int64(-1), int64(-1)
+	for _, c := range m.finalised {
+		if c <= window {
+			before = max(before, c)
+		}
+		if c >= window && (after < 0 || c < after) {
+			after = c
+		}
+	}
+	return before >= 0 && after >= 0 && after-before <= 24*3_600_000
+}
+
+// releaseOf ends what is over on an account, the earliest first, until so much is free.
+func (m *modelLedger) releaseOf(a *modelAccount, amount, clockMs int64) {
+	for a.balance-m.held(a.ID)-a.Floor < amount {
+		first := -1
+		for i, h := range m.holds {
+			over := h.debit == a.ID && clockMs >= h.expiresMs
+			if over && (first < 0 || h.expiresMs < m.holds[first].expiresMs || h.expiresMs == m.holds[first].expiresMs && string(h.id[:]) < string(m.holds[first].id[:])) {
+				first = i
+			}
+		}
+		if first < 0 {
+			return
+		}
+		m.holds = slices.Delete(m.holds, first, first+1)
+	}
 }
 
 // release ends the holds whose time has come.
@@ -195,7 +239,7 @@ func (m *model) followLedgerBatch(l logged, b LedgerBatch) {
 	}
 	for from := 0; from < len(b.Entries); {
 		to := from + 1
-		for b.Entries[to-1].Linked && to < len(b.Entries) {
+		for to < len(b.Entries) && b.Entries[to-1].Linked && b.Entries[to].Caller == b.Entries[from].Caller {
 			to++
 		}
 		want := m.ledgerChain(l.index, b, from, to)
@@ -212,13 +256,15 @@ func (m *model) followLedgerBatch(l logged, b LedgerBatch) {
 // ledgerChain returns the answers to a chain, and makes the ledger what it makes of it.
 func (m *model) ledgerChain(index uint64, b LedgerBatch, from, to int) []LedgerResult {
 	out := make([]LedgerResult, to-from)
-	repeated := 0
+	repeated, forgotten := 0, false
 	for i := from; i < to; i++ {
 		e := b.Entries[i]
 		if int(e.Caller) >= len(b.Callers) || m.ledgerCaller(b.Callers[e.Caller]).code != CodeOK {
 			continue
 		}
-		if u := m.ledger.find(e.ID); u != nil && u.content == content(b, e) {
+		by := m.ledgerCaller(b.Callers[e.Caller]).name
+		forgotten = forgotten || m.ledgerID(m.ledger, by, e.ID) == CodeIDExpired
+		if u := m.ledger.find(by, e.ID); u != nil && u.content == content(b, e) {
 			out[i-from] = LedgerResult{Code: CodeOK, Index: u.index, ClockMs: u.clockMs, Repeated: true}
 			repeated++
 		}
@@ -232,6 +278,10 @@ func (m *model) ledgerChain(index uint64, b LedgerBatch, from, to int) []LedgerR
 			out[i] = LedgerResult{Code: code, Index: index, ClockMs: m.clockMs}
 		}
 	}
+	if forgotten && to-from > 1 {
+		fill(CodeIDExpired)
+		return out
+	}
 	for i := from; i < to; i++ {
 		if code := m.ledgerEntry(trial, index, b, i, to); code != CodeOK {
 			fill(CodeLinkedFailed)
@@ -244,9 +294,9 @@ func (m *model) ledgerChain(index uint64, b LedgerBatch, from, to int) []LedgerR
 	return out
 }
 
-func (m *modelLedger) find(id ledger.ID) *modelID {
+func (m *modelLedger) find(by string, id ledger.ID) *modelID {
 	for i := range m.used {
-		if u := &m.used[i]; u.id == id && !u.forgotten {
+		if u := &m.used[i]; u.by == by && u.id == id && !u.forgotten {
 			return u
 		}
 	}
@@ -270,13 +320,13 @@ func content(b LedgerBatch, e LedgerEntry) string {
 }
 
 // ledgerID is the word on an id that was not used with this content before.
-func (m *model) ledgerID(led *modelLedger, id ledger.ID) Code {
+func (m *model) ledgerID(led *modelLedger, by string, id ledger.ID) Code {
 	at := id.TimeMs()
 	shut := slices.ContainsFunc(led.closed, func(r TimeRange) bool { return r.FromMs <= at && at <= r.ToMs })
 	switch {
 	case id == ledger.ID{}:
 		return CodeInvalid
-	case led.find(id) != nil:
+	case led.find(by, id) != nil:
 		return CodeConflict
 	case at <= led.floorMs, m.clockMs-at > led.policy.IDWindowMs, shut:
 		return CodeIDExpired
@@ -295,10 +345,10 @@ func (m *model) ledgerEntry(led *modelLedger, index uint64, b LedgerBatch, i, en
 	if caller.code != CodeOK {
 		return caller.code
 	}
-	if e.Linked && i+1 == end || e.Linked && b.Entries[i+1].Caller != e.Caller {
+	if e.Linked && i+1 == end {
 		return CodeInvalid
 	}
-	if code := m.ledgerID(led, e.ID); code != CodeOK {
+	if code := m.ledgerID(led, caller.name, e.ID); code != CodeOK {
 		return code
 	}
 	if strings.ContainsRune(e.Ref, '\n') {
@@ -311,7 +361,7 @@ func (m *model) ledgerEntry(led *modelLedger, index uint64, b LedgerBatch, i, en
 		code = m.endHold(led, caller, e)
 	}
 	if code == CodeOK {
-		led.used = append(led.used, modelID{id: e.ID, content: content(b, e), index: index, clockMs: m.clockMs})
+		led.used = append(led.used, modelID{by: caller.name, id: e.ID, content: content(b, e), index: index, clockMs: m.clockMs})
 	}
 	return code
 }
@@ -330,12 +380,17 @@ func (m *model) moveOrHold(led *modelLedger, caller modelCaller, b LedgerBatch, 
 		return CodeForbidden
 	case debit.Frozen:
 		return CodeAccountFrozen
+	}
+	led.releaseOf(debit, e.Amount, m.clockMs) // under a key; else nothing is over any more
+	switch {
 	case debit.balance-led.held(debit.ID)-e.Amount < debit.Floor:
 		return CodeInsufficient
 	case e.Op == LedgerTransfer && credit.balance+e.Amount > 1<<53-1:
 		return CodeOverflow
 	case e.Op == LedgerHold && (e.ExpiresMs <= m.clockMs || e.ExpiresMs > m.clockMs+led.policy.HoldMaxMs):
 		return CodeInvalid
+	case e.Op == LedgerHold && slices.ContainsFunc(led.holds, func(h modelHold) bool { return h.id == e.ID }):
+		return CodeConflict
 	}
 	if e.Op == LedgerHold {
 		led.holds = append(led.holds, modelHold{id: e.ID, debit: debit.ID, credit: credit.ID, amount: e.Amount, expiresMs: e.ExpiresMs})
@@ -386,7 +441,7 @@ func (m *model) followReports(l logged, b LedgerReports) {
 	for i := range l.res.Ledger {
 		r := b.Reports[i].Report
 		want, first := m.expectReport(r), (*modelID)(nil)
-		if u := m.ledger.find(r.ID); u != nil && u.content == fmt.Sprint(r) && m.ledgerCaller(LedgerCaller{AgentID: r.AgentID, Key: keyRef(r.AgentID)}).code == CodeOK && r.DurationMs > 0 {
+		if u := m.ledger.find("agent:"+r.AgentID, r.ID); u != nil && u.content == fmt.Sprint(r) && m.ledgerCaller(LedgerCaller{AgentID: r.AgentID, Key: keyRef(r.AgentID)}).code == CodeOK && r.DurationMs > 0 {
 			want, first = CodeOK, u
 		}
 		got := l.res.Ledger[i]
@@ -396,18 +451,22 @@ func (m *model) followReports(l logged, b LedgerReports) {
 		if want != CodeOK || first != nil {
 			continue
 		}
-		m.ledger.used = append(m.ledger.used, modelID{id: r.ID, content: fmt.Sprint(r), index: l.index, clockMs: m.clockMs})
+		m.ledger.used = append(m.ledger.used, modelID{by: "agent:" + r.AgentID, id: r.ID, content: fmt.Sprint(r), index: l.index, clockMs: m.clockMs})
 		// 1 of a processor, 2 of a card, a second; of failed work 0.6 × 0.75
-		weight := r.DurationMs * 1_000 * int64(r.Class)
-		if !r.OK {
-			weight = r.DurationMs * 450 * int64(r.Class)
-		}
+		weight := modelWeight(r)
 		kept := modelReport{Report: r, weight: weight, expiresMs: m.clockMs + m.ledger.policy.ReportKeepMs, index: l.index}
 		if m.ledger.policy.Confirm == ledger.ConfirmNobody {
 			m.count(&kept, l.index)
 		}
 		m.ledger.reports = append(m.ledger.reports, kept)
 	}
+}
+
+func modelWeight(r ledger.Report) int64 {
+	if !r.OK {
+		return r.DurationMs * 450 * int64(r.Class)
+	}
+	return r.DurationMs * 1_000 * int64(r.Class)
 }
 
 func (m *model) expectReport(r ledger.Report) Code {
@@ -417,7 +476,7 @@ func (m *model) expectReport(r ledger.Report) Code {
 	if code := m.ledgerCaller(LedgerCaller{AgentID: r.AgentID, Key: keyRef(r.AgentID)}).code; code != CodeOK {
 		return code
 	}
-	if code := m.ledgerID(m.ledger, r.ID); code != CodeOK {
+	if code := m.ledgerID(m.ledger, "agent:"+r.AgentID, r.ID); code != CodeOK {
 		return code
 	}
 	account, payer := m.ledger.accounts[r.Account], m.ledger.accounts[r.Payer]
@@ -430,22 +489,44 @@ func (m *model) expectReport(r ledger.Report) Code {
 		return CodeNotFound
 	case payer.Kind == ledger.KindAgent && payer.Owner == r.AgentID:
 		return CodeInvalid
+	case payer.Kind == ledger.KindSystem, modelWeight(r) > m.ledger.policy.MaxWeight:
+		return CodeInvalid
+	case slices.ContainsFunc(m.ledger.reports, func(have modelReport) bool { return have.ID == r.ID && m.clockMs <= have.expiresMs }):
+		return CodeConflict
+	case m.ledger.policy.Confirm == ledger.ConfirmNobody && account.Frozen:
+		return CodeAccountFrozen
+	case m.ledger.policy.Confirm == ledger.ConfirmNobody && m.counts(r.Account)+modelWeight(r) > m.ledger.policy.MaxWeight:
+		return CodeOverflow
 	}
 	return CodeOK
+}
+
+// counts is what an account did in the hour that counts now.
+func (m *model) counts(account string) int64 { return m.ledger.weights[m.window()][account] }
+
+func (m *model) window() int64 {
+	window := m.clockMs / 3_600_000 * 3_600_000
+	for m.ledger.wasClosed(window) {
+		window += 3_600_000
+	}
+	return window
 }
 
 // count has a report count in the hour of its confirmation, or the first one that
 // was not closed.
 func (m *model) count(r *modelReport, index uint64) {
-	window := m.clockMs / 3_600_000 * 3_600_000
-	if m.ledger.finalised > 0 {
-		window = max(window, m.ledger.finalised+3_600_000)
-	}
+	window := m.window()
 	if m.ledger.weights[window] == nil {
 		m.ledger.weights[window] = map[string]int64{}
 	}
 	m.ledger.weights[window][r.Account] += r.weight
-	r.verdict, r.index, r.clockMs = ReportConfirmed, index, m.clockMs
+	r.decided(ReportConfirmed, index, m)
+}
+
+// decided: what is decided is asked about for as long as ids are remembered.
+func (r *modelReport) decided(verdict ReportVerdict, index uint64, m *model) {
+	r.verdict, r.index, r.clockMs = verdict, index, m.clockMs
+	r.expiresMs = min(r.expiresMs, m.clockMs+m.ledger.policy.IDWindowMs)
 }
 
 func (m *model) followConfirm(l logged, b LedgerConfirm) {
@@ -475,16 +556,40 @@ func (m *model) expectConfirm(l logged, caller modelCaller, id ledger.ID, reject
 	switch {
 	case !may:
 		return LedgerResult{Code: CodeForbidden, Index: l.index}
+	case !caller.operator && !reject && r.verdict != ReportConfirmed && m.barred(r) != CodeOK:
+		return LedgerResult{Code: m.barred(r), Index: l.index}
 	case r.verdict == ReportConfirmed && !reject, r.verdict == ReportRejected && reject:
 		return LedgerResult{Code: CodeOK, Index: r.index, Repeated: true}
 	case r.verdict != ReportPending:
 		return LedgerResult{Code: CodeConflict, Index: l.index}
 	case reject:
-		r.verdict, r.index = ReportRejected, l.index
+		r.decided(ReportRejected, l.index, m)
+	case m.counts(r.Account)+r.weight > m.ledger.policy.MaxWeight:
+		return LedgerResult{Code: CodeOverflow, Index: l.index}
 	default:
 		m.count(r, l.index)
 	}
 	return LedgerResult{Code: CodeOK, Index: l.index}
+}
+
+// barred is why a payer cannot confirm a report, and an operator can.
+func (m *model) barred(r *modelReport) Code {
+	if m.ledger.accounts[r.Payer].Frozen || m.ledger.accounts[r.Account].Frozen {
+		return CodeAccountFrozen
+	}
+	return m.agentCode(r.AgentID)
+}
+
+func (m *model) agentCode(id string) Code {
+	switch a := m.agents[id]; {
+	case a == nil:
+		return CodeUnknownAgent
+	case a.state != AgentActive:
+		return CodeAgentNotActive
+	case m.banned(id):
+		return CodeBlacklisted
+	}
+	return CodeOK
 }
 
 // closeEpoch pays an epoch in fractions, and only then cuts them off.
@@ -495,7 +600,10 @@ func (m *model) closeEpoch(l logged, b LedgerEpochClose) {
 		m.t.Fatalf("index %d: the epoch of %d is closed at %d with %d accounts", l.index, b.WindowMs, m.clockMs, len(weights))
 	}
 	delete(led.weights, b.WindowMs)
-	if led.finalised = b.WindowMs; slices.ContainsFunc(slices.Collect(maps.Keys(led.weights)), func(w int64) bool { return w < b.WindowMs }) {
+	if slices.Contains(led.finalised, b.WindowMs) {
+		m.t.Fatalf("index %d: the epoch of %d is closed twice", l.index, b.WindowMs)
+	}
+	if led.finalised = append(led.finalised, b.WindowMs); slices.ContainsFunc(slices.Collect(maps.Keys(led.weights)), func(w int64) bool { return w < b.WindowMs }) {
 		m.t.Fatalf("index %d: the epoch of %d is closed before an older one", l.index, b.WindowMs)
 	}
 	million := big.NewRat(1_000_000, 1)
@@ -521,18 +629,23 @@ func (m *model) closeEpoch(l logged, b LedgerEpochClose) {
 		day.Mul(day, above.Add(above.Mul(above, alpha), big.NewRat(1, 1)))
 	}
 	cut := func(r *big.Rat) int64 { return new(big.Int).Quo(r.Num(), r.Denom()).Int64() }
-	pool := cut(day) / 24
+	pool := min(cut(day)/24, 1<<53-1+led.accounts[ledger.Issuance].balance-led.held(ledger.Issuance))
 	total, paid := int64(0), int64(0)
 	for _, w := range weights {
 		total += w
 	}
 	for id, w := range weights {
 		share := cut(new(big.Rat).Mul(big.NewRat(pool, 1), big.NewRat(w, total)))
-		led.accounts[id].balance += share
+		a := led.accounts[id]
+		if share = min(share, 1<<53-1-a.balance); a.Frozen || m.agentCode(a.Owner) != CodeOK {
+			share = 0
+		}
+		a.balance += share
 		paid += share
 	}
-	led.accounts[ledger.Reserve].balance += pool - paid
-	led.accounts[ledger.Issuance].balance -= pool
+	rest := min(pool-paid, 1<<53-1-led.accounts[ledger.Reserve].balance)
+	led.accounts[ledger.Reserve].balance += rest
+	led.accounts[ledger.Issuance].balance -= paid + rest
 }
 
 // checkLedger compares every balance, and holds the promise itself: zero in all,

@@ -61,7 +61,7 @@ func (s *State) Recover(r Recovery, survivor string) ([]Record, error) {
 		return nil, err
 	}
 	head, size, epoch := s.meta.v.ChainHead, s.meta.v.ChainSize, s.meta.v.Epoch
-	c := s.openEpoch(epoch, r)
+	c := s.openEpoch(epoch, r, s.meta.v.Skipped)
 	known := s.meta.v.Recoveries
 	s.meta.v.Recoveries = append(slices.Clone(known[max(0, len(known)+1-maxRecoveries):]), r.ID)
 	for _, d := range s.divergent.values() {
@@ -149,7 +149,7 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	}
 	// What neither state knows of was admitted under the policy of either.
 	s.meta.v.NonceFloorMs = max(s.meta.v.NonceFloorMs, later(max(s.meta.v.ClockMs, r.AtMs), present.policy.v.MaxSkewMs))
-	c := s.openEpoch(max(was.Epoch, old.Epoch, max(was.Reserved, 1)-1), r) // the one that was reserved, if one was
+	c := s.openEpoch(max(was.Epoch, old.Epoch, max(was.Reserved, 1)-1), r, old.Skipped) // the one that was reserved, if one was
 	s.keepClosed(present)
 	s.keepClosed(backup)
 	s.closeFar()
@@ -258,8 +258,9 @@ func copyTable[V any](to, from *table[V], which func(V) bool) {
 	}
 }
 
-// openEpoch begins an epoch after one, and after any that was reserved.
-func (s *State) openEpoch(after uint64, r Recovery) *change {
+// openEpoch begins an epoch after one, and after any that was reserved. Skipped are
+// the jumps of the clock that the ids of the ledger knew.
+func (s *State) openEpoch(after uint64, r Recovery, skipped []TimeRange) *change {
 	s.meta.v.Epoch, s.meta.v.Reserved = max(after, s.meta.v.Reserved)+1, 0
 	s.meta.v.ClockMs = max(s.meta.v.ClockMs, r.AtMs)
 	skew := s.policy.v.MaxSkewMs
@@ -274,7 +275,7 @@ func (s *State) openEpoch(after uint64, r Recovery) *change {
 		}
 	}
 	c := &change{index: s.meta.v.Index, atMs: s.meta.v.ClockMs, actor: r.Actor}
-	s.recoverLedger(c)
+	s.recoverLedger(c, skipped)
 	return c
 }
 
@@ -326,7 +327,7 @@ func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
 	}
 	s.meta.v.ClockMs, s.meta.v.NonceFloorMs = to, 0
 	head, size, epoch := s.meta.v.ChainHead, s.meta.v.ChainSize, s.meta.v.Epoch
-	next := s.openEpoch(epoch, Recovery{AtMs: to, Actor: c.actor})
+	next := s.openEpoch(epoch, Recovery{AtMs: to, Actor: c.actor}, s.meta.v.Skipped)
 	c.records = append(c.records, next.records...)
 	if fresh := s.meta.v.NonceFloorMs; floor > fresh {
 		for _, r := range (TimeRange{FromMs: fresh + 1, ToMs: floor}).without(s.meta.v.Skipped) {

@@ -382,14 +382,14 @@ func outcomeFault(key string, o Outcome) error {
 // bucketsFault: what was admitted lies up to the widest window ahead of the
 // clock; further ahead only after a recovery, which may set the clock back. A
 // restore closes the time of those and forgets them.
-func (s *State) bucketsFault(w *nonceWindow) error {
+func (s *State) bucketsFault(w bucketed) error {
 	last := bucketOf(s.meta.v.ClockMs + MaxSkewMs)
-	for _, number := range w.order {
+	for _, number := range w.numbers() {
 		if number < 0 || number > bucketOf(lastTimeMs) {
 			return fmt.Errorf("bucket %d: no time", number)
 		}
 		if number > last && s.meta.v.Epoch < 2 {
-			return fmt.Errorf("bucket %d: %s far ahead of the clock %d", number, w.name, s.meta.v.ClockMs)
+			return fmt.Errorf("bucket %d: %s far ahead of the clock %d", number, w.label(), s.meta.v.ClockMs)
 		}
 	}
 	return nil

@@ -20,10 +20,12 @@
 //
 // with the number of the record from 1, the index of the log entry it came from,
 // the cluster clock in Unix milliseconds, the kind, the hash of the record before (of the
-// first [Genesis]), and who asked ("token:", "agent:" or "node:" and an id;
-// empty for what the clock did and for shares), followed by the members of the kind:
+// first [Genesis]), and who asked: its standing at that index, one of "admin:",
+// "operator:", "token:" (an API token that is neither), "agent:" and "node:", and its
+// id; empty for what nobody asked for: ends of holds, shares, and reports that policy
+// lets count by themselves. The members of the kind follow:
 //
-//	1 policy    version, id_window_ms, hold_max_ms, report_keep_ms, confirm, base, min, max, slope, alpha
+//	1 policy    version, id_window_ms, hold_max_ms, report_keep_ms, confirm, base, min, max, slope, alpha, max_weight
 //	2 account   id, kind, owner, floor, frozen
 //	3 transfer  id, ref, debit, credit, amount, debit_balance, credit_balance
 //	4 hold      id, ref, debit, credit, amount, expires_ms, debit_held
@@ -34,8 +36,11 @@
 //	9 confirm   report, account, weight, window_ms
 //	10 reject   report
 //	11 epoch    window_ms, queued, agents, cpu, gpu, smoothed, pool, weight, accounts
-//	12 share    window_ms, account, weight, amount, balance
+//	12 share    window_ms, account, weight, amount, balance, withheld
 //	13 recovery epoch, floor_ms
+//	14 key      account, key
+//
+// A key is the one of the account's agent that signs its reports from here on.
 //
 // Balances are those right after the record, so a page of records is a statement by
 // itself. There is a record for each change that took effect, and none for a refusal.

@@ -31,7 +31,7 @@ func TestExport(t *testing.T) {
 	file := sampleExport(t)
 	seen := uint64(0)
 	v, err := VerifyExport(bytes.NewReader(file), func(seq uint64) { seen = seq })
-	if err != nil || v.Seq() != 20 || seen != 20 {
+	if err != nil || v.Seq() != 21 || seen != 21 {
 		t.Fatalf("%d records, %v", seen, err)
 	}
 	e, err := ReadExport(bytes.NewReader(file))

@@ -13,6 +13,11 @@ import (
 // first 48 bits are Unix milliseconds: version 7, made at random by whoever asks,
 // or version 8, made from a time and a name (NamedID). Because an id carries its
 // time, it need be remembered only while that time is recent: older ones are refused.
+//
+// Ids are those of one caller, and in reports those of one agent: nobody uses up
+// another's. Only while a hold or report waits for its end is its id taken for all,
+// for it is named by that alone: one that others could guess, of a NamedID, should
+// have its maker in the name.
 type ID [16]byte
 
 const (

@@ -4,7 +4,7 @@ package ledger
 // counted in millionths. The load index and its smoothing round to the nearest
 // millionth, halves up, as existing systems print them; pools and shares round
 // down, and what is left of a pool goes to the account Reserve, so that an epoch
-// issues its pool to the last micro-credit.
+// issues its pool to the last micro-credit. A pool is at most what may still be issued.
 
 // EpochMs is the length of an epoch: an hour. Epochs begin at its multiples since
 // 1970, and are named by their beginning.
@@ -67,6 +67,11 @@ func (p Policy) Pool(smoothed int64) int64 {
 	day := min(mulDiv(p.BaseDaily, grown, Micro*Micro), p.MaxDaily)
 	return max(day, p.MinDaily) / epochsPerDay
 }
+
+// Payable returns what of a share an account with a balance can take: what does not
+// fit goes to the reserve, and what that cannot take is not issued. One account must
+// not keep all others from being paid.
+func Payable(share, balance int64) int64 { return min(share, MaxMicro-balance) }
 
 // Share returns an account's part of a pool; weight is at most total, which is positive.
 func Share(pool, weight, total int64) int64 { return mulDiv(pool, weight, total) }

@@ -45,6 +45,9 @@ type Policy struct {
 	MaxDaily     int64   `cbor:"8,keyasint"`
 	SlopeMicro   int64   `cbor:"9,keyasint"`  // growth of the day's pool with each whole index above one
 	AlphaMicro   int64   `cbor:"10,keyasint"` // weight of the newest index in the moving average
+	// MaxWeight is what one account may count in one epoch, in millionths of a second:
+	// confirming costs a payer nothing, so no pair of them may take all of a pool.
+	MaxWeight int64 `cbor:"11,keyasint"`
 }
 
 // Bounds of the policy, in milliseconds.
@@ -57,13 +60,18 @@ const (
 	MaxAheadMs = 60_000
 	MinLifeMs  = 1_000
 	MaxLifeMs  = 90 * 24 * 3_600_000 // of holds and reports: a quarter of a year
+	// MaxWeightBound keeps the weight of the fullest epoch a number that adds up.
+	MaxWeightBound = MaxMicro / MaxEpochAccounts
 )
 
-// DefaultPolicy has the figures of WIRE.md section 16.
+// DefaultPolicy has the figures of WIRE.md section 16. Operators confirm: a payer's
+// word costs it nothing, and is for those who trust theirs. An account counts for 48
+// processors at most, so that the longest report, a day of a graphics card, fits.
 func DefaultPolicy() Policy {
 	return Policy{
-		Version: 1, IDWindowMs: 600_000, HoldMaxMs: 7 * 24 * 3_600_000, ReportKeepMs: 24 * 3_600_000,
+		Version: 1, Confirm: ConfirmOperator, IDWindowMs: 600_000, HoldMaxMs: 7 * 24 * 3_600_000, ReportKeepMs: 24 * 3_600_000,
 		BaseDaily: 10_000 * Micro, MinDaily: 2_500 * Micro, MaxDaily: 100_000 * Micro, SlopeMicro: 350_000, AlphaMicro: 350_000,
+		MaxWeight: 48 * 3_600 * Micro,
 	}
 }
 
@@ -82,6 +90,7 @@ func (p Policy) Fault() (field, fault string) {
 		{"max_daily", p.MaxDaily, p.BaseDaily, MaxMicro},
 		{"slope", p.SlopeMicro, 0, 10 * Micro},
 		{"alpha", p.AlphaMicro, Micro / 100, Micro},
+		{"max_weight", p.MaxWeight, Micro, MaxWeightBound},
 	} {
 		if m.n < m.low || m.n > m.top {
 			return m.name, fmt.Sprintf("%d is outside %d..%d", m.n, m.low, m.top)

@@ -25,11 +25,12 @@ const (
 	KindEpoch    Kind = 11
 	KindShare    Kind = 12
 	KindRecovery Kind = 13
+	KindKey      Kind = 14
 )
 
 var recordNames = [...]string{KindPolicy: "policy", KindAccount: "account", KindTransfer: "transfer", KindHold: "hold",
 	KindPost: "post", KindVoid: "void", KindExpire: "expire", KindReport: "report", KindConfirm: "confirm",
-	KindReject: "reject", KindEpoch: "epoch", KindShare: "share", KindRecovery: "recovery"}
+	KindReject: "reject", KindEpoch: "epoch", KindShare: "share", KindRecovery: "recovery", KindKey: "key"}
 
 // String returns the name of the kind.
 func (k Kind) String() string {
@@ -71,6 +72,9 @@ type Record struct {
 	DebitHeld                   int64 // sum of the holds on the debit account, right after
 	ExpiresMs                   int64 // first moment at which the hold is none any more
 
+	Key      crypto.PublicKey // of a key
+	Withheld Withheld         // of a share
+
 	Weight   int64 // of a report, an account or an epoch, in millionths of a second
 	WindowMs int64 // beginning of the epoch
 
@@ -89,6 +93,27 @@ type Epoch struct {
 	Smoothed int64 // load index, millionths
 	Pool     int64
 	Accounts uint64 // that earn in it
+}
+
+// Withheld says why an account was not paid its share, which went to the reserve.
+// Numbers are part of stored records and never reused.
+type Withheld uint8
+
+// The reasons.
+const (
+	NotWithheld    Withheld = 0
+	WithheldFrozen Withheld = 1 // the account was frozen when its epoch was closed
+	WithheldAgent  Withheld = 2 // its agent was not active then, or banned; the ledger's word, for bans have records of their own
+)
+
+var withheldNames = [...]string{NotWithheld: "no", WithheldFrozen: "account_frozen", WithheldAgent: "agent_may_not_act"}
+
+// String returns the name of the reason.
+func (w Withheld) String() string {
+	if int(w) < len(withheldNames) {
+		return withheldNames[w]
+	}
+	return fmt.Sprintf("reason %d", uint8(w))
 }
 
 // Recovery opens a recovery epoch.
@@ -154,8 +179,8 @@ func (r *Record) walk(c *codec) {
 }
 
 // memberCounts is how many members a kind adds to the six that all have.
-var memberCounts = [...]int{KindPolicy: 10, KindAccount: 5, KindTransfer: 7, KindHold: 7, KindPost: 9, KindVoid: 5, KindExpire: 3,
-	KindReport: 10, KindConfirm: 4, KindReject: 1, KindEpoch: 9, KindShare: 5, KindRecovery: 2}
+var memberCounts = [...]int{KindPolicy: 11, KindAccount: 5, KindTransfer: 7, KindHold: 7, KindPost: 9, KindVoid: 5, KindExpire: 3,
+	KindReport: 10, KindConfirm: 4, KindReject: 1, KindEpoch: 9, KindShare: 6, KindRecovery: 2, KindKey: 2}
 
 func (r *Record) walkKind(c *codec) {
 	switch r.Kind {
@@ -189,6 +214,10 @@ func (r *Record) walkKind(c *codec) {
 		c.signed(&r.Weight)
 		c.signed(&r.Amount)
 		c.signed(&r.CreditBalance)
+		c.byte((*uint8)(&r.Withheld))
+	case KindKey:
+		c.text(&r.Credit)
+		c.fixed(r.Key[:])
 	case KindRecovery:
 		r.Recovery = made(c, r.Recovery)
 		c.unsigned(&r.Recovery.Epoch)
@@ -238,7 +267,7 @@ func (p *Policy) walk(c *codec) {
 	c.signed(&p.HoldMaxMs)
 	c.signed(&p.ReportKeepMs)
 	c.byte((*uint8)(&p.Confirm))
-	for _, n := range []*int64{&p.BaseDaily, &p.MinDaily, &p.MaxDaily, &p.SlopeMicro, &p.AlphaMicro} {
+	for _, n := range []*int64{&p.BaseDaily, &p.MinDaily, &p.MaxDaily, &p.SlopeMicro, &p.AlphaMicro, &p.MaxWeight} {
 		c.signed(n)
 	}
 }

@@ -65,6 +65,7 @@ type Balance struct {
 	Account
 	Balance int64
 	Held    int64
+	Key     crypto.PublicKey // that signed the newest report for it; zero before the first
 }
 
 // Verifier walks the records of a ledger from the first, and comes to every balance
@@ -84,9 +85,12 @@ type Verifier struct {
 	holds     map[ID]pendingHold
 	ids       recentIDs
 	reports   map[ID]pendingReport
+	sweepAt   int                        // how many reports wait when those that are over are looked for
+	taken     ID                         // the report of the record before, if that was one
 	weights   map[int64]map[string]int64 // by epoch and account
 	smoothed  int64
-	finalised int64
+	finalised Windows
+	counted   int    // weights of all open epochs
 	recovery  uint64 // epoch of the newest
 	paying    *paying
 }
@@ -99,6 +103,7 @@ type pendingHold struct {
 
 type pendingReport struct {
 	account   string
+	payer     string
 	weight    int64
 	expiresMs int64
 }
@@ -107,7 +112,7 @@ type pendingReport struct {
 // is part of what agents signed.
 func NewVerifier(clusterID string) *Verifier {
 	return &Verifier{clusterID: clusterID, head: Genesis(clusterID), accounts: map[string]*Balance{}, holds: map[ID]pendingHold{}, ids: newRecentIDs(),
-		reports: map[ID]pendingReport{}, weights: map[int64]map[string]int64{}}
+		reports: map[ID]pendingReport{}, sweepAt: MaxReports, weights: map[int64]map[string]int64{}}
 }
 
 // Add checks the next record and takes it in. The error is a *[RecordError].
@@ -127,6 +132,9 @@ func (v *Verifier) AddChecked(c Checked) error {
 	if code != "" {
 		v.failed = &RecordError{Seq: v.seq + 1, Kind: c.r.Kind, Code: code, Detail: detail}
 		return v.failed
+	}
+	if v.taken = (ID{}); c.r.Kind == KindReport {
+		v.taken = c.r.Report.Report.ID
 	}
 	v.seq, v.index, v.atMs, v.head = c.r.Seq, c.r.Index, c.r.AtMs, c.r.Hash
 	return nil

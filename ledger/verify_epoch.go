@@ -17,56 +17,89 @@ type paying struct {
 	next     int
 }
 
-func (v *Verifier) report(r *Record) error {
+func (v *Verifier) report(r *Record, by actor) error {
 	s := r.Report.Report
 	if field, fault := s.Fault(); fault != "" {
 		return fmt.Errorf("%s: %s", field, fault)
 	}
-	if err := v.useID(s.ID, r.AtMs); err != nil {
+	if err := v.useID(by, s.ID, r.AtMs); err != nil {
 		return err
 	}
 	account, payer := v.accounts[s.Account], v.accounts[s.Payer]
 	if account == nil || account.Kind != KindAgent || account.Owner != s.AgentID {
 		return fmt.Errorf("%q is no account of %q", s.Account, s.AgentID)
 	}
-	if payer == nil || payer.Kind == KindAgent && payer.Owner == s.AgentID {
+	if account.Key != r.Report.Key {
+		return fmt.Errorf("it is signed by another key than %q has by the records", s.Account)
+	}
+	if payer == nil || payer.Kind == KindSystem || payer.Kind == KindAgent && payer.Owner == s.AgentID {
 		return fmt.Errorf("%q cannot pay for work of %q", s.Payer, s.AgentID)
 	}
-	if len(v.reports) >= maxWaiting {
-		v.forgetReports(r.AtMs)
+	if s.Weight() > v.policy.MaxWeight {
+		return fmt.Errorf("a weight of %d, policy lets an account count %d", s.Weight(), v.policy.MaxWeight)
 	}
-	v.reports[s.ID] = pendingReport{account: s.Account, weight: s.Weight(), expiresMs: r.AtMs + v.policy.ReportKeepMs}
+	if err := v.forgetReports(r.AtMs); err != nil {
+		return err
+	}
+	if p, waits := v.reports[s.ID]; waits && p.expiresMs >= r.AtMs {
+		return fmt.Errorf("a report %s waits already", s.ID)
+	}
+	v.reports[s.ID] = pendingReport{account: s.Account, payer: s.Payer, weight: s.Weight(), expiresMs: r.AtMs + v.policy.ReportKeepMs}
 	return nil
 }
 
-// maxWaiting is how many reports wait before those that are over are looked for.
-const maxWaiting = 400_000
-
-func (v *Verifier) forgetReports(nowMs int64) {
+// forgetReports drops those that are over whenever as many wait as may, or twice as
+// many as were left the last time: a record costs the same behind any number of them.
+func (v *Verifier) forgetReports(nowMs int64) error {
+	if len(v.reports) < v.sweepAt {
+		return nil
+	}
 	maps.DeleteFunc(v.reports, func(_ ID, p pendingReport) bool { return p.expiresMs < nowMs })
+	v.sweepAt = max(MaxReports, 2*len(v.reports))
+	if len(v.reports) >= MaxReports {
+		return fmt.Errorf("more than %d reports wait", MaxReports)
+	}
+	return nil
 }
 
 // confirm takes in a verdict on a report. It counts in the epoch of its time.
-func (v *Verifier) confirm(r *Record) error {
+func (v *Verifier) confirm(r *Record, by actor) error {
 	p, ok := v.reports[r.ID]
 	if !ok || p.expiresMs < r.AtMs {
 		return fmt.Errorf("no report %s waits", r.ID)
+	}
+	if err := v.mayConfirm(r, by, p); err != nil {
+		return err
 	}
 	delete(v.reports, r.ID)
 	if r.Kind == KindReject {
 		return nil
 	}
-	window := WindowOf(r.AtMs)
-	if v.finalised != 0 {
-		window = max(window, v.finalised+EpochMs)
-	}
+	window := v.finalised.Next(WindowOf(r.AtMs))
 	if r.Credit != p.account || r.Weight != p.weight || r.WindowMs != window {
 		return fmt.Errorf("%d of %q in the epoch of %d: the report has %d of %q, in that of %d", r.Weight, r.Credit, r.WindowMs, p.weight, p.account, window)
 	}
-	if v.weights[window] == nil {
-		v.weights[window] = map[string]int64{}
+	return v.count(window, p)
+}
+
+// count adds a weight to an epoch, within the bounds of both.
+func (v *Verifier) count(window int64, p pendingReport) error {
+	epoch := v.weights[window]
+	if epoch == nil {
+		epoch = map[string]int64{}
+		v.weights[window] = epoch
 	}
-	v.weights[window][p.account] += p.weight
+	have, known := epoch[p.account]
+	if !known {
+		v.counted++
+	}
+	epoch[p.account] = have + p.weight
+	switch {
+	case len(v.weights) > MaxOpenEpochs || len(epoch) > MaxEpochAccounts || v.counted > MaxEpochWeights:
+		return fmt.Errorf("%d open epochs, %d accounts in that of %d, %d in all: beyond all bounds", len(v.weights), len(epoch), window, v.counted)
+	case have+p.weight > v.policy.MaxWeight:
+		return fmt.Errorf("%q counts %d in the epoch of %d, policy lets it %d", p.account, have+p.weight, window, v.policy.MaxWeight)
+	}
 	return nil
 }
 
@@ -84,7 +117,7 @@ func (v *Verifier) openShares(r *Record) error {
 		return fmt.Errorf("load: %s is out of bounds", field)
 	}
 	smoothed := v.policy.Smooth(v.smoothed, r.Epoch.Load.Index())
-	pool := v.policy.Pool(smoothed)
+	pool := min(v.policy.Pool(smoothed), available(v.accounts[Issuance]))
 	switch {
 	case len(weights) == 0:
 		return fmt.Errorf("nothing was confirmed in the epoch of %d, or it was closed before", r.WindowMs)
@@ -97,7 +130,8 @@ func (v *Verifier) openShares(r *Record) error {
 	case r.Epoch.Smoothed != smoothed || r.Epoch.Pool != pool:
 		return fmt.Errorf("a load index of %d and a pool of %d, by the formulas they are %d and %d", r.Epoch.Smoothed, r.Epoch.Pool, smoothed, pool)
 	}
-	v.smoothed, v.finalised = smoothed, r.WindowMs
+	v.smoothed, v.finalised = smoothed, v.finalised.With(r.WindowMs)
+	v.counted -= len(weights)
 	delete(v.weights, r.WindowMs)
 	v.paying = &paying{windowMs: r.WindowMs, pool: pool, left: pool, weight: total, accounts: slices.Sorted(maps.Keys(weights)), weights: weights}
 	return nil
@@ -110,18 +144,22 @@ func (v *Verifier) share(r *Record) (code, detail string) {
 	if p == nil || r.WindowMs != p.windowMs {
 		return FaultRule, fmt.Sprintf("a share of the epoch of %d, which is not being paid", r.WindowMs)
 	}
-	account, weight, amount := Reserve, int64(0), p.left
+	account, weight, share := Reserve, int64(0), p.left
 	if p.next < len(p.accounts) {
 		account = p.accounts[p.next]
 		weight = p.weights[account]
-		amount = Share(p.pool, weight, p.weight)
-	}
-	if r.Credit != account || r.Weight != weight || r.Amount != amount {
-		return FaultRule, fmt.Sprintf("%d to %q for %d, it should be %d to %q for %d", r.Amount, r.Credit, r.Weight, amount, account, weight)
+		share = Share(p.pool, weight, p.weight)
 	}
 	issuance, credit := v.accounts[Issuance], v.accounts[account]
-	if issuance.Balance-issuance.Held-amount < issuance.Floor {
-		return FaultRule, fmt.Sprintf("%d more would be in circulation than may be", amount)
+	amount := Payable(share, credit.Balance)
+	if r.Withheld != NotWithheld {
+		amount = 0
+	}
+	switch {
+	case r.Credit != account || r.Weight != weight || r.Amount != amount:
+		return FaultRule, fmt.Sprintf("%d to %q for %d, it should be %d to %q for %d", r.Amount, r.Credit, r.Weight, amount, account, weight)
+	case r.Withheld > WithheldAgent || (r.Withheld == WithheldFrozen) != credit.Frozen || r.Withheld != NotWithheld && account == Reserve:
+		return FaultRule, fmt.Sprintf("the share of %q is withheld: %s, it is frozen: %t", account, r.Withheld, credit.Frozen)
 	}
 	if err := move(issuance, credit, amount); err != nil {
 		return FaultRule, err.Error()
@@ -132,3 +170,5 @@ func (v *Verifier) share(r *Record) (code, detail string) {
 	}
 	return stated(r.CreditBalance, credit.Balance)
 }
+
+func available(b *Balance) int64 { return b.Balance - b.Held - b.Floor }

@@ -1,6 +1,10 @@
 package ledger
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // apply asks the rules of the kind and takes the record in. A record that breaks
 // one may have been taken in half: the verifier has failed then.
@@ -11,22 +15,31 @@ func (v *Verifier) apply(r *Record) (code, detail string) {
 	if v.policy.Version == 0 && r.Kind != KindPolicy {
 		return FaultRule, "a ledger begins with its policy"
 	}
-	var err error
+	by, ok := parseActor(r.Actor)
+	if !ok || !RefAllowed(r.Ref) {
+		return FaultRule, fmt.Sprintf("actor %q, ref %q: not of the form that records have", r.Actor, r.Ref)
+	}
+	err := v.mayAsk(r, by)
+	if err != nil {
+		return FaultRule, err.Error()
+	}
 	switch r.Kind {
 	case KindPolicy:
 		err = v.setPolicy(r)
 	case KindAccount:
-		err = v.setAccount(r.Account)
+		err = v.setAccount(r.Account, by)
 	case KindTransfer:
-		return v.transfer(r)
+		return v.transfer(r, by)
 	case KindHold:
-		return v.hold(r)
+		return v.hold(r, by)
 	case KindPost, KindVoid, KindExpire:
-		return v.endHold(r)
+		return v.endHold(r, by)
 	case KindReport:
-		err = v.report(r)
+		err = v.report(r, by)
+	case KindKey:
+		err = v.setKey(r, by)
 	case KindConfirm, KindReject:
-		err = v.confirm(r)
+		err = v.confirm(r, by)
 	case KindEpoch:
 		err = v.openShares(r)
 	case KindShare:
@@ -56,12 +69,17 @@ func (v *Verifier) setPolicy(r *Record) error {
 	return nil
 }
 
-func (v *Verifier) setAccount(a *Account) error {
+func (v *Verifier) setAccount(a *Account, by actor) error {
 	if field, fault := a.Fault(); fault != "" {
 		return fmt.Errorf("%s: %s", field, fault)
 	}
 	have, known := v.accounts[a.ID]
+	owes := !known && a.Floor < 0 || known && have.Floor != a.Floor
 	switch {
+	case owes && !by.admin():
+		return fmt.Errorf("the floor of %q is for an admin to set", a.ID)
+	case !known && len(v.accounts) >= MaxAccounts:
+		return fmt.Errorf("more than %d accounts", MaxAccounts)
 	case !known && a.Floor > 0, known && have.Balance-have.Held < a.Floor:
 		return fmt.Errorf("%q would be below its floor %d", a.ID, a.Floor)
 	case !known:
@@ -75,28 +93,30 @@ func (v *Verifier) setAccount(a *Account) error {
 }
 
 // useID asks whether an id may be used at the record's time, for the first time.
-func (v *Verifier) useID(id ID, nowMs int64) error {
+func (v *Verifier) useID(by actor, id ID, nowMs int64) error {
 	if fault := id.Fault(); fault != "" {
 		return fmt.Errorf("id %s: %s", id, fault)
 	}
 	switch at := id.TimeMs(); {
 	case nowMs-at > v.policy.IDWindowMs || at-nowMs > MaxAheadMs || at <= v.ids.floorMs:
 		return fmt.Errorf("id %s is of %d, and this is %d", id, at, nowMs)
-	case !v.ids.use(id, nowMs):
+	case !v.ids.use(by.caller(), id, nowMs):
 		return fmt.Errorf("id %s was used before", id)
 	}
 	return nil
 }
 
 // sides returns the accounts of a transfer or hold, from which the amount may go.
-func (v *Verifier) sides(r *Record) (debit, credit *Balance, err error) {
-	if err := v.useID(r.ID, r.AtMs); err != nil {
+func (v *Verifier) sides(r *Record, by actor) (debit, credit *Balance, err error) {
+	if err := v.useID(by, r.ID, r.AtMs); err != nil {
 		return nil, nil, err
 	}
 	debit, credit = v.accounts[r.Debit], v.accounts[r.Credit]
 	switch {
 	case debit == nil || credit == nil || debit == credit:
 		return nil, nil, fmt.Errorf("from %q to %q: no two accounts", r.Debit, r.Credit)
+	case !by.mayDebit(debit):
+		return nil, nil, fmt.Errorf("%q may not take from %q", r.Actor, debit.ID)
 	case r.Amount < 1 || r.Amount > MaxMicro:
 		return nil, nil, fmt.Errorf("an amount of %d", r.Amount)
 	case debit.Frozen:
@@ -107,8 +127,8 @@ func (v *Verifier) sides(r *Record) (debit, credit *Balance, err error) {
 	return debit, credit, nil
 }
 
-func (v *Verifier) transfer(r *Record) (code, detail string) {
-	debit, credit, err := v.sides(r)
+func (v *Verifier) transfer(r *Record, by actor) (code, detail string) {
+	debit, credit, err := v.sides(r, by)
 	if err == nil {
 		err = move(debit, credit, r.Amount)
 	}
@@ -118,13 +138,16 @@ func (v *Verifier) transfer(r *Record) (code, detail string) {
 	return stated(r.DebitBalance, debit.Balance, r.CreditBalance, credit.Balance)
 }
 
-func (v *Verifier) hold(r *Record) (code, detail string) {
-	debit, credit, err := v.sides(r)
+func (v *Verifier) hold(r *Record, by actor) (code, detail string) {
+	debit, credit, err := v.sides(r, by)
 	if err != nil {
 		return FaultRule, err.Error()
 	}
 	if r.ExpiresMs <= r.AtMs || r.ExpiresMs-r.AtMs > v.policy.HoldMaxMs {
 		return FaultRule, fmt.Sprintf("a hold from %d to %d, at most %d ms", r.AtMs, r.ExpiresMs, v.policy.HoldMaxMs)
+	}
+	if _, pending := v.holds[r.ID]; pending || len(v.holds) >= MaxHolds {
+		return FaultRule, fmt.Sprintf("the hold %s is pending, or %d others are", r.ID, MaxHolds)
 	}
 	debit.Held += r.Amount
 	v.holds[r.ID] = pendingHold{debit: debit.ID, credit: credit.ID, amount: r.Amount, expiresMs: r.ExpiresMs}
@@ -133,7 +156,7 @@ func (v *Verifier) hold(r *Record) (code, detail string) {
 
 // endHold posts, voids or expires a hold. Only what expires may end it once its
 // time has come, and before that only what does not.
-func (v *Verifier) endHold(r *Record) (code, detail string) {
+func (v *Verifier) endHold(r *Record, by actor) (code, detail string) {
 	h, ok := v.holds[r.Hold]
 	switch {
 	case !ok || h.debit != r.Debit:
@@ -143,9 +166,12 @@ func (v *Verifier) endHold(r *Record) (code, detail string) {
 	}
 	delete(v.holds, r.Hold)
 	debit, credit := v.accounts[h.debit], v.accounts[h.credit]
+	if !by.mayDebit(debit) && !(r.Kind == KindVoid && by.owns(credit)) && r.Kind != KindExpire {
+		return FaultRule, fmt.Sprintf("%q may not end a hold on %q", r.Actor, debit.ID)
+	}
 	debit.Held -= h.amount
 	if r.Kind != KindExpire {
-		if err := v.useID(r.ID, r.AtMs); err != nil {
+		if err := v.useID(by, r.ID, r.AtMs); err != nil {
 			return FaultRule, err.Error()
 		}
 	}
@@ -187,6 +213,18 @@ func (v *Verifier) recover(r *Record) error {
 		return fmt.Errorf("recovery epoch %d after %d", r.Recovery.Epoch, v.recovery)
 	}
 	v.recovery, v.ids.floorMs = r.Recovery.Epoch, r.Recovery.FloorMs
-	v.finalised = min(v.finalised, WindowOf(r.AtMs))
+	v.weights = renamed(v.weights, v.finalised.Moved(slices.Collect(maps.Keys(v.weights)), WindowOf(r.AtMs)))
 	return nil
+}
+
+// renamed returns a map with some of its keys exchanged.
+func renamed[V any](m map[int64]V, names map[int64]int64) map[int64]V {
+	out := make(map[int64]V, len(m))
+	for key, value := range m {
+		if name, ok := names[key]; ok {
+			key = name
+		}
+		out[key] = value
+	}
+	return out
 }

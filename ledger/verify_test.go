@@ -28,8 +28,8 @@ type book struct {
 func (b *book) add(r Record) {
 	b.seq++
 	r.Seq, r.Index, r.AtMs, r.Prev = b.seq, b.seq*2, b.atMs, b.head
-	if r.Actor == "" {
-		r.Actor = "token:operator"
+	if r.Actor == "" && r.Kind != KindExpire && r.Kind != KindShare {
+		r.Actor = "admin:root"
 	}
 	_, data := r.Append(nil)
 	b.head = r.Hash
@@ -76,22 +76,23 @@ func sampleRecords(change func(n int, r *Record)) (all [][]byte, head crypto.Has
 	add(Record{Kind: KindPost, ID: testID(b.atMs, 5), Hold: testID(testStart, 2), Debit: "shop", Credit: "a", Amount: 50, DebitBalance: 50, DebitHeld: 35, CreditBalance: 50}) // 7
 	add(Record{Kind: KindVoid, ID: testID(b.atMs, 6), Hold: testID(testStart, 3), Debit: "shop", DebitHeld: 5})                                                                // 8
 	b.atMs++
-	add(Record{Kind: KindExpire, Actor: "node:n0", Hold: testID(testStart, 4), Debit: "shop", DebitHeld: 0}) // 9
+	add(Record{Kind: KindExpire, Hold: testID(testStart, 4), Debit: "shop", DebitHeld: 0}) // 9
 	one, two, three := sampleReport(1), sampleReport(2), sampleReport(3)
-	add(Record{Kind: KindReport, Actor: "agent:a", Report: &one})                                          // 10
-	add(Record{Kind: KindReport, Actor: "agent:a", Report: &two})                                          // 11
-	add(Record{Kind: KindReport, Actor: "agent:a", Report: &three})                                        // 12
-	add(Record{Kind: KindConfirm, ID: one.Report.ID, Credit: "a", Weight: 1_000_000, WindowMs: testStart}) // 13
-	add(Record{Kind: KindReject, ID: two.Report.ID})                                                       // 14
+	add(Record{Kind: KindKey, Actor: "agent:a", Credit: "a", Key: one.Key})                                // 10
+	add(Record{Kind: KindReport, Actor: "agent:a", Report: &one})                                          // 11
+	add(Record{Kind: KindReport, Actor: "agent:a", Report: &two})                                          // 12
+	add(Record{Kind: KindReport, Actor: "agent:a", Report: &three})                                        // 13
+	add(Record{Kind: KindConfirm, ID: one.Report.ID, Credit: "a", Weight: 1_000_000, WindowMs: testStart}) // 14
+	add(Record{Kind: KindReject, ID: two.Report.ID})                                                       // 15
 	b.atMs += EpochMs
-	add(Record{Kind: KindConfirm, ID: three.Report.ID, Credit: "a", Weight: 3_000_000, WindowMs: testStart + EpochMs}) // 15
+	add(Record{Kind: KindConfirm, ID: three.Report.ID, Credit: "a", Weight: 3_000_000, WindowMs: testStart + EpochMs}) // 16
 	pool := p.Pool(Micro)
-	add(Record{Kind: KindEpoch, WindowMs: testStart, Weight: 1_000_000, Epoch: &Epoch{Load: Load{Agents: 1, CPU: 1}, Smoothed: Micro, Pool: pool, Accounts: 1}}) // 16
-	add(Record{Kind: KindShare, WindowMs: testStart, Credit: "a", Weight: 1_000_000, Amount: pool, CreditBalance: 50 + pool})                                    // 17
+	add(Record{Kind: KindEpoch, WindowMs: testStart, Weight: 1_000_000, Epoch: &Epoch{Load: Load{Agents: 1, CPU: 1}, Smoothed: Micro, Pool: pool, Accounts: 1}}) // 17
+	add(Record{Kind: KindShare, WindowMs: testStart, Credit: "a", Weight: 1_000_000, Amount: pool, CreditBalance: 50 + pool})                                    // 18
 	b.atMs -= 2 * EpochMs
-	add(Record{Kind: KindRecovery, Recovery: &Recovery{Epoch: 2, FloorMs: b.atMs + MaxAheadMs}}) // 18
+	add(Record{Kind: KindRecovery, Recovery: &Recovery{Epoch: 2, FloorMs: b.atMs + MaxAheadMs}}) // 19
 	b.atMs += 2 * MaxAheadMs
-	add(Record{Kind: KindTransfer, ID: testID(b.atMs, 1), Debit: "a", Credit: Reserve, Amount: 50, DebitBalance: pool, CreditBalance: 50}) // 19
+	add(Record{Kind: KindTransfer, ID: testID(b.atMs, 1), Debit: "a", Credit: Reserve, Amount: 50, DebitBalance: pool, CreditBalance: 50}) // 20
 	return b.records, b.head
 }
 
@@ -213,40 +214,40 @@ func TestVerifierHoldsTheRules(t *testing.T) {
 		"held after a void":      {8, set(func(r *Record) { r.DebitHeld = 6 }), FaultBalance},
 		"expires early":          {8, set(func(r *Record) { r.Kind = KindExpire }), FaultRule},
 		"voids late":             {9, set(func(r *Record) { r.Kind, r.ID = KindVoid, testID(testStart+5_000, 7) }), FaultRule},
-		"signature":              {10, set(func(r *Record) { s := *r.Report; s.Signature[0] ^= 1; r.Report = &s }), FaultSignature},
-		"a report made longer":   {10, set(func(r *Record) { s := *r.Report; s.Report.DurationMs *= 2; r.Report = &s }), FaultSignature},
-		"another key":            {10, set(func(r *Record) { s := *r.Report; s.Key = crypto.PublicOf(testKey("b")); r.Report = &s }), FaultSignature},
-		"a report twice":         {11, set(func(r *Record) { s := sampleReport(1); r.Report = &s }), FaultRule},
-		"another's account": {11, set(func(r *Record) {
+		"signature":              {11, set(func(r *Record) { s := *r.Report; s.Signature[0] ^= 1; r.Report = &s }), FaultSignature},
+		"a report made longer":   {11, set(func(r *Record) { s := *r.Report; s.Report.DurationMs *= 2; r.Report = &s }), FaultSignature},
+		"another key":            {11, set(func(r *Record) { s := *r.Report; s.Key = crypto.PublicOf(testKey("b")); r.Report = &s }), FaultSignature},
+		"a report twice":         {12, set(func(r *Record) { s := sampleReport(1); r.Report = &s }), FaultRule},
+		"another's account": {12, set(func(r *Record) {
 			rep := sampleReport(2).Report
 			rep.Account = "shop"
 			s := rep.Sign(testKey("a"), testCluster)
 			r.Report = &s
 		}), FaultRule},
-		"paid by itself": {11, set(func(r *Record) {
+		"paid by itself": {12, set(func(r *Record) {
 			rep := sampleReport(2).Report
 			rep.Payer = "a"
 			s := rep.Sign(testKey("a"), testCluster)
 			r.Report = &s
 		}), FaultRule},
-		"more weight":           {13, set(func(r *Record) { r.Weight++ }), FaultRule},
-		"another earns":         {13, set(func(r *Record) { r.Credit = "shop" }), FaultRule},
-		"another window":        {13, set(func(r *Record) { r.WindowMs += EpochMs }), FaultRule},
-		"confirms none":         {13, set(func(r *Record) { r.ID = testID(testStart, 77) }), FaultRule},
-		"confirms twice":        {14, set(func(r *Record) { r.ID = sampleReport(1).Report.ID }), FaultRule},
-		"another pool":          {16, set(func(r *Record) { e := *r.Epoch; e.Pool++; r.Epoch = &e }), FaultRule},
-		"another load":          {16, set(func(r *Record) { e := *r.Epoch; e.Load.Queued = 50; r.Epoch = &e }), FaultRule},
-		"load out of bounds":    {16, set(func(r *Record) { e := *r.Epoch; e.Load.CPU = -1; r.Epoch = &e }), FaultRule},
-		"more accounts":         {16, set(func(r *Record) { e := *r.Epoch; e.Accounts++; r.Epoch = &e }), FaultRule},
-		"another total":         {16, set(func(r *Record) { r.Weight++ }), FaultRule},
-		"a younger epoch first": {16, set(func(r *Record) { r.WindowMs += EpochMs }), FaultRule},
-		"an epoch of nothing":   {16, set(func(r *Record) { r.WindowMs -= EpochMs }), FaultRule},
-		"no share":              {17, set(func(r *Record) { r.Kind, r.ID = KindReject, testID(testStart, 1) }), FaultRule},
-		"a larger share":        {17, set(func(r *Record) { r.Amount++ }), FaultRule},
-		"a share of another":    {17, set(func(r *Record) { r.Credit = "shop" }), FaultRule},
-		"a share's balance":     {17, set(func(r *Record) { r.CreditBalance++ }), FaultBalance},
-		"an old recovery":       {18, set(func(r *Record) { r.Recovery = &Recovery{} }), FaultRule},
-		"an id of before":       {19, set(func(r *Record) { r.ID = testID(testStart-EpochMs+5_000+MaxAheadMs, 1) }), FaultRule},
+		"more weight":           {14, set(func(r *Record) { r.Weight++ }), FaultRule},
+		"another earns":         {14, set(func(r *Record) { r.Credit = "shop" }), FaultRule},
+		"another window":        {14, set(func(r *Record) { r.WindowMs += EpochMs }), FaultRule},
+		"confirms none":         {14, set(func(r *Record) { r.ID = testID(testStart, 77) }), FaultRule},
+		"confirms twice":        {15, set(func(r *Record) { r.ID = sampleReport(1).Report.ID }), FaultRule},
+		"another pool":          {17, set(func(r *Record) { e := *r.Epoch; e.Pool++; r.Epoch = &e }), FaultRule},
+		"another load":          {17, set(func(r *Record) { e := *r.Epoch; e.Load.Queued = 50; r.Epoch = &e }), FaultRule},
+		"load out of bounds":    {17, set(func(r *Record) { e := *r.Epoch; e.Load.CPU = -1; r.Epoch = &e }), FaultRule},
+		"more accounts":         {17, set(func(r *Record) { e := *r.Epoch; e.Accounts++; r.Epoch = &e }), FaultRule},
+		"another total":         {17, set(func(r *Record) { r.Weight++ }), FaultRule},
+		"a younger epoch first": {17, set(func(r *Record) { r.WindowMs += EpochMs }), FaultRule},
+		"an epoch of nothing":   {17, set(func(r *Record) { r.WindowMs -= EpochMs }), FaultRule},
+		"no share":              {18, set(func(r *Record) { r.Kind, r.ID = KindReject, testID(testStart, 1) }), FaultRule},
+		"a larger share":        {18, set(func(r *Record) { r.Amount++ }), FaultRule},
+		"a share of another":    {18, set(func(r *Record) { r.Credit = "shop" }), FaultRule},
+		"a share's balance":     {18, set(func(r *Record) { r.CreditBalance++ }), FaultBalance},
+		"an old recovery":       {19, set(func(r *Record) { r.Recovery = &Recovery{} }), FaultRule},
+		"an id of before":       {20, set(func(r *Record) { r.ID = testID(testStart-EpochMs+5_000+MaxAheadMs, 1) }), FaultRule},
 	} {
 		records, _ := sampleRecords(func(n int, r *Record) {
 			if n == c.at {
@@ -299,8 +300,8 @@ func TestVerifierHoldsTheOrder(t *testing.T) {
 	if _, err := verify(b.records); !errors.As(err, &bad) || bad.Code != FaultOrder {
 		t.Errorf("time runs back: %v", err)
 	}
-	v, _ := verify(records[:17]) // an epoch without its shares
-	if err := v.Finish(17, v.Head()); err == nil {
+	v, _ := verify(records[:18]) // an epoch without its shares
+	if err := v.Finish(18, v.Head()); err == nil {
 		t.Error("it ends among the shares of an epoch")
 	}
 }
@@ -429,7 +430,7 @@ func BenchmarkVerify(b *testing.B) {
 	b.Run("report", func(b *testing.B) {
 		records, _ := sampleRecords(nil)
 		for range b.N {
-			if c := CheckRecord(records[10], testCluster); c.err != nil {
+			if c := CheckRecord(records[11], testCluster); c.err != nil {
 				b.Fatal(c.err)
 			}
 		}

@@ -277,7 +277,7 @@ func (n *Node) measureState(put sample) {
 	put("edgecoder_ledger_size", float64(book.Size))
 	put("edgecoder_ledger_circulation_micro", float64(issued))
 	put("edgecoder_ledger_sum_micro", float64(sum))
-	put("edgecoder_ledger_epoch_timestamp_seconds", seconds(book.Finalised))
+	put("edgecoder_ledger_epoch_timestamp_seconds", seconds(book.NewestEpoch()))
 	for _, u := range usage {
 		put("edgecoder_state_rows", float64(u.Rows), u.Name)
 		put("edgecoder_state_rows_max", float64(u.Cap), u.Name)

@@ -22,7 +22,7 @@ func someRecords(t testing.TB, n int, change func(seq uint64, r *ledger.Record))
 	balances := map[string]int64{}
 	head = ledger.Genesis(origin)
 	add := func(r ledger.Record) {
-		r.Seq, r.Index, r.AtMs, r.Prev, r.Actor = uint64(len(records)+1), uint64(len(records)+1), 1_767_225_600_000+int64(len(records)/100), head, "token:t"
+		r.Seq, r.Index, r.AtMs, r.Prev, r.Actor = uint64(len(records)+1), uint64(len(records)+1), 1_767_225_600_000+int64(len(records)/100), head, "admin:t"
 		if change != nil {
 			change(r.Seq, &r)
 		}
