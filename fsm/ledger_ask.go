@@ -19,9 +19,10 @@ func (s *State) AskReport(signed *ledger.SignedReport, nowMs int64) LedgerResult
 	if first, taken := s.ReportTaken(r); taken {
 		return first
 	}
-	if code, field := s.ledgerIDCode(r.ID, nowMs); code != CodeOK {
+	by := &standing{agentID: r.AgentID, ids: idCallerOf(agentName(r.AgentID))}
+	if code, field := s.ledgerIDCode(r.ID, by.ids.key(r.ID), nowMs); code != CodeOK {
 		return LedgerResult{Code: code, Field: field}
 	}
-	code, field := s.reportCode(r)
+	code, field := s.reportCode(r, by)
 	return LedgerResult{Code: code, Field: field}
 }
