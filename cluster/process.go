@@ -95,9 +95,30 @@ func hasProc() bool {
 	return err == nil
 }
 
-// waitGone waits until the server of dataDir is no longer pid.
+// waitGone waits until the server of dataDir is no longer pid, and holds none of
+// its files any more.
 func waitGone(ctx context.Context, pid int, dataDir string) error {
-	return poll(ctx, 20*time.Millisecond, func() (bool, error) { return !isServer(pid, dataDir), nil })
+	return poll(ctx, 20*time.Millisecond, func() (bool, error) { return !isServer(pid, dataDir) && !isDying(pid), nil })
+}
+
+// isDying tells whether a process is on its way out: it has no command line any
+// more, and still has its files open, with the lock of its data directory.
+func isDying(pid int) bool {
+	stat, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat") // without one it is gone, or this is not Linux
+	return saysDying(stat)
+}
+
+// saysDying reads a /proc/PID/stat (proc_pid_stat(5)).
+func saysDying(stat []byte) bool {
+	const exiting = 0x4 // PF_EXITING
+	_, rest, _ := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
+	fields := strings.Fields(string(rest)) // from the third on: state, ..., flags (9), ..., num_threads (20)
+	if len(fields) < 18 {
+		return false
+	}
+	flags, _ := strconv.ParseUint(fields[6], 10, 64)
+	// A zombie is gone but for its parent, unless other threads of it are still ending.
+	return flags&exiting != 0 && (fields[0] != "Z" || fields[17] != "1")
 }
 
 // Tail returns the last lines of a server's log, for error messages.

@@ -5,6 +5,7 @@ package cluster
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -391,5 +392,33 @@ func TestWaitersSurvivePurge(t *testing.T) {
 	}
 	if err := <-waiter; err != nil && !errors.Is(err, errNoCluster) {
 		t.Errorf("the other command: %v", err)
+	}
+}
+
+// TestDyingServersHoldTheirFiles: a process that was killed loses its command line
+// before its files, and with them the lock of its data directory.
+func TestDyingServersHoldTheirFiles(t *testing.T) {
+	t.Parallel()
+	stat := func(state string, flags, threads int) []byte {
+		return fmt.Appendf(nil, "42 (edge) coder) %s 1 42 42 0 -1 %d 9 9 9 9 9 9 9 9 20 0 %d 0 99", state, flags, threads)
+	}
+	for _, c := range []struct {
+		stat  []byte
+		dying bool
+	}{
+		{stat("S", 0x400000, 9), false},
+		{stat("R", 0x400004, 9), true},
+		{stat("D", 0x40000c, 1), true},
+		{stat("Z", 0x40000c, 2), true},
+		{stat("Z", 0x40000c, 1), false},
+		{nil, false},
+		{[]byte("42 (x) R"), false},
+	} {
+		if got := saysDying(c.stat); got != c.dying {
+			t.Errorf("%s: dying %t", c.stat, got)
+		}
+	}
+	if isDying(os.Getpid()) {
+		t.Error("this process is dying")
 	}
 }

@@ -19,10 +19,10 @@ import (
 )
 
 // landed is the commit of the version before this one; its binaries know feature
-// level landedLevel, one below what this test has refused until all are upgraded.
+// level landedLevel, one below what this test has kept back until all are upgraded.
 const (
-	landed      = "6b8c1562d9e9a51fe6ce607b6f0f89376cade844"
-	landedLevel = 5
+	landed      = "e8d34b7d530fdf2018f98240caece8dd53176f97"
+	landedLevel = 6
 )
 
 // upgradeAsked switches the tests of mixed versions on, which need the history of
@@ -149,8 +149,8 @@ func (v *versions) level() (level uint32) {
 	return level
 }
 
-// refusesNew wants what is of a later level refused with a code that says so, at
-// every node of this version, whoever leads.
+// refusesNew wants what a later level brought kept out of the log, at every node of
+// either version, whoever leads: the landed one would stop at it.
 func (v *versions) refusesNew() {
 	v.t.Helper()
 	for name, runs := range v.runs {
@@ -200,7 +200,7 @@ func (v *versions) underLoad(steps func()) {
 
 // TestUpgradeServerByServer: a cluster of the landed version becomes one of this
 // version under load, in both orders, with each version in the lead in between.
-// All agree at every mark, what is new is refused until the last server is
+// All agree at every mark, what is new is kept back until the last server is
 // upgraded, and the level rises by itself then.
 func TestUpgradeServerByServer(t *testing.T) {
 	old := landedBinary(t)
@@ -247,7 +247,7 @@ func TestUpgradeServerByServer(t *testing.T) {
 	}
 }
 
-// refusesOldServer: the landed version ends at what it cannot read and leaves the
+// refusesOldServer: the landed version refuses what it cannot read and leaves the
 // data as it is: this version runs on with it.
 func (v *versions) refusesOldServer() {
 	v.t.Helper()
@@ -258,13 +258,13 @@ func (v *versions) refusesOldServer() {
 		v.t.Fatal(err)
 	}
 	v.take(v.t.(*testing.T), v.old)
-	_ = v.cluster.Start(ctx, name) // it may answer before it comes to the entry
+	_ = v.cluster.Start(ctx, name) // it does not start
 	n, err := v.cluster.Node(name)
 	if err != nil {
 		v.t.Fatal(err)
 	}
 	v.eventually("the landed version ends", func() bool { return !n.Running() && !runs(v.cluster, name) })
-	if log := cluster.Tail(n.Log, 200); !strings.Contains(log, "it is of a newer binary") {
+	if log := cluster.Tail(n.Log, 200); !strings.Contains(log, "upgrade this one") {
 		v.t.Errorf("it does not say why:\n%s", log)
 	}
 	v.run(name, binary)

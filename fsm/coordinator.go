@@ -3,7 +3,6 @@ package fsm
 import (
 	"bytes"
 	"fmt"
-	"strings"
 
 	"github.com/edgecoder/edgecoder/crypto"
 )
@@ -259,10 +258,14 @@ func (s *State) applyCoordinatorUpdate(c *change, b CoordinatorUpdate) Result {
 }
 
 func (s *State) applyCoordinatorRemove(c *change, b CoordinatorRemove) Result {
-	if res, ok := s.actorCan(c, CapAdmin); !ok {
+	res, ok := s.actorCan(c, CapAdmin)
+	if !ok {
 		return res
 	}
-	if _, gone := s.removed.get(b.ID); gone {
+	if gone, ok := s.removed.get(b.ID); ok {
+		if b.Compromised && s.meta.v.Level >= LevelThrough {
+			return s.removedAsCompromised(c, gone)
+		}
 		return Result{Code: CodeOK, ID: b.ID}
 	}
 	if _, ok := s.coordinators.get(b.ID); !ok {
@@ -274,16 +277,15 @@ func (s *State) applyCoordinatorRemove(c *change, b CoordinatorRemove) Result {
 	if s.removed.full() {
 		return refuse(CodeOverloaded, "", "%d coordinators were removed, no room to remember one more", MaxRemoved)
 	}
-	res, detail := Result{Code: CodeOK, ID: b.ID}, fmt.Sprintf("compromised=%t", b.Compromised)
+	var revoked *TokensRevoked
 	if b.Compromised {
-		res.Tokens = s.revokeThrough(c, b.ID)
-	}
-	if t := res.Tokens; t != nil {
-		detail += fmt.Sprintf(" tokens_revoked=%d ids=%s kept=%s", t.Count, strings.Join(t.IDs, ","), t.Kept)
+		if revoked, res, ok = s.revokeThrough(c, b.ID); !ok {
+			return res
+		}
 	}
 	s.dropCoordinator(c, b.ID, b.Compromised)
-	s.record(c, "coordinator_remove", b.ID, detail)
-	return res
+	s.record(c, "coordinator_remove", b.ID, fmt.Sprintf("compromised=%t", b.Compromised)+revoked.text())
+	return Result{Code: CodeOK, ID: b.ID, Tokens: revoked}
 }
 
 // onlyVoter tells whether nobody but the node could lead; observers cannot.

@@ -9,7 +9,7 @@ import (
 )
 
 // LevelCheckpoints is the feature level from which checkpoints are cosigned, by whom the replicated cosigner sets say.
-const LevelCheckpoints = 7
+const LevelCheckpoints = 8
 
 // CosignerSet is one version of who cosigns checkpoints (checkpoint.Set), and the signatures that vouch for it. The
 // trees and checkpoints themselves are no part of the state: Apply never reads history, and a cluster whose chain is

@@ -19,6 +19,8 @@ const (
 	maxPolicyBytes = 1 << 20
 	// maxSmallRowBytes: what there may be a million of has a few ids and numbers.
 	maxSmallRowBytes = 1 << 10
+	// maxTokenBytes: likewise, with the nodes that it was made through.
+	maxTokenBytes = 4 << 10
 	// maxAgentBytes: likewise, with keys and addresses.
 	maxAgentBytes = 4 << 10
 	// maxRowBytes bounds all other rows, of which there are few.
@@ -37,9 +39,11 @@ func frameLimit(field string) uint64 {
 		return maxWindowBytes
 	case "policy":
 		return maxPolicyBytes
-	case "bans", "idempotency", "key_owners", "nonces", "tokens",
+	case "bans", "idempotency", "key_owners", "nonces",
 		"ledger_accounts", "ledger_holds", "ledger_ids", "ledger_reports", "ledger_epochs", "ledger_weights":
 		return maxSmallRowBytes
+	case "tokens":
+		return maxTokenBytes
 	case "agents", "removed", "signing_keys":
 		return maxAgentBytes
 	}

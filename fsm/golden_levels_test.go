@@ -10,8 +10,8 @@ import (
 
 // unreleasedGolden is the first level whose stored log -update writes anew: no
 // binary that knows it was released. All others stay as they were written: levels
-// 1 and 2 by commit a73cd48, level 3 as commit 4fa5b56 applied it, levels 4 and 5 as
-// commit 6b8c156 did.
+// 1 and 2 by commit a73cd48, level 3 as commit 4fa5b56 applied it, levels 4 and 5 by
+// commit 6b8c156, level 6 by commit e8d34b7.
 const unreleasedGolden = LevelLedger
 
 // goldenLevels makes the scene of every level.
@@ -24,8 +24,11 @@ func goldenLevels() map[uint32]func(testing.TB) *world {
 		LevelUpgrades: func(t testing.TB) *world {
 			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades()
 		},
-		LevelLedger: func(t testing.TB) *world {
-			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger().withThrough()
+		LevelThrough: func(t testing.TB) *world {
+			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withThrough()
+		},
+		LevelLedger: func(t testing.TB) *world { // withThrough takes members that the scenes beyond it need
+			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger()
 		},
 		LevelCheckpoints: func(t testing.TB) *world {
 			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger().withCosigners().withEdges()
@@ -81,16 +84,24 @@ func (w *world) withClients() *world {
 	return w
 }
 
-// withThrough has everything else happen that LevelLedger brought, LevelThrough: commands name the
+// withThrough has everything happen that LevelThrough brought: commands name the
 // node that forwarded them, and a compromised node's tokens go with it.
 func (w *world) withThrough() *world {
+	w.pass(UpdatePauseMs + 1000)
+	for _, n := range w.s.Coordinators() {
+		described := n.Described()
+		described.Level = LevelThrough
+		w.must(w.do(Actor{NodeID: n.ID}, described))
+	}
+	w.must(w.do(leader, LevelRaise{From: LevelUpgrades, To: LevelThrough, Version: "v6"}))
 	via := func(node string) Actor { return Actor{TokenID: "admin", Via: node} }
 	w.must(w.do(via("n5"), TokenCreate{ID: "through-n5", Role: RoleAdmin, Uses: -1}))
 	w.must(w.do(Actor{TokenID: "through-n5", Via: "n6"}, TokenCreate{ID: "through-both", Role: RoleViewer, Uses: -1}))
 	w.must(w.do(via("n6"), TokenCreate{ID: "through-n6", Role: RoleViewer, Uses: -1}))
 	w.must(w.do(via("n0"), CoordinatorRemove{ID: "n5", Compromised: true}))
 	w.want(w.do(via("n5"), TokenCreate{ID: "late", Role: RoleAdmin, Uses: -1}), CodeForbidden)
-	w.must(w.do(Actor{TokenID: "admin", Via: "n0"}, CoordinatorRemove{ID: "n6"}))
+	w.must(w.do(via("n0"), CoordinatorRemove{ID: "n6"}))
+	w.must(w.do(via("n0"), CoordinatorRemove{ID: "n6", Compromised: true}))
 	w.mark()
 	return w
 }

@@ -24,7 +24,7 @@ const (
 	goldenFirst    = "testdata/golden.v1.snapshot"     // format version 1, of binaries before history had a file
 	goldenLevel2   = "testdata/golden.level2.snapshot" // of binaries that know no manifests
 	goldenLevel3   = "testdata/golden.level3.snapshot" // of binaries that know no audit heads
-	goldenSnapshot = "testdata/golden.level7.snapshot"
+	goldenSnapshot = "testdata/golden.level8.snapshot"
 	goldenLevel5   = "testdata/golden.snapshot" // of binaries that know neither ledger nor cosigner sets
 )
 

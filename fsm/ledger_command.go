@@ -9,7 +9,7 @@ import (
 
 // LevelLedger is the feature level from which the log may carry the commands of the
 // ledger, and states may hold one.
-const LevelLedger = 6
+const LevelLedger = 7
 
 // LedgerPolicySet replaces the policy of the ledger if its version is still
 // IfVersion, which is 0 before the ledger is open: then this opens it.

@@ -135,6 +135,9 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	copyTable(s.auditHeads, present.auditHeads, nil)     // the logs are not taken back: what they once held they still must
 	for id, gone := range backup.removed.m {
 		gone.LeftAt, gone.Audit = "", nil // nobody looks where a file says, nor for what it says
+		if was.Level < LevelThrough {
+			gone.TLSKey = nil // the binaries of this cluster may not read it
+		}
 		s.removed.put(id, gone)
 	}
 	copyTable(s.removed, present.removed, nil)

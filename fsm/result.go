@@ -90,10 +90,10 @@ type Result struct {
 	Repeated bool          `cbor:"7,keyasint,omitempty"` // answered from the idempotency table
 	Claims   []ClaimResult `cbor:"8,keyasint,omitempty"` // of an AdmitBatch, in order
 	Chain    *ChainResult  `cbor:"9,keyasint,omitempty"` // of a BlacklistAppend
-	// Ledger answers the entries of a LedgerBatch, or reports, or confirmations, in order.
-	Ledger []LedgerResult `cbor:"10,keyasint,omitempty"`
 	// Tokens is of a CoordinatorRemove of a compromised node; from LevelThrough on.
-	Tokens *TokensRevoked `cbor:"11,keyasint,omitempty"`
+	Tokens *TokensRevoked `cbor:"10,keyasint,omitempty"`
+	// Ledger answers the entries of a LedgerBatch, or reports, or confirmations, in order.
+	Ledger []LedgerResult `cbor:"11,keyasint,omitempty"`
 }
 
 // ClaimResult is the decision on one claim.

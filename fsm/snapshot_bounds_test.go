@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,11 +77,11 @@ func TestLongestRowsSurviveASnapshot(t *testing.T) {
 	s.agents.put(id("a"), Agent{ID: id("a"), State: AgentSuspended, Keys: []AgentKey{key, key, key, key}, EncryptionKey: make([]byte, 32),
 		EnrolledMs: MaxTimeMs, UpdatedMs: MaxTimeMs, TokenID: id("t"), Index: 1 << 60})
 	s.tokens.put(id("t"), Token{ID: id("t"), Role: RoleCoordinator, CreatedMs: MaxTimeMs, ExpiresMs: MaxTimeMs, UsesLeft: 1 << 60, RevokedMs: MaxTimeMs,
-		PurgeMs: MaxTimeMs, Label: strings.Repeat("l", MaxLabelBytes), Epoch: maxEpoch})
+		PurgeMs: MaxTimeMs, Label: strings.Repeat("l", MaxLabelBytes), Epoch: maxEpoch, Told: true, Through: slices.Repeat([]string{id("n")}, MaxThrough)})
 	s.bans.put(id("a"), Ban{AgentID: id("a"), EventID: id("e"), Seq: 1 << 60, ReasonCode: "policy_violation_x", TimestampMs: MaxTimeMs, ExpiresMs: MaxTimeMs})
 	s.idempotent.put(strings.Repeat("k", 32), Outcome{ID: id("o"), Index: 1 << 60, ExpiresMs: MaxTimeMs, TokenID: id("t")})
 	s.keyOwners.put(strings.Repeat("k", 32), ownerCoordinator+id("n"))
-	s.removed.put(id("n"), Removal{ID: id("n"), Name: id("m"), LeftAt: addr, RemovedMs: MaxTimeMs, SilentMs: MaxTimeMs, Audit: longestHead(id("n"))})
+	s.removed.put(id("n"), Removal{ID: id("n"), Name: id("m"), LeftAt: addr, RemovedMs: MaxTimeMs, SilentMs: MaxTimeMs, TLSKey: new(crypto.Hash), Audit: longestHead(id("n"))})
 	s.auditHeads.put(id("n"), *longestHead(id("n")))
 	s.signingKeys.put(k.CoordinatorID(), SigningKey{Public: k, NodeID: id("n"), API: addr, Since: 1 << 60, RetiredAt: 1 << 60})
 	for _, f := range s.fields() {

@@ -1,16 +1,24 @@
 package fsm
 
-import "slices"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // LevelThrough is the feature level from which a command names the node at which its
 // caller was authenticated (Actor.Via). The others have only that node's word for the
 // caller: what it made in an admin's name is its own as well, and goes with it when it
 // is removed as compromised. Removals remember the key of the node's certificates.
-const LevelThrough = LevelLedger
+const LevelThrough = 6
 
 // MaxTokensTold bounds the token ids in an answer and in a record of history; all of
 // them are revoked, and counted.
 const MaxTokensTold = 64
+
+// MaxThrough bounds the nodes that a token names: in the life of a cluster few are
+// replaced, and a token has few forebears.
+const MaxThrough = 16
 
 // TokensRevoked tells what became of the tokens that were made through a node that
 // was removed as compromised.
@@ -31,17 +39,17 @@ func (s *State) checkVia(a Actor) (Result, bool) {
 	return Result{}, true
 }
 
-// through returns the members that could know the text of a token that is made now,
+// through returns the nodes that could know the text of a token that is made now,
 // or made it by themselves: the one that forwarded the command, and those of the
-// token that it was asked under.
-func (s *State) through(c *change) []string {
+// token that it was asked under, be they members still or not.
+func (s *State) through(a Actor) []string {
 	var out []string
-	if c.actor.Via != "" {
-		out = append(out, c.actor.Via)
+	if a.Via != "" {
+		out = append(out, a.Via)
 	}
-	by, _ := s.tokens.get(c.actor.TokenID)
+	by, _ := s.tokens.get(a.TokenID)
 	for _, id := range by.Through {
-		if _, member := s.coordinators.get(id); member && !slices.Contains(out, id) {
+		if !slices.Contains(out, id) {
 			out = append(out, id)
 		}
 	}
@@ -51,17 +59,24 @@ func (s *State) through(c *change) []string {
 
 // revokeThrough revokes the tokens in force that were made through a node; nil if
 // there are none. The acting one stays, or nobody might be left to administer: whoever
-// removes a node is told, and makes another.
-func (s *State) revokeThrough(c *change, nodeID string) *TokensRevoked {
+// removes a node is told, and makes another. It refuses, and revokes none, if those
+// left to administer would end before one that it ends.
+func (s *State) revokeThrough(c *change, nodeID string) (*TokensRevoked, Result, bool) {
 	var out TokensRevoked
+	var ending []Token
 	for _, t := range s.tokens.values() {
 		switch {
 		case !t.inForce(c.atMs) || !slices.Contains(t.Through, nodeID):
-			continue
 		case t.ID == c.actor.TokenID:
 			out.Kept = t.ID
-			continue
+		default:
+			ending = append(ending, t)
 		}
+	}
+	if t, lasting := s.outlived(ending, c.atMs); !lasting {
+		return nil, refuse(CodeConflict, "id", "no admin token that is left lasts as long as %s, which would be revoked: ask under that one, or make another first at a node that stays", t.ID), false
+	}
+	for _, t := range ending {
 		t.RevokedMs = c.atMs
 		s.endToken(c, t)
 		out.Count++
@@ -70,7 +85,53 @@ func (s *State) revokeThrough(c *change, nodeID string) *TokensRevoked {
 		}
 	}
 	if out.Count == 0 && out.Kept == "" {
-		return nil
+		return nil, Result{}, true
 	}
-	return &out
+	return &out, Result{}, true
+}
+
+// outlived tells whether an admin token lasts as long as each admin token that
+// ends; if not, which one would be missed.
+func (s *State) outlived(ending []Token, nowMs int64) (missed Token, ok bool) {
+	ends := map[string]bool{}
+	for _, t := range ending {
+		ends[t.ID] = true
+	}
+	var stays Token // who administers for the longest time
+	for id, t := range s.tokens.m {
+		if !ends[id] && t.Role == RoleAdmin && t.inForce(nowMs) && (stays.ID == "" || t.administersAsLongAs(stays, nowMs)) {
+			stays = t
+		}
+	}
+	for _, t := range ending {
+		if t.Role == RoleAdmin && !stays.administersAsLongAs(t, nowMs) {
+			return t, false
+		}
+	}
+	return Token{}, true
+}
+
+// removedAsCompromised is asked for a node that was removed before, with another
+// reason perhaps: what it made goes all the same.
+func (s *State) removedAsCompromised(c *change, gone Removal) Result {
+	revoked, res, ok := s.revokeThrough(c, gone.ID)
+	if !ok {
+		return res
+	}
+	res = Result{Code: CodeOK, ID: gone.ID, Tokens: revoked}
+	if gone.Compromised && revoked == nil {
+		return res
+	}
+	gone.Compromised = true
+	s.removed.put(gone.ID, gone)
+	s.record(c, "coordinator_remove", gone.ID, "compromised=true"+revoked.text())
+	return res
+}
+
+// text is what a record of history says of them.
+func (t *TokensRevoked) text() string {
+	if t == nil {
+		return ""
+	}
+	return fmt.Sprintf(" tokens_revoked=%d ids=%s kept=%s", t.Count, strings.Join(t.IDs, ","), t.Kept)
 }

@@ -95,3 +95,83 @@ func TestThroughWaitsForItsLevel(t *testing.T) {
 		t.Error("a removal of an older level has a key")
 	}
 }
+
+// TestCompromisedAfterItLeft: a node that left, by a removal that it asked for
+// itself perhaps, is compromised all the same; and what stayed the first time goes
+// when somebody else asks.
+func TestCompromisedAfterItLeft(t *testing.T) {
+	w := throughWorld(t, LevelThrough)
+	via := func(token, node string) Actor { return Actor{TokenID: token, Via: node} }
+	w.must(w.do(via("admin", "n1"), tokenOf("forged", RoleAdmin)))
+	w.must(w.do(via("forged", "n1"), CoordinatorRemove{ID: "n1"}))
+	w.must(w.do(via("forged", "n0"), tokenOf("child", RoleAdmin))) // remembers the one that left
+	res := w.do(via("forged", "n0"), CoordinatorRemove{ID: "n1", Compromised: true})
+	if w.must(res); res.Tokens == nil || !slices.Equal(res.Tokens.IDs, []string{"child"}) || res.Tokens.Kept != "forged" {
+		t.Fatalf("%+v", res.Tokens)
+	}
+	if gone, _ := w.s.Removal("n1"); !gone.Compromised {
+		t.Error("it was removed as one that is not compromised")
+	}
+	res = w.do(via("admin", "n0"), CoordinatorRemove{ID: "n1", Compromised: true})
+	if w.must(res); res.Tokens == nil || !slices.Equal(res.Tokens.IDs, []string{"forged"}) {
+		t.Fatalf("asked by somebody else: %+v", res.Tokens)
+	}
+	before := len(recordsOf(t, w.history, StreamAdmin))
+	if res = w.do(via("admin", "n0"), CoordinatorRemove{ID: "n1", Compromised: true}); w.must(res).Tokens != nil || len(recordsOf(t, w.history, StreamAdmin)) != before {
+		t.Errorf("nothing is left to revoke: %+v", res)
+	}
+}
+
+// TestSomebodyLastsToAdminister: a removal ends no admin token that none which is
+// left lasts as long as.
+func TestSomebodyLastsToAdminister(t *testing.T) {
+	w := throughWorld(t, LevelThrough)
+	short := tokenOf("short", RoleAdmin)
+	short.ExpiresMs = w.wallMs + 3_600_000
+	w.must(w.do(Actor{TokenID: "admin", Via: "n0"}, short))
+	w.must(w.do(Actor{TokenID: "admin", Via: "n1"}, tokenOf("lasting", RoleAdmin)))
+	w.must(w.do(Actor{TokenID: "lasting"}, TokenRevoke{ID: "admin"}))
+	w.want(w.do(Actor{TokenID: "short", Via: "n0"}, CoordinatorRemove{ID: "n1", Compromised: true}), CodeConflict)
+	if _, member := w.s.Coordinator("n1"); !member {
+		t.Fatal("it was refused, and the node is gone")
+	}
+	w.must(w.do(Actor{TokenID: "lasting", Via: "n0"}, CoordinatorRemove{ID: "n1", Compromised: true}))
+}
+
+// TestForebearsAreBounded: a row of a token fits its frame whatever it was made under.
+func TestForebearsAreBounded(t *testing.T) {
+	w := throughWorld(t, LevelThrough)
+	by := "admin"
+	for i := range MaxThrough + 1 {
+		node := nodeOf(fmt.Sprintf("node-%02d-%s", i, strings.Repeat("x", 100)), RoleCoordinator)
+		node.Level = LevelSupported
+		w.must(w.do(joiner, CoordinatorJoin{Coordinator: node}))
+		made := tokenOf(fmt.Sprintf("t%02d", i), RoleAdmin)
+		res := w.do(Actor{TokenID: by, Via: node.ID}, made)
+		if i == MaxThrough {
+			w.want(res, CodeOverloaded)
+			break
+		}
+		w.must(res)
+		by = made.ID
+	}
+	restored(t, snapshotOf(t, w.s, w.history))
+}
+
+// TestRestoreIntoAnOlderLevel: what older binaries cannot read does not come with a backup.
+func TestRestoreIntoAnOlderLevel(t *testing.T) {
+	backup := throughWorld(t, LevelThrough)
+	n9 := nodeOf("n9", RoleCoordinator)
+	n9.Level = LevelSupported
+	backup.must(backup.do(joiner, CoordinatorJoin{Coordinator: n9}))
+	backup.must(backup.do(admin, CoordinatorRemove{ID: "n9"}))
+	for level, keeps := range map[uint32]bool{LevelUpgrades: false, LevelThrough: true} {
+		s, _, err := Restored(backup.s, throughWorld(t, level).s, Recovery{AtMs: backup.wallMs, Action: "restore"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gone, ok := s.Removal("n9"); !ok || (gone.TLSKey != nil) != keeps {
+			t.Errorf("level %d: the removal has a key: %t", level, gone.TLSKey != nil)
+		}
+	}
+}

@@ -24,7 +24,7 @@ type Token struct {
 	// then on the token is nobody's credential. From LevelClients on.
 	Told bool `cbor:"11,keyasint,omitempty"`
 	// Through are the members that made it for its maker, and those that made the
-	// token under which it was made; at most MaxCoordinators. From LevelThrough on.
+	// token under which it was made; at most MaxThrough. From LevelThrough on.
 	Through []string `cbor:"12,keyasint,omitempty"`
 	// Edge is whose credential it is, of RoleEdgeMember alone. From LevelCheckpoints on.
 	Edge *Edge `cbor:"13,keyasint,omitempty"`
@@ -79,13 +79,15 @@ func (s *State) checkToken(c *change, b TokenCreate) (Result, bool) {
 		return refuse(CodeTooLarge, "label", "%d bytes, at most %d", len(b.Label), MaxLabelBytes), false
 	case s.tokens.full():
 		return refuse(CodeOverloaded, "", "%d tokens exist: revoke some, ended ones go after 7 days", MaxTokens), false
+	case len(s.through(c.actor)) > MaxThrough:
+		return refuse(CodeOverloaded, "", "the acting token was made through %d nodes, each under one before: ask under an older admin token", MaxThrough), false
 	}
 	return Result{}, true
 }
 
 func (s *State) putToken(c *change, b TokenCreate) {
 	t := Token{ID: b.ID, Hash: b.Hash, Role: b.Role, CreatedMs: c.atMs, ExpiresMs: b.ExpiresMs,
-		UsesLeft: b.Uses, Label: b.Label, Epoch: s.meta.v.Epoch, Through: s.through(c)}
+		UsesLeft: b.Uses, Label: b.Label, Epoch: s.meta.v.Epoch, Through: s.through(c.actor)}
 	if t.ExpiresMs != 0 {
 		t.PurgeMs = t.ExpiresMs + tokenKeepMs
 	}
@@ -120,14 +122,16 @@ func (s *State) lastAdmin(t Token, nowMs int64) bool {
 		return false
 	}
 	for id, other := range s.tokens.m {
-		if id == t.ID || other.Role != RoleAdmin || !other.inForce(nowMs) {
-			continue
-		}
-		if other.ExpiresMs == 0 || (t.ExpiresMs != 0 && other.ExpiresMs >= t.ExpiresMs) {
+		if id != t.ID && other.administersAsLongAs(t, nowMs) {
 			return false
 		}
 	}
 	return true
+}
+
+// administersAsLongAs tells whether an admin token in force lasts as long as another.
+func (t Token) administersAsLongAs(other Token, nowMs int64) bool {
+	return t.Role == RoleAdmin && t.inForce(nowMs) && (t.ExpiresMs == 0 || other.ExpiresMs != 0 && t.ExpiresMs >= other.ExpiresMs)
 }
 
 // useToken consumes one use of the acting token; the caller has checked it.

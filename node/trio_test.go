@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -128,7 +129,13 @@ func (c *trio) grow(size int) {
 		c.cfgs = append(c.cfgs, cfg)
 		c.start(i)
 	}
-	c.eventually("all nodes vote", func() bool { return len(voters(c.nodes[0].servers())) == size && c.allReady() })
+	c.eventually("all nodes vote", func() bool { return c.allSeeVoters(size) && c.allReady() })
+}
+
+// allSeeVoters tells whether all nodes have a configuration with so many voters:
+// the leader has it before it is committed, and could take it along.
+func (c *trio) allSeeVoters(size int) bool {
+	return !slices.ContainsFunc(c.nodes, func(n *Node) bool { return n != nil && len(voters(n.servers())) != size })
 }
 
 func (c *trio) start(i int) {

@@ -11,21 +11,27 @@ import (
 	"time"
 )
 
+// pausedPair has two hosts with a connection between them, the second paused.
+func pausedPair(t *testing.T) (a, b *Host, near, far net.Conn) {
+	t.Helper()
+	n := New(1)
+	a, b = n.Host("10.0.0.1:1"), n.Host("10.0.0.2:1")
+	near, err := a.Dial(t.Context(), b.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if far, err = b.Listener().Accept(); err != nil {
+		t.Fatal(err)
+	}
+	b.Pause()
+	return a, b, near, far
+}
+
 // TestPause: a paused host reads, accepts, dials and shows nothing, whatever its
 // deadlines say, while others write to it; all of it goes on when it resumes.
 func TestPause(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := New(1)
-		a, b := n.Host("10.0.0.1:1"), n.Host("10.0.0.2:1")
-		near, err := a.Dial(t.Context(), b.Addr())
-		if err != nil {
-			t.Fatal(err)
-		}
-		far, err := b.Listener().Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.Pause()
+		a, b, near, far := pausedPair(t)
 		began := time.Now()
 		var took [4]time.Duration
 		lasts := func(i int, do func()) {
@@ -103,17 +109,7 @@ func TestPause(t *testing.T) {
 // a dial ends with its context.
 func TestPauseEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		n := New(1)
-		a, b := n.Host("10.0.0.1:1"), n.Host("10.0.0.2:1")
-		near, err := a.Dial(t.Context(), b.Addr())
-		if err != nil {
-			t.Fatal(err)
-		}
-		far, err := b.Listener().Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		b.Pause()
+		a, b, near, far := pausedPair(t)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := b.Dial(ctx, a.Addr()); !errors.Is(err, os.ErrDeadlineExceeded) {
