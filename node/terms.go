@@ -37,6 +37,10 @@ type termGuard struct {
 	open     chan struct{} // closed by follow
 	closed   chan struct{}
 	once     sync.Once
+
+	// handling is held for reading by heartbeats that raft is handling, on goroutines
+	// of the transport: they write terms, so the store stays open for them.
+	handling sync.RWMutex
 }
 
 func newTermGuard(t *raft.NetworkTransport, observes bool, observer func(nodeID string) bool, reign *reign) *termGuard {
@@ -51,7 +55,7 @@ func (g *termGuard) follow(raft standing) {
 
 // hear takes the messages of a node, until over is closed.
 func (g *termGuard) hear(from string, t *raft.NetworkTransport, over <-chan struct{}) {
-	t.SetHeartbeatHandler(func(rpc raft.RPC) { g.judge(from, rpc, over, func() { g.beat(rpc) }) })
+	t.SetHeartbeatHandler(func(rpc raft.RPC) { g.judge(from, rpc, over, func() { g.heartbeat(rpc) }) })
 	go func() {
 		for {
 			select {
@@ -100,6 +104,18 @@ func (g *termGuard) Consumer() <-chan raft.RPC { return g.calls }
 
 // SetHeartbeatHandler implements raft.Transport.
 func (g *termGuard) SetHeartbeatHandler(handle func(raft.RPC)) { g.beat = handle }
+
+// heartbeat has raft handle one, unless it has ended.
+func (g *termGuard) heartbeat(rpc raft.RPC) {
+	g.handling.RLock()
+	defer g.handling.RUnlock()
+	select {
+	case <-g.closed:
+		rpc.Respond(nil, raft.ErrTransportShutdown)
+	default:
+		g.beat(rpc)
+	}
+}
 
 // fault tells why raft must not see a message.
 func (g *termGuard) fault(command any) error {
@@ -195,7 +211,10 @@ func (g *termGuard) deposing(id raft.ServerID, told, own uint64) error {
 // Close implements raft.WithClose.
 func (g *termGuard) Close() error {
 	g.once.Do(func() { close(g.closed) })
-	return g.NetworkTransport.Close()
+	err := g.NetworkTransport.Close()
+	g.handling.Lock() // once the last one is through
+	defer g.handling.Unlock()
+	return err
 }
 
 // observes asks the address book, not the state: raft must not wait for a disk

@@ -135,3 +135,29 @@ func TestObserversTakePartInNoElection(t *testing.T) {
 		}
 	}
 }
+
+// TestNoHeartbeatOutlivesTheGuard: raft handles them on goroutines of the transport,
+// and what they write needs the store, which closes behind the guard.
+func TestNoHeartbeatOutlivesTheGuard(t *testing.T) {
+	t.Parallel()
+	guarded, _, _ := termPair(t, false, nil)
+	entered, free := make(chan struct{}), make(chan struct{})
+	guarded.beat = func(raft.RPC) { close(entered); <-free } // once: a second one would panic
+	go guarded.heartbeat(raft.RPC{})
+	<-entered
+	closed := make(chan struct{})
+	go func() { _ = guarded.Close(); close(closed) }()
+	<-guarded.closed
+	select {
+	case <-closed:
+		t.Error("the guard was closed while raft handled a heartbeat")
+	case <-time.After(20 * time.Millisecond): // it waits, for as long as we like
+	}
+	close(free)
+	<-closed
+	answer := make(chan raft.RPCResponse, 1)
+	guarded.heartbeat(raft.RPC{RespChan: answer})
+	if got := <-answer; !errors.Is(got.Error, raft.ErrTransportShutdown) {
+		t.Errorf("a heartbeat after the end: %v", got.Error)
+	}
+}
