@@ -29,6 +29,9 @@ type Coordinator struct {
 	// UpdatedMs is when it last described itself anew, by the cluster clock; 0:
 	// not since LevelUpgrades.
 	UpdatedMs int64 `cbor:"15,keyasint,omitempty"`
+	// Through are the nodes by whose word it was taken in, as Token.Through; at most
+	// MaxThrough. Apply sets it. From LevelCheckpoints on.
+	Through []string `cbor:"16,keyasint,omitempty"`
 }
 
 // sameJoin tells whether two records are the same submission.
@@ -96,6 +99,9 @@ func (s *State) applyCoordinatorJoin(c *change, b CoordinatorJoin) Result {
 	if res, ok := s.checkJoin(n, b.ReplaceID); !ok {
 		return res
 	}
+	if res, ok := s.checkThrough(c.actor); !ok {
+		return res
+	}
 	if b.ReplaceID != "" {
 		s.dropCoordinator(c, b.ReplaceID, false)
 		s.record(c, "coordinator_replace", b.ReplaceID, "by="+n.ID)
@@ -142,6 +148,9 @@ func (s *State) checkJoin(n Coordinator, replaceID string) (Result, bool) {
 		if other.Name == n.ID || other.ID == n.Name {
 			return refuse(CodeConflict, "id", "a node's id is never another's name: operators name nodes by either"), false
 		}
+	}
+	if res, ok := s.checkNotEdge(n.ID, n.Name); !ok {
+		return res, false
 	}
 	ref := n.SigningKey.Fingerprint()
 	_, taken := s.keyOwners.get(string(ref[:]))
@@ -204,7 +213,7 @@ func addressFault(addresses ...string) (field, fault string) {
 }
 
 func (s *State) putCoordinator(c *change, n Coordinator) {
-	n.JoinedMs, n.UpdatedMs, n.Hosts = c.atMs, 0, nil
+	n.JoinedMs, n.UpdatedMs, n.Hosts, n.Through = c.atMs, 0, nil, s.takenInThrough(c.actor)
 	ref := n.SigningKey.Fingerprint()
 	s.coordinators.put(n.ID, n)
 	s.keyOwners.put(string(ref[:]), ownerCoordinator+n.ID)

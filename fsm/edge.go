@@ -3,8 +3,6 @@ package fsm
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/edgecoder/edgecoder/crypto"
 )
@@ -12,6 +10,9 @@ import (
 // RoleEdgeMember is the role of the credential that an edge gets when it joins (the `edge` column of the role matrix). It is made by EdgeJoin
 // alone and bound to the edge, so that ending it ends the edge. From LevelCheckpoints on.
 const RoleEdgeMember Role = "edgemember"
+
+// ownerEdge begins the owner of an edge's key in keyOwners: a key is an edge's for ever, so one that was ended does not come back under it.
+const ownerEdge = "edge:"
 
 // Edge is who holds an edge's credential.
 type Edge struct {
@@ -23,7 +24,8 @@ type Edge struct {
 	Version    string           `cbor:"6,keyasint"` // of its binary when it joined
 }
 
-// EdgeJoin takes an edge in. The acting token is a join token of role edge; its use is consumed with the join. The edge made its credential itself, of which
+// EdgeJoin takes an edge in. The others have only the word of the node that forwards it for who the edge is: as a token that was made through that node, the
+// credential ends when it is removed as compromised, whoever made the join token. The acting token is a join token of role edge; its use is consumed with the join. The edge made its credential itself, of which
 // the cluster learns the hash alone: so an answer that was lost costs nothing, and no secret travels. From LevelCheckpoints on.
 type EdgeJoin struct {
 	Edge Edge        `cbor:"1,keyasint"`
@@ -41,13 +43,16 @@ func (s *State) applyEdgeJoin(c *change, b EdgeJoin) Result {
 	if res, ok := s.actorCan(c, CapJoinEdge); !ok {
 		return res
 	}
-	if res, ok := s.checkEdgeJoin(b); !ok {
+	if res, ok := s.checkEdgeJoin(c, b); !ok {
 		return res
 	}
 	s.useToken(c)
 	e := b.Edge
 	e.JoinToken = c.actor.TokenID
-	s.tokens.put(b.ID, Token{ID: b.ID, Hash: b.Hash, Role: RoleEdgeMember, CreatedMs: c.atMs, UsesLeft: -1, Label: e.Name, Epoch: s.meta.v.Epoch, Edge: &e})
+	ref := e.SigningKey.Fingerprint()
+	s.keyOwners.put(string(ref[:]), ownerEdge+e.NodeID)
+	s.tokens.put(b.ID, Token{ID: b.ID, Hash: b.Hash, Role: RoleEdgeMember, CreatedMs: c.atMs, UsesLeft: -1, Label: e.Name, Epoch: s.meta.v.Epoch,
+		Through: s.through(c.actor), Edge: &e})
 	s.edges[e.NodeID] = b.ID
 	s.record(c, "edge_join", e.NodeID, fmt.Sprintf("name=%s token=%s", e.Name, b.ID))
 	return Result{Code: CodeOK, ID: b.ID}
@@ -66,9 +71,12 @@ func (s *State) isEdgeRetry(c *change, b EdgeJoin) bool {
 	return *have.Edge == want
 }
 
-func (s *State) checkEdgeJoin(b EdgeJoin) (Result, bool) {
+func (s *State) checkEdgeJoin(c *change, b EdgeJoin) (Result, bool) {
 	if err := b.Edge.fault(); err != nil {
 		return refuse(CodeInvalid, "edge", "%v", err), false
+	}
+	if field, fault := s.describedFault(b.Edge.Version); fault != "" {
+		return refuse(CodeInvalid, field, "%s", fault), false
 	}
 	if err := crypto.CheckID(b.ID); err != nil {
 		return refuse(CodeInvalid, "id", "%v", err), false
@@ -76,33 +84,69 @@ func (s *State) checkEdgeJoin(b EdgeJoin) (Result, bool) {
 	if _, taken := s.tokens.get(b.ID); taken || b.Hash.IsZero() {
 		return refuse(CodeConflict, "id", "the credential %s exists already, or has no hash", b.ID), false
 	}
-	if _, was := s.edges[b.Edge.NodeID]; was || s.IsRemoved(b.Edge.NodeID) {
-		return refuse(CodeConflict, "edge", "node %s was here before: join with an empty data directory, which gets a new id", b.Edge.NodeID), false
-	}
 	ref := b.Edge.SigningKey.Fingerprint()
 	if _, owned := s.keyOwners.get(string(ref[:])); owned {
-		return refuse(CodeConflict, "signing_key", "this public key belongs to a coordinator or an agent"), false
+		return refuse(CodeConflict, "signing_key", "this public key belongs, or belonged, to another member or an agent: join with an empty data directory, which gets a new one"), false
 	}
-	for _, n := range s.coordinators.values() {
-		if n.ID == b.Edge.NodeID || n.Name == b.Edge.Name || n.ID == b.Edge.Name || n.Name == b.Edge.NodeID {
-			return refuse(CodeConflict, "name", "%q or %q names the coordinator %s", b.Edge.Name, b.Edge.NodeID, n.ID), false
-		}
+	if res, ok := s.checkEdgeNames(b.Edge); !ok {
+		return res, false
 	}
-	live := 0
-	for _, nodeID := range slices.Sorted(maps.Keys(s.edges)) { // in order: replicas answer alike
-		t, ok := s.tokens.get(s.edges[nodeID])
-		if !ok || t.RevokedMs != 0 {
-			continue
-		}
-		live++
-		if t.Edge.Name == b.Edge.Name || t.Edge.Name == b.Edge.NodeID || t.Edge.NodeID == b.Edge.Name || t.Edge.SigningKey == b.Edge.SigningKey {
-			return refuse(CodeConflict, "name", "%q is, or has the key of, the edge %s: choose another name, or end that edge with `edgecoder peers remove %s`", t.Edge.Name, t.Edge.NodeID, t.Edge.NodeID), false
-		}
+	if res, ok := s.checkThrough(c.actor); !ok {
+		return res, false
 	}
-	if live >= MaxEdges || s.tokens.full() {
-		return refuse(CodeOverloaded, "", "%d edges of at most %d, %d tokens: end some with `edgecoder peers remove`", live, MaxEdges, s.tokens.size()), false
+	if live := s.liveEdges(); live >= MaxEdges || s.tokens.full() || s.keyOwners.full() {
+		return refuse(CodeOverloaded, "", "%d edges of at most %d, %d tokens, %d public keys: end some with `edgecoder peers remove`", live, MaxEdges, s.tokens.size(), s.keyOwners.size()), false
 	}
 	return Result{}, true
+}
+
+// checkEdgeNames: operators name members by id or name, so neither is another's, nor that of a coordinator that was removed.
+func (s *State) checkEdgeNames(e Edge) (Result, bool) {
+	if _, was := s.edges[e.NodeID]; was || s.IsRemoved(e.NodeID) {
+		return refuse(CodeConflict, "edge", "node %s was here before: join with an empty data directory, which gets a new id", e.NodeID), false
+	}
+	for _, n := range s.coordinators.values() {
+		if e.taken(n.ID, n.Name) {
+			return refuse(CodeConflict, "name", "%q or %q names the coordinator %s", e.Name, e.NodeID, n.ID), false
+		}
+	}
+	for _, gone := range s.removed.m {
+		if e.taken(gone.ID, gone.Name) {
+			return refuse(CodeConflict, "name", "%q or %q names a coordinator that was removed: choose another name", e.Name, e.NodeID), false
+		}
+	}
+	return s.checkNotEdge(e.NodeID, e.Name)
+}
+
+// checkNotEdge refuses a member that would be taken for an edge.
+func (s *State) checkNotEdge(id, name string) (Result, bool) {
+	var clash *Edge // the first by node id: replicas answer alike
+	for nodeID := range s.edges {
+		if e, member := s.Edge(nodeID); member && e.taken(id, name) && (clash == nil || e.NodeID < clash.NodeID) {
+			clash = &e
+		}
+	}
+	if clash != nil {
+		return refuse(CodeConflict, "name", "%q is the edge %s: choose another name, or end that edge with `edgecoder peers remove %s`", clash.Name, clash.NodeID, clash.NodeID), false
+	}
+	if _, was := s.edges[id]; was {
+		return refuse(CodeConflict, "id", "node %s was an edge: join with an empty data directory, which gets a new id", id), false
+	}
+	return Result{}, true
+}
+
+// taken tells whether an id and a name are, in part, those of the edge.
+func (e Edge) taken(id, name string) bool {
+	return e.NodeID == id || e.NodeID == name || e.Name == id || e.Name == name
+}
+
+func (s *State) liveEdges() (n int) {
+	for nodeID := range s.edges {
+		if _, member := s.Edge(nodeID); member {
+			n++
+		}
+	}
+	return n
 }
 
 func (e *Edge) fault() error {
@@ -121,20 +165,6 @@ func (e *Edge) fault() error {
 		return fmt.Errorf("a version of %d bytes, at most %d", len(e.Version), MaxLabelBytes)
 	}
 	return nil
-}
-
-// credentialFault holds the edge of a token to its form.
-func (t *Token) credentialFault() error {
-	switch {
-	case (t.Role == RoleEdgeMember) != (t.Edge != nil):
-		return fmt.Errorf("role %s, edge %t: an edge's credential is of role %s", shown(string(t.Role)), t.Edge != nil, RoleEdgeMember)
-	case t.Edge == nil:
-		return nil
-	}
-	if err := optionalID(t.Edge.JoinToken); err != nil {
-		return err
-	}
-	return t.Edge.fault()
 }
 
 // Edge returns an edge that is a member, by its node id. One whose credential was revoked is none.

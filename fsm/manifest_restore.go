@@ -46,9 +46,6 @@ func (s *State) NeedsLevel() uint32 {
 	if s.manifests.size()+s.manifestTrust.size() > 0 {
 		need = max(need, LevelProfiles)
 	}
-	if len(s.edges) > 0 {
-		need = max(need, LevelCheckpoints)
-	}
 	for _, row := range s.manifests.m {
 		if row.Trimmed || slices.ContainsFunc(row.Versions, func(v AcceptedVersion) bool { return v.RevokedMs != 0 }) {
 			need = max(need, LevelClients)

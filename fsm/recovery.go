@@ -128,7 +128,7 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	s.setKeysBack(s.meta.v.ClockMs)
 	copyTable(s.bans, backup.bans, nil)
 	copyTable(s.signingKeys, backup.signingKeys, nil)
-	copyTable(s.keyOwners, backup.keyOwners, nil)
+	copyTable(s.keyOwners, backup.keyOwners, func(owner string) bool { return !strings.HasPrefix(owner, ownerEdge) }) // its edges do not come over
 	copyTable(s.tokens, present.tokens, nil)
 	copyTable(s.coordinators, present.coordinators, nil)
 	copyTable(s.cosignerSets, present.cosignerSets, nil) // who cosigns is who the members are
@@ -144,10 +144,15 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	for id := range s.coordinators.m {
 		s.removed.remove(id) // the backup may be of a past that this cluster did not take
 	}
+	for id := range present.edges {
+		if _, member := present.Edge(id); member {
+			s.removed.remove(id)
+		}
+	}
 	s.keepManifests(backup, present)
 	s.ledger.copyFrom(backup.ledger)
 	s.adoptKeys(backup, present)
-	if err := s.agentsOwn(); err != nil {
+	if err := s.keysOwn(); err != nil {
 		return nil, nil, err
 	}
 	// What neither state knows of was admitted under the policy of either.
@@ -201,7 +206,9 @@ func (s *State) adoptKeys(backup, present *State) {
 		}
 	}
 	copyTable(s.signingKeys, present.signingKeys, nil)
-	copyTable(s.keyOwners, present.keyOwners, func(owner string) bool { return strings.HasPrefix(owner, ownerCoordinator) })
+	copyTable(s.keyOwners, present.keyOwners, func(owner string) bool {
+		return strings.HasPrefix(owner, ownerCoordinator) || strings.HasPrefix(owner, ownerEdge)
+	})
 }
 
 // checkCaps: two states within their bounds may exceed them together. What is

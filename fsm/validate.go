@@ -39,6 +39,7 @@ func (s *State) Validate(wallMs int64) error {
 		{"signing_keys", func() error { return eachRow(s.signingKeys, s.signingKeyFault) }},
 		{"key_owners", s.ownersFault},
 		{"tokens", func() error { return eachRow(s.tokens, tokenFault) }},
+		{"tokens", s.edgesFault},
 		{"removed", func() error { return eachRow(s.removed, removalFault) }},
 		{"bans", func() error { return eachRow(s.bans, s.banFault) }},
 		{"idempotency", func() error { return eachRow(s.idempotent, outcomeFault) }},
@@ -218,7 +219,7 @@ func (s *State) coordinatorFault(key string, n Coordinator) error {
 	if err := optionalID(n.TokenID); err != nil {
 		return err
 	}
-	if err := n.hostsFault(); err != nil {
+	if err := errors.Join(n.hostsFault(), throughFault(n.Through)); err != nil {
 		return err
 	}
 	if err := timeFault(MaxTimeMs, "the last description", n.UpdatedMs); err != nil {
@@ -271,8 +272,16 @@ func (s *State) ownersFault() error {
 			return err
 		}
 	}
-	if have := s.keyOwners.size() - s.replacedKeys(); have != n {
-		return fmt.Errorf("%d owners of keys, the agents and coordinators have %d keys", have, n)
+	for id, t := range s.tokens.m {
+		if t.Edge == nil {
+			continue
+		}
+		if err := owned(t.Edge.SigningKey, ownerEdge+t.Edge.NodeID); err != nil {
+			return fmt.Errorf("the edge of token %s: %w", shown(id), err)
+		}
+	}
+	if have := s.keyOwners.size() - s.replacedKeys() - s.forgottenEdges(); have != n {
+		return fmt.Errorf("%d owners of keys, the agents, coordinators and edges have %d keys", have, n)
 	}
 	return nil
 }
@@ -293,14 +302,20 @@ func (s *State) replacedKeys() (n int) {
 	return n
 }
 
-// agentsOwn tells whether each agent's key is its own.
-func (s *State) agentsOwn() error {
+// keysOwn tells whether each agent's and coordinator's key is its own.
+func (s *State) keysOwn() error {
 	for _, a := range s.agents.m {
 		for _, k := range a.Keys {
 			ref := k.Public.Fingerprint()
 			if owner, _ := s.keyOwners.get(string(ref[:])); owner != ownerAgent+a.ID {
 				return fmt.Errorf("fsm: a key of the backup's agent %s belongs to %s here", shown(a.ID), shown(owner))
 			}
+		}
+	}
+	for _, k := range s.signingKeys.m {
+		ref := k.Public.Fingerprint()
+		if owner, _ := s.keyOwners.get(string(ref[:])); owner != ownerCoordinator+k.NodeID {
+			return fmt.Errorf("fsm: a key of the backup's coordinator %s belongs to %s here", shown(k.NodeID), shown(owner))
 		}
 	}
 	return nil
@@ -319,13 +334,9 @@ func tokenFault(key string, t Token) error {
 		return fmt.Errorf("%d uses left", t.UsesLeft)
 	case len(t.Label) > MaxLabelBytes:
 		return fmt.Errorf("a label of %d bytes, at most %d", len(t.Label), MaxLabelBytes)
-	case len(t.Through) > MaxCoordinators:
-		return fmt.Errorf("made through %d nodes, at most %d", len(t.Through), MaxCoordinators)
 	}
-	for _, id := range t.Through {
-		if err := crypto.CheckID(id); err != nil {
-			return fmt.Errorf("made through: %w", err)
-		}
+	if err := throughFault(t.Through); err != nil {
+		return err
 	}
 	return timeFault(lastTokenMs, "its begin", t.CreatedMs, "its end", t.ExpiresMs, "the revocation", t.RevokedMs, "the purge", t.PurgeMs)
 }
