@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"errors"
 	"maps"
 	"slices"
 	"testing"
@@ -35,14 +36,19 @@ func (w *world) setOf(version, epoch uint64, previous crypto.Hash, nodes, signer
 	return NewCosignerSet(signed)
 }
 
-// nextSet makes the set that follows, signed by its own cosigners.
+// nextSet makes the set that follows, signed by all who vouch for it.
 func (w *world) nextSet(nodes ...string) CosignerSet {
 	now, some := w.s.CosignerSet()
-	previous := crypto.Hash{}
+	previous, signers := crypto.Hash{}, nodes
 	if some {
-		previous = now.Signed(w.s.Meta().ClusterID).Hash()
+		previous, signers = now.Signed(w.s.Meta().ClusterID).Hash(), nil
+		for _, n := range w.s.Coordinators() {
+			if slices.Contains(now.Cosigners, n.SigningKey) {
+				signers = append(signers, n.ID)
+			}
+		}
 	}
-	return w.setOf(now.Version+1, w.s.Meta().Epoch, previous, nodes, nodes)
+	return w.setOf(now.Version+1, w.s.Meta().Epoch, previous, nodes, signers)
 }
 
 // withCosigners has everything happen that LevelCheckpoints brought.
@@ -121,21 +127,84 @@ func TestCosignerSetsFollowEachOther(t *testing.T) {
 	}
 }
 
-// TestCosignerSetAfterARecovery: a recovery that lost the others lets a set begin a line of its own.
+// TestCosignerSetAfterARecovery: one that lost the majority lets a set begin a line of its own, and what came before
+// goes: nobody can follow from there.
 func TestCosignerSetAfterARecovery(t *testing.T) {
-	w := genesisWorld(t)
-	w.s.meta.v.Level = LevelCheckpoints
-	w.joinAt("n1", LevelCheckpoints)
+	w := levelWorld(t, LevelCheckpoints)
+	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0")}))
 	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0", "n1")}))
 	root := func() CosignerSet {
-		return w.setOf(2, w.s.Meta().Epoch, crypto.Hash{}, []string{"n0"}, []string{"n0"})
+		return w.setOf(3, w.s.Meta().Epoch, crypto.Hash{}, []string{"n0"}, []string{"n0"})
 	}
 	w.want(w.do(leader, CosignerSetPut{Set: root()}), CodeConflict)
 	w.s.meta.v.Epoch++
-	w.must(w.do(leader, CosignerSetPut{Set: root()}))
-	if err := w.s.Validate(0); err != nil {
-		t.Error(err)
+	w.want(w.do(leader, CosignerSetPut{Set: root()}), CodeConflict) // a clock recovery, say: all of them are there
+	records, err := w.s.Recover(Recovery{ID: "0011223344556677", AtMs: w.wallMs, Action: "recover"}, "n0")
+	if err := errors.Join(err, w.history.Append(w.s.Meta().Epoch, records)); err != nil {
+		t.Fatal(err)
 	}
+	w.must(w.do(leader, CosignerSetPut{Set: root()}))
+	w.want(w.do(leader, CosignerSetPut{Set: w.nextSet("n0")}), CodeConflict)
+	if sets := w.s.CosignerSets(1, 10); len(sets) != 1 || sets[0].Version != 3 {
+		t.Errorf("kept: %+v", sets)
+	}
+	s, _ := restored(t, snapshotOf(t, w.s, w.history))
+	if now, ok := s.CosignerSet(); !ok || now.Version != 3 || s.Validate(0) != nil || s.Digest() != w.s.Digest() {
+		t.Errorf("of the snapshot: version %d, %v", now.Version, s.Validate(0))
+	}
+}
+
+// TestCosignerSetsDoNotRunOut: there is always room for the next version, and none is made for nothing.
+func TestCosignerSetsDoNotRunOut(t *testing.T) {
+	w := levelWorld(t, LevelCheckpoints)
+	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0")}))
+	w.want(w.do(leader, CosignerSetPut{Set: w.nextSet("n0")}), CodeConflict)
+	ring := []CosignerSet{w.nextSet("n0", "n1"), w.nextSet("n0")}
+	for v := uint64(2); v <= MaxCosignerSets; v++ { // as if they had been put: signing so many takes seconds
+		set, now := ring[v%2], w.s.cosignerSets.m[setKey(v-1)]
+		set.Version, set.Previous = v, now.Signed(w.s.Meta().ClusterID).Hash()
+		w.s.putSet(set)
+	}
+	if err := w.s.Validate(0); err != nil {
+		t.Fatal(err)
+	}
+	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n1")}))
+	if sets := w.s.CosignerSets(1, 1); len(w.s.cosignerSets.m) != MaxCosignerSets || sets[0].Version != 2 || w.s.Validate(0) != nil {
+		t.Errorf("%d are kept, from version %d on: %v", w.s.cosignerSets.size(), sets[0].Version, w.s.Validate(0))
+	}
+	delete(w.s.cosignerSets.m, setKey(2000))
+	if w.s.Validate(0) == nil {
+		t.Error("sets with a gap were found sound")
+	}
+}
+
+// TestCosignerSetIsVouchedFor: what no verifier takes never comes into force, since nothing could follow it.
+func TestCosignerSetIsVouchedFor(t *testing.T) {
+	w := levelWorld(t, LevelCheckpoints)
+	observer := nodeOf("watch", RoleObserver)
+	observer.Level = LevelSupported
+	w.must(w.do(Actor{TokenID: string(RoleObserver)}, CoordinatorJoin{Coordinator: observer}))
+	w.want(w.do(leader, CosignerSetPut{Set: w.nextSet("n0", "watch")}), CodeInvalid)
+	w.want(w.do(leader, CosignerSetPut{Set: w.setOf(1, 1, crypto.Hash{}, []string{"n0", "n1"}, []string{"n0"})}), CodeInvalid) // half of a root
+	first := w.nextSet("n0", "n1")
+	w.must(w.do(leader, CosignerSetPut{Set: first}))
+	hash := first.Signed(w.s.Meta().ClusterID).Hash()
+	for name, spoil := range map[string]func(*CosignerSet){
+		"half":      func(v *CosignerSet) { v.Signatures = v.Signatures[:1] },
+		"one twice": func(v *CosignerSet) { v.Signatures[1] = v.Signatures[0] },
+		"a stranger": func(v *CosignerSet) {
+			v.Signatures = append(v.Signatures, CosignerSignature{Name: "a b+c", Signature: make([]byte, 64)})
+		},
+		"junk":      func(v *CosignerSet) { v.Signatures[0].Signature = make([]byte, 64) },
+		"other key": func(v *CosignerSet) { v.Signatures[0].KeyID++ },
+	} {
+		set := w.setOf(2, 1, hash, []string{"n1"}, []string{"n0", "n1"})
+		spoil(&set)
+		if res := w.do(leader, CosignerSetPut{Set: set}); res.Code != CodeInvalid || res.Field != "signatures" {
+			t.Errorf("%s: %+v", name, res)
+		}
+	}
+	w.must(w.do(leader, CosignerSetPut{Set: w.setOf(2, 1, hash, []string{"n1"}, []string{"n0", "n1"})}))
 }
 
 func (w *world) joinAt(id string, level uint32) {

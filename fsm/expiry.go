@@ -82,6 +82,7 @@ func (s *State) reindex() {
 		s.expireAt(b.ExpiresMs, expireBan, k)
 	}
 	s.indexEdges()
+	s.indexSets()
 	s.outcomes = map[string]int{}
 	for k, o := range s.idempotent.m {
 		s.outcomes[o.TokenID]++

@@ -116,9 +116,10 @@ const (
 	MaxEpochAccounts = ledger.MaxEpochAccounts
 	// MaxEpochWeights bounds the accounts of all open epochs together.
 	MaxEpochWeights = ledger.MaxEpochWeights
-	// MaxCosignerSets bounds the versions of who cosigns checkpoints, kept for ever
-	// so that whoever trusts an old one can follow. One is made when a coordinator
-	// comes or goes; of five cosigners it takes 1 KiB, 64 take 12.
+	// MaxCosignerSets bounds the versions of who cosigns checkpoints, kept so that
+	// whoever trusts an old one can follow. One is made when a coordinator comes or
+	// goes; of five cosigners it takes 1 KiB, 64 take 12. The oldest goes for the
+	// next: else nobody could come or go any more. Who trusts one that old joins again.
 	MaxCosignerSets = 4096
 	// MaxMarks is how many digests are kept for nodes to compare.
 	MaxMarks = 16

@@ -39,6 +39,8 @@ type State struct {
 	expiries expiryIndex
 	outcomes map[string]int    // rows of idempotent by the token that asked
 	edges    map[string]string // ids of edges' tokens by node id
+
+	newestSet uint64 // version of the cosigner set in force, 0 without one
 }
 
 // Meta is the state's own bookkeeping.

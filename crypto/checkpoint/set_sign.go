@@ -54,10 +54,10 @@ func (s Set) Verify(next SignedSet) error {
 	switch {
 	case next.ClusterID != s.ClusterID:
 		return fmt.Errorf("%w: of cluster %s, want %s", ErrSet, next.ClusterID, s.ClusterID)
+	case next.Root() && next.Version > s.Version: // those between are not kept
+		return fmt.Errorf("%w: version %d of epoch %d: %w", ErrSet, next.Version, next.Epoch, ErrNewRoot)
 	case next.Version != s.Version+1:
 		return fmt.Errorf("%w: version %d does not follow %d", ErrSet, next.Version, s.Version)
-	case next.Root():
-		return fmt.Errorf("%w: version %d of epoch %d: %w", ErrSet, next.Version, next.Epoch, ErrNewRoot)
 	case next.Epoch < s.Epoch:
 		return fmt.Errorf("%w: version %d is of epoch %d, the one before of %d", ErrSet, next.Version, next.Epoch, s.Epoch)
 	case next.Previous != s.Hash():
