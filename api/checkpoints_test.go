@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -55,23 +56,42 @@ func (n *fakeNode) ProveConsistency(_ context.Context, log string, from, to uint
 	return client.ConsistencyProof{Origin: c.Origin.String(), From: from, To: c.Size, ToRoot: c.Root.String(), Hashes: []string{}}, nil
 }
 
-// putSet brings a set of the fake's one coordinator into force.
-func (n *fakeNode) putSet() {
+// putSet brings a set of the fake's coordinator and others into force, signed by all who vouch for it.
+func (n *fakeNode) putSet(known []crypto.PrivateKey, cosigners ...crypto.PrivateKey) {
+	var keys []crypto.PublicKey
+	for _, key := range append(cosigners, n.key) {
+		keys = append(keys, crypto.PublicOf(key))
+	}
+	cluster := n.leader.Meta().ClusterID
 	now, some := n.leader.CosignerSet()
 	previous := crypto.Hash{}
 	if some {
-		previous = now.Signed(n.leader.Meta().ClusterID).Hash()
+		previous = now.Signed(cluster).Hash()
 	}
-	set := must(checkpoint.NewSet(n.leader.Meta().ClusterID, now.Version+1, n.leader.Meta().Epoch, previous, []crypto.PublicKey{crypto.PublicOf(n.key)}))
-	n.mustApply(fsm.Actor{NodeID: "node-1"}, fsm.CosignerSetPut{Set: fsm.NewCosignerSet(checkpoint.SignedSet{Set: set, Signatures: []checkpoint.Signature{set.Sign(n.key)}})})
+	set := must(checkpoint.NewSet(cluster, now.Version+1, n.leader.Meta().Epoch, previous, keys))
+	by := set
+	if some {
+		by = now.Signed(cluster).Set
+	}
+	signed := checkpoint.SignedSet{Set: set}
+	for _, key := range append(known, n.key) {
+		if by.Has(crypto.PublicOf(key)) {
+			signed.Signatures = append(signed.Signatures, set.Sign(key))
+		}
+	}
+	n.mustApply(fsm.Actor{NodeID: "node-1"}, fsm.CosignerSetPut{Set: fsm.NewCosignerSet(signed)})
 }
 
 // TestCheckpointIsServedAsANote: a client that holds the sets needs nothing else to believe what any node serves.
 func TestCheckpointIsServedAsANote(t *testing.T) {
 	f := newFixtureAt(t, fsm.LevelCheckpoints)
-	for range 3 {
-		f.node.putSet()
-	}
+	other := []crypto.PrivateKey{must(crypto.GenerateKey(rand.Reader))}
+	join := f.node.coordinator("node-2", "n2", crypto.PublicOf(other[0]))
+	join.Level = fsm.LevelSupported
+	f.node.mustApply(fsm.Actor{TokenID: must(crypto.ParseTokenText(f.tokens[fsm.RoleCoordinator])).ID}, fsm.CoordinatorJoin{Coordinator: join})
+	f.node.putSet(other, other...)
+	f.node.putSet(other)
+	f.node.putSet(other, other...)
 	rec := f.admin("GET", "/v1/blacklist/checkpoint", nil)
 	if rec.Code != http.StatusOK || !strings.HasPrefix(rec.Header().Get("Content-Type"), "text/plain") || rec.Header().Get(client.HeaderIndex) == "" {
 		t.Fatalf("%d %v %s", rec.Code, rec.Header(), rec.Body)

@@ -84,7 +84,7 @@ func (s *Server) removePeer(c *call) error {
 	}
 	out := client.PeerRemoved{ID: res.ID, Index: res.Index, Repeated: res.Repeated}
 	if t := res.Tokens; t != nil {
-		out.Tokens = &client.TokensRevoked{Count: t.Count, IDs: append([]string{}, t.IDs...), Kept: t.Kept}
+		out.Tokens = &client.TokensRevoked{Count: t.Count, IDs: append([]string{}, t.IDs...), Kept: t.Kept, Joined: t.Joined}
 	}
 	return c.reply(http.StatusOK, out)
 }
@@ -112,12 +112,12 @@ func (c *call) removeEdge(nameOrID string, none error) error {
 	return c.reply(http.StatusOK, client.PeerRemoved{ID: edge.NodeID, Index: res.Index, Repeated: res.Repeated})
 }
 
-// findPeer returns the id of a coordinator given by id or name. A member goes
-// before a removed one of the same name; the read is strong, because a name
-// may just have passed to another node.
+// findPeer returns the id of a coordinator given by id or name. A member, be it
+// an edge, goes before a removed one of the same name; the read is strong,
+// because a name may just have passed to another node.
 func (c *call) findPeer(nameOrID string) (id string, err error) {
 	err = c.readAt(ReadOptions{Strong: true}, func(state *fsm.State) {
-		if _, ok := state.Coordinator(nameOrID); ok || state.IsRemoved(nameOrID) {
+		if _, ok := state.Coordinator(nameOrID); ok {
 			id = nameOrID
 			return
 		}
@@ -126,6 +126,13 @@ func (c *call) findPeer(nameOrID string) (id string, err error) {
 				id = n.ID
 				return
 			}
+		}
+		if _, edge := state.EdgeCredential(nameOrID); edge {
+			return
+		}
+		if state.IsRemoved(nameOrID) {
+			id = nameOrID
+			return
 		}
 		var newest int64
 		for _, n := range state.Removed() {

@@ -252,6 +252,9 @@ type TokensRevoked struct {
 	Count int      `json:"count"`
 	IDs   []string `json:"ids"`            // the first 64
 	Kept  string   `json:"kept,omitempty"` // the token of this request, which is one of them: make another, then revoke it
+	// Joined are the coordinators that joined through it, or under such a token, and stay: remove those that nobody
+	// knows. At most 64, ids.
+	Joined []string `json:"joined,omitempty"`
 }
 
 // LeaderTransfer is the body of POST /v1/leader/transfer: name or id of the

@@ -25,7 +25,8 @@ func (p *program) peersCommand() *cli.Command {
 			Description: "Examples:\n  edgecoder peers remove node3\n  edgecoder peers remove node3 --compromised\n\n" +
 				"From then on no member talks to it, its certificate opens nothing, and it signs no event that others accept.\n" +
 				"--compromised marks it so in the records and revokes, in the same entry of the log, every token that was made through\n" +
-				"it or under such a token; the answer names them. A token that was only shown to it, as by a client that calls it,\n" +
+				"it or under such a token, and with them the edges that joined so; the answer names them, and the coordinators that joined\n" +
+				"so, which stay. A token that was only shown to it, as by a client that calls it,\n" +
 				"is not among them: replace those. The gossip pool key and the cluster CA's key, which the node held, stay in use:\n" +
 				"keep it off the cluster's network. It must not lead when you remove it: stop it first, or transfer leadership.",
 			Flags:  []cli.Flag{&cli.BoolFlag{Name: "compromised", Usage: "somebody else may hold its keys"}},
@@ -96,6 +97,9 @@ func saysRevoked(t *client.TokensRevoked) string {
 	}
 	if t.Kept != "" {
 		out += "; " + t.Kept + ", which you are using, was made through it too and is in force: make another and revoke it"
+	}
+	if len(t.Joined) > 0 {
+		out += "; these coordinators joined through it, or under such a token, and are still members: " + strings.Join(t.Joined, ", ") + ": remove those that you do not know"
 	}
 	return out
 }
