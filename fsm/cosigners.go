@@ -178,9 +178,9 @@ func (s *State) signsAsCoordinator(key crypto.PublicKey) bool {
 // vouchedFor verifies that a majority of a set signed this one, each once, and nobody else: verifiers read a note strictly.
 func (v CosignerSet) vouchedFor(by CosignerSet, clusterID string) error {
 	signed, voucher := v.Signed(clusterID), by.Signed(clusterID)
-	done := map[string]bool{}
+	names, done := voucher.Names(), map[string]bool{}
 	for _, line := range signed.Signatures {
-		i := slices.Index(voucher.Names(), line.Name)
+		i := slices.Index(names, line.Name)
 		if i < 0 || done[line.Name] {
 			return fmt.Errorf("a signature of %s, which is no cosigner of version %d or signed before", shown(line.Name), by.Version)
 		}

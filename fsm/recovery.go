@@ -417,7 +417,8 @@ func Compare(backup, present *State) Undone {
 	for _, gone := range backup.removed.values() {
 		_, known := present.removed.get(gone.ID)
 		_, member := present.coordinators.get(gone.ID) // it stays one
-		if !known && !member {
+		_, edge := present.Edge(gone.ID)
+		if !known && !member && !edge {
 			u.GoneAdded = append(u.GoneAdded, gone)
 		}
 	}

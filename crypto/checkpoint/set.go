@@ -75,7 +75,6 @@ func (s Set) Text() []byte {
 
 // Check holds the set to its form: a version, cosigners in order, each once, with keys that honest signers have.
 func (s Set) Check() error {
-	names := s.Names()
 	switch {
 	case checkName(s.ClusterID) != nil:
 		return fmt.Errorf("%w: cluster id: %w", ErrSet, checkName(s.ClusterID))
@@ -83,9 +82,10 @@ func (s Set) Check() error {
 		return fmt.Errorf("%w: version %d", ErrSet, s.Version)
 	case s.Version == 1 && !s.Root():
 		return fmt.Errorf("%w: version 1 has none before it", ErrSet)
-	case len(names) == 0 || len(names) > MaxCosigners:
-		return fmt.Errorf("%w: %d cosigners, from 1 to %d", ErrSet, len(names), MaxCosigners)
+	case len(s.Cosigners) == 0 || len(s.Cosigners) > MaxCosigners:
+		return fmt.Errorf("%w: %d cosigners, from 1 to %d", ErrSet, len(s.Cosigners), MaxCosigners)
 	}
+	names := s.Names()
 	for i, key := range s.Cosigners {
 		if i > 0 && names[i] <= names[i-1] {
 			return fmt.Errorf("%w: cosigner %s after %s: not in order, or twice", ErrSet, names[i], names[i-1])
