@@ -182,11 +182,11 @@ func (n *Node) askCosigner(ctx context.Context, l *keptLog, e epochNow, of crypt
 	return reply, err
 }
 
-// nodeOf returns the member that signs with a key.
+// nodeOf returns the coordinator that signs with a key, an observer never.
 func (n *Node) nodeOf(key crypto.PublicKey) (id string, known bool) {
 	n.machine.Read(func(s *fsm.State) {
 		for _, c := range s.Coordinators() {
-			if c.SigningKey == key {
+			if c.SigningKey == key && c.Role == fsm.RoleCoordinator {
 				id, known = c.ID, true
 			}
 		}

@@ -243,7 +243,7 @@ func (n *Node) setFault(e epochNow, next checkpoint.Set) error {
 	}
 	for _, key := range next.Cosigners {
 		if _, member := n.nodeOf(key); !member {
-			return fmt.Errorf("%s is no member", key.CoordinatorID())
+			return fmt.Errorf("%s is no coordinator", key.CoordinatorID())
 		}
 	}
 	missing := 0

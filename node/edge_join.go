@@ -56,8 +56,8 @@ func (n *Node) serveEdgeJoin(r *http.Request) (edgeJoinReply, error) {
 	if err != nil {
 		return edgeJoinReply{}, err
 	}
-	if stored.Edge != nil {
-		return n.welcomeEdge(r.Context(), req, 0)
+	if stored.Edge != nil { // it may have been ended where this replica has not come to yet
+		return n.welcomeEdge(r.Context(), req, api.ReadOptions{Strong: true})
 	}
 	cmd, err := fsm.New(fsm.Actor{TokenID: token.ID}, fsm.EdgeJoin{Edge: req.Edge, ID: req.ID, Hash: req.Hash})
 	if err != nil {
@@ -77,7 +77,7 @@ func (n *Node) serveEdgeJoin(r *http.Request) (edgeJoinReply, error) {
 	if err := n.noteJoined(r, token.ID, joined); err != nil {
 		return edgeJoinReply{}, err
 	}
-	return n.welcomeEdge(r.Context(), req, res.Index)
+	return n.welcomeEdge(r.Context(), req, api.ReadOptions{MinIndex: res.Index})
 }
 
 // edgeToken compares the token's hash and the proof of possession before anything is proposed or told; whether a join token is in force is asked again in Apply.
@@ -116,7 +116,7 @@ func errEdgeToken(what string) *client.Error {
 }
 
 // welcomeEdge hands a member what it needs, by what is on record.
-func (n *Node) welcomeEdge(ctx context.Context, req edgeJoinRequest, index uint64) (edgeJoinReply, error) {
+func (n *Node) welcomeEdge(ctx context.Context, req edgeJoinRequest, opts api.ReadOptions) (edgeJoinReply, error) {
 	var edge fsm.Edge
 	var set fsm.CosignerSet
 	var member, cosigned bool
@@ -124,12 +124,12 @@ func (n *Node) welcomeEdge(ctx context.Context, req edgeJoinRequest, index uint6
 		edge, member = s.Edge(req.Edge.NodeID)
 		set, cosigned = s.CosignerSet()
 	}
-	if _, err := n.Read(ctx, api.ReadOptions{MinIndex: index}, read); err != nil {
+	if _, err := n.Read(ctx, opts, read); err != nil {
 		return edgeJoinReply{}, err
 	}
 	switch {
 	case !member:
-		return edgeJoinReply{}, &client.Error{Code: client.CodeForbidden, Detail: "the edge was removed"}
+		return edgeJoinReply{}, &client.Error{Code: client.CodeForbidden, Detail: "the edge was removed: its credential is revoked"}
 	case edge.TLSKey != crypto.Sum(req.TLSPublic):
 		return edgeJoinReply{}, &client.Error{Code: client.CodeForbidden, Field: "tls_public", Detail: "the edge is not on record with this key"}
 	case !cosigned:
