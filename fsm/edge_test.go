@@ -23,13 +23,18 @@ func goldenEdges() map[string]any {
 
 // withEdges has edges join, and one end.
 func (w *world) withEdges() *world {
-	w.must(w.do(admin, TokenCreate{ID: string(RoleEdge), Role: RoleEdge, Uses: 3})) // the recovery took it
+	w.must(w.do(admin, TokenCreate{ID: string(RoleEdge), Role: RoleEdge, Uses: 3})) // the recovery took both
+	w.must(w.do(admin, TokenCreate{ID: string(RoleCoordinator), Role: RoleCoordinator, Uses: -1}))
 	w.must(w.do(edgeJoiner, edgeOf("e1")))
 	w.must(w.do(edgeJoiner, edgeOf("e1"))) // told twice
 	w.must(w.do(edgeJoiner, edgeOf("e2")))
 	w.want(w.do(operator, edgeOf("e3")), CodeForbidden)
 	w.must(w.do(admin, TokenRevoke{ID: "cred-e2"}))
 	w.admitAs(RoleEdgeMember, "cred-e1")
+	w.must(w.do(Actor{TokenID: string(RoleEdge), Via: "n5"}, edgeOf("e3")))
+	w.want(w.do(joiner, newNode("e3", "name-e1")), CodeConflict)
+	w.must(w.do(Actor{TokenID: "coordinator", Via: "n5"}, newNode("n9", "name-e2")))
+	w.must(w.do(Actor{TokenID: "admin", Via: "n0"}, CoordinatorRemove{ID: "n5", Compromised: true})) // e3 goes, n9 is told
 	w.mark()
 	return w
 }
