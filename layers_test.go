@@ -41,7 +41,7 @@ var rooms = map[string][]string{
 	"cosign":            {"crypto", "crypto/checkpoint", "crypto/keyfile", "fsm"},
 	"node":              {"api", "audit", "client", "cosign", "crypto", "crypto/checkpoint", "crypto/keyfile", "edge", "fsm", "gossip", "limit", "store"},
 	"cluster":           {"client"},
-	"cmd":               {"audit", "chaos", "client", "cluster", "crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "node", "terminal"},
+	"cmd":               {"audit", "chaos", "client", "cluster", "crypto", "crypto/checkpoint", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "node", "terminal"},
 	"cmd/edgecoder":     {"cmd"},
 	"chaos":             {"chaos/judge", "client", "cluster", "crypto", "terminal"},
 	"chaos/judge":       {"client", "crypto"},

@@ -30,7 +30,7 @@ func (p *program) blacklistCommand() *cli.Command {
 				UsageText: "edgecoder blacklist show AGENT", Description: "Exit status 1 when the agent is not banned.\n\nExample:\n  edgecoder blacklist show agent-1",
 				Flags: []cli.Flag{strongFlag()}, Action: p.blacklistShow,
 			},
-			p.blacklistAuditCommand(), p.blacklistVerifyCommand(),
+			p.blacklistAuditCommand(), p.blacklistVerifyCommand(), p.blacklistCheckpointCommand(), p.blacklistCosignersCommand(), p.blacklistProofCommand(),
 		},
 	}
 }

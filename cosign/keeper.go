@@ -218,20 +218,20 @@ func (k *Keeper) agrees(c checkpoint.Checkpoint, caughtUp bool, what string) err
 }
 
 // KeepEvidence writes both heads of a fork beside each other, with the note that told of the other, and returns the
-// file. There is one for each pair: what was found first stays.
-func (k *Keeper) KeepEvidence(f *Fork, note []byte) (string, error) {
+// file, and whether it is new. There is one for each pair: what was found first stays.
+func (k *Keeper) KeepEvidence(f *Fork, note []byte) (file string, fresh bool, err error) {
 	text := fmt.Appendf(nil, "%s\n\nhere:\n%s\nthere:\n%s", f.What, f.Mine.Text(), f.Theirs.Text())
 	if len(note) > 0 {
 		text = fmt.Appendf(text, "\nas told:\n%s", note)
 	}
 	path := fmt.Sprintf("%s-%d-%.8s-%.8s", k.path("fork"), f.Theirs.Size, f.Mine.Root, f.Theirs.Root)
 	if _, err := os.Lstat(path); err == nil {
-		return path, nil
+		return path, false, nil
 	}
 	if found, err := filepath.Glob(k.path("fork") + "-*"); err != nil || len(found) >= maxEvidence {
-		return "", errors.Join(err, fmt.Errorf("%d pairs of heads are kept already", len(found)))
+		return "", false, errors.Join(err, fmt.Errorf("%d pairs of heads are kept already", len(found)))
 	}
-	return path, keyfile.WriteAtomic(path, text)
+	return path, true, keyfile.WriteAtomic(path, text)
 }
 
 // maxEvidence bounds the pairs of heads kept as evidence: each is enough.

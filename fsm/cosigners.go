@@ -168,3 +168,6 @@ func (s *State) cosignerSetFault(key string, v CosignerSet) error {
 	}
 	return timeFault(MaxTimeMs, "the change", v.AtMs)
 }
+
+// assert that a row of the most cosigners fits a frame of a snapshot: a key is 47 bytes, a signature 64 and its name.
+var _ [maxRowBytes - checkpoint.MaxCosigners*(47+crypto.SignatureSize+crypto.MaxIDBytes+16)]byte

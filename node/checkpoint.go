@@ -22,6 +22,8 @@ const (
 	roundGrace = 25 * time.Millisecond
 	// roundPause is how long a leader waits after a round without a majority.
 	roundPause = 500 * time.Millisecond
+	// roundToldPause is how often it says so.
+	roundToldPause = 10 * time.Second
 )
 
 // roundState is what the leader's last round of a log came to.
@@ -30,6 +32,7 @@ type roundState struct {
 	version uint64    // of the cosigner set
 	at      time.Time // of the last final checkpoint
 	failed  time.Time // of the last round without one
+	told    time.Time // when the log last said so
 }
 
 // cosignRequest asks to cosign the checkpoint of a note that the leader signed as the log.
@@ -56,7 +59,7 @@ type cosignReply struct {
 }
 
 // checkpointDuty runs a round if one is due.
-func (n *Node) checkpointDuty(ctx context.Context, lead *leadership, l *keptLog, e epochNow) {
+func (n *Node) checkpointDuty(run context.Context, lead *leadership, l *keptLog, e epochNow) {
 	r := &l.round
 	set := e.cosigners()
 	if e.set.Version == 0 || !set.Has(n.id.publicKey()) || time.Since(r.failed) < roundPause {
@@ -67,29 +70,31 @@ func (n *Node) checkpointDuty(ctx context.Context, lead *leadership, l *keptLog,
 	if same && time.Since(r.at) < n.cfg.Timing.Lease/3 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
+	ctx, cancel := context.WithTimeout(run, n.cfg.Timing.Request)
 	defer cancel()
 	if n.store.History.WaitTree(ctx, l.stream, totals[l.stream]) != nil {
 		return
 	}
 	head, err := l.Head(e.origin(l.name))
 	if err == nil && n.lead.Load() == lead && n.sameEpochStill(e) {
-		err = n.checkpointRound(ctx, l, e, head)
+		err = n.checkpointRound(run, ctx, l, e, head)
 	}
-	if err != nil {
-		r.failed = time.Now()
-		n.log.Warn("no checkpoint: too few cosigners", "log", l.name, "size", head.Size, "set", e.set.Version, "error", err)
+	if err == nil {
+		*r = roundState{head: head, version: e.set.Version, at: time.Now()}
 		return
 	}
-	*r = roundState{head: head, version: e.set.Version, at: time.Now()}
+	if r.failed = time.Now(); time.Since(r.told) > roundToldPause {
+		r.told = r.failed
+		n.log.Warn("no checkpoint: too few cosigners", "log", l.name, "size", head.Size, "set", e.set.Version, "error", err)
+	}
 }
 
-// checkpointRound gathers cosignatures of a head, and spreads what is final.
-func (n *Node) checkpointRound(ctx context.Context, l *keptLog, e epochNow, head checkpoint.Checkpoint) error {
+// checkpointRound gathers cosignatures of a head within ctx, and spreads what is final, for which the node's life is left.
+func (n *Node) checkpointRound(run, ctx context.Context, l *keptLog, e epochNow, head checkpoint.Checkpoint) error {
 	key := n.id.signingKey()
 	defer clear(key)
 	note := checkpoint.Note{Checkpoint: head, Signatures: []checkpoint.Signature{checkpoint.SignLog(key, head)}}
-	if err := n.gatherCosignatures(ctx, l, e, &note, key); err != nil {
+	if err := n.gatherCosignatures(ctx, l, e, &note); err != nil {
 		return err
 	}
 	text := note.Encode()
@@ -100,13 +105,13 @@ func (n *Node) checkpointRound(ctx context.Context, l *keptLog, e epochNow, head
 	case err != nil:
 		return err
 	}
-	n.spreadCheckpoint(l, text)
+	n.spreadCheckpoint(run, l, text)
 	n.tellPool(l, text)
 	return nil
 }
 
 // gatherCosignatures asks all cosigners at once until a majority signed and the rest had its time.
-func (n *Node) gatherCosignatures(ctx context.Context, l *keptLog, e epochNow, note *checkpoint.Note, key crypto.PrivateKey) error {
+func (n *Node) gatherCosignatures(ctx context.Context, l *keptLog, e epochNow, note *checkpoint.Note) error {
 	set := e.cosigners()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -119,7 +124,7 @@ func (n *Node) gatherCosignatures(ctx context.Context, l *keptLog, e epochNow, n
 	request := cosignRequest{Note: note.Encode()}
 	for _, of := range set.Cosigners {
 		go func() { // ends with ctx
-			reply, err := n.askCosigner(ctx, l, e, of, request, key)
+			reply, err := n.askCosigner(ctx, l, e, of, request)
 			answers <- answer{of, reply, err}
 		}()
 	}
@@ -160,8 +165,8 @@ func (n *Node) gatherCosignatures(ctx context.Context, l *keptLog, e epochNow, n
 }
 
 // askCosigner asks the coordinator that holds a key, which may be this one.
-func (n *Node) askCosigner(ctx context.Context, l *keptLog, e epochNow, of crypto.PublicKey, request cosignRequest, key crypto.PrivateKey) (cosignReply, error) {
-	if of == crypto.PublicOf(key) {
+func (n *Node) askCosigner(ctx context.Context, l *keptLog, e epochNow, of crypto.PublicKey, request cosignRequest) (cosignReply, error) {
+	if of == n.id.publicKey() {
 		if _, err := n.reads.get(ctx); err != nil {
 			return cosignReply{}, err
 		}
@@ -200,7 +205,7 @@ func (n *Node) takeCosignature(l *keptLog, head checkpoint.Checkpoint, of crypto
 			return line, err
 		}
 		f := &cosign.Fork{Mine: head, Theirs: theirs, What: "cosigner " + of.CoordinatorID() + " has another head"}
-		n.tellFork(l, f, nil, "its word alone stops nobody")
+		n.claimFork(l, f, nil, "its word alone stops nobody")
 		return line, f
 	case reply.Refused != "":
 		return line, &client.Error{Code: client.CodeUnavailable, Reason: "cosign_" + reply.Refused, Detail: of.CoordinatorID() + ": " + reply.Detail}

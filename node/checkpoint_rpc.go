@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/cosign"
@@ -17,7 +16,10 @@ import (
 // serveCosign answers a leader that asks for a cosignature. The node signs only while it sees that very leader, and that
 // leader has a majority behind it now: edges count their leases from what is signed here.
 func (n *Node) serveCosign(ctx context.Context, from string, in cosignRequest) (cosignReply, error) {
-	if err := n.followsNow(ctx, from); err != nil {
+	if err := n.Serving(); err != nil {
+		return cosignReply{}, err
+	}
+	if _, err := n.followsNow(ctx, from); err != nil {
 		return cosignReply{}, err
 	}
 	e := n.epochNow()
@@ -32,16 +34,12 @@ func (n *Node) serveCosign(ctx context.Context, from string, in cosignRequest) (
 	return n.cosignHere(ctx, l, e, in)
 }
 
-// followsNow: this coordinator serves, and the node that asks leads, with quorum.
-func (n *Node) followsNow(ctx context.Context, from string) error {
-	if err := n.Serving(); err != nil {
-		return err
-	}
+// followsNow returns a read point of the node that asks, which leads, with quorum.
+func (n *Node) followsNow(ctx context.Context, from string) (readPoint, error) {
 	if _, leader := n.raft.LeaderWithID(); string(leader) != from {
-		return &client.Error{Code: client.CodeUnavailable, Reason: reasonNotLeader, Detail: "the node that asks is not the leader that this one follows"}
+		return readPoint{}, &client.Error{Code: client.CodeUnavailable, Reason: reasonNotLeader, Detail: "the node that asks is not the leader that this one follows"}
 	}
-	_, err := n.reads.get(ctx)
-	return err
+	return n.reads.get(ctx)
 }
 
 // cosignHere signs a head, or says why not. The note must be the log's: what is kept as evidence was signed.
@@ -70,7 +68,7 @@ func (n *Node) cosignHere(ctx context.Context, l *keptLog, e epochNow, in cosign
 	case err == nil:
 		return cosignReply{Name: line.Name, KeyID: line.KeyID, Bytes: line.Bytes}, nil
 	case errors.As(err, &f):
-		n.tellFork(l, f, in.Note, "the cosignature is withheld")
+		n.claimFork(l, f, in.Note, "the cosignature is withheld")
 		return cosignReply{Refused: refusedFork, Detail: f.Error(), Mine: f.Mine.Text()}, nil
 	case errors.As(err, &bad):
 		n.withhold(l, err)
@@ -120,7 +118,7 @@ type spreader struct {
 	sending map[string]bool
 }
 
-func (n *Node) spreadCheckpoint(l *keptLog, note []byte) {
+func (n *Node) spreadCheckpoint(run context.Context, l *keptLog, note []byte) {
 	s := &l.spread
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,12 +131,12 @@ func (n *Node) spreadCheckpoint(l *keptLog, note []byte) {
 			continue
 		}
 		s.sending[id] = true
-		n.loops.Go(func() { n.sendNewest(l, id) })
+		n.loops.Go(func() { n.sendNewest(run, l, id) })
 	}
 }
 
 // sendNewest sends until the peer has the newest, or does not answer.
-func (n *Node) sendNewest(l *keptLog, id string) {
+func (n *Node) sendNewest(run context.Context, l *keptLog, id string) {
 	s := &l.spread
 	var sent []byte
 	for {
@@ -150,7 +148,7 @@ func (n *Node) sendNewest(l *keptLog, id string) {
 			return
 		}
 		s.mu.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), n.cfg.Timing.Peer)
+		ctx, cancel := context.WithTimeout(run, n.cfg.Timing.Peer)
 		err := n.call(ctx, id, rpcCheckpoint, checkpointNote{Note: next}, &struct{}{})
 		cancel()
 		if err != nil {
@@ -158,13 +156,6 @@ func (n *Node) sendNewest(l *keptLog, id string) {
 		}
 		sent = next
 	}
-}
-
-// checkpointAge is how old the newest checkpoint of a log is by this node's clock: when the slowest of its majority
-// signed. False without one.
-func (n *Node) checkpointAge(l *keptLog, o checkpoint.Origin) (c checkpoint.Opened, age time.Duration, ok bool) {
-	_, c, ok = l.Newest(o)
-	return c, n.cfg.now().Sub(time.Unix(c.MajorityAtS(), 0)), ok
 }
 
 // signingKeyOf returns the key of a coordinator that votes or may.

@@ -35,7 +35,10 @@ type setReply struct {
 // alignCosigners is a duty of the leader's.
 func (n *Node) alignCosigners(ctx context.Context, lead *leadership) {
 	e := n.epochNow()
-	if e.level < fsm.LevelCheckpoints || n.Serving() != nil || time.Since(lead.setFailed) < roundPause || !n.members.TryLock() {
+	if e.level < fsm.LevelCheckpoints || time.Since(lead.setFailed) < roundPause || n.cosignersFollow(e) || n.Serving() != nil {
+		return // before the lock: who changes members, or leadership, does not wait for it
+	}
+	if !n.members.TryLock() {
 		return
 	}
 	defer n.members.Unlock()
@@ -43,6 +46,20 @@ func (n *Node) alignCosigners(ctx context.Context, lead *leadership) {
 		lead.setFailed = time.Now()
 		n.log.Warn("the cosigner set does not follow the coordinators", "version", e.set.Version, "error", err)
 	}
+}
+
+// cosignersFollow tells whether the set in force is that of the voters.
+func (n *Node) cosignersFollow(e epochNow) bool {
+	keys := n.voterKeys("")
+	if len(keys) != len(e.set.Cosigners) {
+		return false
+	}
+	for _, key := range keys {
+		if !slices.Contains(e.set.Cosigners, key) {
+			return false
+		}
+	}
+	return true
 }
 
 // cosignersWithout has a coordinator leave the set before it leaves the cluster: a majority of the set must be there to
@@ -195,7 +212,14 @@ func (n *Node) signSet(next checkpoint.Set) checkpoint.Signature {
 // serveCosignSet signs the next set for the leader, if it is the one that follows here and names the coordinators that
 // vote: all of them but one, who may be about to leave. A leader that lies could else make itself the only cosigner.
 func (n *Node) serveCosignSet(ctx context.Context, from string, in setRequest) (setReply, error) {
-	if err := n.followsNow(ctx, from); err != nil {
+	if err := n.mayDecide(fsm.KindCoordinatorRemove); err != nil { // who removes a liar has it leave the set first
+		return setReply{}, err
+	}
+	point, err := n.followsNow(ctx, from)
+	if err == nil {
+		err = n.waitIndex(ctx, point.Index) // the set before may be a moment old
+	}
+	if err != nil {
 		return setReply{}, err
 	}
 	next, err := checkpoint.ParseSetText(in.Text)

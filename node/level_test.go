@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -89,7 +90,7 @@ func (c *trio) refusesOlder() {
 	t.Helper()
 	c.eventually("the level is noted", func() bool {
 		text, err := os.ReadFile(filepath.Join(c.cfgs[2].DataDir, fileLevel))
-		return err == nil && strings.Contains(string(text), `"level":5`)
+		return err == nil && strings.Contains(string(text), fmt.Sprintf(`"level":%d`, fsm.LevelSupported))
 	})
 	late := testConfig(t, "late")
 	late.Join, late.JoinToken = []string{c.cfgs[0].GossipAddr}, c.token("coordinator", 1)
@@ -113,7 +114,7 @@ func (c *trio) refusesOlder() {
 	c.nodes[2] = nil
 	back := c.cfgs[2]
 	older(2, &back)
-	if _, err := Start(ctx, back); !errors.Is(err, fsm.ErrLevel) || !strings.Contains(err.Error(), `feature level 5 (version "v5" or newer)`) {
+	if _, err := Start(ctx, back); !errors.Is(err, fsm.ErrLevel) || !strings.Contains(err.Error(), fmt.Sprintf("feature level %d (version \"v5\" or newer)", fsm.LevelSupported)) {
 		t.Errorf("an older binary starts on a directory of a newer level: %v", err)
 	}
 }

@@ -36,6 +36,9 @@ const (
 
 const reasonForked = "log_forked"
 
+// stuckPause is how long a node waits that could not write hashes: its disk is full.
+const stuckPause = 5 * time.Second
+
 // keptLog is one log of this node.
 type keptLog struct {
 	name   string
@@ -46,7 +49,8 @@ type keptLog struct {
 	withheld atomic.Pointer[string] // why this node cosigns nothing; nil when it does
 	fork     atomic.Pointer[cosign.Fork]
 	spread   spreader
-	round    roundState // owned by logsLoop
+	round    roundState // this and what follows is owned by logsLoop
+	stuck    time.Time  // when the tree last did not grow
 }
 
 // logs are all of them. The map never changes after openLogs.
@@ -184,9 +188,12 @@ func (n *Node) logsLoop(ctx context.Context) {
 
 // lookAfter does what a log needs of every node, and of the leader.
 func (n *Node) lookAfter(ctx context.Context, l *keptLog, e epochNow) {
+	if time.Since(l.stuck) < stuckPause {
+		return
+	}
 	if err := n.store.History.KeepTree(ctx, l.stream); err != nil {
-		if ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
-			n.log.Warn("the tree of a log does not grow", "log", l.name, "error", err)
+		if l.stuck = time.Now(); ctx.Err() == nil && !errors.Is(err, store.ErrClosed) {
+			n.log.Warn("the tree of a log does not grow", "log", l.name, "again_in", stuckPause, "error", err)
 		}
 		return
 	}
@@ -248,15 +255,21 @@ func (n *Node) stopForked(l *keptLog, err error, note []byte) bool {
 		return false
 	}
 	if l.fork.CompareAndSwap(nil, f) {
-		n.tellFork(l, f, note, "it stopped serving")
+		file, _, err := l.KeepEvidence(f, note)
+		n.alarmFork(l, f, file, err, "it stopped serving")
 	}
 	return true
 }
 
-// tellFork keeps both heads and raises the alarm. It is also for a fork that another coordinator alone claims, which
-// stops nobody: who lies must not be able to.
-func (n *Node) tellFork(l *keptLog, f *cosign.Fork, note []byte, then string) {
-	file, err := l.KeepEvidence(f, note)
+// claimFork keeps both heads and raises the alarm, once for each pair, of a fork that another coordinator alone claims.
+// That stops nobody: who lies must not be able to. Nor does it fill the audit log: pairs are few (cosign.KeepEvidence).
+func (n *Node) claimFork(l *keptLog, f *cosign.Fork, note []byte, then string) {
+	if file, fresh, err := l.KeepEvidence(f, note); fresh {
+		n.alarmFork(l, f, file, err, then)
+	}
+}
+
+func (n *Node) alarmFork(l *keptLog, f *cosign.Fork, file string, err error, then string) {
 	n.log.Error("CRITICAL: two heads of one log", "log", l.name, "what", f.What, "here", f.Mine.Root, "here_size", f.Mine.Size,
 		"there", f.Theirs.Root, "there_size", f.Theirs.Size, "evidence", file, "then", then, "error", err)
 	n.note(typeLogFork, audit.LevelCritical, typeLogFork, map[string]string{"log": l.name, "what": f.What, "origin": f.Theirs.Origin.String(),

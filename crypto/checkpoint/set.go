@@ -13,8 +13,8 @@ import (
 // MaxCosigners bounds a set: no cluster has more coordinators, and their signatures fit into one note.
 const MaxCosigners = 64
 
-// setTitle is the first line of a set's text.
-const setTitle = "edgecoder cosigner set v1"
+// SetTitle is the first line of a set's text.
+const SetTitle = "edgecoder cosigner set v1"
 
 // ErrSet is in the chain of every refusal of a cosigner set.
 var ErrSet = errors.New("no cosigner set")
@@ -66,7 +66,7 @@ func (s Set) Text() []byte {
 	if !s.Root() {
 		previous = s.Previous.String()
 	}
-	text := fmt.Appendf(nil, "%s\ncluster %s\nversion %d\nepoch %d\nprevious %s\n", setTitle, s.ClusterID, s.Version, s.Epoch, previous)
+	text := fmt.Appendf(nil, "%s\ncluster %s\nversion %d\nepoch %d\nprevious %s\n", SetTitle, s.ClusterID, s.Version, s.Epoch, previous)
 	for _, key := range s.Cosigners {
 		text = append(text, "cosigner "+CosignerKey(key)+"\n"...)
 	}
@@ -114,8 +114,8 @@ func parseSetText(text []byte) (s Set, err error) {
 		return s, fmt.Errorf("%d bytes, at most %d", len(text), maxTextBytes)
 	}
 	lines := strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
-	if len(lines) < 6 || lines[0] != setTitle {
-		return s, fmt.Errorf("it does not begin with %q", setTitle)
+	if len(lines) < 6 || lines[0] != SetTitle {
+		return s, fmt.Errorf("it does not begin with %q", SetTitle)
 	}
 	var values [4]string
 	for i, name := range []string{"cluster", "version", "epoch", "previous"} {
