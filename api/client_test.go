@@ -123,6 +123,8 @@ func TestGoClientSpeaksEveryRoute(t *testing.T) {
 	check("consistency", err)
 	_, err = c.CosignerSets(ctx, 1, 10)
 	check("cosigners", err)
+	_, err = c.Enforcement(ctx, 1, client.EnforcedAll, 0)
+	check("enforcement", err)
 	for e, err := range c.Events(ctx, client.EventFilter{After: client.EventStart, Types: []string{client.EventBan}}) {
 		check("follow events", err)
 		if e.Subject != "bad" || e.ID == "" {

@@ -135,4 +135,5 @@ type Node interface {
 	Backups
 	Auditor
 	Logs
+	Enforcers
 }

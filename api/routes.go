@@ -110,6 +110,8 @@ func (s *Server) table() []route {
 			doc: doc{says: "a proof that one tree begins with another", out: client.ConsistencyProof{}}, handle: s.consistency(checkpoint.LogBlacklist)},
 		{method: get, pattern: "/v1/blacklist/cosigners", need: fsm.CapReadTrust, query: seqQuery,
 			doc: doc{says: "who cosigns checkpoints, each version signed by a majority of the one before", out: client.CosignerSets{}}, handle: s.cosigners},
+		{method: get, pattern: "/v1/blacklist/enforcement", need: fsm.CapReadOps, class: classWait, query: []string{"size", "need", "wait_ms"},
+			doc: doc{says: "who enforces the chain up to a size; with need, quorum or all, it waits for up to wait_ms", out: client.Enforcement{}}, handle: s.enforcement},
 
 		{method: post, pattern: "/v1/manifests", need: fsm.CapOperate, body: bodyBytes,
 			doc: doc{says: "verify and accept a signed manifest", in: client.ManifestRequest{}, out: client.ManifestAccepted{}, status: http.StatusCreated}, handle: s.acceptManifest},
