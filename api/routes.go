@@ -53,7 +53,7 @@ func (s *Server) table() []route {
 		{method: get, pattern: "/v1/peers", always: true, need: fsm.CapReadOps, query: readQuery,
 			doc: doc{says: "the coordinators of the replicated state", out: client.Peers{}}, handle: s.peers},
 		{method: del, pattern: "/v1/peers/{peer}", always: true, need: fsm.CapAdmin, body: bodyBytes, query: []string{"compromised"},
-			doc: doc{says: "remove a coordinator, by name or id, for ever", out: client.PeerRemoved{}}, handle: s.removePeer},
+			doc: doc{says: "remove a coordinator or an edge, by name or id, for ever", out: client.PeerRemoved{}}, handle: s.removePeer},
 		{method: post, pattern: "/v1/leader/transfer", need: fsm.CapAdmin, body: bodyBytes,
 			doc: doc{says: "hand leadership to a node, or to the most caught-up one", in: client.LeaderTransfer{}, out: client.LeaderTransferred{}}, handle: s.transferLeader},
 

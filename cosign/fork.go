@@ -29,6 +29,8 @@ var (
 	ErrSmaller = errors.New("a larger tree was cosigned before")
 	// ErrOrigin: it is another log than the one asked about, or of another epoch.
 	ErrOrigin = errors.New("another log")
+	// ErrClosed: the node is going down.
+	ErrClosed = errors.New("the keeper of the log was closed")
 )
 
 // RecordError names a record that no honest cluster has in its log.

@@ -40,11 +40,13 @@ type Keeper struct {
 	last    fsm.Record // the last of them; the zero record when none
 	epoch   uint64     // recovery epoch in which that was
 	begun   bool       // checked was set from the promises
+	closed  bool
 
 	kept sync.Mutex // guards what follows
 	note []byte     // the newest final checkpoint; nil: none
 	held checkpoint.Opened
 	seen bool // its root is that of this node's records
+	shut bool // closed
 }
 
 // Open reads what this node promised about a log, and the checkpoint it kept.
@@ -55,6 +57,16 @@ func Open(dir, name string, log Log, check Check) (*Keeper, error) {
 		return nil, err
 	}
 	return k, nil
+}
+
+// Close waits for what is being written. From then on nothing is signed, taken or written any more.
+func (k *Keeper) Close() {
+	k.mu.Lock()
+	k.closed = true
+	k.mu.Unlock()
+	k.kept.Lock()
+	k.shut = true
+	k.kept.Unlock()
 }
 
 func (k *Keeper) path(what string) string { return filepath.Join(k.dir, what+"-"+k.name) }
@@ -180,6 +192,8 @@ func (k *Keeper) promise(c checkpoint.Checkpoint) error {
 		return &Fork{Mine: before, Theirs: c, What: "a second head of a size that this node cosigned"}
 	case some && before == c:
 		return nil
+	case k.closed:
+		return ErrClosed
 	}
 	next := k.made.with(c)
 	if err := next.write(k.path("cosigned")); err != nil {

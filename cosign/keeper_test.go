@@ -321,6 +321,21 @@ func TestAdoptsBeforeItsRecords(t *testing.T) {
 	}
 }
 
+// TestClosedKeeperWritesNothing: a call that outlives its node leaves no file behind.
+func TestClosedKeeperWritesNothing(t *testing.T) {
+	b := newBench(t, 2)
+	b.Close()
+	if err := b.cosign(b.head()); !errors.Is(err, ErrClosed) {
+		t.Errorf("cosign: %v", err)
+	}
+	if _, err := b.Adopt(b.note(b.head(), 1, 1, 2), b.set, origin); !errors.Is(err, ErrClosed) {
+		t.Errorf("adopt: %v", err)
+	}
+	if left, _ := os.ReadDir(b.dir); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
 // TestPromisesSurvive: of several epochs, in one file that must be sound.
 func TestPromisesSurvive(t *testing.T) {
 	b := newBench(t, 2)

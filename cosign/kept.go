@@ -48,6 +48,8 @@ func (k *Keeper) adopt(note []byte, set checkpoint.Set, o checkpoint.Origin, wri
 	defer k.kept.Unlock()
 	same := k.note != nil && k.held.Origin == o
 	switch {
+	case k.shut:
+		return false, ErrClosed
 	case same && c.Size < k.held.Size:
 		return false, nil // an older one: replayed, or merely late
 	case same && c.Size == k.held.Size && c.Root != k.held.Root:

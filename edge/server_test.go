@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,9 +87,10 @@ func TestP2EdgeModes(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				c := newCluster(3)
-				down := true
+				var down atomic.Bool
+				down.Store(true)
 				m := &edgetest.Member{ID: "c1", Cluster: c, Before: func(context.Context, string) error {
-					if down {
+					if down.Load() {
 						return edgetest.ErrDown
 					}
 					return nil
@@ -97,7 +99,7 @@ func TestP2EdgeModes(t *testing.T) {
 				if a := f.allowed(t, "good"); a.Allowed || a.Code != client.AllowedUnknown || a.Freshness.AgeMs != -1 {
 					t.Errorf("before any list: %+v", a)
 				}
-				down = false
+				down.Store(false)
 				c.Ban("bad", 3, 0)
 				c.Ban("soon", 1, time.Now().UnixMilli()+20_000)
 				c.Cosign(3)
@@ -114,7 +116,7 @@ func TestP2EdgeModes(t *testing.T) {
 				if f.allowed(t, "soon-0").Allowed {
 					t.Error("soon ends early")
 				}
-				down = true
+				down.Store(true)
 				pass(time.Minute)
 				strict := mode == client.EdgeStrict
 				a := f.allowed(t, "good")
@@ -359,7 +361,7 @@ func TestEdgeClientGuard(t *testing.T) {
 				t.Errorf("%q: %d %s", agent, status, text)
 			}
 		}
-		f.members[0].Before = func(context.Context, string) error { return edgetest.ErrDown }
+		f.members[0].Change(func(m *edgetest.Member) { m.Before = func(context.Context, string) error { return edgetest.ErrDown } })
 		pass(time.Minute)
 		if status, text := ask("good"); status != http.StatusServiceUnavailable || !strings.Contains(text, client.AllowedStale) {
 			t.Errorf("stale: %d %s", status, text)

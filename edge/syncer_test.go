@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,7 +23,8 @@ type rig struct {
 	set     *edge.Set
 	lease   *edge.Lease
 	cluster *edgetest.Cluster
-	members []*edgetest.Member
+	mu      sync.Mutex
+	members []*edgetest.Member // guarded by mu
 	alarms  map[string]int
 	dir     string
 	stop    func()
@@ -58,6 +61,8 @@ func startRig(t *testing.T, dir string, c *edgetest.Cluster, members ...*edgetes
 		Rand:  func(d time.Duration) time.Duration { return d / 2 },
 		Alarm: func(code, _ string) { r.alarms[code]++ },
 		Sources: func(uint64) (out []edge.Source) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
 			for _, m := range r.members {
 				out = append(out, m)
 			}
@@ -70,6 +75,13 @@ func startRig(t *testing.T, dir string, c *edgetest.Cluster, members ...*edgetes
 	t.Cleanup(r.stop)
 	synctest.Wait()
 	return r
+}
+
+// join adds a member that may be asked.
+func (r *rig) join(m *edgetest.Member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.members = append(r.members, m)
 }
 
 func (r *rig) banned(agent string) bool {
@@ -127,21 +139,25 @@ func TestSyncAfterAHint(t *testing.T) {
 func TestSyncByANoteInTheHint(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		c := newCluster(3)
-		asked := map[string]int{}
-		r := startRig(t, t.TempDir(), c, &edgetest.Member{ID: "c1", Cluster: c, Asked: func(what string, _ int) { asked[what]++ }})
-		clear(asked)
+		var checkpoints, all atomic.Int64
+		r := startRig(t, t.TempDir(), c, &edgetest.Member{ID: "c1", Cluster: c, Asked: func(what string, _ int) {
+			if all.Add(1); what == "checkpoint" {
+				checkpoints.Add(1)
+			}
+		}})
+		checkpoints.Store(0)
 		c.Ban("bad", 1, 0)
 		r.Hint(edge.Hint{Epoch: 1, Size: 1, Note: c.Cosign(2)})
 		pass(100 * time.Millisecond)
-		if !r.banned("bad-0") || asked["checkpoint"] != 0 {
-			t.Errorf("banned %t, asked %v", r.banned("bad-0"), asked)
+		if !r.banned("bad-0") || checkpoints.Load() != 0 {
+			t.Errorf("banned %t, asked for %d checkpoints", r.banned("bad-0"), checkpoints.Load())
 		}
 		pass(2 * time.Second)
-		clear(asked)
+		all.Store(0)
 		r.Hint(edge.Hint{Epoch: 1, Size: 1, Note: c.Cosign(3)})
 		synctest.Wait()
-		if left := r.lease.Left(); left <= 28*time.Second || len(asked) != 0 {
-			t.Errorf("lease of %s, asked %v", left, asked)
+		if left := r.lease.Left(); left <= 28*time.Second || all.Load() != 0 {
+			t.Errorf("lease of %s, asked %d times", left, all.Load())
 		}
 	})
 }
@@ -153,14 +169,14 @@ func TestSyncHealsAfterADayAway(t *testing.T) {
 		dir := t.TempDir()
 		r := startRig(t, dir, c)
 		m := r.members[0]
-		m.Before = func(context.Context, string) error { return edgetest.ErrDown }
+		m.Change(func(m *edgetest.Member) { m.Before = func(context.Context, string) error { return edgetest.ErrDown } })
 		pass(24 * time.Hour)
 		c.Ban("bad", 10_000, 0)
 		c.Cosign(3)
 		if r.lease.Left() > 0 {
 			t.Error("a lease after a day alone")
 		}
-		m.Before = nil
+		m.Change(func(m *edgetest.Member) { m.Before = nil })
 		pass(edge.DefaultEvery + edge.DefaultEvery/8)
 		if r.set.View().Head.Size != 10_000 || r.lease.Left() <= 0 {
 			t.Errorf("size %d, lease %s", r.set.View().Head.Size, r.lease.Left())
@@ -276,7 +292,7 @@ func TestP3EdgeIsNotMovedByLies(t *testing.T) {
 				before, view := r.Status().Position, r.set.View()
 				pass(2 * time.Second)
 				c.Ban("late", 1, 0)
-				lie.tell(c, r.members[0])
+				r.members[0].Change(func(m *edgetest.Member) { lie.tell(c, m) })
 				pass(time.Minute)
 				st := r.Status()
 				if st.Position.Head != before.Head || r.set.View() != view || r.lease.Left() > 0 || !strings.Contains(st.Error, lie.want) {
@@ -284,7 +300,7 @@ func TestP3EdgeIsNotMovedByLies(t *testing.T) {
 				}
 				// The truth is taken from whoever tells it.
 				c.Cosign(3)
-				r.members = append(r.members, &edgetest.Member{ID: "honest", Cluster: c})
+				r.join(&edgetest.Member{ID: "honest", Cluster: c})
 				pass(2 * edge.DefaultEvery)
 				if !r.banned("late-0") || r.lease.Left() <= 0 {
 					t.Errorf("%s, lease %s", brief(r.Status()), r.lease.Left())
@@ -441,8 +457,8 @@ func TestP2EdgeLeaseEnds(t *testing.T) {
 				c.Cosign(3)
 				vouched := time.Now().Truncate(time.Second)
 				pass(edge.DefaultEvery)
-				cut(c, r.members[0])
-				pass(vouched.Add(edge.DefaultLease).Sub(time.Now()) - time.Millisecond)
+				r.members[0].Change(func(m *edgetest.Member) { cut(c, m) })
+				pass(time.Until(vouched.Add(edge.DefaultLease)) - time.Millisecond)
 				if r.lease.Left() <= 0 {
 					t.Fatalf("it ended %s early", -r.lease.Left())
 				}

@@ -20,20 +20,21 @@ import (
 // leadership is one term of leading. It is made when raft elects this node and
 // dropped when it is deposed; whoever holds a stale one gets not_leader.
 type leadership struct {
-	term      uint64
-	ready     chan struct{}   // closed once the first tick of the term is applied
-	over      <-chan struct{} // closed when leadership ended
-	end       context.CancelFunc
-	clock     atomic.Pointer[clockVerdict] // of our wall clock; nil before the first; kept by the duties loop
-	drift     atomic.Int64                 // Node.drift when that was judged
-	full      atomic.Bool                  // no majority of voters has room on its disk; kept by the duties loop
-	since     time.Time
-	chain     linker
-	units     *intake[*unit]       // batches that wait for an entry
-	passed    map[string]time.Time // since when nodes hold a restore that did not take effect; guarded by Node.members
-	healthy   map[string]time.Time // since when servers have been healthy without a break; guarded by Node.members
-	setFailed time.Time            // when the cosigner set was last not moved; owned by membersLoop
-	tried     time.Time            // when a transfer that was asked for began last; guarded by Node.members
+	term    uint64
+	ready   chan struct{}   // closed once the first tick of the term is applied
+	over    <-chan struct{} // closed when leadership ended
+	end     context.CancelFunc
+	clock   atomic.Pointer[clockVerdict] // of our wall clock; nil before the first; kept by the duties loop
+	drift   atomic.Int64                 // Node.drift when that was judged
+	full    atomic.Bool                  // no majority of voters has room on its disk; kept by the duties loop
+	since   time.Time
+	chain   linker
+	units   *intake[*unit]       // batches that wait for an entry
+	passed  map[string]time.Time // since when nodes hold a restore that did not take effect; guarded by Node.members
+	healthy map[string]time.Time // since when servers have been healthy without a break; guarded by Node.members
+	tried   time.Time            // when a transfer that was asked for began last; guarded by Node.members
+
+	setFailed time.Time // when the cosigner set was last not moved; owned by membersLoop
 
 	releasing sync.Mutex        // guards what follows
 	voteless  map[string]uint64 // nodes without a vote, and the last index when that was seen

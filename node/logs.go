@@ -102,6 +102,13 @@ func (n *Node) openLogs() error {
 	return nil
 }
 
+// close has calls that outlive the node write nothing more.
+func (s *logs) close() {
+	for _, l := range s.all {
+		l.Close()
+	}
+}
+
 // checkBlacklistRecord holds an event to what every verifier of the chain asks, and its key to the window of log
 // indexes in which it might sign.
 func (n *Node) checkBlacklistRecord(before *fsm.Record, r fsm.Record) error {

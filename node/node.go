@@ -301,6 +301,7 @@ func (n *Node) shutdown() error {
 			n.rpc.CloseIdleConnections()
 		}
 		n.loops.Wait()
+		n.logs.close()
 		n.forgetPassphrase()
 		close(n.done)
 	})

@@ -298,11 +298,15 @@ func BenchmarkTree(b *testing.B) {
 	}
 	fill(b, h, n, 600)
 	b.Run("append without", func(b *testing.B) { appendSome(b, h, s) })
-	began := time.Now()
-	if err := h.KeepTree(context.Background(), s); err != nil {
-		b.Fatal(err)
-	}
-	b.Logf("caught up with %d records in %s", h.TreeSize(s), time.Since(began).Round(time.Millisecond))
+	b.Run("catch up", func(b *testing.B) { // the first round does it
+		began := time.Now()
+		for b.Loop() {
+			if err := h.KeepTree(context.Background(), s); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(time.Since(began).Seconds(), "s")
+	})
 	b.Run("inclusion", func(b *testing.B) {
 		for i := uint64(0); b.Loop(); i++ {
 			if _, err := h.ProveInclusion(s, i*7919%n, n); err != nil {

@@ -198,7 +198,7 @@ func (c *Cluster) Replace(n int, by ...int) {
 	c.ever = append(c.ever, publics(keys)...)
 }
 
-// Member is one way to the cluster, as an edge.Source. Its fields may be changed while nobody asks.
+// Member is one way to the cluster, as an edge.Source. Once somebody may ask, its fields are changed by Change alone.
 type Member struct {
 	ID      string
 	Cluster *Cluster
@@ -207,14 +207,26 @@ type Member struct {
 	Upto    uint64                                       // serves no later event; 0: all
 	Skip    uint64                                       // leaves out this event; 0: none
 	Asked   func(what string, bytes int)                 // told of each answer
+
+	mu sync.Mutex // guards the fields above
+}
+
+// Change changes how a member behaves while others ask it.
+func (m *Member) Change(f func(*Member)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f(m)
 }
 
 // Name implements edge.Source.
 func (m *Member) Name() string { return m.ID }
 
 func (m *Member) answer(ctx context.Context, what string) error {
-	if m.Before != nil {
-		if err := m.Before(ctx, what); err != nil {
+	m.mu.Lock()
+	before := m.Before
+	m.mu.Unlock()
+	if before != nil {
+		if err := before(ctx, what); err != nil {
 			return err
 		}
 	}
@@ -222,8 +234,11 @@ func (m *Member) answer(ctx context.Context, what string) error {
 }
 
 func (m *Member) tell(what string, bytes int) {
-	if m.Asked != nil {
-		m.Asked(what, bytes)
+	m.mu.Lock()
+	asked := m.Asked
+	m.mu.Unlock()
+	if asked != nil {
+		asked(what, bytes)
 	}
 }
 
@@ -257,16 +272,19 @@ func (m *Member) Events(ctx context.Context, from uint64, limit int) (events [][
 	if err := m.answer(ctx, "events"); err != nil {
 		return nil, err
 	}
+	m.mu.Lock()
+	tamper, upto, skip := m.Tamper, m.Upto, m.Skip
+	m.mu.Unlock()
 	m.Cluster.mu.Lock()
 	defer m.Cluster.mu.Unlock()
 	bytes := 0
-	for seq := from; seq <= uint64(len(m.Cluster.events)) && len(events) < limit && (m.Upto == 0 || seq <= m.Upto); seq++ {
-		if seq == m.Skip {
+	for seq := from; seq <= uint64(len(m.Cluster.events)) && len(events) < limit && (upto == 0 || seq <= upto); seq++ {
+		if seq == skip {
 			continue
 		}
 		record := m.Cluster.events[seq-1].WireJSON()
-		if m.Tamper != nil {
-			record = m.Tamper(seq, record)
+		if tamper != nil {
+			record = tamper(seq, record)
 		}
 		events = append(events, record)
 		bytes += len(record)
