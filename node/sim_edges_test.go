@@ -41,12 +41,12 @@ type simPool struct {
 	network *gossiptest.Network
 	cluster *edgetest.Cluster
 	heads   []*gossip.Pool // of coordinators
-	edges   []*simEdge
 	addrs   map[string]string // by node id
 	pulled  atomic.Uint64     // bytes of events and checkpoints
 	asked   atomic.Uint64     // questions
 
 	mu    sync.Mutex // guards what follows
+	edges []*simEdge // written while the pool comes together, by the test alone, which reads it freely
 	cut   map[string]bool
 	moved map[string]time.Time // when an edge reached the size that is waited for
 	heard map[string]time.Time // when the first coordinator heard of it
@@ -152,7 +152,9 @@ func (s *simPool) addEdge(t *testing.T, i int, dir string) {
 	e.cancel = func() { cancel(); e.loops.Wait(); _ = store.Close() }
 	e.loops.Go(func() { e.sync.Run(ctx) })
 	e.loops.Go(func() { e.reportLoop(ctx) })
+	s.mu.Lock()
 	s.edges = append(s.edges, e)
+	s.mu.Unlock()
 }
 
 // sourcesOf is who an edge may ask: all coordinators and two other edges, as in Edge.sourcesFor.
@@ -161,9 +163,11 @@ func (s *simPool) sourcesOf(e *simEdge) []edge.Source {
 	for i := range simCoordinators {
 		out = append(out, s.source(e, fmt.Sprintf("coordinator-%d", i), nil))
 	}
-	for range edgeSources {
-		other := s.edges[rand.N(len(s.edges))]
-		if other != e {
+	s.mu.Lock()
+	edges := s.edges // which grows while the pool comes together
+	s.mu.Unlock()
+	for range min(edgeSources, len(edges)) {
+		if other := edges[rand.N(len(edges))]; other != e {
 			out = append(out, s.source(e, other.id.NodeID, other))
 		}
 	}
