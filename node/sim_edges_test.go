@@ -40,7 +40,7 @@ const (
 type simPool struct {
 	network *gossiptest.Network
 	cluster *edgetest.Cluster
-	heads   []*gossip.Pool // of coordinators
+	heads   []*gossip.Pool    // of coordinators
 	addrs   map[string]string // by node id
 	pulled  atomic.Uint64     // bytes of events and checkpoints
 	asked   atomic.Uint64     // questions
