@@ -201,7 +201,7 @@ func (p *Pool) SetHead(head []byte) error {
 	if bytes.Equal(p.table.head(p.cfg.Card.NodeID), head) {
 		return nil
 	}
-	p.table.setHead(p.cfg.Card.NodeID, bytes.Clone(head))
+	p.table.setHead(p.cfg.Card.NodeID, bytes.Clone(head), false)
 	p.enqueue(p.message(kindHead, head), nil)
 	return nil
 }

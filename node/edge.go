@@ -67,6 +67,9 @@ type Edge struct {
 	heard   map[string]gossip.Card // cards that were trusted, by node id; owned by gossip's loop
 	heads   headFloor              // owned by gossip's loop
 
+	enforced  atomic.Pointer[[]byte] // signed head of the list in force, for the coordinators
+	reportNow chan struct{}          // one token
+
 	loops   sync.WaitGroup
 	cancel  context.CancelFunc
 	unlock  func() error
@@ -137,7 +140,7 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (*Edge, error) {
 	}
 	cfg.Passphrase = bytes.Clone(cfg.Passphrase) // the caller wipes its own
 	e := &Edge{cfg: cfg, log: cfg.Log.With("edge", cfg.Name), allow: &edge.AllowList{}, pages: gossip.NewStreamListener(idAddr("pages")),
-		heard: map[string]gossip.Card{}, heads: headFloor{}, unlock: unlock, done: make(chan struct{})}
+		heard: map[string]gossip.Card{}, heads: headFloor{}, reportNow: make(chan struct{}, 1), unlock: unlock, done: make(chan struct{})}
 	if err := e.start(ctx); err != nil {
 		_ = e.Stop(ctx) // the start's own error is the one to report
 		return nil, err
@@ -173,7 +176,7 @@ func (e *Edge) start(ctx context.Context) error {
 	}
 	e.refreshAdmitter()
 	e.serve(listener)
-	for _, loop := range []func(context.Context){e.sync.Run, e.membersLoop, e.refreshLoop} {
+	for _, loop := range []func(context.Context){e.sync.Run, e.membersLoop, e.refreshLoop, e.reportLoop} {
 		e.loops.Go(func() { loop(run) })
 	}
 	return nil

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/keyfile"
@@ -90,6 +92,7 @@ func TestP2EdgeOfACluster(t *testing.T) {
 
 	edgeEnforces(t, c, ask, also)
 	edgeShownAsMember(c, strict, lenient)
+	edgeEnforcementIsSeen(t, c, strict, lenient)
 	edgeAdmits(t, c, ask)
 	edgeServesEdges(t, c, strict, lenient)
 	edgeKeepsSecrets(t, strictCfg, strict, token)
@@ -143,6 +146,29 @@ func edgeShownAsMember(c *trio, edges ...*Edge) {
 	})
 }
 
+// edgeEnforcementIsSeen: any coordinator tells who enforces, edges included, and for how long the leader waited for it.
+func edgeEnforcementIsSeen(t *testing.T, c *trio, edges ...*Edge) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(c.nodes[c.leader()].enforcement.delay)
+	const delays = "edgecoder_ban_enforced_duration_seconds"
+	if n := histogramCount(t, registry, delays); n == 0 {
+		t.Error("no delay was measured")
+	}
+	for i := range c.nodes {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		got, err := c.client(i, c.admin).WaitEnforced(ctx, 0, client.EnforcedAll, nil)
+		cancel()
+		if err != nil || got.Size != 3 || got.Coordinators != 3 || got.Edges != len(edges) || len(got.Members) != 3+len(edges) {
+			t.Errorf("node %d: %+v, %v", i, got, err)
+		}
+		ahead, err := c.client(i, c.admin).Enforcement(t.Context(), 4, client.EnforcedQuorum, 50*time.Millisecond)
+		if err != nil || ahead.EnforcedBy.Coordinators+ahead.EnforcedBy.Edges != 0 || ahead.Meets(client.EnforcedQuorum) {
+			t.Errorf("node %d, of what is not there yet: %+v, %v", i, ahead, err)
+		}
+	}
+}
+
 // edgeAdmits: an admission through the edge is decided by the cluster, once.
 func edgeAdmits(t *testing.T, c *trio, ask *client.EdgeClient) {
 	t.Helper()
@@ -169,7 +195,7 @@ func edgeServesEdges(t *testing.T, c *trio, from, to *Edge) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.eventually("the other edge is known", func() bool { return len(to.edgesWith(3)) > 0 })
+	c.eventually("the other edge is known", func() bool { return len(to.otherEdges()) > 0 })
 	note, err := source.Checkpoint(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -278,10 +304,11 @@ func edgeIsRemoved(t *testing.T, c *trio, e *Edge, ask *client.EdgeClient) {
 		}
 		return false
 	})
-	_, err := ask.Admit(t.Context(), client.AdmissionRequest{Method: "GET", Path: "/", Headers: map[string]string{}})
-	if refused := (*client.Error)(nil); !errors.As(err, &refused) || refused.Reason != "edge_credential" {
-		t.Errorf("admission: %v", err)
-	}
+	c.eventually("no coordinator admits through it", func() bool { // each as soon as its replica has the removal
+		_, err := ask.Admit(t.Context(), client.AdmissionRequest{Method: "GET", Path: "/", Headers: map[string]string{}})
+		refused := (*client.Error)(nil)
+		return errors.As(err, &refused) && refused.Reason == "edge_credential"
+	})
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	if _, err := e.rejoin(ctx); err == nil || !strings.Contains(err.Error(), "revoked") {
