@@ -34,6 +34,12 @@ const (
 	simCosign = 30 * time.Millisecond
 	// simRenewal is how often coordinators vouch for a list that did not change.
 	simRenewal = edge.DefaultLease / 3
+	// simJoiners join at once: a host has room for so many knocks, and processors are few.
+	simJoiners = 8
+	// simForgets and, for each member, simForgetsOne are until nobody passes newcomers on any more: each of them is sent up to 24 times, some sixteen
+	// in every 100 ms.
+	simForgets    = 10 * time.Second
+	simForgetsOne = 200 * time.Millisecond
 )
 
 // simPool is coordinators and edges on one network. Its fields are set before anybody runs, but those that say otherwise.
@@ -65,18 +71,43 @@ func simLatency(_, _ string) time.Duration {
 func newSimPool(t *testing.T, edges int) *simPool {
 	s := &simPool{network: gossiptest.New(1), cluster: edgetest.New(simCoordinators, func() int64 { return time.Now().Unix() }),
 		addrs: map[string]string{}, moved: map[string]time.Time{}, heard: map[string]time.Time{}, cut: map[string]bool{}}
-	s.network.SetDelay(simLatency)
 	for i := range simCoordinators {
 		s.addCoordinator(t, i)
 	}
 	dir := t.TempDir()
 	for i := range edges {
 		s.addEdge(t, i, filepath.Join(dir, strconv.Itoa(i)))
-		if i%20 == 19 {
-			time.Sleep(500 * time.Millisecond) // pools grow by and by
-		}
 	}
+	s.assemble(t)
 	return s
+}
+
+// assemble makes strangers a pool that knows itself. Left to themselves, members pass each newcomer on two dozen times each: for a thousand
+// 24 million datagrams and half an hour of computing, of which nothing is measured. So each learns the whole list from a coordinator who knows
+// it, by the push/pull of every join and before the clock moves, and datagrams are lost until nobody has news of newcomers left to pass on.
+func (s *simPool) assemble(t *testing.T) {
+	t.Helper()
+	s.network.SetLoss(1)
+	pools := slices.Clone(s.heads[1:])
+	for _, e := range s.edges {
+		pools = append(pools, e.pool)
+	}
+	for range 2 { // first the coordinator learns of all, then all from it
+		var joining sync.WaitGroup
+		for w := range simJoiners {
+			joining.Go(func() {
+				for i := w; i < len(pools); i += simJoiners {
+					if _, err := pools[i].Join([]string{simAddr(0)}); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		joining.Wait()
+	}
+	s.network.SetDelay(simLatency)
+	time.Sleep(simForgets + time.Duration(len(pools))*simForgetsOne)
+	s.network.SetLoss(0)
 }
 
 func simAddr(i int) string { return fmt.Sprintf("10.%d.%d.1:7946", i/250, i%250+1) }
@@ -301,6 +332,7 @@ func (s *simPool) end() {
 // settle waits until everybody sees everybody.
 func (s *simPool) settle(t *testing.T) {
 	t.Helper()
+	begin := time.Now()
 	all := len(s.edges) + simCoordinators
 	for range 300 {
 		least := all
@@ -308,6 +340,7 @@ func (s *simPool) settle(t *testing.T) {
 			least = min(least, e.pool.Stats().Alive)
 		}
 		if least == all {
+			t.Logf("everybody sees everybody after %v more", time.Since(begin))
 			return
 		}
 		time.Sleep(time.Second)
