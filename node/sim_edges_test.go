@@ -34,7 +34,7 @@ const (
 	simCosign = 30 * time.Millisecond
 	// simRenewal is how often coordinators vouch for a list that did not change.
 	simRenewal = edge.DefaultLease / 3
-	// simJoiners join at once: a host has room for so many knocks, and processors are few.
+	// simJoiners join at once: memberlist takes in no more than 128 lists at a time.
 	simJoiners = 8
 	// simForgets and, for each member, simForgetsOne are until nobody passes newcomers on any more: each of them is sent up to 24 times, some sixteen
 	// in every 100 ms.
@@ -93,17 +93,18 @@ func (s *simPool) assemble(t *testing.T) {
 		pools = append(pools, e.pool)
 	}
 	for range 2 { // first the coordinator learns of all, then all from it
-		var joining sync.WaitGroup
-		for w := range simJoiners {
-			joining.Go(func() {
-				for i := w; i < len(pools); i += simJoiners {
-					if _, err := pools[i].Join([]string{simAddr(0)}); err != nil {
+		for some := range slices.Chunk(pools, simJoiners) {
+			var joining sync.WaitGroup
+			for _, p := range some {
+				joining.Go(func() {
+					if _, err := p.Join([]string{simAddr(0)}); err != nil {
 						t.Error(err)
 					}
-				}
-			})
+				})
+			}
+			joining.Wait()
+			synctest.Wait() // until the coordinator has taken in who they are
 		}
-		joining.Wait()
 	}
 	s.network.SetDelay(simLatency)
 	time.Sleep(simForgets + time.Duration(len(pools))*simForgetsOne)
