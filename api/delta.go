@@ -1,11 +1,8 @@
 package api
 
 import (
-	"encoding/hex"
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
@@ -17,59 +14,18 @@ import (
 // maxDelta bounds the events that one answer tells of.
 const maxDelta = 1000
 
-// deltaCursor is a place in the chain as it travels: "1-EPOCH-SEQ-CHECK". The check is of the event there, which holds the hash of the one before, so equal
-// cursors mean equal pasts.
-type deltaCursor struct {
-	epoch, seq uint64
-	check      [8]byte
-}
-
-// maxDeltaCursor bounds the text of a cursor: two numbers of 64 bits and the check.
-const maxDeltaCursor = 64
-
-// cursorAt is behind an event whose hash is given; at 0 it is crypto.BlacklistGenesis.
-func cursorAt(epoch, seq uint64, hash string) deltaCursor {
-	sum := crypto.Sum([]byte("edgecoder delta cursor v1\n" + hash))
-	return deltaCursor{epoch: epoch, seq: seq, check: [8]byte(sum[:8])}
-}
-
-// String implements fmt.Stringer.
-func (d deltaCursor) String() string { return fmt.Sprintf("1-%d-%d-%x", d.epoch, d.seq, d.check) }
-
-func parseCursor(text string) (d deltaCursor, err error) {
-	bad := invalid("cursor", quote(text)+" is no cursor: give one as it came, or none to begin with an empty list")
-	parts := strings.Split(text, "-")
-	if len(text) > maxDeltaCursor || len(parts) != 4 || parts[0] != "1" {
-		return d, bad
-	}
-	for i, n := range []*uint64{&d.epoch, &d.seq} {
-		if *n, err = strconv.ParseUint(parts[i+1], 10, 62); err != nil {
-			return d, bad
-		}
-	}
-	check, err := hex.DecodeString(parts[3])
-	if err != nil || len(check) != len(d.check) {
-		return d, bad
-	}
-	copy(d.check[:], check)
-	if d.String() != text {
-		return d, bad // one place has one cursor
-	}
-	return d, nil
-}
-
 // delta answers GET /v1/blacklist/delta. A cursor that is not of this chain's past is answered like none, with a reset.
 func (s *Server) delta(c *call) error {
-	var from deltaCursor
+	var from client.DeltaCursor
 	text := c.r.URL.Query().Get("cursor")
 	if text != "" {
 		var err error
-		if from, err = parseCursor(text); err != nil {
+		if from, err = client.ParseCursor(text); err != nil {
 			return err
 		}
 	}
 	epoch, size, err := c.chainEnd(ReadOptions{})
-	if err == nil && (from.epoch > epoch || from.epoch == epoch && from.seq > size) { // this replica may be behind the one that made the cursor
+	if err == nil && (from.Epoch > epoch || from.Epoch == epoch && from.Seq > size) { // this replica may be behind the one that made the cursor
 		epoch, size, err = c.chainEnd(ReadOptions{Strong: true})
 	}
 	if err != nil {
@@ -82,7 +38,7 @@ func (s *Server) delta(c *call) error {
 		}
 	}
 	if !known {
-		from = cursorAt(epoch, 0, crypto.BlacklistGenesis)
+		from = client.CursorAt(epoch, 0, crypto.BlacklistGenesis)
 	}
 	out, err := s.deltaFrom(from, size)
 	if err != nil {
@@ -109,70 +65,45 @@ func (c *call) chainEnd(opts ReadOptions) (epoch, size uint64, err error) {
 }
 
 // pastHas tells whether the chain of an epoch and size leads through a cursor.
-func (s *Server) pastHas(d deltaCursor, epoch, size uint64) (bool, error) {
-	if d.epoch != epoch || d.seq > size {
+func (s *Server) pastHas(d client.DeltaCursor, epoch, size uint64) (bool, error) {
+	if d.Epoch != epoch || d.Seq > size {
 		return false, nil
 	}
-	if d.seq == 0 {
-		return d == cursorAt(epoch, 0, crypto.BlacklistGenesis), nil
+	if d.Seq == 0 {
+		return d == client.CursorAt(epoch, 0, crypto.BlacklistGenesis), nil
 	}
-	records, err := s.chain(d.seq, 1)
+	records, err := s.chain(d.Seq, 1)
 	if err != nil {
 		return false, err
 	}
 	e, err := crypto.ParseBlacklistEvent(records[0].Data)
 	if err != nil {
-		return false, fmt.Errorf("blacklist history, record %d: %w", d.seq, err)
+		return false, fmt.Errorf("blacklist history, record %d: %w", d.Seq, err)
 	}
-	return d == cursorAt(epoch, d.seq, e.EventHash), nil
+	return d == client.CursorAt(epoch, d.Seq, e.EventHash), nil
 }
 
-// deltaFrom tells of one page of events behind a cursor, of each agent the last.
-func (s *Server) deltaFrom(from deltaCursor, size uint64) (client.BlacklistDelta, error) {
-	out := client.BlacklistDelta{Cursor: from.String()}
+// deltaFrom tells of one page of events behind a cursor.
+func (s *Server) deltaFrom(from client.DeltaCursor, size uint64) (out client.BlacklistDelta, err error) {
 	var records []fsm.Record
-	if n := int(min(size-from.seq, maxDelta)); n > 0 {
-		var err error
-		if records, err = s.chain(from.seq+1, n); err != nil {
+	if n := int(min(size-from.Seq, maxDelta)); n > 0 {
+		if records, err = s.chain(from.Seq+1, n); err != nil {
 			return out, err
 		}
 	}
-	last := map[string]uint64{}
 	events := make([]crypto.BlacklistEvent, len(records))
 	for i, r := range records {
-		e, err := crypto.ParseBlacklistEvent(r.Data)
-		if err != nil {
+		if events[i], err = crypto.ParseBlacklistEvent(r.Data); err != nil {
 			return out, fmt.Errorf("blacklist history, record %d: %w", r.Seq, err)
 		}
-		events[i], last[e.AgentID] = e, r.Seq
-		out.Cursor = cursorAt(from.epoch, r.Seq, e.EventHash).String()
 	}
-	out.New, out.Deleted = []client.Ban{}, []string{}
-	for i, r := range records {
-		if last[events[i].AgentID] == r.Seq {
-			addChange(&out, r.Seq, &events[i])
-		}
-	}
-	out.More = from.seq+uint64(len(records)) < size
+	out = from.Page(events)
+	out.More = from.Seq+uint64(len(records)) < size
 	return out, nil
-}
-
-// addChange adds what an event does to the list. An event that ended when it began is a lift.
-func addChange(to *client.BlacklistDelta, seq uint64, e *crypto.BlacklistEvent) {
-	if e.EndsBeforeItBegins() {
-		to.Deleted = append(to.Deleted, e.AgentID)
-		return
-	}
-	ban := client.Ban{AgentID: e.AgentID, EventID: e.EventID, EventHash: e.EventHash, Seq: seq, ReasonCode: e.ReasonCode, TimestampMs: e.TimestampMs}
-	if e.ExpiresAtMs != nil {
-		ban.ExpiresAtMs = *e.ExpiresAtMs
-	}
-	to.New = append(to.New, ban)
 }
 
 // deltaOf is what one event changes, as the stream of events tells it.
 func deltaOf(epoch, seq uint64, e *crypto.BlacklistEvent) *client.BlacklistDelta {
-	out := &client.BlacklistDelta{New: []client.Ban{}, Deleted: []string{}, Cursor: cursorAt(epoch, seq, e.EventHash).String()}
-	addChange(out, seq, e)
-	return out
+	out := client.CursorAt(epoch, seq-1, e.PrevEventHash).Page([]crypto.BlacklistEvent{*e})
+	return &out
 }

@@ -222,7 +222,7 @@ func (e *Edge) openList(ctx context.Context, pinned *checkpoint.SignedSet) error
 	e.sync = edge.NewSyncer(edge.Config{ClusterID: e.id.ClusterID, Sources: e.sourcesFor, Store: store, Set: set, Lease: lease, Every: min(edge.DefaultEvery, e.cfg.Lease/6),
 		Log: e.log.With("part", "list"), Halted: halted, Moved: e.moved, Alarm: e.alarms().raise}, *at)
 	judge := &edge.Judge{Mode: e.cfg.Mode, Set: set, Lease: lease, Allow: e.allow, Sync: e.sync}
-	e.server = &edge.Server{Judge: judge, Admitter: e, Node: client.NodeRef{ID: e.id.NodeID, Name: e.cfg.Name}, Cluster: e.id.ClusterID, Version: e.cfg.Version, Log: e.log}
+	e.server = &edge.Server{Judge: judge, Coordinators: e, Node: client.NodeRef{ID: e.id.NodeID, Name: e.cfg.Name}, Cluster: e.id.ClusterID, Version: e.cfg.Version, Log: e.log}
 	return nil
 }
 
@@ -251,7 +251,7 @@ func (e *Edge) ReloadAllowList() error {
 	return nil
 }
 
-// Admit implements edge.Admitter by the coordinators.
+// Admit implements edge.Coordinators.
 func (e *Edge) Admit(ctx context.Context, req client.AdmissionRequest, opts ...client.Option) (client.Admission, error) {
 	c := e.admit.Load()
 	if c == nil {
@@ -260,13 +260,22 @@ func (e *Edge) Admit(ctx context.Context, req client.AdmissionRequest, opts ...c
 	return c.Admit(ctx, req, opts...)
 }
 
-// AdmitBatch implements edge.Admitter.
+// AdmitBatch implements edge.Coordinators.
 func (e *Edge) AdmitBatch(ctx context.Context, requests []client.AdmissionRequest, opts ...client.Option) (client.AdmissionResults, error) {
 	c := e.admit.Load()
 	if c == nil {
 		return client.AdmissionResults{}, errNoCoordinators()
 	}
 	return c.AdmitBatch(ctx, requests, opts...)
+}
+
+// BlacklistDelta implements edge.Coordinators.
+func (e *Edge) BlacklistDelta(ctx context.Context, cursor string, opts ...client.Option) (client.BlacklistDelta, error) {
+	c := e.admit.Load()
+	if c == nil {
+		return client.BlacklistDelta{}, errNoCoordinators()
+	}
+	return c.BlacklistDelta(ctx, cursor, opts...)
 }
 
 func errNoCoordinators() error {

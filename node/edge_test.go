@@ -93,6 +93,7 @@ func TestP2EdgeOfACluster(t *testing.T) {
 	edgeEnforces(t, c, ask, also)
 	edgeShownAsMember(c, strict, lenient)
 	edgeEnforcementIsSeen(t, c, strict, lenient)
+	edgeServesDeltas(t, c, ask)
 	edgeAdmits(t, c, ask)
 	edgeServesEdges(t, c, strict, lenient)
 	edgeKeepsSecrets(t, strictCfg, strict, token)
@@ -166,6 +167,26 @@ func edgeEnforcementIsSeen(t *testing.T, c *trio, edges ...*Edge) {
 		if err != nil || ahead.EnforcedBy.Coordinators+ahead.EnforcedBy.Edges != 0 || ahead.Meets(client.EnforcedQuorum) {
 			t.Errorf("node %d, of what is not there yet: %+v, %v", i, ahead, err)
 		}
+	}
+}
+
+// edgeServesDeltas: who begins gets the list by way of the edge, and what changes then from the edge.
+func edgeServesDeltas(t *testing.T, c *trio, ask *client.EdgeClient) {
+	t.Helper()
+	banned := map[string]bool{}
+	cursor := ""
+	c.eventually("the list came in deltas", func() bool {
+		var err error
+		cursor, err = ask.SyncBlacklist(t.Context(), cursor, func(d client.BlacklistDelta) error {
+			for _, b := range d.New {
+				banned[b.AgentID] = true
+			}
+			return nil
+		})
+		return err == nil && len(banned) == 1 && banned["bad one/1"]
+	})
+	if d, err := ask.BlacklistDelta(t.Context(), cursor); err != nil || d.Cursor != cursor || d.Reset || d.More || len(d.New) > 0 {
+		t.Errorf("%+v, %v", d, err)
 	}
 }
 
