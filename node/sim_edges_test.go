@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -36,10 +37,6 @@ const (
 	simRenewal = edge.DefaultLease / 3
 	// simJoiners join at once: memberlist takes in no more than 128 lists at a time.
 	simJoiners = 8
-	// simForgets and, for each member, simForgetsOne are until nobody passes newcomers on any more: each of them is sent up to 24 times, some sixteen
-	// in every 100 ms.
-	simForgets    = 10 * time.Second
-	simForgetsOne = 200 * time.Millisecond
 )
 
 // simPool is coordinators and edges on one network. Its fields are set before anybody runs, but those that say otherwise.
@@ -83,11 +80,10 @@ func newSimPool(t *testing.T, edges int) *simPool {
 }
 
 // assemble makes strangers a pool that knows itself. Left to themselves, members pass each newcomer on two dozen times each: for a thousand
-// 24 million datagrams and half an hour of computing, of which nothing is measured. So each learns the whole list from a coordinator who knows
-// it, by the push/pull of every join and before the clock moves, and datagrams are lost until nobody has news of newcomers left to pass on.
+// 24 million datagrams and half an hour of computing, of which nothing is measured. So each learns the whole list from a coordinator who knows it, by the
+// push/pull of every join, before the clock moves; and then forgets that these were news.
 func (s *simPool) assemble(t *testing.T) {
 	t.Helper()
-	s.network.SetLoss(1)
 	pools := slices.Clone(s.heads[1:])
 	for _, e := range s.edges {
 		pools = append(pools, e.pool)
@@ -106,9 +102,16 @@ func (s *simPool) assemble(t *testing.T) {
 			synctest.Wait() // until the coordinator has taken in who they are
 		}
 	}
+	for _, p := range append(pools, s.heads[0]) {
+		forgetNews(p)
+	}
 	s.network.SetDelay(simLatency)
-	time.Sleep(simForgets + time.Duration(len(pools))*simForgetsOne)
-	s.network.SetLoss(0)
+}
+
+// forgetNews empties the queue of what memberlist would still tell others of members, to which it has no door.
+func forgetNews(p *gossip.Pool) {
+	queue := reflect.ValueOf(p).Elem().FieldByName("ml").Elem().FieldByName("broadcasts")
+	reflect.NewAt(queue.Type().Elem(), queue.UnsafePointer()).Interface().(interface{ Reset() }).Reset()
 }
 
 func simAddr(i int) string { return fmt.Sprintf("10.%d.%d.1:7946", i/250, i%250+1) }
