@@ -2,6 +2,7 @@ package gossip_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +20,9 @@ func TestSimReportsStayWhereTheyAreSent(t *testing.T) {
 		c := start(t, "c", on(network.Host("10.0.0.3:7946"), "10.0.0.1:7946"))
 		defer end(a, b, c)
 		meet(t, []*node{a, b, c})
+		if got := slices.Sorted(slices.Values(c.LiveOf("coordinator"))); !slices.Equal(got, []string{"id-a", "id-b"}) || len(c.LiveOf("another")) > 0 {
+			t.Errorf("c sees %q", got)
+		}
 		if err := c.Report([]byte("mine"), "id-a", "id-nobody"); err != nil {
 			t.Fatal(err)
 		}

@@ -206,6 +206,18 @@ func (t *table) addressOf(id string) string {
 	return ""
 }
 
+// liveOf returns the ids of live and trusted members of a role, suspected ones included and ourselves not, in no order.
+func (t *table) liveOf(role string) (ids []string) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for id, e := range t.lines {
+		if id != t.self && e.live && e.trusted && e.card.Role == role {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
 // setSelf replaces the node's own card.
 func (t *table) setSelf(c Card) {
 	t.mu.Lock()

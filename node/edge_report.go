@@ -66,11 +66,6 @@ func (e *Edge) reportLoop(ctx context.Context) {
 
 // liveCoordinators returns the ids of coordinators that gossip sees.
 func (e *Edge) liveCoordinators() []string {
-	var out []string
-	for _, m := range e.pool.Members() {
-		if m.Card.Role == string(fsm.RoleCoordinator) && (m.State == gossip.StateAlive || m.State == gossip.StateSuspect) {
-			out = append(out, m.Card.NodeID)
-		}
-	}
+	out := e.pool.LiveOf(string(fsm.RoleCoordinator))
 	return out[:min(len(out), fsm.MaxCoordinators)]
 }
