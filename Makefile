@@ -82,7 +82,7 @@ sim: ## five real nodes in virtual time, SIMHOURS (0.5) each for SIMSEEDS (1-8, 
 	go test -count=1 ./gossip -run Sim
 	go test -count=1 -timeout 30m ./fsm -run 'P[0-9]|Monotone' -rapid.checks=$(SIMCHECKS)
 
-spread: ## how fast a ban reaches SPREAD (10,100,1000) edges in virtual time, with 0, 5 and 25 % loss, and what they say when idle
+spread: ## how fast a ban reaches SPREAD (10,100,1000) edges in virtual time, with 0, 5 and 25 % loss, and what they say when idle (a thousand: five minutes of processor and 7 GiB)
 	EDGECODER_SPREAD='$(SPREAD)' GOGC=300 GOMEMLIMIT=8GiB go test -count=1 -timeout 2h -v -run '^TestSimSpread$$' ./node
 
 spread-real: ## how fast a ban reaches EDGES (27) edges beside three coordinators, processes on loopback, and what they say when idle (exact for these alone in a network namespace of their own)
