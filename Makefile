@@ -3,13 +3,15 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -euc
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help build dist install run demo test race lint openapi fuzz fuzz-short sim bench bench-edge overload failover saturation ledger-scale upgrade-test chaos chaos-short chaos-planted clean
+.PHONY: help build dist install run demo test race lint openapi fuzz fuzz-short sim bench bench-edge spread spread-real overload failover saturation ledger-scale upgrade-test chaos chaos-short chaos-planted clean
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/edgecoder/edgecoder/cmd.Version=$(VERSION)
 FUZZTIME ?= 20s
 FUZZSHORT ?= 300x
 SIMCHECKS ?= 1000
+SPREAD ?= 10,100,1000
+EDGES ?= 27
 SIMSEEDS ?= 1-8,1008,1026
 SIMHOURS ?= 0.5
 OVERLOAD ?= 1m
@@ -79,6 +81,12 @@ sim: ## five real nodes in virtual time, SIMHOURS (0.5) each for SIMSEEDS (1-8, 
 	EDGECODER_SIM_SEEDS='$(SIMSEEDS)' EDGECODER_SIM_FOR='$(SIMHOURS)h' GOGC=300 go test -count=1 -timeout 12h -v -artifacts -outputdir '$(SIM_DIR)' ./node -run '^TestSim$$'
 	go test -count=1 ./gossip -run Sim
 	go test -count=1 -timeout 30m ./fsm -run 'P[0-9]|Monotone' -rapid.checks=$(SIMCHECKS)
+
+spread: ## how fast a ban reaches SPREAD (10,100,1000) edges in virtual time, with 0, 5 and 25 % loss, and what they say when idle (a thousand: five minutes of processor and 7 GiB)
+	EDGECODER_SPREAD='$(SPREAD)' GOGC=300 GOMEMLIMIT=8GiB go test -count=1 -timeout 2h -v -run '^TestSimSpread$$' ./node
+
+spread-real: ## how fast a ban reaches EDGES (27) edges beside three coordinators, processes on loopback, and what they say when idle (exact for these alone in a network namespace of their own)
+	EDGECODER_SPREAD_REAL=$(EDGES) go test -count=1 -timeout 20m -v -run '^TestSpreadReal$$' ./e2e
 
 bench: ## micro benchmarks, then signed admissions and transfers through a real three-node cluster
 	go test -run '^$$' -bench . -benchmem ./crypto/... ./fsm ./ledger/walk ./api

@@ -123,6 +123,15 @@ func TestGoClientSpeaksEveryRoute(t *testing.T) {
 	check("consistency", err)
 	_, err = c.CosignerSets(ctx, 1, 10)
 	check("cosigners", err)
+	_, err = c.Enforcement(ctx, 1, client.EnforcedAll, 0)
+	check("enforcement", err)
+	_, err = c.SyncBlacklist(ctx, "", func(d client.BlacklistDelta) error {
+		if len(d.New) != 1 || d.New[0].AgentID != "bad" || !d.Reset {
+			t.Errorf("%+v", d)
+		}
+		return nil
+	})
+	check("delta", err)
 	for e, err := range c.Events(ctx, client.EventFilter{After: client.EventStart, Types: []string{client.EventBan}}) {
 		check("follow events", err)
 		if e.Subject != "bad" || e.ID == "" {

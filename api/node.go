@@ -137,4 +137,5 @@ type Node interface {
 	Backups
 	Auditor
 	Logs
+	Enforcers
 }

@@ -112,6 +112,10 @@ func (s *Server) table() []route {
 			doc: doc{says: "a proof that one tree begins with another", out: client.ConsistencyProof{}}, handle: s.consistency(checkpoint.LogBlacklist)},
 		{method: get, pattern: "/v1/blacklist/cosigners", need: fsm.CapReadTrust, query: seqQuery,
 			doc: doc{says: "who cosigns checkpoints, each version signed by a majority of the one before", out: client.CosignerSets{}}, handle: s.cosigners},
+		{method: get, pattern: "/v1/blacklist/delta", need: fsm.CapReadTrust, class: classWait, query: append(readQuery[:2:2], "cursor"),
+			doc: doc{says: "who was banned and who is not any more, behind a cursor; without one, or with one of another past, from an empty list", out: client.BlacklistDelta{}}, handle: s.delta},
+		{method: get, pattern: "/v1/blacklist/enforcement", need: fsm.CapReadOps, class: classWait, query: []string{"size", "need", "wait_ms"},
+			doc: doc{says: "who enforces the chain up to a size; with need, quorum or all, it waits for up to wait_ms", out: client.Enforcement{}}, handle: s.enforcement},
 
 		{method: get, pattern: "/v1/ledger", need: fsm.CapReadLedger | fsm.CapReadOps, query: readQuery,
 			doc: doc{says: "what the ledger comes to", out: client.Ledger{}}, handle: s.ledger},

@@ -87,6 +87,8 @@ var matrix = map[string][]fsm.Role{
 	"GET /v1/blacklist/proof/inclusion":         trustReaders,
 	"GET /v1/blacklist/proof/consistency":       trustReaders,
 	"GET /v1/blacklist/cosigners":               trustReaders,
+	"GET /v1/blacklist/enforcement":             opsReaders,
+	"GET /v1/blacklist/delta":                   trustReaders,
 	"POST /v1/manifests":                        operators,
 	"GET /v1/manifests":                         trustReaders,
 	"GET /v1/manifests/accepted/{name}":         trustReaders,

@@ -17,6 +17,7 @@ func flagWords() map[string][]string {
 		"format":               {formatTable, formatJSON},
 		"role":                 roles,
 		"state":                agentStates,
+		"wait":                 {client.EnforcedQuorum, client.EnforcedAll},
 		"reason-code":          crypto.ReasonCodes(),
 		"keys generate --type": {typeEd25519, typeX25519},
 		"profile":              {crypto.ProfileRFC9421.String(), crypto.ProfileFiveHeader.String()},

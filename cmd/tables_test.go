@@ -70,6 +70,11 @@ func TestTables(t *testing.T) {
 		"change": func(t *table) {
 			drawChange(t, "banned", "a-1", client.BlacklistChange{EventID: "e-1", ChainHead: hashText, Size: 1, Index: 5})
 		},
+		"enforcement": func(t *table) {
+			drawEnforcement(t, &client.Enforcement{Size: 7, Coordinators: 3, Edges: 2, EnforcedBy: client.EnforcedBy{Coordinators: 3, Edges: 1}, Members: []client.Enforcing{
+				{Name: "e-2", Role: "edge", State: "dead", ChainSize: 6}, {Name: "node1", Role: "coordinator", State: "alive", ChainSize: 7, Enforces: true},
+			}})
+		},
 		"recover-plan":  func(t *table) { drawPlan(t, somePlan) },
 		"recover-done":  func(t *table) { drawRecovered(t, someRecovery) },
 		"recover-clock": func(t *table) { drawClocks(t, someClocks) },

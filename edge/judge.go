@@ -84,6 +84,9 @@ func (j *Judge) blocked(v *View) string {
 	return ""
 }
 
+// fresh tells whether a majority vouched for the list within the lease, and nothing contradicts it.
+func (j *Judge) fresh() bool { return j.Lease.Left() > 0 && j.Sync.Halted() == "" }
+
 // Freshness says what answers from a view rest on.
 func (j *Judge) Freshness(v *View) client.Freshness {
 	halted, left := j.Sync.Halted(), j.Lease.Left()

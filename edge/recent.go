@@ -47,15 +47,15 @@ func (r *recent) add(at Head, events [][]byte) {
 	}
 }
 
-// page returns up to limit events from a seq on, none if the first is not here.
-func (r *recent) page(from uint64, limit int) [][]byte {
+// page returns up to limit events from a seq on, none if the first is not here, and their epoch.
+func (r *recent) page(from uint64, limit int) (epoch uint64, events [][]byte) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if from < r.first || from >= r.first+uint64(len(r.events)) {
-		return nil
+		return r.epoch, nil
 	}
 	rest := r.events[from-r.first:]
-	return append([][]byte(nil), rest[:min(len(rest), limit)]...)
+	return r.epoch, append([][]byte(nil), rest[:min(len(rest), limit)]...)
 }
 
 func (r *recent) addSet(set checkpoint.SignedSet) {

@@ -28,24 +28,25 @@ const (
 	readTimeout    = 10 * time.Second
 	writeTimeout   = 30 * time.Second
 	idleTimeout    = 2 * time.Minute
-	// maxForwards bounds admissions that wait for a coordinator; above, callers hear at once that the edge is full.
+	// maxForwards bounds questions that wait for a coordinator; above, callers hear at once that the edge is full.
 	maxForwards = 256
 )
 
-// Admitter decides admissions: a client of the coordinators.
-type Admitter interface {
+// Coordinators decide admissions and have the whole list: a client of them.
+type Coordinators interface {
 	Admit(ctx context.Context, req client.AdmissionRequest, opts ...client.Option) (client.Admission, error)
 	AdmitBatch(ctx context.Context, requests []client.AdmissionRequest, opts ...client.Option) (client.AdmissionResults, error)
+	BlacklistDelta(ctx context.Context, cursor string, opts ...client.Option) (client.BlacklistDelta, error)
 }
 
 // Server is the face of an edge: HTTP on loopback or a unix socket, for services beside it.
 type Server struct {
-	Judge    *Judge
-	Admitter Admitter
-	Node     client.NodeRef
-	Cluster  string // id
-	Version  string
-	Log      *slog.Logger
+	Judge        *Judge
+	Coordinators Coordinators
+	Node         client.NodeRef
+	Cluster      string // id
+	Version      string
+	Log          *slog.Logger
 
 	forwards chan struct{}
 }
@@ -58,6 +59,7 @@ func (s *Server) HTTP() *http.Server {
 	routes.HandleFunc("POST /v1/allowed", s.answer(s.allowedBatch))
 	routes.HandleFunc("POST /v1/admissions", s.answer(s.admit))
 	routes.HandleFunc("POST /v1/admissions/batch", s.answer(s.admitBatch))
+	routes.HandleFunc("GET /v1/blacklist/delta", s.answer(s.delta))
 	routes.HandleFunc("GET /v1/status", s.answer(s.status))
 	routes.HandleFunc("GET /healthz", s.answer(func(*http.Request) (any, error) { return map[string]string{"status": "ok"}, nil }))
 	routes.HandleFunc("GET /readyz", s.answer(s.ready))
@@ -179,7 +181,7 @@ func (s *Server) admit(r *http.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return forward(s, func() (client.Admission, error) { return s.Admitter.Admit(r.Context(), in) })
+	return forward(s, func() (client.Admission, error) { return s.Coordinators.Admit(r.Context(), in) })
 }
 
 func (s *Server) admitBatch(r *http.Request) (any, error) {
@@ -187,7 +189,7 @@ func (s *Server) admitBatch(r *http.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return forward(s, func() (client.AdmissionResults, error) { return s.Admitter.AdmitBatch(r.Context(), in.Requests) })
+	return forward(s, func() (client.AdmissionResults, error) { return s.Coordinators.AdmitBatch(r.Context(), in.Requests) })
 }
 
 func forward[T any](s *Server, ask func() (T, error)) (any, error) {
@@ -195,7 +197,7 @@ func forward[T any](s *Server, ask func() (T, error)) (any, error) {
 	case s.forwards <- struct{}{}:
 		defer func() { <-s.forwards }()
 	default:
-		return nil, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second, Detail: fmt.Sprintf("%d admissions wait for a coordinator already", maxForwards)}
+		return nil, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second, Detail: fmt.Sprintf("%d questions wait for a coordinator already", maxForwards)}
 	}
 	out, err := ask()
 	if e := (*client.Error)(nil); errors.As(err, &e) && (e.Code == client.CodeUnauthorized || e.Code == client.CodeForbidden) {

@@ -24,14 +24,16 @@ import (
 	"github.com/edgecoder/edgecoder/edge/edgetest"
 )
 
-// fakeAdmitter answers admissions in place of the coordinators.
-type fakeAdmitter struct {
+// fakeCoordinators answers in place of the coordinators.
+type fakeCoordinators struct {
+	deltas       []string // cursors that were asked about
+	delta        client.BlacklistDelta
 	asked        []client.AdmissionRequest
 	err          error
 	enter, leave chan struct{} // nil: it answers at once
 }
 
-func (f *fakeAdmitter) Admit(ctx context.Context, req client.AdmissionRequest, _ ...client.Option) (client.Admission, error) {
+func (f *fakeCoordinators) Admit(ctx context.Context, req client.AdmissionRequest, _ ...client.Option) (client.Admission, error) {
 	if f.enter != nil {
 		f.enter <- struct{}{}
 		<-f.leave
@@ -41,22 +43,27 @@ func (f *fakeAdmitter) Admit(ctx context.Context, req client.AdmissionRequest, _
 	return client.Admission{Verdict: client.VerdictAdmitted, Code: "ok", ClaimID: req.ClaimID}, f.err
 }
 
-func (f *fakeAdmitter) AdmitBatch(ctx context.Context, requests []client.AdmissionRequest, _ ...client.Option) (client.AdmissionResults, error) {
+func (f *fakeCoordinators) AdmitBatch(ctx context.Context, requests []client.AdmissionRequest, _ ...client.Option) (client.AdmissionResults, error) {
 	return client.AdmissionResults{Results: make([]client.Admission, len(requests))}, f.err
+}
+
+func (f *fakeCoordinators) BlacklistDelta(_ context.Context, cursor string, _ ...client.Option) (client.BlacklistDelta, error) {
+	f.deltas = append(f.deltas, cursor)
+	return f.delta, f.err
 }
 
 // face is the HTTP face of a rig.
 type face struct {
 	*rig
-	judge    *edge.Judge
-	admitter *fakeAdmitter
-	handler  http.Handler
+	judge        *edge.Judge
+	coordinators *fakeCoordinators
+	handler      http.Handler
 }
 
 func faceOf(r *rig, mode string) *face {
-	f := &face{rig: r, admitter: &fakeAdmitter{}}
+	f := &face{rig: r, coordinators: &fakeCoordinators{}}
 	f.judge = &edge.Judge{Mode: mode, Set: r.set, Lease: r.lease, Allow: &edge.AllowList{}, Sync: r.Syncer}
-	s := &edge.Server{Judge: f.judge, Admitter: f.admitter, Node: client.NodeRef{ID: "e1", Name: "e1"}, Cluster: edgetest.ClusterID, Version: "v", Log: slog.New(slog.DiscardHandler)}
+	s := &edge.Server{Judge: f.judge, Coordinators: f.coordinators, Node: client.NodeRef{ID: "e1", Name: "e1"}, Cluster: edgetest.ClusterID, Version: "v", Log: slog.New(slog.DiscardHandler)}
 	f.handler = s.HTTP().Handler
 	return f
 }
@@ -233,7 +240,7 @@ func TestEdgeForwardsAdmissions(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
 		f := faceOf(startRig(t, t.TempDir(), newCluster(3)), client.EdgeStrict)
 		body := `{"method":"POST","path":"/pull","headers":{"x-agent-id":"a"},"claim_id":"mine"}`
-		if status, text := f.do("POST", "/v1/admissions", body); status != http.StatusOK || !strings.Contains(text, `"claim_id":"mine"`) || f.admitter.asked[0].Path != "/pull" {
+		if status, text := f.do("POST", "/v1/admissions", body); status != http.StatusOK || !strings.Contains(text, `"claim_id":"mine"`) || f.coordinators.asked[0].Path != "/pull" {
 			t.Errorf("%d %s", status, text)
 		}
 		if status, text := f.do("POST", "/v1/admissions/batch", `{"requests":[`+body+`]}`); status != http.StatusOK || !strings.Contains(text, `"results":[{`) {
@@ -248,21 +255,21 @@ func TestEdgeForwardsAdmissions(t *testing.T) {
 			{&client.Error{Code: client.CodeUnauthorized, Detail: "secret of the house"}, `"reason":"edge_credential"`},
 			{errors.New("torn"), `"code":"internal"`},
 		} {
-			f.admitter.err = c.err
+			f.coordinators.err = c.err
 			if status, text := f.do("POST", "/v1/admissions", body); status < 500 || !strings.Contains(text, c.code) || strings.Contains(text, "secret of the house") {
 				t.Errorf("%v: %d %s", c.err, status, text)
 			}
 		}
 		// A full house is told at once.
-		f.admitter.err, f.admitter.enter, f.admitter.leave = nil, make(chan struct{}), make(chan struct{})
+		f.coordinators.err, f.coordinators.enter, f.coordinators.leave = nil, make(chan struct{}), make(chan struct{})
 		for range 256 {
 			go f.do("POST", "/v1/admissions", body)
-			<-f.admitter.enter
+			<-f.coordinators.enter
 		}
 		if status, text := f.do("POST", "/v1/admissions", body); status != http.StatusServiceUnavailable || !strings.Contains(text, "overloaded") {
 			t.Errorf("%d %s", status, text)
 		}
-		close(f.admitter.leave)
+		close(f.coordinators.leave)
 		synctest.Wait()
 	})
 }
@@ -386,7 +393,7 @@ func TestEdgeSocketAnswers(t *testing.T) {
 	if st, err := c.EdgeStatus(t.Context()); err != nil || st.Bans != 1000 {
 		t.Errorf("%+v, %v", st, err)
 	}
-	if got, err := c.Admit(t.Context(), client.AdmissionRequest{Method: "GET", Path: "/"}); err != nil || got.Verdict != client.VerdictAdmitted || f.admitter.asked[0].ClaimID == "" {
+	if got, err := c.Admit(t.Context(), client.AdmissionRequest{Method: "GET", Path: "/"}); err != nil || got.Verdict != client.VerdictAdmitted || f.coordinators.asked[0].ClaimID == "" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, bad := range []string{"unix:", "https://127.0.0.1:1", "http://10.0.0.1:1", ""} {
@@ -434,7 +441,7 @@ func FuzzAllowedBatch(f *testing.F) {
 	f.Add([]byte(`{"agent_ids":["a","b"]}`))
 	f.Add([]byte(`{"agent_ids":null}`))
 	s := &edge.Server{Judge: &edge.Judge{Mode: client.EdgeStrict, Set: edge.NewSet(), Lease: edge.NewLease(edge.NewClock(), time.Second), Allow: &edge.AllowList{},
-		Sync: edge.NewSyncer(edge.Config{}, edge.Position{})}, Admitter: &fakeAdmitter{}, Log: slog.New(slog.DiscardHandler)}
+		Sync: edge.NewSyncer(edge.Config{}, edge.Position{})}, Coordinators: &fakeCoordinators{}, Log: slog.New(slog.DiscardHandler)}
 	handler := s.HTTP().Handler
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r := httptest.NewRequest("POST", "/v1/allowed", bytes.NewReader(body))

@@ -103,7 +103,10 @@ func (s *Syncer) Status() Status { return *s.status.Load() }
 func (s *Syncer) Halted() string { return s.status.Load().Halted }
 
 // Recent returns events that were pulled lately, for other members.
-func (s *Syncer) Recent(from uint64, limit int) [][]byte { return s.recent.page(from, limit) }
+func (s *Syncer) Recent(from uint64, limit int) [][]byte {
+	_, events := s.recent.page(from, limit)
+	return events
+}
 
 // Cosigners returns versions of the cosigner set that this run took up, from one on, for other members.
 func (s *Syncer) Cosigners(from uint64) [][]byte { return s.recent.setsFrom(from) }

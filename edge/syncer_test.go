@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/edge"
 	"github.com/edgecoder/edgecoder/edge/edgetest"
@@ -242,20 +243,24 @@ func TestSyncRestartOffline(t *testing.T) {
 // Each lie is refused and named, moves nothing, and renews nothing.
 func TestP3EdgeIsNotMovedByLies(t *testing.T) {
 	for name, lie := range map[string]struct {
-		tell func(c *edgetest.Cluster, m *edgetest.Member)
-		want string
+		tell  func(c *edgetest.Cluster, m *edgetest.Member, old []byte) // old: a final checkpoint of before
+		want  string
+		alarm string // that tells the operator; empty: it may be a member that is behind, or cut off
 	}{
-		"one coordinator alone": {func(c *edgetest.Cluster, _ *edgetest.Member) { c.Cosign(1) }, "no majority"},
-		"forged root":           {func(c *edgetest.Cluster, _ *edgetest.Member) { c.Serve(c.Forge(2, c.Size(), crypto.Sum(nil))) }, "do not lead to the checkpoint"},
-		"garbage":               {func(c *edgetest.Cluster, _ *edgetest.Member) { c.Serve([]byte("nothing")) }, "no checkpoint"},
-		"smaller, and vouched for later": {func(c *edgetest.Cluster, _ *edgetest.Member) {
+		"one coordinator alone": {func(c *edgetest.Cluster, _ *edgetest.Member, _ []byte) { c.Cosign(1) }, "no majority", edge.AlarmCheckpoint},
+		"forged root": {func(c *edgetest.Cluster, _ *edgetest.Member, _ []byte) {
+			c.Serve(c.Forge(2, c.Size(), crypto.Sum(nil)))
+		}, "do not lead to the checkpoint", edge.AlarmRoot},
+		"garbage":                 {func(c *edgetest.Cluster, _ *edgetest.Member, _ []byte) { c.Serve([]byte("nothing")) }, "no checkpoint", edge.AlarmCheckpoint},
+		"an old checkpoint again": {func(c *edgetest.Cluster, _ *edgetest.Member, old []byte) { c.Serve(old) }, "a checkpoint of size 3, this list has 5", ""},
+		"smaller, and vouched for later": {func(c *edgetest.Cluster, _ *edgetest.Member, _ []byte) {
 			c.Serve(c.Forge(3, 4, crypto.Sum([]byte("x"))))
-		}, "this list has 5"},
-		"tampered event": {func(c *edgetest.Cluster, m *edgetest.Member) {
+		}, "this list has 5", edge.AlarmRollback},
+		"tampered event": {func(c *edgetest.Cluster, m *edgetest.Member, _ []byte) {
 			c.Cosign(3)
 			m.Tamper = func(_ uint64, r []byte) []byte { return []byte(strings.Replace(string(r), "late-0", "late-9", 1)) }
-		}, crypto.ChainSignatureInvalid},
-		"forged event": {func(c *edgetest.Cluster, m *edgetest.Member) {
+		}, crypto.ChainSignatureInvalid, edge.AlarmChain},
+		"forged event": {func(c *edgetest.Cluster, m *edgetest.Member, _ []byte) {
 			c.Cosign(3)
 			m.Tamper = func(_ uint64, r []byte) []byte {
 				e, err := crypto.ParseBlacklistEvent(r)
@@ -266,9 +271,9 @@ func TestP3EdgeIsNotMovedByLies(t *testing.T) {
 				e.Link(e.PrevEventHash, edgetest.Key(99))
 				return e.WireJSON()
 			}
-		}, crypto.ChainMissingKey},
+		}, crypto.ChainMissingKey, edge.AlarmChain},
 		// A coordinator that lies can sign what it likes, but no majority vouches for it.
-		"event of one coordinator alone": {func(c *edgetest.Cluster, m *edgetest.Member) {
+		"event of one coordinator alone": {func(c *edgetest.Cluster, m *edgetest.Member, _ []byte) {
 			c.Cosign(3)
 			m.Tamper = func(_ uint64, r []byte) []byte {
 				e, err := crypto.ParseBlacklistEvent(r)
@@ -279,24 +284,29 @@ func TestP3EdgeIsNotMovedByLies(t *testing.T) {
 				e.Link(e.PrevEventHash, edgetest.Key(0))
 				return e.WireJSON()
 			}
-		}, "do not lead to the checkpoint"},
-		"gap":       {func(c *edgetest.Cluster, m *edgetest.Member) { c.Ban("more", 1, 0); c.Cosign(3); m.Skip = 6 }, crypto.ChainBreak},
-		"truncated": {func(c *edgetest.Cluster, m *edgetest.Member) { c.Cosign(3); m.Upto = 5 }, "it has no event 6"},
+		}, "do not lead to the checkpoint", edge.AlarmRoot},
+		"gap":       {func(c *edgetest.Cluster, m *edgetest.Member, _ []byte) { c.Ban("more", 1, 0); c.Cosign(3); m.Skip = 6 }, crypto.ChainBreak, edge.AlarmChain},
+		"truncated": {func(c *edgetest.Cluster, m *edgetest.Member, _ []byte) { c.Cosign(3); m.Upto = 5 }, "it has no event 6", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				c := newCluster(3)
-				c.Ban("bad", 5, 0)
+				c.Ban("bad", 3, 0)
+				old := c.Cosign(3)
+				c.Ban("worse", 2, 0)
 				c.Cosign(3)
 				r := startRig(t, t.TempDir(), c)
 				before, view := r.Status().Position, r.set.View()
 				pass(2 * time.Second)
 				c.Ban("late", 1, 0)
-				r.members[0].Change(func(m *edgetest.Member) { lie.tell(c, m) })
+				r.members[0].Change(func(m *edgetest.Member) { lie.tell(c, m, old) })
 				pass(time.Minute)
 				st := r.Status()
 				if st.Position.Head != before.Head || r.set.View() != view || r.lease.Left() > 0 || !strings.Contains(st.Error, lie.want) {
 					t.Fatalf("%+v, lease %s, error %q, want %q", st.Position.Head, r.lease.Left(), st.Error, lie.want)
+				}
+				if (r.alarms[lie.alarm] == 0) != (lie.alarm == "") || lie.alarm == "" && len(r.alarms) > 0 {
+					t.Errorf("alarms %v, want %q", r.alarms, lie.alarm)
 				}
 				// The truth is taken from whoever tells it.
 				c.Cosign(3)
@@ -438,7 +448,7 @@ func TestSyncAsksTheNext(t *testing.T) {
 	})
 }
 
-// P2: cut off from everyone, and beside a coordinator that is cut off from the majority, an edge's word ends with its lease, to the second.
+// P2: cut off from everyone, and beside a coordinator that is cut off from the majority, a strict edge denies when its lease ends, to the second.
 func TestP2EdgeLeaseEnds(t *testing.T) {
 	for name, cut := range map[string]func(c *edgetest.Cluster, m *edgetest.Member){
 		"cut off": func(_ *edgetest.Cluster, m *edgetest.Member) {
@@ -452,19 +462,30 @@ func TestP2EdgeLeaseEnds(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T) {
 				c := newCluster(3)
+				c.Ban("bad", 1, 0)
+				c.Cosign(3)
 				r := startRig(t, t.TempDir(), c)
+				strict, lenient := faceOf(r, client.EdgeStrict), faceOf(r, client.EdgeBestEffort)
 				pass(4 * time.Second)
 				c.Cosign(3)
 				vouched := time.Now().Truncate(time.Second)
 				pass(edge.DefaultEvery)
 				r.members[0].Change(func(m *edgetest.Member) { cut(c, m) })
 				pass(time.Until(vouched.Add(edge.DefaultLease)) - time.Millisecond)
-				if r.lease.Left() <= 0 {
-					t.Fatalf("it ended %s early", -r.lease.Left())
+				if a := strict.allowed(t, "good"); a.Code != client.AllowedOK || !a.Freshness.Fresh {
+					t.Fatalf("it ended %s early: %+v", -r.lease.Left(), a)
 				}
 				pass(time.Millisecond)
-				if r.lease.Left() > 0 {
-					t.Fatalf("%s are left", r.lease.Left())
+				if a := strict.allowed(t, "good"); a.Code != client.AllowedStale || a.Allowed || a.Freshness.Fresh {
+					t.Fatalf("%s are left: %+v", r.lease.Left(), a)
+				}
+				if a := lenient.allowed(t, "good"); !a.Allowed || a.Freshness.Fresh {
+					t.Errorf("best_effort answers on, and marks it: %+v", a)
+				}
+				for _, f := range []*face{strict, lenient} {
+					if a := f.allowed(t, "bad-0"); a.Code != client.AllowedBlacklisted {
+						t.Errorf("the ban: %+v", a)
+					}
 				}
 			})
 		})

@@ -13,6 +13,7 @@ const (
 	kindNews    = 1
 	kindHead    = 2
 	kindGoodbye = 3 // body empty: the origin leaves on purpose
+	kindReport  = 4 // a head, for the one member that it was sent to
 )
 
 const stateVersion = 1
@@ -34,7 +35,7 @@ func (m *message) check() error {
 	switch m.Kind {
 	case kindNews:
 		limit = MaxNews
-	case kindHead:
+	case kindHead, kindReport:
 		limit = MaxHead
 	case kindGoodbye:
 	default:
@@ -84,7 +85,7 @@ func (m *message) id() crypto.Hash {
 		return crypto.Sum(m.Body)
 	}
 	unsent := *m
-	if m.Kind == kindHead {
+	if m.Kind == kindHead || m.Kind == kindReport {
 		unsent.AtMs = 0
 	}
 	b, err := unsent.encode()

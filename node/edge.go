@@ -67,6 +67,9 @@ type Edge struct {
 	heard   map[string]gossip.Card // cards that were trusted, by node id; owned by gossip's loop
 	heads   headFloor              // owned by gossip's loop
 
+	enforced  atomic.Pointer[[]byte] // signed head of the list in force, for the coordinators
+	reportNow chan struct{}          // one token
+
 	loops   sync.WaitGroup
 	cancel  context.CancelFunc
 	unlock  func() error
@@ -137,7 +140,7 @@ func StartEdge(ctx context.Context, cfg EdgeConfig) (*Edge, error) {
 	}
 	cfg.Passphrase = bytes.Clone(cfg.Passphrase) // the caller wipes its own
 	e := &Edge{cfg: cfg, log: cfg.Log.With("edge", cfg.Name), allow: &edge.AllowList{}, pages: gossip.NewStreamListener(idAddr("pages")),
-		heard: map[string]gossip.Card{}, heads: headFloor{}, unlock: unlock, done: make(chan struct{})}
+		heard: map[string]gossip.Card{}, heads: headFloor{}, reportNow: make(chan struct{}, 1), unlock: unlock, done: make(chan struct{})}
 	if err := e.start(ctx); err != nil {
 		_ = e.Stop(ctx) // the start's own error is the one to report
 		return nil, err
@@ -173,7 +176,7 @@ func (e *Edge) start(ctx context.Context) error {
 	}
 	e.refreshAdmitter()
 	e.serve(listener)
-	for _, loop := range []func(context.Context){e.sync.Run, e.membersLoop, e.refreshLoop} {
+	for _, loop := range []func(context.Context){e.sync.Run, e.membersLoop, e.refreshLoop, e.reportLoop} {
 		e.loops.Go(func() { loop(run) })
 	}
 	return nil
@@ -219,7 +222,7 @@ func (e *Edge) openList(ctx context.Context, pinned *checkpoint.SignedSet) error
 	e.sync = edge.NewSyncer(edge.Config{ClusterID: e.id.ClusterID, Sources: e.sourcesFor, Store: store, Set: set, Lease: lease, Every: min(edge.DefaultEvery, e.cfg.Lease/6),
 		Log: e.log.With("part", "list"), Halted: halted, Moved: e.moved, Alarm: e.alarms().raise}, *at)
 	judge := &edge.Judge{Mode: e.cfg.Mode, Set: set, Lease: lease, Allow: e.allow, Sync: e.sync}
-	e.server = &edge.Server{Judge: judge, Admitter: e, Node: client.NodeRef{ID: e.id.NodeID, Name: e.cfg.Name}, Cluster: e.id.ClusterID, Version: e.cfg.Version, Log: e.log}
+	e.server = &edge.Server{Judge: judge, Coordinators: e, Node: client.NodeRef{ID: e.id.NodeID, Name: e.cfg.Name}, Cluster: e.id.ClusterID, Version: e.cfg.Version, Log: e.log}
 	return nil
 }
 
@@ -248,7 +251,7 @@ func (e *Edge) ReloadAllowList() error {
 	return nil
 }
 
-// Admit implements edge.Admitter by the coordinators.
+// Admit implements edge.Coordinators.
 func (e *Edge) Admit(ctx context.Context, req client.AdmissionRequest, opts ...client.Option) (client.Admission, error) {
 	c := e.admit.Load()
 	if c == nil {
@@ -257,13 +260,22 @@ func (e *Edge) Admit(ctx context.Context, req client.AdmissionRequest, opts ...c
 	return c.Admit(ctx, req, opts...)
 }
 
-// AdmitBatch implements edge.Admitter.
+// AdmitBatch implements edge.Coordinators.
 func (e *Edge) AdmitBatch(ctx context.Context, requests []client.AdmissionRequest, opts ...client.Option) (client.AdmissionResults, error) {
 	c := e.admit.Load()
 	if c == nil {
 		return client.AdmissionResults{}, errNoCoordinators()
 	}
 	return c.AdmitBatch(ctx, requests, opts...)
+}
+
+// BlacklistDelta implements edge.Coordinators.
+func (e *Edge) BlacklistDelta(ctx context.Context, cursor string, opts ...client.Option) (client.BlacklistDelta, error) {
+	c := e.admit.Load()
+	if c == nil {
+		return client.BlacklistDelta{}, errNoCoordinators()
+	}
+	return c.BlacklistDelta(ctx, cursor, opts...)
 }
 
 func errNoCoordinators() error {

@@ -3,7 +3,6 @@ package node
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -78,24 +77,6 @@ func (e *Edge) acceptNews(_ string, payload []byte) bool {
 	return true
 }
 
-// moved tells the pool how far this edge is.
-func (e *Edge) moved(p edge.Position) {
-	if e.pool == nil {
-		return // not up yet; startGossip tells
-	}
-	h := chainHead{Epoch: p.Head.Epoch, Size: p.Head.Size, Head: p.Head.Chain}
-	key := e.id.signingKey()
-	h.Signature = crypto.SignText(key, headLabel, h.parts(e.id.ClusterID, e.id.NodeID)...)
-	clear(key)
-	data, err := fsm.Encode(h)
-	if err == nil {
-		err = e.pool.SetHead(data)
-	}
-	if err != nil && !errors.Is(err, gossip.ErrClosed) {
-		e.log.Warn("cannot tell the pool how far this edge is", "error", err)
-	}
-}
-
 // membersEvery is how often an edge looks where the coordinators are.
 const membersEvery = 5 * time.Second
 
@@ -155,8 +136,8 @@ type namedAddress struct {
 // edgeSources is how many other edges are among whom one look may ask: they share the load of the coordinators, who alone have the whole chain.
 const edgeSources = 2
 
-// sourcesFor implements edge.Config.Sources: coordinators and edges that say they have as much, in a random order, the live ones first.
-func (e *Edge) sourcesFor(want uint64) []edge.Source {
+// sourcesFor implements edge.Config.Sources: coordinators and some other edges, in a random order.
+func (e *Edge) sourcesFor(uint64) []edge.Source {
 	var out []edge.Source
 	add := func(s edge.Source, err error) {
 		if err != nil {
@@ -168,7 +149,7 @@ func (e *Edge) sourcesFor(want uint64) []edge.Source {
 	for _, a := range e.coordinators() {
 		add(e.coordinatorSource(a))
 	}
-	peers := e.edgesWith(want)
+	peers := e.otherEdges()
 	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
 	for _, c := range peers[:min(len(peers), edgeSources)] {
 		add(e.edgeSource(c.NodeID))
@@ -177,14 +158,11 @@ func (e *Edge) sourcesFor(want uint64) []edge.Source {
 	return out
 }
 
-// edgesWith returns the cards of other live edges whose heads say that they have so many events.
-func (e *Edge) edgesWith(want uint64) []gossip.Card {
+// otherEdges returns the cards of other live edges. One that is behind is left for the next source.
+func (e *Edge) otherEdges() []gossip.Card {
 	var out []gossip.Card
 	for _, m := range e.pool.Members() {
-		if m.Card.Role != string(fsm.RoleEdge) || m.Card.NodeID == e.id.NodeID || m.State != gossip.StateAlive {
-			continue
-		}
-		if h, err := parseHead(m.Head); err == nil && h.Size >= want && h.Size > 0 {
+		if m.Card.Role == string(fsm.RoleEdge) && m.Card.NodeID != e.id.NodeID && m.State == gossip.StateAlive {
 			out = append(out, m.Card)
 		}
 	}

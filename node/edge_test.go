@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/keyfile"
@@ -90,6 +92,8 @@ func TestP2EdgeOfACluster(t *testing.T) {
 
 	edgeEnforces(t, c, ask, also)
 	edgeShownAsMember(c, strict, lenient)
+	edgeEnforcementIsSeen(t, c, strict, lenient)
+	edgeServesDeltas(t, c, ask)
 	edgeAdmits(t, c, ask)
 	edgeServesEdges(t, c, strict, lenient)
 	edgeKeepsSecrets(t, strictCfg, strict, token)
@@ -143,6 +147,49 @@ func edgeShownAsMember(c *trio, edges ...*Edge) {
 	})
 }
 
+// edgeEnforcementIsSeen: any coordinator tells who enforces, edges included, and for how long the leader waited for it.
+func edgeEnforcementIsSeen(t *testing.T, c *trio, edges ...*Edge) {
+	t.Helper()
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(c.nodes[c.leader()].enforcement.delay)
+	const delays = "edgecoder_ban_enforced_duration_seconds"
+	if n := histogramCount(t, registry, delays); n == 0 {
+		t.Error("no delay was measured")
+	}
+	for i := range c.nodes {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		got, err := c.client(i, c.admin).WaitEnforced(ctx, 0, client.EnforcedAll, nil)
+		cancel()
+		if err != nil || got.Size != 3 || got.Coordinators != 3 || got.Edges != len(edges) || len(got.Members) != 3+len(edges) {
+			t.Errorf("node %d: %+v, %v", i, got, err)
+		}
+		ahead, err := c.client(i, c.admin).Enforcement(t.Context(), 4, client.EnforcedQuorum, 50*time.Millisecond)
+		if err != nil || ahead.EnforcedBy.Coordinators+ahead.EnforcedBy.Edges != 0 || ahead.Meets(client.EnforcedQuorum) {
+			t.Errorf("node %d, of what is not there yet: %+v, %v", i, ahead, err)
+		}
+	}
+}
+
+// edgeServesDeltas: who begins gets the list by way of the edge, and what changes then from the edge.
+func edgeServesDeltas(t *testing.T, c *trio, ask *client.EdgeClient) {
+	t.Helper()
+	banned := map[string]bool{}
+	cursor := ""
+	c.eventually("the list came in deltas", func() bool {
+		var err error
+		cursor, err = ask.SyncBlacklist(t.Context(), cursor, func(d client.BlacklistDelta) error {
+			for _, b := range d.New {
+				banned[b.AgentID] = true
+			}
+			return nil
+		})
+		return err == nil && len(banned) == 1 && banned["bad one/1"]
+	})
+	if d, err := ask.BlacklistDelta(t.Context(), cursor); err != nil || d.Cursor != cursor || d.Reset || d.More || len(d.New) > 0 {
+		t.Errorf("%+v, %v", d, err)
+	}
+}
+
 // edgeAdmits: an admission through the edge is decided by the cluster, once.
 func edgeAdmits(t *testing.T, c *trio, ask *client.EdgeClient) {
 	t.Helper()
@@ -169,7 +216,7 @@ func edgeServesEdges(t *testing.T, c *trio, from, to *Edge) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.eventually("the other edge is known", func() bool { return len(to.edgesWith(3)) > 0 })
+	c.eventually("the other edge is known", func() bool { return len(to.otherEdges()) > 0 })
 	note, err := source.Checkpoint(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -73,7 +73,7 @@ func since(start time.Time, to prometheus.Observer) { to.Observe(time.Since(star
 // Collectors implements api.Observed.
 func (n *Node) Collectors() []prometheus.Collector {
 	m := n.meter
-	return []prometheus.Collector{m.batch, m.entries, m.commit, m.apply, m.propose, m.leaders, m.silences, nodeCollector{n}}
+	return []prometheus.Collector{m.batch, m.entries, m.commit, m.apply, m.propose, m.leaders, m.silences, n.enforcement.delay, nodeCollector{n}}
 }
 
 // nodeCollector reads a node as it is. It asks nothing of other nodes nor of

@@ -142,9 +142,11 @@ func (n *Node) acceptHead(from string, data []byte) bool {
 		return false
 	}
 	key, known := n.enrolledKey(from)
+	was := n.heads[from]
 	if !known || !crypto.VerifyText(key, h.Signature, headLabel, h.parts(n.id.ClusterID, from)...) || !n.heads.rises(from, h) {
 		return false
 	}
+	n.hearEnforced(was, h)
 	n.hearEpoch(from, h.Epoch)
 	return true
 }
@@ -161,6 +163,7 @@ func (n *Node) newsLoop(ctx context.Context) {
 			h.Head, h.Size = s.Chain()
 			h.Epoch, h.Index = s.Meta().Epoch, s.Index()
 		})
+		n.enforcement.grew(h.Epoch, h.Size, time.Now())
 		// The cluster may go on without an epoch that is not confirmed.
 		if h.Epoch > 0 && n.unconfirmed() == nil && (h.Epoch != announced.Epoch || h.Head != announced.Head) {
 			key := n.id.signingKey()
