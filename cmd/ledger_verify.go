@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -14,7 +13,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/edgecoder/edgecoder/client"
-	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/ledger"
 	"github.com/edgecoder/edgecoder/ledger/walk"
 )
@@ -210,8 +208,9 @@ func watching(records iter.Seq2[[]byte, error], seq uint64, hash string, met *bo
 	return func(yield func([]byte, error) bool) {
 		at := uint64(0)
 		for data, err := range records {
-			if at++; at == seq && err == nil && len(data) > crypto.HashSize {
-				*met = hex.EncodeToString(data[len(data)-crypto.HashSize:]) == hash // a record ends in its hash
+			if at++; at == seq && err == nil {
+				got, err := ledger.HashOf(data)
+				*met = err == nil && got.String() == hash
 			}
 			if !yield(data, err) {
 				return
