@@ -9,15 +9,22 @@ import (
 // this node has it: it was verified when it was taken, and a node whose own records
 // contradict it does not serve.
 func (s *Server) checkpointed() uint64 {
+	_, size := s.ledgerNote()
+	return size
+}
+
+// ledgerNote returns that checkpoint's note and how many records it holds; none yet is
+// of none.
+func (s *Server) ledgerNote() (text []byte, size uint64) {
 	text, err := s.node.Checkpoint(checkpoint.LogLedger)
 	if err != nil {
-		return 0 // there is none yet
+		return nil, 0
 	}
 	note, err := checkpoint.ParseNote(text)
 	if err != nil {
-		return 0
+		return nil, 0
 	}
-	return note.Checkpoint.Size
+	return text, note.Checkpoint.Size
 }
 
 // finality labels what rests on the records up to one, of a checkpoint of so many.

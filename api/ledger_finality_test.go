@@ -8,6 +8,7 @@ import (
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto/checkpoint"
 	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/ledger"
 )
 
 // What rests on records that no checkpoint holds is committed and no more.
@@ -42,5 +43,35 @@ func TestLedgerCheckpoint(t *testing.T) {
 	note, err := checkpoint.ParseNote(w.Body.Bytes())
 	if err != nil || w.Code != http.StatusOK || note.Checkpoint.Origin.Log != checkpoint.LogLedger || note.Checkpoint.Size != getInto[client.Ledger](f, fsm.RoleViewer, "/v1/ledger").Size {
 		t.Errorf("%d %s: %v", w.Code, w.Body, err)
+	}
+}
+
+// TestExportCarriesCheckpoint: whoever gets the file can tell which of its records a
+// majority vouches for.
+func TestExportCarriesCheckpoint(t *testing.T) {
+	f := ledgerFixture(t)
+	w := f.do(ask{method: http.MethodGet, path: "/v1/ledger/export", token: f.tokens[fsm.RoleMesh]})
+	e, err := ledger.ReadExport(w.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	note, err := checkpoint.ParseNote(e.Note())
+	if err != nil || note.Checkpoint.Origin.Log != checkpoint.LogLedger {
+		t.Fatalf("%s: %v", e.Note(), err)
+	}
+	var edge checkpoint.Frontier
+	for data, err := range e.Records() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if edge.Size() < note.Checkpoint.Size {
+			edge.Append(checkpoint.LeafHash(data))
+		}
+	}
+	if edge.Size() != note.Checkpoint.Size {
+		t.Errorf("%d records, the checkpoint is of %d", edge.Size(), note.Checkpoint.Size)
+	}
+	if ledger.MaxExportNote != checkpoint.MaxNoteBytes {
+		t.Error("a note that is allowed may not be exported")
 	}
 }

@@ -151,9 +151,13 @@ func wireRecord(r *ledger.Record, data []byte) client.LedgerRecord {
 
 // exportLedger answers GET /v1/ledger/export. One that breaks off lacks its head.
 func (s *Server) exportLedger(c *call) error {
+	note, sealed := s.ledgerNote() // before the records, which then hold what it does
 	var book fsm.LedgerBook
 	if err := c.read(func(state *fsm.State) { book = s.bookOf(state) }); err != nil {
 		return err
+	}
+	if sealed > book.Size { // this replica is behind
+		note = nil
 	}
 	out, err := c.stream("")
 	if err != nil {
@@ -161,7 +165,7 @@ func (s *Server) exportLedger(c *call) error {
 	}
 	out.kind = []string{client.LedgerExportType}
 	c.w.Header()["Content-Disposition"] = []string{fmt.Sprintf("attachment; filename=%q", fmt.Sprintf("edgecoder-ledger-%s-%d.export", book.Origin, book.Size))}
-	if err := ledger.WriteExport(out.out, book.Origin, s.ledgerData(c.r.Context(), 1, book.Size), book.Head); err != nil {
+	if err := ledger.WriteExport(out.out, book.Origin, note, s.ledgerData(c.r.Context(), 1, book.Size), book.Head); err != nil {
 		return err
 	}
 	return out.end("")

@@ -12,6 +12,7 @@ import (
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/checkpoint"
 	"github.com/edgecoder/edgecoder/ledger"
 )
 
@@ -119,7 +120,7 @@ func someLedger(t *testing.T, change func(i int, r *ledger.Record)) (records [][
 	return records, head
 }
 
-func writeExport(t *testing.T, records [][]byte, head crypto.Hash) string {
+func writeExport(t *testing.T, note []byte, records [][]byte, head crypto.Hash) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ledger.export")
 	f, err := os.Create(path)
@@ -134,7 +135,7 @@ func writeExport(t *testing.T, records [][]byte, head crypto.Hash) string {
 			}
 		}
 	}
-	if err := ledger.WriteExport(f, testClusterID, seq, head); err != nil {
+	if err := ledger.WriteExport(f, testClusterID, note, seq, head); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -144,7 +145,7 @@ func writeExport(t *testing.T, records [][]byte, head crypto.Hash) string {
 func TestLedgerVerifyFile(t *testing.T) {
 	cleanEnv(t)
 	records, head := someLedger(t, func(int, *ledger.Record) {})
-	good := writeExport(t, records, head)
+	good := writeExport(t, nil, records, head)
 	noted := "4:" + head.String()
 	for name, tt := range map[string]struct {
 		args   []string
@@ -154,7 +155,7 @@ func TestLedgerVerifyFile(t *testing.T) {
 		"as it is":        {[]string{good}, exitDone, `"verified": true`},
 		"with its head":   {[]string{good, "--head", noted, "--cluster", testClusterID}, exitDone, `"head_from": "given"`},
 		"another cluster": {[]string{good, "--cluster", "x"}, exitRefused, ledger.FaultHead},
-		"without its end": {[]string{writeExport(t, records[:3], hashOfRecord(t, records[2])), "--head", noted}, exitRefused, ledger.FaultHead},
+		"without its end": {[]string{writeExport(t, nil, records[:3], hashOfRecord(t, records[2])), "--head", noted}, exitRefused, ledger.FaultHead},
 		"another head":    {[]string{good, "--head", "4:" + strings.Repeat("0", 64)}, exitRefused, ledger.FaultHead},
 		"no head":         {[]string{good, "--head", "x"}, exitUsage, ""},
 		"no file":         {[]string{good + "x"}, exitUsage, ""},
@@ -170,7 +171,7 @@ func TestLedgerVerifyFile(t *testing.T) {
 			r.Amount = 600
 		}
 	})
-	r := runArgs(t, "", "ledger", "verify", writeExport(t, forged, head), "--format", "json")
+	r := runArgs(t, "", "ledger", "verify", writeExport(t, nil, forged, head), "--format", "json")
 	var view ledgerView
 	if err := json.Unmarshal([]byte(r.out), &view); err != nil || r.status != exitRefused || view.Verified || view.Fault == nil || view.Fault.Seq != 4 || view.Fault.Code != ledger.FaultRule || view.Records != 3 {
 		t.Errorf("exit status %d, %v: %s", r.status, err, r.out)
@@ -218,6 +219,57 @@ func TestLedgerTransferAsAgent(t *testing.T) {
 	for _, args := range [][]string{{"--agent", "a"}, {"--key", file}, {"--origin", "x"}} {
 		if r := runArgs(t, "", append([]string{"ledger", "transfer", "a", "b", "5"}, args...)...); r.status != exitUsage {
 			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
+
+// cosigned returns a checkpoint of the first records, signed by so many of three
+// coordinators, and a file with whom to believe.
+func cosigned(t *testing.T, records [][]byte, sealed, signed int) (note []byte, trust string) {
+	t.Helper()
+	c := newProofCluster(t, 0)
+	var edge checkpoint.Frontier
+	for _, r := range records[:sealed] {
+		edge.Append(checkpoint.LeafHash(r))
+	}
+	cp := edge.Checkpoint(checkpoint.Origin{ClusterID: c.sets[0].ClusterID, Log: checkpoint.LogLedger, Epoch: 1})
+	n := checkpoint.Note{Checkpoint: cp, Signatures: []checkpoint.Signature{checkpoint.SignLog(c.keys[0], cp)}}
+	for _, k := range c.keys[:signed] {
+		n.Signatures = append(n.Signatures, checkpoint.Cosign(k, cp, c.atS))
+	}
+	return n.Encode(), c.trustFile(2)
+}
+
+// TestLedgerVerifyCheckpoint: a file without its end, or with another past, is not what
+// a majority cosigned; a file that nobody cosigned says so.
+func TestLedgerVerifyCheckpoint(t *testing.T) {
+	cleanEnv(t)
+	records, head := someLedger(t, func(int, *ledger.Record) {})
+	other, otherHead := someLedger(t, func(i int, r *ledger.Record) { r.Index += uint64(i / 3) })
+	note, trust := cosigned(t, records, 4, 2)
+	older, _ := cosigned(t, records, 3, 2)
+	few, _ := cosigned(t, records, 4, 1)
+	saved := writeTemp(t, "today.note", string(note))
+	good := writeExport(t, note, records, head)
+	for name, tt := range map[string]struct {
+		args   []string
+		status int
+		want   string
+	}{
+		"as it is":              {[]string{good, "--trust", trust}, exitDone, `"head_from": "checkpoint"`},
+		"of a while ago":        {[]string{writeExport(t, older, records, head), "--trust", trust}, exitDone, `"size": 3`},
+		"held to a saved one":   {[]string{writeExport(t, nil, records, head), "--trust", trust, "--checkpoint", saved}, exitDone, `"size": 4`},
+		"without its end":       {[]string{writeExport(t, note, records[:3], hashOfRecord(t, records[2])), "--trust", trust}, exitRefused, faultNotSigned},
+		"an older one, put in":  {[]string{writeExport(t, older, records[:3], hashOfRecord(t, records[2])), "--trust", trust, "--checkpoint", saved}, exitRefused, faultNotSigned},
+		"another past":          {[]string{writeExport(t, note, other, otherHead), "--trust", trust}, exitRefused, faultNotSigned},
+		"no majority":           {[]string{writeExport(t, few, records, head), "--trust", trust}, exitRefused, faultNotSigned},
+		"no checkpoint":         {[]string{writeExport(t, nil, records, head), "--trust", trust}, exitRefused, faultNotSigned},
+		"nobody is believed":    {[]string{good, "--checkpoint", saved}, exitUsage, ""},
+		"without whom to trust": {[]string{good}, exitDone, `"head_from": "file"`},
+	} {
+		r := runArgs(t, "", append([]string{"ledger", "verify", "--format", "json"}, tt.args...)...)
+		if r.status != tt.status || !strings.Contains(r.out, tt.want) {
+			t.Errorf("%s: exit status %d, want %d with %q: %s%s", name, r.status, tt.status, tt.want, r.out, r.err)
 		}
 	}
 }
