@@ -200,7 +200,11 @@ func (s *Server) moveBatch(c *call) error {
 	if n := len(req.Entries); n == 0 || n > client.MaxLedgerBatch {
 		return &client.Error{Code: client.CodeTooLarge, Field: "entries", Detail: fmt.Sprintf("%d entries, a batch has 1 to %d", n, client.MaxLedgerBatch)}
 	}
-	m := newMoves(fsm.LedgerCaller{TokenID: c.token.ID}, len(req.Entries))
+	caller, err := c.ledgerCaller()
+	if err != nil {
+		return err
+	}
+	m := newMoves(caller, len(req.Entries))
 	for i := range req.Entries {
 		e := &req.Entries[i]
 		if e.ID == "" {
