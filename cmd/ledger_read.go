@@ -30,6 +30,7 @@ func (p *program) ledgerStatus(c *cli.Context) error {
 		t.row("origin", out.Origin)
 		t.row("records", number(out.Size))
 		t.row("checkpointed", number(out.Checkpointed), "of them a majority vouches for")
+		t.row("up to index", number(out.CheckpointedIndex))
 		t.row("head", out.Head)
 		t.row("in circulation", money(out.Circulation))
 		t.row("accounts", number(out.Accounts))
