@@ -1,12 +1,14 @@
 package cmd
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"iter"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -58,7 +60,7 @@ func TestLedgerTransferNamesItsID(t *testing.T) {
 
 func TestLedgerStatementOfAnAccount(t *testing.T) {
 	after := func(n int64) *int64 { return &n }
-	f := newFakeAPI(t, map[string]reply{"GET /v1/ledger/records": always(client.LedgerRecords{Size: 9, Finality: client.FinalityCommitted, Records: []client.LedgerRecord{
+	f := newFakeAPI(t, map[string]reply{"GET /v1/ledger": always(client.Ledger{Open: true, Size: 9}), "GET /v1/ledger/records": always(client.LedgerRecords{Size: 9, Finality: client.FinalityCommitted, Records: []client.LedgerRecord{
 		{Seq: 7, AtMs: testNowMs, Kind: "transfer", Debit: "shop", Credit: "worker", Amount: 1_500_000, DebitBalance: after(500_000), CreditBalance: after(1_500_000), Ref: "invoice 7"},
 		{Seq: 9, AtMs: testNowMs, Kind: "share", Credit: "shop", Amount: 2, CreditBalance: after(500_002)},
 	}})})
@@ -71,6 +73,51 @@ func TestLedgerStatementOfAnAccount(t *testing.T) {
 	}
 	if r := runArgs(t, "", "ledger", "history", "shop", "--export", "x"); r.status != exitUsage {
 		t.Errorf("a statement is exported: %d", r.status)
+	}
+}
+
+// TestLedgerStatementLooksBackwards: of an account in use the newest records are found
+// without a look at the old ones, and stand in their order; --from is where it ends.
+func TestLedgerStatementLooksBackwards(t *testing.T) {
+	const size, every = 90_000, 1_000 // each thousandth record is the account's
+	f := newFakeAPI(t, map[string]reply{
+		"GET /v1/ledger": always(client.Ledger{Open: true, Size: size}),
+		"GET /v1/ledger/records": func(c call) any {
+			q := c.query
+			from, _ := strconv.ParseUint(q.Get("from"), 10, 64)
+			limit, _ := strconv.Atoi(q.Get("limit"))
+			out := client.LedgerRecords{Size: size, Records: []client.LedgerRecord{}}
+			for seq := from; seq <= size && seq < from+statementStep && len(out.Records) < min(limit, 7); seq++ {
+				if out.Next = seq + 1; q.Get("account") == "" || seq%every == 0 {
+					out.Records = append(out.Records, client.LedgerRecord{Seq: seq, Kind: "transfer", Debit: "shop", Credit: "b"})
+				}
+			}
+			return out
+		},
+	})
+	pointAt(t, f)
+	for name, tt := range map[string]struct {
+		args        []string
+		first, last uint64
+		rows, looks int
+	}{
+		"the newest of an account": {[]string{"shop", "--last", "30"}, 61_000, 90_000, 30, 6},
+		"all of it":                {[]string{"shop", "--last", "1000"}, 1_000, 90_000, 90, 15},
+		"from a record on":         {[]string{"shop", "--from", "80500"}, 81_000, 90_000, 10, 2},
+		"of nobody":                {[]string{"--last", "5"}, 89_996, 90_000, 5, 1},
+	} {
+		before := len(f.asked("GET /v1/ledger/records"))
+		r := runArgs(t, "", append([]string{"ledger", "history", "--format", "json"}, tt.args...)...)
+		var out client.LedgerRecords
+		if err := json.Unmarshal([]byte(r.out), &out); err != nil || len(out.Records) != tt.rows {
+			t.Fatalf("%s: %d records, %v: %s", name, len(out.Records), err, r.err)
+		}
+		if got := out.Records; got[0].Seq != tt.first || got[len(got)-1].Seq != tt.last || !slices.IsSortedFunc(got, func(a, b client.LedgerRecord) int { return cmp.Compare(a.Seq, b.Seq) }) {
+			t.Errorf("%s: %d to %d", name, got[0].Seq, got[len(got)-1].Seq)
+		}
+		if looks := len(f.asked("GET /v1/ledger/records")) - before; looks > tt.looks {
+			t.Errorf("%s: %d pages, at most %d", name, looks, tt.looks)
+		}
 	}
 }
 
