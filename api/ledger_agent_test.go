@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/edgecoder/edgecoder/client"
@@ -139,5 +140,47 @@ func TestClientAsAgent(t *testing.T) {
 	c := must(client.New(client.Config{Addrs: []string{srv.URL}, Token: "not for this"}))
 	if _, err := c.PostHold(t.Context(), "h", client.HoldEnd{}, client.AsAgent(a.id, a.key, "origin-1")); err != nil || len(nonces) != 2 {
 		t.Errorf("%v after %d tries", err, len(nonces))
+	}
+}
+
+// An agent signs a batch as it signs one transfer; its body is a stranger's until then.
+func TestAgentsSignBatches(t *testing.T) {
+	f := ledgerFixture(t)
+	a := f.rich("payer")
+	const path = "/v1/ledger/transfers/batch"
+	batch := client.LedgerBatch{Entries: []client.LedgerEntry{
+		{ID: f.ledgerID(1), Debit: a.id, Credit: "b", Amount: 10},
+		{ID: f.ledgerID(2), Debit: "b", Credit: a.id, Amount: 1},
+		{ID: f.ledgerID(3), Op: client.OpHold, Debit: a.id, Credit: "b", Amount: 5, TTLMs: 60_000},
+	}}
+	signed := a.signedAsk(clusterID, path, testClock, batch)
+	for try, repeated := range []bool{false, true} {
+		var out client.LedgerResults
+		w := f.do(signed)
+		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || len(out.Results) != 3 {
+			t.Fatalf("try %d: %d %s", try, w.Code, w.Body)
+		}
+		for i, want := range []fsm.Code{fsm.CodeOK, fsm.CodeForbidden, fsm.CodeOK} {
+			if r := out.Results[i]; r.Code != string(want) || r.Repeated != (repeated && r.OK()) {
+				t.Errorf("try %d, entry %d: %+v, want %s", try, i, r, want)
+			}
+		}
+	}
+	f.wantBalance(a.id, 999_990, 5)
+	batch.Entries[0].ID = ""
+	f.wantProblem(f.do(a.signedAsk(clusterID, path, testClock, batch)), client.CodeInvalid, "", "entries[0].id")
+	changed := signed
+	changed.body = strings.Replace(signed.body.(string), `"amount":10`, `"amount":99`, 1)
+	f.wantProblem(f.do(changed), client.CodeUnauthorized, client.VerdictInvalidSignature, "")
+
+	large := client.LedgerBatch{}
+	for i := range client.MaxLedgerBatch {
+		large.Entries = append(large.Entries, client.LedgerEntry{ID: f.ledgerID(byte(i)), Debit: a.id, Credit: "b", Amount: 1})
+	}
+	if w := f.do(a.signedAsk(clusterID, path, testClock, large)); w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body of a stranger over 64 KiB: %d %.200s", w.Code, w.Body)
+	}
+	if w := f.post(fsm.RoleAdmin, path, large); w.Code == http.StatusRequestEntityTooLarge {
+		t.Errorf("the same with a token: %d %.200s", w.Code, w.Body)
 	}
 }

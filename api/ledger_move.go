@@ -148,11 +148,11 @@ func (c *call) moveOne(e client.LedgerEntry) error {
 }
 
 func (c *call) replyMove(id string, r fsm.LedgerResult) error {
-	c.index = max(c.index, r.Index)
 	if r.Code != fsm.CodeOK {
+		c.index = max(c.index, r.Index)
 		return ledgerRefusal(r)
 	}
-	return c.reply(http.StatusOK, wireLedgerResult(id, r))
+	return c.reply(http.StatusOK, c.wireResults([]fsm.LedgerResult{r}, func(int) string { return id })[0])
 }
 
 // moveKeyed has an operation decided under the call's idempotency key, which refuses
@@ -200,7 +200,11 @@ func (s *Server) moveBatch(c *call) error {
 	if n := len(req.Entries); n == 0 || n > client.MaxLedgerBatch {
 		return &client.Error{Code: client.CodeTooLarge, Field: "entries", Detail: fmt.Sprintf("%d entries, a batch has 1 to %d", n, client.MaxLedgerBatch)}
 	}
-	m := newMoves(fsm.LedgerCaller{TokenID: c.token.ID}, len(req.Entries))
+	caller, err := c.ledgerCaller()
+	if err != nil {
+		return err
+	}
+	m := newMoves(caller, len(req.Entries))
 	for i := range req.Entries {
 		e := &req.Entries[i]
 		if e.ID == "" {
@@ -225,10 +229,5 @@ func (s *Server) moveBatch(c *call) error {
 	if err != nil {
 		return err
 	}
-	out := client.LedgerResults{Results: make([]client.LedgerResult, len(results))}
-	for i, r := range results {
-		c.index = max(c.index, r.Index)
-		out.Results[i] = wireLedgerResult(m.Entries[i].ID.String(), r)
-	}
-	return c.reply(http.StatusOK, out)
+	return c.reply(http.StatusOK, client.LedgerResults{Results: c.wireResults(results, func(i int) string { return m.Entries[i].ID.String() })})
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -37,17 +38,21 @@ func (s *Server) ledgerRecords(c *call) error {
 		return err
 	}
 	from = max(from, 1)
-	next, bytes := from, 0
+	next, taken := from, 0
 	for r, err := range s.ledgerHistory(c.ctx, from, min(out.Size, from+maxScan-1)) {
 		if err != nil {
 			return err
+		}
+		if !bytes.Contains(r.Data, []byte(account)) { // where it would stand as it is written: nearly all are passed over unread
+			next = r.Seq + 1
+			continue
 		}
 		rec, err := ledger.ParseRecord(r.Data)
 		if err != nil {
 			return fmt.Errorf("ledger history: %w", err)
 		}
 		if account == "" || isAbout(&rec, account) {
-			if bytes += len(r.Data); len(out.Records) == limit || bytes > maxPageBytes/2 && len(out.Records) > 0 {
+			if taken += len(r.Data); len(out.Records) == limit || taken > maxPageBytes/2 && len(out.Records) > 0 {
 				break
 			}
 			out.Records = append(out.Records, wireRecord(&rec, r.Data))
@@ -151,9 +156,13 @@ func wireRecord(r *ledger.Record, data []byte) client.LedgerRecord {
 
 // exportLedger answers GET /v1/ledger/export. One that breaks off lacks its head.
 func (s *Server) exportLedger(c *call) error {
+	note, sealed := s.ledgerNote() // before the records, which then hold what it does
 	var book fsm.LedgerBook
 	if err := c.read(func(state *fsm.State) { book = s.bookOf(state) }); err != nil {
 		return err
+	}
+	if sealed > book.Size { // this replica is behind
+		note = nil
 	}
 	out, err := c.stream("")
 	if err != nil {
@@ -161,7 +170,7 @@ func (s *Server) exportLedger(c *call) error {
 	}
 	out.kind = []string{client.LedgerExportType}
 	c.w.Header()["Content-Disposition"] = []string{fmt.Sprintf("attachment; filename=%q", fmt.Sprintf("edgecoder-ledger-%s-%d.export", book.Origin, book.Size))}
-	if err := ledger.WriteExport(out.out, book.Origin, s.ledgerData(c.r.Context(), 1, book.Size), book.Head); err != nil {
+	if err := ledger.WriteExport(out.out, book.Origin, note, s.ledgerData(c.r.Context(), 1, book.Size), book.Head); err != nil {
 		return err
 	}
 	return out.end("")

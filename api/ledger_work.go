@@ -212,10 +212,5 @@ func (c *call) decideEach(cmd fsm.Command, n int) ([]fsm.LedgerResult, error) {
 }
 
 func (c *call) replyResults(results []fsm.LedgerResult, ids []string) error {
-	out := client.LedgerResults{Results: make([]client.LedgerResult, len(ids))}
-	for i, r := range results {
-		c.index = max(c.index, r.Index)
-		out.Results[i] = wireLedgerResult(ids[i], r)
-	}
-	return c.reply(http.StatusOK, out)
+	return c.reply(http.StatusOK, client.LedgerResults{Results: c.wireResults(results, func(i int) string { return ids[i] })})
 }

@@ -52,6 +52,8 @@ type Ledger struct {
 	Checkpointed uint64       `json:"checkpointed"` // records that the newest checkpoint holds, as this node has it
 	Index        uint64       `json:"index"`
 	Finality     string       `json:"finality"`
+
+	CheckpointedIndex uint64 `json:"checkpointed_index"` // log index up to which all entries are in that checkpoint: a LedgerResult of one is checkpointed
 }
 
 // LedgerPolicy is what admins may tune of the ledger. In a PUT members that are
@@ -189,7 +191,7 @@ type LedgerResult struct {
 	Detail   string `json:"detail,omitempty"`
 	Index    uint64 `json:"index,omitempty"`    // log entry that decided it first
 	ClockMs  int64  `json:"clock_ms,omitempty"` // cluster clock then
-	Finality string `json:"finality,omitempty"` // of what took effect
+	Finality string `json:"finality,omitempty"` // of what took effect; once a checkpoint holds it asking again with the same id says so
 	Repeated bool   `json:"repeated,omitempty"` // it took effect in an earlier call
 }
 

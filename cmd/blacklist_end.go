@@ -35,7 +35,9 @@ func newEnd(head string) *chainEnd {
 }
 
 func (e *chainEnd) pass(chain *crypto.ChainVerifier, event *crypto.BlacklistEvent) {
-	e.tree.add(event)
+	if e.tree != nil {
+		e.tree.add(event.WireJSON())
+	}
 	if chain.Head() == e.head {
 		e.seen, e.at = true, chain.Size()
 	}

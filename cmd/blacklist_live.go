@@ -3,6 +3,7 @@ package cmd
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -266,12 +267,21 @@ type signedTree struct {
 	root crypto.Hash
 }
 
-func (s *signedTree) add(e *crypto.BlacklistEvent) {
-	if s == nil {
-		return
-	}
+func (s *signedTree) add(record []byte) {
 	s.look()
-	s.edge.Append(checkpoint.LeafHash(e.WireJSON()))
+	s.edge.Append(checkpoint.LeafHash(record))
+}
+
+// missing says why the records that were added are not those of the checkpoint, or "".
+func (s *signedTree) missing(what string) string {
+	s.look()
+	switch {
+	case !s.met:
+		return fmt.Sprintf("the checkpoint is of %d %s, the file has %d: its end is missing", s.want.Size, what, s.edge.Size())
+	case s.root != s.want.Root:
+		return fmt.Sprintf("a majority of coordinators vouches for another list of %d %s: root %s, the file's is %s", s.want.Size, what, s.want.Root, s.root)
+	}
+	return ""
 }
 
 func (s *signedTree) look() {
@@ -285,12 +295,8 @@ func (v *verifyView) checkTree(s *signedTree) error {
 	if s == nil {
 		return nil
 	}
-	s.look()
-	switch {
-	case !s.met:
-		return v.fail(faultNotSigned, "the checkpoint is of %d events, the file has %d: its end is missing", s.want.Size, v.Events)
-	case s.root != s.want.Root:
-		return v.fail(faultNotSigned, "a majority of coordinators vouches for another list of %d events: root %s, the file's is %s", s.want.Size, s.want.Root, s.root)
+	if why := s.missing("events"); why != "" {
+		return v.fail(faultNotSigned, "%s", why)
 	}
 	return nil
 }

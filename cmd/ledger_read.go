@@ -30,6 +30,7 @@ func (p *program) ledgerStatus(c *cli.Context) error {
 		t.row("origin", out.Origin)
 		t.row("records", number(out.Size))
 		t.row("checkpointed", number(out.Checkpointed), "of them a majority vouches for")
+		t.row("up to index", number(out.CheckpointedIndex))
 		t.row("head", out.Head)
 		t.row("in circulation", money(out.Circulation))
 		t.row("accounts", number(out.Accounts))
@@ -190,32 +191,60 @@ func (p *program) ledgerHistory(c *cli.Context) error {
 	return p.emit(c, out, func(t *table) { drawHistory(t, out, account) })
 }
 
-// statement returns the newest records, of an account if one is named.
+// statementStep is how many records are looked at between two looks at whether there
+// are enough: what a node looks at for one page.
+const statementStep = 20_000
+
+// statement returns the newest records, of an account if one is named. It looks from the
+// end backwards, step by step: of an account in use the newest ones are near.
 func statement(ctx context.Context, api *client.Client, account string, from, last uint64, opts []client.Option) (client.LedgerRecords, error) {
 	out := client.LedgerRecords{Records: []client.LedgerRecord{}}
-	if account == "" && from == 0 {
-		sum, err := api.Ledger(ctx, opts...)
-		if err != nil {
-			return out, err
-		}
-		from = max(sum.Size, last) - last + 1
+	sum, err := api.Ledger(ctx, opts...)
+	if err != nil {
+		return out, err
 	}
-	for from = max(from, 1); from != 0; {
-		page, err := api.LedgerRecords(ctx, from, account, append(opts, client.Page("", pageSize))...)
+	step, least := uint64(statementStep), max(from, 1)
+	if account == "" {
+		step = last
+	}
+	out.Size, out.Head, out.Finality, out.Checkpointed = sum.Size, sum.Head, sum.Finality, sum.Checkpointed
+	for end := sum.Size; end >= least && uint64(len(out.Records)) < last; {
+		begin := least
+		if end-least >= step {
+			begin = end - step + 1
+		}
+		older, err := recordsBetween(ctx, api, account, begin, end, opts)
 		if err != nil {
 			return out, err
 		}
-		out.Size, out.Head, out.Finality, out.Checkpointed = page.Size, page.Head, page.Finality, page.Checkpointed
-		out.Records = append(out.Records, page.Records...)
-		if n := uint64(len(out.Records)); n > last {
-			out.Records = append([]client.LedgerRecord{}, out.Records[n-last:]...)
+		out.Records = append(older, out.Records...)
+		end = begin - 1
+	}
+	if n := uint64(len(out.Records)); n > last {
+		out.Records = out.Records[n-last:]
+	}
+	return out, nil
+}
+
+// recordsBetween returns the records from one to another, of an account if one is named.
+func recordsBetween(ctx context.Context, api *client.Client, account string, from, to uint64, opts []client.Option) ([]client.LedgerRecord, error) {
+	all := []client.LedgerRecord{}
+	for from <= to {
+		page, err := api.LedgerRecords(ctx, from, account, append(opts[:len(opts):len(opts)], client.Page("", pageSize))...)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range page.Records {
+			if r.Seq <= to {
+				all = append(all, r)
+			}
 		}
 		if page.Next <= from {
 			break
 		}
 		from = page.Next
 	}
-	return out, nil
+	return all, nil
 }
 
 func drawHistory(t *table, out client.LedgerRecords, account string) {

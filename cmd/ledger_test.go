@@ -1,17 +1,20 @@
 package cmd
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"iter"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/checkpoint"
 	"github.com/edgecoder/edgecoder/ledger"
 )
 
@@ -57,7 +60,7 @@ func TestLedgerTransferNamesItsID(t *testing.T) {
 
 func TestLedgerStatementOfAnAccount(t *testing.T) {
 	after := func(n int64) *int64 { return &n }
-	f := newFakeAPI(t, map[string]reply{"GET /v1/ledger/records": always(client.LedgerRecords{Size: 9, Finality: client.FinalityCommitted, Records: []client.LedgerRecord{
+	f := newFakeAPI(t, map[string]reply{"GET /v1/ledger": always(client.Ledger{Open: true, Size: 9}), "GET /v1/ledger/records": always(client.LedgerRecords{Size: 9, Finality: client.FinalityCommitted, Records: []client.LedgerRecord{
 		{Seq: 7, AtMs: testNowMs, Kind: "transfer", Debit: "shop", Credit: "worker", Amount: 1_500_000, DebitBalance: after(500_000), CreditBalance: after(1_500_000), Ref: "invoice 7"},
 		{Seq: 9, AtMs: testNowMs, Kind: "share", Credit: "shop", Amount: 2, CreditBalance: after(500_002)},
 	}})})
@@ -70,6 +73,51 @@ func TestLedgerStatementOfAnAccount(t *testing.T) {
 	}
 	if r := runArgs(t, "", "ledger", "history", "shop", "--export", "x"); r.status != exitUsage {
 		t.Errorf("a statement is exported: %d", r.status)
+	}
+}
+
+// TestLedgerStatementLooksBackwards: of an account in use the newest records are found
+// without a look at the old ones, and stand in their order; --from is where it ends.
+func TestLedgerStatementLooksBackwards(t *testing.T) {
+	const size, every = 90_000, 1_000 // each thousandth record is the account's
+	f := newFakeAPI(t, map[string]reply{
+		"GET /v1/ledger": always(client.Ledger{Open: true, Size: size}),
+		"GET /v1/ledger/records": func(c call) any {
+			q := c.query
+			from, _ := strconv.ParseUint(q.Get("from"), 10, 64)
+			limit, _ := strconv.Atoi(q.Get("limit"))
+			out := client.LedgerRecords{Size: size, Records: []client.LedgerRecord{}}
+			for seq := from; seq <= size && seq < from+statementStep && len(out.Records) < min(limit, 7); seq++ {
+				if out.Next = seq + 1; q.Get("account") == "" || seq%every == 0 {
+					out.Records = append(out.Records, client.LedgerRecord{Seq: seq, Kind: "transfer", Debit: "shop", Credit: "b"})
+				}
+			}
+			return out
+		},
+	})
+	pointAt(t, f)
+	for name, tt := range map[string]struct {
+		args        []string
+		first, last uint64
+		rows, looks int
+	}{
+		"the newest of an account": {[]string{"shop", "--last", "30"}, 61_000, 90_000, 30, 6},
+		"all of it":                {[]string{"shop", "--last", "1000"}, 1_000, 90_000, 90, 15},
+		"from a record on":         {[]string{"shop", "--from", "80500"}, 81_000, 90_000, 10, 2},
+		"of nobody":                {[]string{"--last", "5"}, 89_996, 90_000, 5, 1},
+	} {
+		before := len(f.asked("GET /v1/ledger/records"))
+		r := runArgs(t, "", append([]string{"ledger", "history", "--format", "json"}, tt.args...)...)
+		var out client.LedgerRecords
+		if err := json.Unmarshal([]byte(r.out), &out); err != nil || len(out.Records) != tt.rows {
+			t.Fatalf("%s: %d records, %v: %s", name, len(out.Records), err, r.err)
+		}
+		if got := out.Records; got[0].Seq != tt.first || got[len(got)-1].Seq != tt.last || !slices.IsSortedFunc(got, func(a, b client.LedgerRecord) int { return cmp.Compare(a.Seq, b.Seq) }) {
+			t.Errorf("%s: %d to %d", name, got[0].Seq, got[len(got)-1].Seq)
+		}
+		if looks := len(f.asked("GET /v1/ledger/records")) - before; looks > tt.looks {
+			t.Errorf("%s: %d pages, at most %d", name, looks, tt.looks)
+		}
 	}
 }
 
@@ -119,7 +167,7 @@ func someLedger(t *testing.T, change func(i int, r *ledger.Record)) (records [][
 	return records, head
 }
 
-func writeExport(t *testing.T, records [][]byte, head crypto.Hash) string {
+func writeExport(t *testing.T, note []byte, records [][]byte, head crypto.Hash) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "ledger.export")
 	f, err := os.Create(path)
@@ -134,7 +182,7 @@ func writeExport(t *testing.T, records [][]byte, head crypto.Hash) string {
 			}
 		}
 	}
-	if err := ledger.WriteExport(f, testClusterID, seq, head); err != nil {
+	if err := ledger.WriteExport(f, testClusterID, note, seq, head); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -144,7 +192,7 @@ func writeExport(t *testing.T, records [][]byte, head crypto.Hash) string {
 func TestLedgerVerifyFile(t *testing.T) {
 	cleanEnv(t)
 	records, head := someLedger(t, func(int, *ledger.Record) {})
-	good := writeExport(t, records, head)
+	good := writeExport(t, nil, records, head)
 	noted := "4:" + head.String()
 	for name, tt := range map[string]struct {
 		args   []string
@@ -154,7 +202,7 @@ func TestLedgerVerifyFile(t *testing.T) {
 		"as it is":        {[]string{good}, exitDone, `"verified": true`},
 		"with its head":   {[]string{good, "--head", noted, "--cluster", testClusterID}, exitDone, `"head_from": "given"`},
 		"another cluster": {[]string{good, "--cluster", "x"}, exitRefused, ledger.FaultHead},
-		"without its end": {[]string{writeExport(t, records[:3], hashOfRecord(t, records[2])), "--head", noted}, exitRefused, ledger.FaultHead},
+		"without its end": {[]string{writeExport(t, nil, records[:3], hashOfRecord(t, records[2])), "--head", noted}, exitRefused, ledger.FaultHead},
 		"another head":    {[]string{good, "--head", "4:" + strings.Repeat("0", 64)}, exitRefused, ledger.FaultHead},
 		"no head":         {[]string{good, "--head", "x"}, exitUsage, ""},
 		"no file":         {[]string{good + "x"}, exitUsage, ""},
@@ -170,7 +218,7 @@ func TestLedgerVerifyFile(t *testing.T) {
 			r.Amount = 600
 		}
 	})
-	r := runArgs(t, "", "ledger", "verify", writeExport(t, forged, head), "--format", "json")
+	r := runArgs(t, "", "ledger", "verify", writeExport(t, nil, forged, head), "--format", "json")
 	var view ledgerView
 	if err := json.Unmarshal([]byte(r.out), &view); err != nil || r.status != exitRefused || view.Verified || view.Fault == nil || view.Fault.Seq != 4 || view.Fault.Code != ledger.FaultRule || view.Records != 3 {
 		t.Errorf("exit status %d, %v: %s", r.status, err, r.out)
@@ -218,6 +266,57 @@ func TestLedgerTransferAsAgent(t *testing.T) {
 	for _, args := range [][]string{{"--agent", "a"}, {"--key", file}, {"--origin", "x"}} {
 		if r := runArgs(t, "", append([]string{"ledger", "transfer", "a", "b", "5"}, args...)...); r.status != exitUsage {
 			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
+
+// cosigned returns a checkpoint of the first records, signed by so many of three
+// coordinators, and a file with whom to believe.
+func cosigned(t *testing.T, records [][]byte, sealed, signed int) (note []byte, trust string) {
+	t.Helper()
+	c := newProofCluster(t, 0)
+	var edge checkpoint.Frontier
+	for _, r := range records[:sealed] {
+		edge.Append(checkpoint.LeafHash(r))
+	}
+	cp := edge.Checkpoint(checkpoint.Origin{ClusterID: c.sets[0].ClusterID, Log: checkpoint.LogLedger, Epoch: 1})
+	n := checkpoint.Note{Checkpoint: cp, Signatures: []checkpoint.Signature{checkpoint.SignLog(c.keys[0], cp)}}
+	for _, k := range c.keys[:signed] {
+		n.Signatures = append(n.Signatures, checkpoint.Cosign(k, cp, c.atS))
+	}
+	return n.Encode(), c.trustFile(2)
+}
+
+// TestLedgerVerifyCheckpoint: a file without its end, or with another past, is not what
+// a majority cosigned; a file that nobody cosigned says so.
+func TestLedgerVerifyCheckpoint(t *testing.T) {
+	cleanEnv(t)
+	records, head := someLedger(t, func(int, *ledger.Record) {})
+	other, otherHead := someLedger(t, func(i int, r *ledger.Record) { r.Index += uint64(i / 3) })
+	note, trust := cosigned(t, records, 4, 2)
+	older, _ := cosigned(t, records, 3, 2)
+	few, _ := cosigned(t, records, 4, 1)
+	saved := writeTemp(t, "today.note", string(note))
+	good := writeExport(t, note, records, head)
+	for name, tt := range map[string]struct {
+		args   []string
+		status int
+		want   string
+	}{
+		"as it is":              {[]string{good, "--trust", trust}, exitDone, `"head_from": "checkpoint"`},
+		"of a while ago":        {[]string{writeExport(t, older, records, head), "--trust", trust}, exitDone, `"size": 3`},
+		"held to a saved one":   {[]string{writeExport(t, nil, records, head), "--trust", trust, "--checkpoint", saved}, exitDone, `"size": 4`},
+		"without its end":       {[]string{writeExport(t, note, records[:3], hashOfRecord(t, records[2])), "--trust", trust}, exitRefused, faultNotSigned},
+		"an older one, put in":  {[]string{writeExport(t, older, records[:3], hashOfRecord(t, records[2])), "--trust", trust, "--checkpoint", saved}, exitRefused, faultNotSigned},
+		"another past":          {[]string{writeExport(t, note, other, otherHead), "--trust", trust}, exitRefused, faultNotSigned},
+		"no majority":           {[]string{writeExport(t, few, records, head), "--trust", trust}, exitRefused, faultNotSigned},
+		"no checkpoint":         {[]string{writeExport(t, nil, records, head), "--trust", trust}, exitRefused, faultNotSigned},
+		"nobody is believed":    {[]string{good, "--checkpoint", saved}, exitUsage, ""},
+		"without whom to trust": {[]string{good}, exitDone, `"head_from": "file"`},
+	} {
+		r := runArgs(t, "", append([]string{"ledger", "verify", "--format", "json"}, tt.args...)...)
+		if r.status != tt.status || !strings.Contains(r.out, tt.want) {
+			t.Errorf("%s: exit status %d, want %d with %q: %s%s", name, r.status, tt.status, tt.want, r.out, r.err)
 		}
 	}
 }

@@ -1,11 +1,9 @@
 package cmd
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -14,7 +12,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/edgecoder/edgecoder/client"
-	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/ledger"
 	"github.com/edgecoder/edgecoder/ledger/walk"
 )
@@ -22,14 +19,17 @@ import (
 func (p *program) ledgerVerifyCommand() *cli.Command {
 	return &cli.Command{
 		Name: "verify", Usage: "walk all records of an export file, or of the node that answers, and recompute every balance",
-		UsageText: "edgecoder ledger verify [FILE] [--cluster ID] [--head SEQ:HASH]",
-		Description: "Examples:\n  edgecoder ledger verify ledger.export\n  edgecoder ledger verify ledger.export --head 4711:9f86d0…\n  edgecoder ledger verify\n\n" +
+		UsageText: "edgecoder ledger verify [FILE] [--trust FILE [--checkpoint FILE]] [--cluster ID] [--head SEQ:HASH]",
+		Description: "Examples:\n  edgecoder ledger verify ledger.export\n  edgecoder ledger verify ledger.export --trust cosigners.txt\n  edgecoder ledger verify ledger.export --head 4711:9f86d0…\n  edgecoder ledger verify\n\n" +
 			"With FILE (`edgecoder ledger history --export`) nothing is asked of anybody: hashes, the chain, signatures of contributions, every rule, the shares of every\n" +
-			"epoch and all balances are worked out from the records alone. Whether it is your ledger, and not missing its end, the file cannot show: name the cluster in\n" +
-			"which it was opened, and a head that was noted elsewhere. Without FILE the node that answers does the same to what it has, and compares its balances.\n" +
+			"epoch and all balances are worked out from the records alone. Whether it is your ledger, and not missing its end, they cannot show. An export carries the\n" +
+			"newest checkpoint: with --trust (who cosigns, see `blacklist cosigners`) the records must be those that a majority of coordinators vouches for in it, or in\n" +
+			"that of --checkpoint, and the time at which they did is printed: what came later may be missing. Or name the cluster in which it was opened, and a head that\n" +
+			"was noted elsewhere. Without FILE the node that answers does the same to what it has, and compares its balances.\n" +
 			"The first bad record is named, and the exit status is 1.",
 		Flags: []cli.Flag{
-			strongFlag(),
+			strongFlag(), trustFlag(),
+			&cli.StringFlag{Name: "checkpoint", Usage: "`FILE` with a checkpoint that the records must have, instead of the one that the export carries"},
 			&cli.StringFlag{Name: "cluster", Usage: "`ID` of the cluster in which the ledger was opened, which must be the file's"},
 			&cli.StringFlag{Name: "head", Usage: "`SEQ:HASH` of a record that must be there"},
 		},
@@ -45,10 +45,19 @@ type ledgerView struct {
 	Head     string              `json:"head"`
 	Accounts int                 `json:"accounts"`
 	Issued   int64               `json:"circulation"`
-	HeadFrom string              `json:"head_from"` // "given", or "file": then nothing says whether the end is missing
+	HeadFrom string              `json:"head_from"` // "checkpoint", "given", or "file": then nothing says whether the end is missing
 	TookMs   int64               `json:"took_ms"`
 	Fault    *client.LedgerFault `json:"fault,omitempty"`
+
+	Checkpoint *checkpointView `json:"checkpoint,omitempty"` // with --trust: that a majority vouches for
 }
+
+// Where the end of the records is known from.
+const (
+	headFromFile       = "file"
+	headFromGiven      = "given"
+	headFromCheckpoint = "checkpoint"
+)
 
 func (p *program) ledgerVerify(c *cli.Context) error {
 	args, err := operands(c, "[FILE]")
@@ -61,7 +70,7 @@ func (p *program) ledgerVerify(c *cli.Context) error {
 	if len(args) == 0 {
 		return p.verifyNode(c)
 	}
-	seq, hash, err := headFlag(c)
+	end, err := exportEndOf(c)
 	if err != nil {
 		return err
 	}
@@ -70,9 +79,9 @@ func (p *program) ledgerVerify(c *cli.Context) error {
 		return usagef("%w", err)
 	}
 	defer f.Close()
-	view := ledgerView{HeadFrom: "file"}
+	view := ledgerView{HeadFrom: headFromFile}
 	began := p.now()
-	fault := p.verifyExport(c, f, &view, seq, hash)
+	fault := p.verifyExport(c, f, &view, &end)
 	view.TookMs = p.now().Sub(began).Milliseconds()
 	if err := c.Context.Err(); err != nil {
 		return err
@@ -95,20 +104,8 @@ func (p *program) ledgerVerify(c *cli.Context) error {
 	return nil
 }
 
-// headFlag reads the head that somebody noted.
-func headFlag(c *cli.Context) (seq uint64, hash string, err error) {
-	text := c.String("head")
-	if text == "" {
-		return 0, "", nil
-	}
-	if n, err := fmt.Sscanf(text, "%d:%64s", &seq, &hash); n != 2 || err != nil || seq == 0 || len(hash) != 64 {
-		return 0, "", usagef("--head %q: want SEQ:HASH, as `edgecoder ledger status` and `ledger history` tell them", text)
-	}
-	return seq, hash, nil
-}
-
 // verifyExport walks a file and fills view.
-func (p *program) verifyExport(c *cli.Context, f *os.File, view *ledgerView, seq uint64, hash string) error {
+func (p *program) verifyExport(c *cli.Context, f *os.File, view *ledgerView, end *exportEnd) error {
 	var size int64
 	if info, err := f.Stat(); err == nil {
 		size = info.Size()
@@ -120,15 +117,10 @@ func (p *program) verifyExport(c *cli.Context, f *os.File, view *ledgerView, seq
 		return err
 	}
 	view.Origin = e.ClusterID()
-	if want := c.String("cluster"); want != "" && want != view.Origin {
-		return &ledger.RecordError{Code: ledger.FaultHead, Detail: fmt.Sprintf("the file is of the ledger of cluster %s, not %s", view.Origin, want)}
+	if err := end.begin(e, view); err != nil {
+		return err
 	}
-	met := hash == ""
-	records := e.Records()
-	if !met {
-		records = watching(records, seq, hash, &met)
-	}
-	v, err := walk.Records(c.Context, view.Origin, records, bar.at)
+	v, err := walk.Records(c.Context, view.Origin, end.watch(e.Records()), bar.at)
 	view.Records, view.Head, view.Accounts = v.Seq(), v.Head().String(), v.Accounts()
 	if issuance, ok := v.Account(ledger.Issuance); ok {
 		view.Issued = -issuance.Balance
@@ -136,13 +128,13 @@ func (p *program) verifyExport(c *cli.Context, f *os.File, view *ledgerView, seq
 	if err == nil {
 		err = v.Finish(v.Seq(), e.Head())
 	}
-	if err == nil && hash != "" {
-		view.HeadFrom = "given"
-		if !met {
-			err = &ledger.RecordError{Seq: v.Seq(), Code: ledger.FaultHead, Detail: fmt.Sprintf("record %d with the hash %s is not there: the end is missing, or it is another past", seq, hash)}
-		}
+	if err != nil {
+		return err
 	}
-	return err
+	if end.hash != "" && end.tree == nil {
+		view.HeadFrom = headFromGiven
+	}
+	return end.check(v.Seq())
 }
 
 func drawLedgerView(t *table, view ledgerView) {
@@ -160,6 +152,9 @@ func drawLedgerView(t *table, view ledgerView) {
 	t.row("good records", number(view.Records))
 	t.row("head", orDash(view.Head))
 	t.row("head from", view.HeadFrom)
+	if v := view.Checkpoint; v != nil {
+		t.row("cosigned", number(v.Size), "records, by "+strings.Join(v.Cosigned, " ")+" at "+t.when(v.AtMs))
+	}
 	t.row("accounts", number(view.Accounts))
 	t.row("in circulation", money(view.Issued))
 	t.row("took", fmt.Sprint((time.Duration(view.TookMs) * time.Millisecond)))
@@ -167,7 +162,7 @@ func drawLedgerView(t *table, view ledgerView) {
 
 // verifyNode asks the node that answers. It takes as long as its records take.
 func (p *program) verifyNode(c *cli.Context) error {
-	for _, name := range []string{"cluster", "head"} {
+	for _, name := range []string{"cluster", "head", "trust", "checkpoint"} {
 		if c.IsSet(name) {
 			return usagef("--%s is for an export file: name one", name)
 		}
@@ -203,21 +198,6 @@ func (p *program) verifyNode(c *cli.Context) error {
 		return refusedf("the ledger of the node that answers does not verify: compare it with the others (`edgecoder ledger verify --addr URL` of each), and look at `edgecoder status`")
 	}
 	return nil
-}
-
-// watching passes records on and notes whether one has the hash that it should have.
-func watching(records iter.Seq2[[]byte, error], seq uint64, hash string, met *bool) iter.Seq2[[]byte, error] {
-	return func(yield func([]byte, error) bool) {
-		at := uint64(0)
-		for data, err := range records {
-			if at++; at == seq && err == nil && len(data) > crypto.HashSize {
-				*met = hex.EncodeToString(data[len(data)-crypto.HashSize:]) == hash // a record ends in its hash
-			}
-			if !yield(data, err) {
-				return
-			}
-		}
-	}
 }
 
 // counting counts what is read, for another goroutine.

@@ -124,13 +124,14 @@ func BenchmarkLedgerIDs(b *testing.B) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	w := newNonceWindow("ledger_ids", MaxLedgerIDs)
+	w, caller := newIDWindow(MaxLedgerIDs), idCallerOf("token:t")
 	n := 0
 	for b.Loop() {
 		if n == MaxLedgerIDs {
-			w, n = newNonceWindow("ledger_ids", MaxLedgerIDs), 0
+			w, n = newIDWindow(MaxLedgerIDs), 0
 		}
-		w.insert(worldStart+int64(n/100), nonceRow{key: nonceKey(idAt(worldStart, n))})
+		at := worldStart + int64(n/100)
+		w.insert(at, nonceRow{key: caller.key(idAt(at, n))})
 		n++
 	}
 	runtime.GC()

@@ -13,16 +13,20 @@ import (
 
 // An export is a file that holds the records of a ledger from the first on: the line
 // exportMagic, then frames, each a uvarint length and that many bytes: the cluster
-// id, the records, an empty frame, the head (32 bytes). Nothing follows. The head is
-// that of the file: whether the cluster's is the same, its checkpoint tells.
+// id, a checkpoint's note or nothing, the records, an empty frame, the head (32 bytes).
+// Nothing follows. The head is that of the file: whether the cluster's is the same, the
+// checkpoint tells whoever knows the cosigners; here it is opaque.
 const exportMagic = "edgecoder ledger export v1\n"
+
+// MaxExportNote bounds the note of a checkpoint, in bytes (crypto/checkpoint.MaxNoteBytes).
+const MaxExportNote = 64 << 10
 
 // ErrExport is wrapped by every refusal of a file that is no whole export.
 var ErrExport = errors.New("ledger: bad export")
 
 // WriteExport writes an export of records in their order, with the head that the
-// last one hashes to.
-func WriteExport(out io.Writer, clusterID string, records iter.Seq2[[]byte, error], head crypto.Hash) error {
+// last one hashes to. The note is of a checkpoint of the first of them, or empty.
+func WriteExport(out io.Writer, clusterID string, note []byte, records iter.Seq2[[]byte, error], head crypto.Hash) error {
 	if err := crypto.CheckID(clusterID); err != nil {
 		return fmt.Errorf("ledger: export: cluster: %w", err)
 	}
@@ -37,7 +41,7 @@ func WriteExport(out io.Writer, clusterID string, records iter.Seq2[[]byte, erro
 	}
 	_, err := w.WriteString(exportMagic)
 	if err == nil {
-		err = frame([]byte(clusterID))
+		err = errors.Join(frame([]byte(clusterID)), frame(note))
 	}
 	if err != nil {
 		return err
@@ -60,6 +64,7 @@ func WriteExport(out io.Writer, clusterID string, records iter.Seq2[[]byte, erro
 type Export struct {
 	in        *bufio.Reader
 	clusterID string
+	note      []byte
 	head      crypto.Hash
 }
 
@@ -78,11 +83,18 @@ func ReadExport(in io.Reader) (*Export, error) {
 		return nil, fmt.Errorf("%w: cluster: %w", ErrExport, err)
 	}
 	e.clusterID = string(id)
+	if e.note, err = e.frame(MaxExportNote); err != nil {
+		return nil, fmt.Errorf("%w: checkpoint: %w", ErrExport, err)
+	}
 	return e, nil
 }
 
 // ClusterID returns the cluster that the export says it is of. Reports are signed for one cluster.
 func (e *Export) ClusterID() string { return e.clusterID }
+
+// Note returns the checkpoint's note that the export carries; it is empty without one.
+// It is as true as who signed it.
+func (e *Export) Note() []byte { return e.note }
 
 // Head returns the head that the export claims, once all records were read.
 func (e *Export) Head() crypto.Hash { return e.head }

@@ -21,7 +21,7 @@ func sampleExport(t testing.TB) []byte {
 	t.Helper()
 	records, head := sampleRecords(nil)
 	var out bytes.Buffer
-	if err := WriteExport(&out, testCluster, eachOf(records), head); err != nil {
+	if err := WriteExport(&out, testCluster, nil, eachOf(records), head); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
@@ -48,10 +48,10 @@ func TestExport(t *testing.T) {
 	}
 	broken := errors.New("broken")
 	fails := func(yield func([]byte, error) bool) { yield(nil, broken) }
-	if err := WriteExport(&bytes.Buffer{}, testCluster, fails, v.Head()); !errors.Is(err, broken) {
+	if err := WriteExport(&bytes.Buffer{}, testCluster, nil, fails, v.Head()); !errors.Is(err, broken) {
 		t.Errorf("records that cannot be read: %v", err)
 	}
-	if err := WriteExport(&bytes.Buffer{}, "", eachOf(nil), v.Head()); err == nil {
+	if err := WriteExport(&bytes.Buffer{}, "", nil, eachOf(nil), v.Head()); err == nil {
 		t.Error("an export of no cluster")
 	}
 }
@@ -65,7 +65,7 @@ func TestExportEveryByteCounts(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if err := WriteExport(&out, testCluster, eachOf(records), last.Hash); err != nil {
+	if err := WriteExport(&out, testCluster, nil, eachOf(records), last.Hash); err != nil {
 		t.Fatal(err)
 	}
 	file := out.Bytes()

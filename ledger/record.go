@@ -158,6 +158,15 @@ func ParseRecord(data []byte) (Record, error) {
 	return r, nil
 }
 
+// HashOf returns the hash that a record states, which is all that the next one says of
+// it. Whether it is the record's, ParseRecord checks.
+func HashOf(data []byte) (crypto.Hash, error) {
+	if len(data) <= crypto.HashSize {
+		return crypto.Hash{}, fmt.Errorf("%w: %d bytes", ErrRecord, len(data))
+	}
+	return crypto.Hash(data[len(data)-crypto.HashSize:]), nil
+}
+
 // walk is the one description of the format: it writes the record or reads it.
 func (r *Record) walk(c *codec) {
 	members := 6

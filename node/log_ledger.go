@@ -24,12 +24,10 @@ func (n *Node) checkLedgerRecord(before *fsm.Record, r fsm.Record) error {
 		}
 		head = ledger.Genesis(origin)
 	}
-	if before != nil {
-		last, err := ledger.ParseRecord(before.Data)
-		if err != nil {
+	if before != nil { // which was checked when it was the newest
+		if head, err = ledger.HashOf(before.Data); err != nil {
 			return err
 		}
-		head = last.Hash
 	}
 	switch {
 	case rec.Seq != r.Seq:

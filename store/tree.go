@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.etcd.io/bbolt"
@@ -31,23 +32,31 @@ const (
 // ErrNoTree is in the chain when a tree does not reach as far as it is asked about.
 var ErrNoTree = errors.New("store: the tree does not reach so far")
 
-func treeOf(s fsm.Stream) []byte { return fmt.Appendf(nil, "%s%d", treePrefix, s) }
+func treeOf(s fsm.Stream) []byte { return strconv.AppendUint([]byte(treePrefix), uint64(s), 10) }
 
 // completed returns how many hashes record seq completes: its own, and those of the subtrees that end with it.
 func completed(seq uint64) int { return 1 + bits.TrailingZeros64(seq) }
 
 func encodeNodes(s fsm.Stream, seq uint64, nodes []tlog.Hash) []byte {
-	b := make([]byte, treeHeader, treeHeader+len(nodes)*tlog.HashSize)
+	return appendNodes(nil, s, seq, nodes)
+}
+
+func appendNodes(dst []byte, s fsm.Stream, seq uint64, nodes []tlog.Hash) []byte {
+	from := len(dst)
+	dst = append(dst, make([]byte, treeHeader)...)
 	for _, n := range nodes {
-		b = append(b, n[:]...)
+		dst = append(dst, n[:]...)
 	}
-	binary.BigEndian.PutUint32(b, treeSum(s, seq, b))
-	return b
+	binary.BigEndian.PutUint32(dst[from:], treeSum(s, seq, dst[from:]))
+	return dst
 }
 
 // treeSum differs from rowSum, so that a row is never taken for hashes.
 func treeSum(s fsm.Stream, seq uint64, b []byte) uint32 {
-	return crc32.Update(crc32.Checksum(append(treeOf(s), seqKey(seq)...), castagnoli), castagnoli, b[treeHeader:])
+	var room [32]byte
+	head := strconv.AppendUint(append(room[:0], treePrefix...), uint64(s), 10)
+	head = binary.BigEndian.AppendUint64(head, seq)
+	return crc32.Update(shortSum(head), castagnoli, b[treeHeader:])
 }
 
 func decodeNodes(s fsm.Stream, seq uint64, value []byte) ([]tlog.Hash, error) {
@@ -97,22 +106,24 @@ func growTree(tx *bbolt.Tx, s fsm.Stream, rows []row) error {
 		return nil
 	}
 	b.FillPercent = historyFill
-	size, nodes := treeSize(b), nodeReader(s, b)
-	for _, r := range rows {
-		if r.Stream != s || r.Seq <= size {
+	edge, err := readEdge(s, b)
+	if err != nil {
+		return err
+	}
+	var mem slab
+	for i := range rows {
+		r := &rows[i]
+		if r.Stream != s || r.Seq <= edge.size {
 			continue
 		}
-		if r.Seq != size+1 {
+		if r.Seq != edge.size+1 {
 			return nil
 		}
-		more, err := tlog.StoredHashes(int64(size), r.Data, nodes)
-		if err != nil {
+		nodes := edge.add(r.Data)
+		value := appendNodes(mem.room(treeHeader+len(nodes)*tlog.HashSize), s, r.Seq, nodes)
+		if err := b.Put(binary.BigEndian.AppendUint64(mem.room(8), r.Seq), value); err != nil {
 			return err
 		}
-		if err := b.Put(seqKey(r.Seq), encodeNodes(s, r.Seq, more)); err != nil {
-			return err
-		}
-		size++
 	}
 	return nil
 }

@@ -13,36 +13,19 @@ import (
 // A record or a hash that was changed, checksum and all, is found and named.
 type treeCheck struct {
 	stream fsm.Stream
-	seq    uint64
-	last   [64]tlog.Hash // newest whole subtree of each level
+	edge   treeEdge
 }
 
 func (c *treeCheck) next(r fsm.Record, kept []tlog.Hash) error {
-	if r.Seq != c.seq+1 {
-		return fmt.Errorf("stream %d: record %d after %d", c.stream, r.Seq, c.seq)
+	if r.Seq != c.edge.size+1 {
+		return fmt.Errorf("stream %d: record %d after %d", c.stream, r.Seq, c.edge.size)
 	}
-	want, err := tlog.StoredHashes(int64(c.seq), r.Data, tlog.HashReaderFunc(c.read))
-	if err != nil {
-		return err
-	}
-	for level, h := range want {
+	for level, h := range c.edge.add(r.Data) {
 		if kept[level] != h {
 			return fmt.Errorf("stream %d: record %d is not the one that its tree has (level %d)", c.stream, r.Seq, level)
 		}
-		c.last[level] = h
 	}
-	c.seq++
 	return nil
-}
-
-// read serves the subtrees to the left, which are the newest of their level.
-func (c *treeCheck) read(indexes []int64) ([]tlog.Hash, error) {
-	out := make([]tlog.Hash, len(indexes))
-	for i, x := range indexes {
-		level, _ := tlog.SplitStoredHashIndex(x)
-		out[i] = c.last[level]
-	}
-	return out, nil
 }
 
 // rows checks the next rows against what the file has of them.
@@ -78,8 +61,8 @@ func checkTrees(db *bbolt.DB, h head) error {
 			return fmt.Errorf("stream %d: a tree of %d records, there are %d", s, size, end)
 		}
 		c := treeCheck{stream: s}
-		for c.seq < size {
-			rows, err := readRows(db, s, c.seq+1, min(size, c.seq+chunkRecords), chunkBytes)
+		for c.edge.size < size {
+			rows, err := readRows(db, s, c.edge.size+1, min(size, c.edge.size+chunkRecords), chunkBytes)
 			if err == nil {
 				err = c.rows(db, rows)
 			}
@@ -124,7 +107,7 @@ func checkLeaves(db *bbolt.DB, s fsm.Stream, rows []row) error {
 				if err != nil {
 					return err
 				}
-				if kept[0] != tlog.RecordHash(r.Data) {
+				if kept[0] != leafHash(r.Data) {
 					return fmt.Errorf("stream %d: record %d is not the one that its tree has", s, r.Seq)
 				}
 			}

@@ -111,26 +111,39 @@ func (r *Reader) take(n uint64) []byte {
 // Head reads a major type and its argument in the shortest form, the only one
 // that deterministic encoding knows.
 func (r *Reader) Head() (major byte, n uint64) {
-	first := r.take(1)
-	if r.bad {
+	if r.bad || len(r.rest) == 0 {
+		r.bad = true
 		return 0, 0
 	}
-	major, info := first[0]>>5, first[0]&0x1f
+	major, info := r.rest[0]>>5, r.rest[0]&0x1f
 	if info < 24 {
+		r.rest = r.rest[1:]
 		return major, uint64(info)
 	}
-	if info > 27 {
-		r.bad = true // reserved, or of indefinite length
-		return 0, 0
+	return major, r.argument(info)
+}
+
+// argument reads the head whose argument follows in bytes of its own.
+func (r *Reader) argument(info byte) (n uint64) {
+	size := 1 << (info & 3) // 24 to 27 are 1, 2, 4 and 8 bytes
+	if info > 27 || len(r.rest) < 1+size {
+		r.bad = true // reserved, of indefinite length, or cut off
+		return 0
 	}
-	size := uint64(1) << (info - 24)
-	for _, b := range r.take(size) {
-		n = n<<8 | uint64(b)
+	least := uint64(24)
+	switch b := r.rest[1:]; size {
+	case 1:
+		n = uint64(b[0])
+	case 2:
+		n, least = uint64(binary.BigEndian.Uint16(b)), 1<<8
+	case 4:
+		n, least = uint64(binary.BigEndian.Uint32(b)), 1<<16
+	case 8:
+		n, least = binary.BigEndian.Uint64(b), 1<<32
 	}
-	if (size == 1 && n < 24) || (size > 1 && n>>(4*size) == 0) {
-		r.bad = true
-	}
-	return major, n
+	r.rest = r.rest[1+size:]
+	r.bad = n < least
+	return n
 }
 
 // Unsigned reads an unsigned integer.

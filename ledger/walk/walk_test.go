@@ -131,7 +131,7 @@ func TestRecordsEndsWithItsSourceAndItsCaller(t *testing.T) {
 func TestExport(t *testing.T) {
 	records, head := someRecords(t, chunkRecords+20, nil)
 	var file bytes.Buffer
-	if err := ledger.WriteExport(&file, origin, source(records), head); err != nil {
+	if err := ledger.WriteExport(&file, origin, nil, source(records), head); err != nil {
 		t.Fatal(err)
 	}
 	whole := file.Bytes()
@@ -149,7 +149,7 @@ func TestExport(t *testing.T) {
 func FuzzExport(f *testing.F) {
 	records, head := someRecords(f, 20, nil)
 	var file bytes.Buffer
-	if err := ledger.WriteExport(&file, origin, source(records), head); err != nil {
+	if err := ledger.WriteExport(&file, origin, nil, source(records), head); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(file.Bytes())
