@@ -11,9 +11,8 @@ import (
 
 // An agent moves what is on its own accounts without a token: by the five headers over
 // the request (WIRE.md 2). The path that it signs names the ledger, so that no other
-// cluster takes the request (client.LedgerPath). No nonce is used up: an operation
-// carries its id, so whoever sends it again moves nothing, and whether the key may sign
-// is asked in Apply.
+// cluster takes the request (client.LedgerPath). Apply admits it as any request that the
+// agent asks for itself, once: whoever captured it moves nothing, also if it was refused.
 
 // asksAsAgent tells whether a call on a byEither route shows a signature and no token.
 func (c *call) asksAsAgent() bool {
@@ -54,7 +53,7 @@ func (c *call) ledgerCaller() (caller fsm.LedgerCaller, err error) {
 		return caller, notSigned(client.VerdictInvalidSignature, "x-body-sha256 is not the hash of the body that arrived")
 	}
 	key, err := c.ledgerAgent(&signed)
-	return fsm.LedgerCaller{AgentID: signed.AgentID, Key: key.Fingerprint()}, err
+	return fsm.LedgerCaller{AgentID: signed.AgentID, Key: key.Fingerprint(), TimestampMs: signed.TimestampMs, Nonce: signed.Nonce, Tag: selfTag(&signed)}, err
 }
 
 func notSigned(reason, detail string) error {
@@ -75,7 +74,6 @@ func (c *call) ledgerAgent(signed *crypto.SignedRequest) (crypto.PublicKey, erro
 	case k.code != fsm.CodeOK:
 		return k.key, k.ledgerRefusal(signed)
 	}
-	k.repeated = !c.s.proven.later(k.agent.ID, signed.TimestampMs)
 	if err := c.pay(&k); err != nil {
 		return k.key, err
 	}
@@ -85,13 +83,13 @@ func (c *call) ledgerAgent(signed *crypto.SignedRequest) (crypto.PublicKey, erro
 
 // ledgerRefusal says why an agent may not act, in the words of the ledger's other errors.
 func (k *knownSelf) ledgerRefusal(signed *crypto.SignedRequest) error {
-	if e, ok := ledgerErrors[k.code]; ok {
-		e.Detail = ledgerDetails[k.code]
-		return &e
-	}
 	if k.code == fsm.CodeTimestampSkew {
 		_, detail := timeDenial(signed, k.clockMs, k.policy.MaxSkewMs)
 		return notSigned(client.VerdictTimestampSkew, detail)
+	}
+	if e, ok := ledgerErrors[k.code]; ok && k.code != fsm.CodeRateLimited {
+		e.Detail = ledgerDetails[k.code]
+		return &e
 	}
 	if verdict, ok := verdictCodes[k.code]; ok && k.code != fsm.CodeRateLimited {
 		return notSigned(verdict, denials[k.code])

@@ -141,3 +141,22 @@ func TestClientAsAgent(t *testing.T) {
 		t.Errorf("%v after %d tries", err, len(nonces))
 	}
 }
+
+// What an agent signed and was refused moves its money at no time, whoever captured it.
+func TestP7RefusedTransferIsNotReplayed(t *testing.T) {
+	f := ledgerFixture(t)
+	a := f.rich("payer")
+	const path = "/v1/ledger/transfers"
+	req := client.TransferRequest{ID: f.ledgerID(1), Debit: a.id, Credit: "b", Amount: 2_000_000}
+	captured := a.signedAsk(clusterID, path, testClock, req)
+	f.wantProblem(f.do(captured), client.CodeConflict, client.LedgerInsufficient, "amount")
+	f.wantOK(f.post(fsm.RoleAdmin, "/v1/ledger/transfers", client.TransferRequest{Debit: ledger.Issuance, Credit: a.id, Amount: 3_000_000}))
+	for range 2 {
+		f.wantProblem(f.do(captured), client.CodeUnauthorized, client.VerdictReplay, "")
+	}
+	f.wantOK(f.do(a.signedAsk(clusterID, path, testClock, req))) // signed anew, the same id
+	if again := f.wantOK(f.do(captured)); !again.Repeated {
+		t.Errorf("%+v", again)
+	}
+	f.wantBalance(a.id, 2_000_000, 0)
+}

@@ -204,6 +204,9 @@ func (c *call) decideEach(cmd fsm.Command, n int) ([]fsm.LedgerResult, error) {
 	case err != nil:
 		return nil, err
 	case !res.OK():
+		if _, known := ledgerErrors[res.Code]; known { // of the agent that asks
+			return nil, ledgerRefusal(fsm.LedgerResult{Code: res.Code, Field: res.Field})
+		}
 		return nil, refusal(res)
 	case len(res.Ledger) != n:
 		return nil, fmt.Errorf("%d answers to %d reports", len(res.Ledger), n)

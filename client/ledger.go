@@ -52,7 +52,9 @@ func (w Contribution) Unsigned() (ledger.Report, error) {
 // cluster, and what one agent signed for one ledger is not for another.
 func LedgerPath(origin, path string) string { return "/origin/" + url.PathEscape(origin) + path }
 
-// AsAgent has an agent ask instead of the client's token: each try is signed anew.
+// AsAgent has an agent ask instead of the client's token: each try is signed anew, for a
+// signed request is decided once. What could not be decided is to be asked for again with
+// the same id: then it happens once, whoever captured a try and sends it.
 // The routes are those of Transfer, Hold, PostHold, VoidHold and ConfirmContributions.
 func AsAgent(agentID string, key crypto.PrivateKey, origin string) Option {
 	return func(c *call) {

@@ -73,7 +73,7 @@ func TestP7LedgerConfirmations(t *testing.T) {
 	payer := Actor{TokenID: "verifier"} // the shop's
 	w.confirmedBy(ledger.ConfirmPayer)
 	agent := func(id string, ids ...ledger.ID) LedgerResult {
-		return w.must(w.do(Actor{NodeID: "n0"}, LedgerConfirm{By: LedgerCaller{AgentID: id, Key: keyRef(id)}, IDs: ids})).Ledger[0]
+		return w.must(w.do(Actor{NodeID: "n0"}, LedgerConfirm{By: signedBy(id, w.newID()), IDs: ids})).Ledger[0]
 	}
 	reject := func(by Actor, id ledger.ID) LedgerResult {
 		return w.must(w.do(by, LedgerConfirm{IDs: []ledger.ID{id}, Reject: true})).Ledger[0]

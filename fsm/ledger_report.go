@@ -200,12 +200,12 @@ func (s *State) applyLedgerConfirm(c *change, b LedgerConfirm) Result {
 	if by.AgentID == "" {
 		by = LedgerCaller{TokenID: c.actor.TokenID}
 	}
-	caller := s.ledgerCaller(by, c.atMs)
-	if caller.code != CodeOK {
-		return refuse(caller.code, "", "whoever asks may not act at all")
-	}
 	if res, ok := s.ledgerOpen(); !ok {
 		return res
+	}
+	caller := s.ledgerCaller(c, &by)
+	if caller.code != CodeOK {
+		return refuse(caller.code, "", "whoever asks may not act at all")
 	}
 	out := make([]LedgerResult, len(b.IDs))
 	for i, id := range b.IDs {
@@ -235,6 +235,8 @@ func (s *State) confirm(c *change, caller *standing, id ledger.ID, reject bool) 
 		return LedgerResult{Code: CodeOK, Index: r.Index, ClockMs: r.DecidedMs, Repeated: true}
 	case r.Verdict != ReportPending:
 		return answer(CodeConflict, "id")
+	case caller.replay: // its first answer was a refusal
+		return answer(CodeReplay, "")
 	case reject:
 		r = s.ledger.decide(r, c, ReportRejected)
 		s.seal(c, &ledger.Record{Kind: ledger.KindReject, Actor: caller.actor, ID: id})

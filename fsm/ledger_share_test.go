@@ -13,6 +13,9 @@ import (
 func (w *world) manyHolds(n int, lifeMs int64, who LedgerCaller) (last LedgerResult) {
 	w.t.Helper()
 	for n > 0 {
+		if who.AgentID != "" { // who signs each batch
+			who = signedBy(who.AgentID, w.newID())
+		}
 		b := LedgerBatch{Callers: []LedgerCaller{who}, Accounts: []string{"a", "b"}}
 		for range min(n, MaxLedgerEntries) {
 			b.Entries = append(b.Entries, LedgerEntry{Op: LedgerHold, ID: w.newID(), Credit: 1, Amount: 1, ExpiresMs: w.s.ClockMs() + lifeMs})

@@ -109,7 +109,7 @@ func TestP7LedgerOnlyOwnersAndOperatorsMoveMoney(t *testing.T) {
 		"no token":              {token("", "a", "b"), CodeUnauthorized},
 		"unknown token":         {token("none", "a", "b"), CodeUnauthorized},
 		"unknown agent":         {by("nobody", w.transferOf("a", "b", 1)), CodeUnknownAgent},
-		"a key of another": {LedgerBatch{Callers: []LedgerCaller{{AgentID: "a", Key: keyRef("b")}}, Accounts: []string{"a", "b"},
+		"a key of another": {LedgerBatch{Callers: []LedgerCaller{{AgentID: "a", Key: keyRef("b"), TimestampMs: w.wallMs}}, Accounts: []string{"a", "b"},
 			Entries: []LedgerEntry{{Op: LedgerTransfer, ID: w.newID(), Credit: 1, Amount: 1}}}, CodeInvalidSignature},
 		"two at once": {LedgerBatch{Callers: []LedgerCaller{{AgentID: "a", TokenID: "admin"}}, Accounts: []string{"a", "b"},
 			Entries: []LedgerEntry{{Op: LedgerTransfer, ID: w.newID(), Credit: 1, Amount: 1}}}, CodeInvalid},
