@@ -12,7 +12,7 @@ import (
 
 // ledger answers GET /v1/ledger.
 func (s *Server) ledger(c *call) error {
-	out := client.Ledger{Checkpointed: s.checkpointed()}
+	out := client.Ledger{ClusterID: s.cfg.ClusterID, Checkpointed: s.checkpointed()}
 	err := c.read(func(state *fsm.State) {
 		book, open := state.LedgerBook()
 		out.Open, out.Policy = open, wireLedgerPolicy(book.Policy, open)

@@ -10,8 +10,8 @@ import (
 )
 
 // An agent moves what is on its own accounts without a token: by the five headers over
-// the request (WIRE.md 2). The path that it signs names the ledger, so that no other
-// cluster takes the request (client.LedgerPath). Apply admits it as any request that the
+// the request (WIRE.md 2). The path that it signs names the cluster, so that no other
+// one, be it a copy, takes the request (client.LedgerPath). Apply admits it as any request that the
 // agent asks for itself, once: whoever captured it moves nothing, also if it was refused.
 
 // asksAsAgent tells whether a call on a byEither route shows a signature and no token.
@@ -38,12 +38,8 @@ func (c *call) ledgerCaller() (caller fsm.LedgerCaller, err error) {
 	if c.hasKey() {
 		return caller, invalid(client.HeaderIdempotencyKey, "what an agent signs is told apart by the id in its body: leave the header out")
 	}
-	var origin string
-	if err := c.readAt(ReadOptions{}, func(state *fsm.State) { origin = c.s.bookOf(state).Origin }); err != nil {
-		return caller, err
-	}
 	get, _ := c.selfHeaders()
-	signed, err := crypto.ParseSignedRequest(c.r.Method, client.LedgerPath(origin, c.r.URL.EscapedPath()), get)
+	signed, err := crypto.ParseSignedRequest(c.r.Method, client.LedgerPath(c.s.cfg.ClusterID, c.r.URL.EscapedPath()), get)
 	switch {
 	case errors.Is(err, crypto.ErrMissingHeaders):
 		return caller, notSigned(client.VerdictMissingHeaders, err.Error())
@@ -70,7 +66,7 @@ func (c *call) ledgerAgent(signed *crypto.SignedRequest) (crypto.PublicKey, erro
 	case !k.enrolled:
 		return k.key, notSigned(client.VerdictUnknownAgent, denials[fsm.CodeUnknownAgent])
 	case k.key.IsZero():
-		return k.key, notSigned(client.VerdictInvalidSignature, denials[fsm.CodeInvalidSignature]+"; the path is that of this ledger, see client.LedgerPath")
+		return k.key, notSigned(client.VerdictInvalidSignature, denials[fsm.CodeInvalidSignature]+"; the path names this cluster, see client.LedgerPath")
 	case k.code != fsm.CodeOK:
 		return k.key, k.ledgerRefusal(signed)
 	}

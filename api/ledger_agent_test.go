@@ -14,10 +14,10 @@ import (
 	"github.com/edgecoder/edgecoder/ledger"
 )
 
-// signedAsk is a request that an agent signs for the ledger of an origin.
-func (a *agent) signedAsk(origin, path string, atMs int64, body any) ask {
+// signedAsk is a request that an agent signs for the ledger of a cluster.
+func (a *agent) signedAsk(cluster, path string, atMs int64, body any) ask {
 	text := string(must(json.Marshal(body)))
-	signed := must(crypto.SignRequest(a.key, a.id, http.MethodPost, client.LedgerPath(origin, path), []byte(text), atMs, must(crypto.NewUUID(rand.Reader))))
+	signed := must(crypto.SignRequest(a.key, a.id, http.MethodPost, client.LedgerPath(cluster, path), []byte(text), atMs, must(crypto.NewUUID(rand.Reader))))
 	out := ask{method: http.MethodPost, path: path, body: text, header: map[string]string{}}
 	for _, h := range signed.Headers() {
 		out.header[h[0]] = h[1]
@@ -125,7 +125,7 @@ func TestClientAsAgent(t *testing.T) {
 	nonces := map[string]bool{}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body := must(io.ReadAll(r.Body))
-		signed, err := crypto.ParseSignedRequest(r.Method, client.LedgerPath("origin-1", r.URL.EscapedPath()), r.Header.Get)
+		signed, err := crypto.ParseSignedRequest(r.Method, client.LedgerPath("cluster-1", r.URL.EscapedPath()), r.Header.Get)
 		if err != nil || !signed.MatchesBody(body) || !crypto.Verify(crypto.PublicOf(a.key), signed.Canonical(), signed.Signature[:]) || r.Header.Get("Authorization") != "" {
 			t.Errorf("%v: %v", r.Header, err)
 		}
@@ -137,7 +137,7 @@ func TestClientAsAgent(t *testing.T) {
 	}))
 	defer srv.Close()
 	c := must(client.New(client.Config{Addrs: []string{srv.URL}, Token: "not for this"}))
-	if _, err := c.PostHold(t.Context(), "h", client.HoldEnd{}, client.AsAgent(a.id, a.key, "origin-1")); err != nil || len(nonces) != 2 {
+	if _, err := c.PostHold(t.Context(), "h", client.HoldEnd{}, client.AsAgent(a.id, a.key, "cluster-1")); err != nil || len(nonces) != 2 {
 		t.Errorf("%v after %d tries", err, len(nonces))
 	}
 }

@@ -22,14 +22,10 @@ func (s *Server) contribute(c *call) error {
 	if n := len(req.Reports); n == 0 || n > client.MaxLedgerBatch {
 		return &client.Error{Code: client.CodeTooLarge, Field: "reports", Detail: fmt.Sprintf("%d reports, a call has 1 to %d", n, client.MaxLedgerBatch)}
 	}
-	var origin string
-	if err := c.readAt(ReadOptions{}, func(state *fsm.State) { origin = s.bookOf(state).Origin }); err != nil {
-		return err
-	}
 	body := fsm.LedgerReports{Reports: make([]ledger.SignedReport, 0, len(req.Reports))}
 	ids := make([]string, 0, len(req.Reports))
 	for i := range req.Reports {
-		signed, field, err := signedReport(&req.Reports[i])
+		signed, field, err := signedReport(&req.Reports[i], s.cfg.ClusterID)
 		if err != nil {
 			return invalid(fmt.Sprintf("reports[%d].%s", i, field), err.Error())
 		}
@@ -40,9 +36,9 @@ func (s *Server) contribute(c *call) error {
 		return err
 	}
 	for i := range body.Reports { // of keys that are enrolled: a stranger costs none of this
-		if !body.Reports[i].Verify(origin) {
+		if !body.Reports[i].Verify() {
 			return &client.Error{Code: client.CodeUnauthorized, Field: fmt.Sprintf("reports[%d].signature", i), Reason: client.VerdictInvalidSignature,
-				Detail: "the report is not signed by the key it names, for the ledger of cluster " + origin}
+				Detail: "the report is not signed by the key it names, for cluster " + s.cfg.ClusterID}
 		}
 	}
 	return c.takeReports(body, known, ids)
@@ -143,7 +139,8 @@ func (c *call) askReports(reports []ledger.SignedReport) (known []fsm.LedgerResu
 	return known, nil
 }
 
-func signedReport(w *client.Contribution) (out ledger.SignedReport, field string, err error) {
+func signedReport(w *client.Contribution, clusterID string) (out ledger.SignedReport, field string, err error) {
+	out.ClusterID = clusterID
 	if out.Report, err = w.Unsigned(); err != nil {
 		return out, "id", err
 	}

@@ -40,6 +40,7 @@ const MaxLedgerBatch = 1024
 // Ledger is the answer of GET /v1/ledger. Amounts are micro-credits.
 type Ledger struct {
 	Open         bool         `json:"open"`
+	ClusterID    string       `json:"cluster_id"`       // that agents sign for; to be compared with what the agent knows, not taken over
 	Origin       string       `json:"origin,omitempty"` // cluster in which it was opened: the first record is linked to it
 	Size         uint64       `json:"size"`             // records
 	Head         string       `json:"head,omitempty"`   // hash of the newest

@@ -19,10 +19,16 @@ func idFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "agent", Usage: "`ID` of an agent that signs instead of a token, for its own accounts"},
 		&cli.StringFlag{Name: "key", Usage: "`FILE` with the agent's private key"}, passphraseFlag(),
-		&cli.StringFlag{Name: "origin", Usage: "`CLUSTER` in which the ledger was opened, which the agent signs; asked for with a token if absent"},
+		clusterFlag(),
 		&cli.StringFlag{Name: "id", Usage: "`UUID` of version 7 of the operation: the same id moves money once; one is made if absent"},
 		&cli.StringFlag{Name: "ref", Usage: "what it is for; it stays in the records"},
 	}
+}
+
+// clusterFlag names the cluster that an agent signs for. It is never asked for: a server
+// that lies would have the signature count in another one.
+func clusterFlag() cli.Flag {
+	return &cli.StringFlag{Name: "cluster", Usage: "`ID` of the cluster that the agent signs for: what is signed means nothing in any other"}
 }
 
 func (p *program) ledgerCommand() *cli.Command {
@@ -57,7 +63,7 @@ func (p *program) ledgerCommand() *cli.Command {
 				UsageText: "edgecoder ledger transfer DEBIT CREDIT AMOUNT [--ref TEXT] [--id UUID]",
 				Description: "Examples:\n  edgecoder ledger transfer shop worker-1 1.5cr --ref 'invoice 7'\n  edgecoder ledger transfer @issuance shop 1000000\n\n" + amountHelp +
 					"\nAfter an unknown outcome repeat it with the --id that is printed. What @issuance gives is new; that takes an admin.\n" +
-					"With --agent and --key an agent signs it, without a token if --origin says which ledger: `edgecoder ledger status` prints that.",
+					"With --agent, --key and --cluster an agent signs it, without a token. The cluster's id is in the agent's join command, and in `edgecoder ledger status`.",
 				Flags: idFlags(), Action: p.ledgerTransfer,
 			},
 			{
@@ -108,9 +114,9 @@ func (p *program) ledgerAccountCommand() *cli.Command {
 func (p *program) ledgerReportCommand() *cli.Command {
 	return &cli.Command{
 		Name: "report", Usage: "sign and hand in a report of work that an agent did",
-		UsageText: "edgecoder ledger report --key FILE --agent ID --payer ACCOUNT --task TASK --duration TIME [--account ACCOUNT] [--class cpu|gpu] [--failed]",
-		Description: "Example:\n  edgecoder ledger report --key worker.key --agent worker-1 --payer shop --task build-7 --duration 90s\n\n" +
-			"The agent's signature is the credential, but asking for the ledger's origin takes a token, or --origin. The report counts once the payer or an operator\n" +
+		UsageText: "edgecoder ledger report --key FILE --agent ID --payer ACCOUNT --task TASK --duration TIME --cluster ID [--account ACCOUNT] [--class cpu|gpu] [--failed]",
+		Description: "Example:\n  edgecoder ledger report --key worker.key --agent worker-1 --payer shop --task build-7 --duration 90s --cluster 0197…\n\n" +
+			"The agent's signature is the credential. The report counts once the payer or an operator\n" +
 			"confirms it (`edgecoder ledger confirm`), and is paid at the end of the hour in which that happens.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "key", Usage: "`FILE` with the agent's private key"}, passphraseFlag(),
@@ -121,7 +127,7 @@ func (p *program) ledgerReportCommand() *cli.Command {
 			&cli.StringFlag{Name: "class", Value: ledger.ClassCPU.String(), Usage: "`CLASS` of resource: cpu or gpu"},
 			&cli.StringFlag{Name: "duration", Usage: "`TIME` that it took: 90s, 2h"},
 			&cli.BoolFlag{Name: "failed", Usage: "the work did not succeed"},
-			&cli.StringFlag{Name: "origin", Usage: "`CLUSTER` in which the ledger was opened; asked for if absent"},
+			clusterFlag(),
 			&cli.StringFlag{Name: "id", Usage: "`UUID` of version 7 of the report; one is made if absent"},
 		},
 		Action: p.ledgerReport,

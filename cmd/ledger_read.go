@@ -27,7 +27,8 @@ func (p *program) ledgerStatus(c *cli.Context) error {
 			t.row("ledger", "not open: the first account opens it (edgecoder ledger account)")
 			return
 		}
-		t.row("origin", out.Origin)
+		t.row("cluster", out.ClusterID, "what agents sign for")
+		t.row("origin", out.Origin, "where it was opened")
 		t.row("records", number(out.Size))
 		t.row("checkpointed", number(out.Checkpointed), "of them a majority vouches for")
 		t.row("head", out.Head)

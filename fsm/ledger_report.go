@@ -55,6 +55,9 @@ func (s *State) takeReport(c *change, signed *ledger.SignedReport) LedgerResult 
 	if field, fault := r.Fault(); fault != "" {
 		return answer(CodeInvalid, field)
 	}
+	if signed.ClusterID != s.meta.v.ClusterID {
+		return answer(CodeInvalidSignature, "signature") // it is another cluster's
+	}
 	if code := s.mayAct(r.AgentID, signed.Key.Fingerprint(), c.atMs); code != CodeOK {
 		return answer(code, "agent_id")
 	}

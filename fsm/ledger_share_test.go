@@ -61,7 +61,7 @@ func TestP7LedgerReportsAreShared(t *testing.T) {
 	var ids []ledger.ID
 	for range MaxAccountReports {
 		r := w.workOf("a", 1).Report
-		reports, ids = append(reports, ledger.SignedReport{Report: r, Key: publicKey("a")}), append(ids, r.ID)
+		reports, ids = append(reports, ledger.SignedReport{Report: r, Key: publicKey("a"), ClusterID: w.s.Meta().ClusterID}), append(ids, r.ID)
 	}
 	for _, got := range w.report(reports...) {
 		w.wantEntry(got, CodeOK)

@@ -22,6 +22,9 @@ func (v *Verifier) report(r *Record, by actor) error {
 	if field, fault := s.Fault(); fault != "" {
 		return fmt.Errorf("%s: %s", field, fault)
 	}
+	if r.Report.ClusterID != v.clusterID {
+		return fmt.Errorf("it is signed for cluster %q, this was %q", r.Report.ClusterID, v.clusterID)
+	}
 	if err := v.useID(by, s.ID, r.AtMs); err != nil {
 		return err
 	}
