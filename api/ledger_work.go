@@ -12,6 +12,10 @@ import (
 	"github.com/edgecoder/edgecoder/ledger"
 )
 
+// reportsPerSecond is how many reports an agent may hand in, on average, at each node and
+// from each address; at once it may as many as a call has. Each is a record for ever.
+const reportsPerSecond = 10
+
 // contribute answers POST /v1/ledger/contributions. Signatures are verified here,
 // once; whose keys they are, is asked in Apply.
 func (s *Server) contribute(c *call) error {
@@ -24,11 +28,17 @@ func (s *Server) contribute(c *call) error {
 	}
 	body := fsm.LedgerReports{Reports: make([]ledger.SignedReport, 0, len(req.Reports))}
 	ids := make([]string, 0, len(req.Reports))
+	seen := make(map[reportName]bool, len(req.Reports))
 	for i := range req.Reports {
 		signed, field, err := signedReport(&req.Reports[i], s.cfg.ClusterID)
 		if err != nil {
 			return invalid(fmt.Sprintf("reports[%d].%s", i, field), err.Error())
 		}
+		name := reportName{signed.Report.AgentID, signed.Report.ID}
+		if seen[name] {
+			return invalid(fmt.Sprintf("reports[%d].id", i), "the agent has another report of this id in the call: each report stands in it once")
+		}
+		seen[name] = true
 		body.Reports, ids = append(body.Reports, signed), append(ids, req.Reports[i].ID)
 	}
 	known, err := c.askReports(body.Reports)
@@ -42,6 +52,12 @@ func (s *Server) contribute(c *call) error {
 		}
 	}
 	return c.takeReports(body, known, ids)
+}
+
+// reportName is what tells reports apart.
+type reportName struct {
+	agentID string
+	id      ledger.ID
 }
 
 // takeReports proposes the reports that could take effect, and pays for them. The
@@ -82,15 +98,19 @@ func (c *call) takeReports(body fsm.LedgerReports, known []fsm.LedgerResult, ids
 	return c.replyResults(known, ids)
 }
 
-// spendReports takes a call from the budget of each agent that reports in it.
+// spendReports takes a call from the budget of each agent that reports in it, and each
+// report.
 func (c *call) spendReports(reports []ledger.SignedReport) error {
-	seen := map[string]bool{}
+	of := map[string]int{}
 	for i := range reports {
-		if id := reports[i].Report.AgentID; !seen[id] {
-			seen[id] = true
-			if err := c.spend(id); err != nil {
-				return err
-			}
+		of[reports[i].Report.AgentID]++
+	}
+	for id, n := range of {
+		if err := c.spend(id); err != nil {
+			return err
+		}
+		if wait := c.s.reported.TakeN(named{id, guardKey(c.address())}, n); wait > 0 {
+			return &client.Error{Code: client.CodeRateLimited, RetryAfter: wait, Detail: fmt.Sprintf("an agent hands in at most %d reports a second here", reportsPerSecond)}
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/limit"
 )
 
 func (f *fixture) report(reports ...client.Contribution) *httptest.ResponseRecorder {
@@ -29,8 +30,8 @@ func TestRefusedReportsWriteNoLog(t *testing.T) {
 		code fsm.Code
 	}{{f.contribution(suspended, 1), fsm.CodeAgentNotActive}, {unpaid, fsm.CodeNotFound}} {
 		var out client.LedgerResults
-		w := f.report(tt.work, tt.work)
-		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || len(out.Results) != 2 || out.Results[1].Code != string(tt.code) {
+		w := f.report(tt.work)
+		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || len(out.Results) != 1 || out.Results[0].Code != string(tt.code) {
 			t.Fatalf("%d %s, want %s", w.Code, w.Body, tt.code)
 		}
 	}
@@ -64,4 +65,26 @@ func TestReportsArePaidForByTheirAgent(t *testing.T) {
 		}
 	}
 	f.wantProblem(f.report(f.contribution(worker, selfBurst)), client.CodeRateLimited, "", "")
+}
+
+// A report stands in a call once, and each costs its agent one of its budget: what is
+// written stays for ever.
+func TestReportsArePaidForOneByOne(t *testing.T) {
+	f := ledgerFixture(t)
+	worker := f.agent("worker", fsm.AgentActive)
+	f.account(client.AccountRequest{ID: "worker", Kind: "agent", Owner: "worker"})
+	before := len(f.node.proposals)
+	one := f.contribution(worker, 1)
+	f.wantProblem(f.report(f.contribution(worker, 2), one, one), client.CodeInvalid, "", "reports[2].id")
+	if n := len(f.node.proposals) - before; n != 0 {
+		t.Errorf("%d entries of a call that is refused", n)
+	}
+	f.server.reported = limit.NewRates[named](f.server.cfg.Now, reportsPerSecond, 3, selfEntries)
+	if w := f.report(one, f.contribution(worker, 2)); w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	f.wantProblem(f.report(f.contribution(worker, 3), f.contribution(worker, 4)), client.CodeRateLimited, "", "")
+	if w := f.report(f.contribution(worker, 3)); w.Code != http.StatusOK {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
 }
