@@ -106,7 +106,7 @@ func TestAgentsSignHoldsAndConfirmations(t *testing.T) {
 	if w := f.report(work); w.Code != http.StatusOK {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
-	verdict := client.ContributionVerdict{IDs: []string{work.ID}}
+	verdict := client.ContributionVerdict{Reports: []client.ContributionName{must(work.Name())}}
 	var out client.LedgerResults
 	w := f.do(worker.signedAsk(clusterID, "/v1/ledger/contributions/confirm", testClock, verdict))
 	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || len(out.Results) != 1 || out.Results[0].Code != string(fsm.CodeForbidden) {

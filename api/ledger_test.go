@@ -280,7 +280,7 @@ func TestLedgerContributions(t *testing.T) {
 		t.Errorf("a repeated report: %d proposals, %s", len(f.node.proposals)-proposed, w.Body)
 	}
 	for _, role := range []fsm.Role{fsm.RoleVerifier, fsm.RoleOperator} { // the payer, and then it was confirmed
-		w := f.post(role, "/v1/ledger/contributions/confirm", client.ContributionVerdict{IDs: []string{work.ID}})
+		w := f.post(role, "/v1/ledger/contributions/confirm", client.ContributionVerdict{Reports: []client.ContributionName{must(work.Name())}})
 		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || !out.Results[0].OK() {
 			t.Fatalf("%d %s", w.Code, w.Body)
 		}
@@ -462,7 +462,9 @@ func ledgerRoutes(t *testing.T, f *fixture, c *client.Client) {
 	work := f.contribution(w, 96)
 	_, err = c.ReportContributions(ctx, client.ContributionReports{Reports: []client.Contribution{work}})
 	check("report", err)
-	_, err = c.ConfirmContributions(ctx, client.ContributionVerdict{IDs: []string{work.ID}})
+	_, err = c.Contributions(ctx, "shop")
+	check("pending reports", err)
+	_, err = c.ConfirmContributions(ctx, client.ContributionVerdict{Reports: []client.ContributionName{must(work.Name())}})
 	check("confirm", err)
 	_, err = c.Account(ctx, w.id)
 	check("account", err)

@@ -178,41 +178,6 @@ func signedReport(w *client.Contribution, clusterID string) (out ledger.SignedRe
 	return out, "", nil
 }
 
-// confirmContributions answers POST /v1/ledger/contributions/confirm.
-func (s *Server) confirmContributions(c *call) error {
-	var req client.ContributionVerdict
-	if err := c.decode(&req); err != nil {
-		return err
-	}
-	if n := len(req.IDs); n == 0 || n > client.MaxLedgerBatch {
-		return &client.Error{Code: client.CodeTooLarge, Field: "ids", Detail: fmt.Sprintf("%d ids, a call has 1 to %d", n, client.MaxLedgerBatch)}
-	}
-	by, err := c.ledgerCaller()
-	if err != nil {
-		return err
-	}
-	body := fsm.LedgerConfirm{Reject: req.Reject}
-	if by.AgentID != "" {
-		body.By = by
-	}
-	for i, text := range req.IDs {
-		id, err := ledger.ParseID(text)
-		if err != nil {
-			return invalid(fmt.Sprintf("ids[%d]", i), err.Error())
-		}
-		body.IDs = append(body.IDs, id)
-	}
-	cmd, err := fsm.New(fsm.Actor{TokenID: c.token.ID}, body)
-	if err != nil {
-		return err
-	}
-	results, err := c.decideEach(cmd, len(req.IDs))
-	if err != nil {
-		return err
-	}
-	return c.replyResults(results, req.IDs)
-}
-
 // decideEach proposes a command that has an answer for each of n ids.
 func (c *call) decideEach(cmd fsm.Command, n int) ([]fsm.LedgerResult, error) {
 	res, err := c.decide(cmd)

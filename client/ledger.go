@@ -56,7 +56,8 @@ func LedgerPath(clusterID, path string) string { return "/cluster/" + url.PathEs
 // AsAgent has an agent ask instead of the client's token: each try is signed anew, for a
 // signed request is decided once. What could not be decided is to be asked for again with
 // the same id: then it happens once, whoever captured a try and sends it.
-// The routes are those of Transfer, Hold, PostHold, VoidHold and ConfirmContributions.
+// The routes are those of Transfer, Hold, PostHold, VoidHold, Contributions and
+// ConfirmContributions.
 func AsAgent(agentID string, key crypto.PrivateKey, clusterID string) Option {
 	return func(c *call) {
 		c.sign = func(req *http.Request) error {
@@ -161,11 +162,6 @@ func (c *Client) MoveLedger(ctx context.Context, batch LedgerBatch, opts ...Opti
 // ReportContributions hands in signed reports; each has its result.
 func (c *Client) ReportContributions(ctx context.Context, req ContributionReports, opts ...Option) (out LedgerResults, err error) {
 	return out, c.send(ctx, newCall(http.MethodPost, "/v1/ledger/contributions", opts), req, &out)
-}
-
-// ConfirmContributions has reports count, or rejects them.
-func (c *Client) ConfirmContributions(ctx context.Context, req ContributionVerdict, opts ...Option) (out LedgerResults, err error) {
-	return out, c.send(ctx, newCall(http.MethodPost, "/v1/ledger/contributions/confirm", opts), req, &out)
 }
 
 // operation gives an operation the id that every try carries. One of now would be

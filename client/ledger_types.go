@@ -223,11 +223,40 @@ type ContributionReports struct {
 	Reports []Contribution `json:"reports"`
 }
 
+// ContributionName says which report of work is meant and what stands in it, see
+// Contribution.Name: whoever gives a verdict gives it on that and nothing else.
+type ContributionName struct {
+	AgentID string `json:"agent_id"`
+	ID      string `json:"id"`
+	Sum     string `json:"sum"` // hash of the report, hex (ledger.Report.Sum)
+}
+
 // ContributionVerdict is the body of POST /v1/ledger/contributions/confirm, which is
 // for payers and operators.
 type ContributionVerdict struct {
-	IDs    []string `json:"ids"`
-	Reject bool     `json:"reject,omitempty"`
+	Reports []ContributionName `json:"reports"`
+	Reject  bool               `json:"reject,omitempty"`
+}
+
+// PendingContribution is a report of work that waits for a verdict.
+type PendingContribution struct {
+	ContributionName
+	Account    string `json:"account"`
+	Payer      string `json:"payer"`
+	Task       string `json:"task"`
+	Class      string `json:"class"`
+	DurationMs int64  `json:"duration_ms"`
+	OK         bool   `json:"ok"`
+	Weight     int64  `json:"weight"`     // that would count, millionths of a second
+	ExpiresMs  int64  `json:"expires_ms"` // last moment at which it can be confirmed, cluster clock
+}
+
+// PendingContributions is one page of GET /v1/ledger/contributions; Next continues it
+// (query "after").
+type PendingContributions struct {
+	Contributions []PendingContribution `json:"contributions"`
+	Next          string                `json:"next,omitempty"`
+	Index         uint64                `json:"index"`
 }
 
 // OpenEpoch is an hour in which contributions were confirmed and which is not paid yet.

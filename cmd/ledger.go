@@ -82,7 +82,13 @@ func (p *program) ledgerCommand() *cli.Command {
 				UsageText: "edgecoder ledger void HOLD [--ref TEXT] [--id UUID]", Description: "Example:\n  edgecoder ledger void 0197…",
 				Flags: idFlags(), Action: p.ledgerVoid,
 			},
-			p.ledgerReportCommand(), p.ledgerConfirmCommand(),
+			p.ledgerReportCommand(),
+			{
+				Name: "contributions", Usage: "reports of work that wait for the verdict of an account's owner",
+				UsageText: "edgecoder ledger contributions PAYER", Description: "Example:\n  edgecoder ledger contributions shop\n\nPAYER is the account that the work was done for.",
+				Flags: []cli.Flag{strongFlag()}, Action: p.ledgerContributions,
+			},
+			p.ledgerConfirmCommand(),
 			{
 				Name: "epochs", Usage: "hours whose contributions are not paid yet, and those that were paid last",
 				UsageText: "edgecoder ledger epochs", Description: "Example:\n  edgecoder ledger epochs",
@@ -137,7 +143,8 @@ func (p *program) ledgerReportCommand() *cli.Command {
 func (p *program) ledgerConfirmCommand() *cli.Command {
 	return &cli.Command{
 		Name: "confirm", Usage: "have reports of work count, or reject them",
-		UsageText: "edgecoder ledger confirm REPORT… [--reject]", Description: "Examples:\n  edgecoder ledger confirm 0197…\n  edgecoder ledger confirm 0197… --reject",
+		UsageText: "edgecoder ledger confirm REPORT… [--reject]", Description: "Examples:\n  edgecoder ledger confirm worker-1/0197…/5c1f…\n  edgecoder ledger confirm worker-1/0197…/5c1f… --reject\n\n" +
+			"REPORT is AGENT/ID/SUM, as `edgecoder ledger contributions` prints it: it names what stands in the report, and nothing else is confirmed.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "reject", Usage: "they never count"}}, Action: p.ledgerConfirm,
 	}
 }

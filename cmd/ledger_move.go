@@ -177,15 +177,23 @@ func (p *program) ledgerReport(c *cli.Context) error {
 }
 
 func (p *program) ledgerConfirm(c *cli.Context) error {
-	ids, err := operands(c, "REPORT...")
+	words, err := operands(c, "REPORT...")
 	if err != nil {
 		return err
+	}
+	verdict := client.ContributionVerdict{Reject: c.Bool("reject")}
+	for _, word := range words {
+		name, err := client.ParseContributionName(word)
+		if err != nil {
+			return usagef("%w; `edgecoder ledger contributions PAYER` prints them", err)
+		}
+		verdict.Reports = append(verdict.Reports, name)
 	}
 	api, err := p.connect(c, withToken)
 	if err != nil {
 		return err
 	}
-	out, err := api.ConfirmContributions(c.Context, client.ContributionVerdict{IDs: ids, Reject: c.Bool("reject")})
+	out, err := api.ConfirmContributions(c.Context, verdict)
 	if err != nil {
 		return err
 	}

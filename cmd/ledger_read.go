@@ -142,6 +142,40 @@ func (p *program) ledgerEpochs(c *cli.Context) error {
 	})
 }
 
+// ledgerContributions prints all pages: a payer has to see what it is asked for.
+func (p *program) ledgerContributions(c *cli.Context) error {
+	args, err := operands(c, "PAYER")
+	if err != nil {
+		return err
+	}
+	api, err := p.connect(c, withToken)
+	if err != nil {
+		return err
+	}
+	all := client.PendingContributions{Contributions: []client.PendingContribution{}}
+	for after := ""; ; {
+		page, err := api.Contributions(c.Context, args[0], append(freshness(c), client.Page(after, pageSize))...)
+		if err != nil {
+			return err
+		}
+		all.Contributions, all.Index = append(all.Contributions, page.Contributions...), page.Index
+		if page.Next == "" || page.Next == after {
+			break
+		}
+		after = page.Next
+	}
+	return p.emit(c, all, func(t *table) {
+		t.row("TASK", "SECONDS", "CLASS", "RESULT", "ACCOUNT", "REPORT")
+		for _, w := range all.Contributions {
+			result := "done"
+			if !w.OK {
+				result = "failed"
+			}
+			t.row(w.Task, millionths(w.Weight), w.Class, result, w.Account, w.String())
+		}
+	})
+}
+
 func (p *program) ledgerHistoryCommand() *cli.Command {
 	return &cli.Command{
 		Name: "history", Usage: "the statement of an account, or the newest records; or all records into a file",

@@ -89,4 +89,5 @@ func (s *State) reindex() {
 	}
 	s.ledger.reindexHolds()
 	s.ledger.reindexReports()
+	s.ledger.relistReports()
 }

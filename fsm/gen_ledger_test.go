@@ -181,11 +181,15 @@ func (w *world) drawConfirm(t *rapid.T) LedgerConfirm {
 	}
 	keys := w.s.ledger.reports.sortedKeys()
 	for range rapid.IntRange(0, 3).Draw(t, "confirmations") {
-		if len(keys) == 0 {
-			b.IDs = append(b.IDs, w.drawID(t))
-		} else {
-			b.IDs = append(b.IDs, ledger.ID([]byte(pick(t, "report", keys))))
+		name := ReportName{AgentID: "a", ID: w.drawID(t)}
+		if len(keys) > 0 {
+			r, _ := w.s.ledger.reports.get(pick(t, "report", keys))
+			name = r.name()
 		}
+		if chance(t, "another report", 10) {
+			name.Sum[0]++
+		}
+		b.Reports = append(b.Reports, name)
 	}
 	return b
 }

@@ -74,7 +74,7 @@ func (w *world) goldenWork() {
 	w.report(a, b, idle, a)
 	w.wantEntry(w.confirm(operator, a.Report.ID)[0], CodeOK)
 	w.wantEntry(w.confirm(operator, b.Report.ID)[0], CodeOK)
-	w.must(w.do(Actor{TokenID: string(RoleVerifier)}, LedgerConfirm{IDs: []ledger.ID{idle.Report.ID}, Reject: true}))
+	w.must(w.do(Actor{TokenID: string(RoleVerifier)}, LedgerConfirm{Reports: w.names(idle.Report.ID), Reject: true}))
 	epoch, _ := w.s.OldestEpoch()
 	w.want(w.do(leader, LedgerEpochClose{WindowMs: epoch.WindowMs}), CodeConflict)
 	w.pass(ledger.EpochMs)

@@ -17,6 +17,7 @@ type ledgerState struct {
 
 	ends       expiryIndex // of holds; derived, rebuilt by restore
 	reportEnds expiryIndex // likewise of reports
+	owed       idList      // likewise of those that wait for a verdict, by payer
 }
 
 // LedgerBook is the ledger's own bookkeeping.

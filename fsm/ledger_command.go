@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/dcbor"
 	"github.com/edgecoder/edgecoder/ledger"
 )
@@ -38,9 +39,18 @@ type LedgerReports struct {
 // LedgerConfirm has reports count in the open epoch, or rejects them. By is the
 // agent that asks, if it is one: the proposing node has verified its signature.
 type LedgerConfirm struct {
-	By     LedgerCaller `cbor:"1,keyasint"`
-	IDs    []ledger.ID  `cbor:"2,keyasint"`
-	Reject bool         `cbor:"3,keyasint,omitempty"`
+	By      LedgerCaller `cbor:"1,keyasint"`
+	Reports []ReportName `cbor:"2,keyasint"`
+	Reject  bool         `cbor:"3,keyasint,omitempty"`
+}
+
+// ReportName says which report is meant, and what stands in it: whoever gives a verdict
+// gives it on that and nothing else.
+type ReportName struct {
+	_       struct{} `cbor:",toarray"`
+	AgentID string
+	ID      ledger.ID   // one of the agent's
+	Sum     crypto.Hash // see ledger.Report.Sum
 }
 
 // LedgerEpochClose finalises the oldest epoch that is open, once its hour is over.

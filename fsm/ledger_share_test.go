@@ -70,7 +70,7 @@ func TestP7LedgerReportsAreShared(t *testing.T) {
 		t.Errorf("beyond its share: %+v", got)
 	}
 	w.wantEntry(w.report(w.workOf("b", 1))[0], CodeOK)
-	w.must(w.do(operator, LedgerConfirm{IDs: ids, Reject: true}))
+	w.must(w.do(operator, LedgerConfirm{Reports: w.names(ids...), Reject: true}))
 	w.pass(ledger.DefaultPolicy().IDWindowMs + 1)
 	w.wantEntry(w.report(w.workOf("a", 1))[0], CodeOK)
 }
@@ -102,7 +102,7 @@ func TestP7LedgerMarksAreBounded(t *testing.T) {
 	w := ledgerWorld(t, "a")
 	for n := range MaxReportPurges + 5 {
 		id := idAt(w.wallMs, 1_000+n)
-		w.s.ledger.putReport(PendingReport{ID: id, Account: "a", Payer: "shop", Weight: 5, ExpiresMs: w.wallMs})
+		w.s.ledger.putReport(PendingReport{Report: ledger.Report{ID: id, AgentID: "a", Account: "a", Payer: "shop", Task: "t", Class: ledger.ClassCPU, DurationMs: 5}, ExpiresMs: w.wallMs})
 	}
 	w.wallMs += 1_000
 	w.mark()

@@ -551,7 +551,7 @@ func TestValidateRefusesALedgerThatNoCommandMakes(t *testing.T) {
 		"ids far": {func(s *State) {
 			s.ledger.ids.insertAt(bucketOf(s.meta.v.ClockMs+MaxSkewMs)+1, nonceRow{key: nonceKey{1}})
 		}, "ledger_ids"},
-		"report":         {func(s *State) { s.changeReport(func(r *PendingReport) { r.Weight = 0 }) }, "weight"},
+		"report":         {func(s *State) { s.changeReport(func(r *PendingReport) { r.DurationMs = 0 }) }, "duration_ms"},
 		"verdict":        {func(s *State) { s.changeReport(func(r *PendingReport) { r.Verdict = 9 }) }, "verdict"},
 		"report payer":   {func(s *State) { s.changeReport(func(r *PendingReport) { r.Payer = "x" }) }, "accounts"},
 		"epoch weight":   {func(s *State) { s.changeEpoch(func(e *OpenEpoch) { e.Weight++ }) }, "other weights"},

@@ -137,7 +137,25 @@ func (w *world) report(r ...ledger.SignedReport) []LedgerResult {
 
 func (w *world) confirm(by Actor, ids ...ledger.ID) []LedgerResult {
 	w.t.Helper()
-	return w.must(w.do(by, LedgerConfirm{IDs: ids})).Ledger
+	return w.must(w.do(by, LedgerConfirm{Reports: w.names(ids...)})).Ledger
+}
+
+// names are those of the reports with such ids that the state has.
+func (w *world) names(ids ...ledger.ID) (out []ReportName) {
+	for _, id := range ids {
+		name := ReportName{AgentID: "a", ID: id}
+		for _, r := range w.s.ledger.reports.m {
+			if r.ID == id {
+				name = r.name()
+			}
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
+func (r *PendingReport) name() ReportName {
+	return ReportName{AgentID: r.AgentID, ID: r.ID, Sum: r.Sum()}
 }
 
 // soundLedger holds P7: whatever happened, the money adds up, and an auditor who has
@@ -240,7 +258,7 @@ func goldenLedger() map[string]any {
 		"ledger_account_set": LedgerAccountSet{ID: "b-ünï", Kind: ledger.KindService, Owner: "t1", Floor: -5, Frozen: true},
 		"ledger_batch":       goldenLedgerBatch(),
 		"ledger_reports":     LedgerReports{Reports: []ledger.SignedReport{goldenReport()}},
-		"ledger_confirm":     LedgerConfirm{By: LedgerCaller{AgentID: "x", Key: crypto.Hash{1}, TimestampMs: worldStart, Nonce: "n", Tag: ClaimTag{1}}, IDs: []ledger.ID{idAt(worldStart, 5)}, Reject: true},
+		"ledger_confirm":     LedgerConfirm{By: LedgerCaller{AgentID: "x", Key: crypto.Hash{1}, TimestampMs: worldStart, Nonce: "n", Tag: ClaimTag{1}}, Reports: []ReportName{{AgentID: "ünï", ID: idAt(worldStart, 5), Sum: crypto.Hash{7}}}, Reject: true},
 		"ledger_epoch_close": LedgerEpochClose{WindowMs: ledger.WindowOf(worldStart), Load: ledger.Load{Queued: 1, Agents: 2, CPU: 3, GPU: 4}},
 	}
 }

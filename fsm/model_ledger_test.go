@@ -499,8 +499,6 @@ func (m *model) expectReport(r ledger.Report) Code {
 		return CodeInvalid
 	case payer.Kind == ledger.KindSystem, modelWeight(r) > m.ledger.policy.MaxWeight:
 		return CodeInvalid
-	case slices.ContainsFunc(m.ledger.reports, func(have modelReport) bool { return have.ID == r.ID && m.clockMs <= have.expiresMs }):
-		return CodeConflict
 	case m.ledger.policy.Confirm == ledger.ConfirmNobody && account.Frozen:
 		return CodeAccountFrozen
 	case m.ledger.policy.Confirm == ledger.ConfirmNobody && m.counts(r.Account)+modelWeight(r) > m.ledger.policy.MaxWeight:
@@ -550,21 +548,25 @@ func (m *model) followConfirm(l logged, b LedgerConfirm) {
 		m.t.Fatalf("index %d: %s, the caller is %+v", l.index, l.res.Code, caller)
 	}
 	for i := range l.res.Ledger {
-		want := m.expectConfirm(l, caller, b.IDs[i], b.Reject)
+		want := m.expectConfirm(l, caller, b.Reports[i], b.Reject)
 		if got := l.res.Ledger[i]; got.Code != want.Code || got.Repeated != want.Repeated || got.Index != want.Index {
 			m.t.Fatalf("index %d, confirmation %d: answered %+v, the model says %+v", l.index, i, got, want)
 		}
 	}
 }
 
-func (m *model) expectConfirm(l logged, caller modelCaller, id ledger.ID, reject bool) LedgerResult {
-	at := slices.IndexFunc(m.ledger.reports, func(r modelReport) bool { return r.ID == id && m.clockMs <= r.expiresMs })
+func (m *model) expectConfirm(l logged, caller modelCaller, name ReportName, reject bool) LedgerResult {
+	at := slices.IndexFunc(m.ledger.reports, func(r modelReport) bool {
+		return r.ID == name.ID && r.AgentID == name.AgentID && m.clockMs <= r.expiresMs
+	})
 	if at < 0 {
 		return LedgerResult{Code: CodeNotFound, Index: l.index}
 	}
 	r := &m.ledger.reports[at]
 	may := caller.operator || caller.owns(m.ledger.accounts[r.Payer]) && (reject || m.ledger.policy.Confirm != ledger.ConfirmOperator)
 	switch {
+	case r.Sum() != name.Sum:
+		return LedgerResult{Code: CodeConflict, Index: l.index}
 	case !may:
 		return LedgerResult{Code: CodeForbidden, Index: l.index}
 	case !caller.operator && !reject && r.verdict != ReportConfirmed && m.barred(r) != CodeOK:

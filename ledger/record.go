@@ -66,7 +66,7 @@ type Record struct {
 	Hold ID     // that a post, void or expire ends
 	Ref  string // of the caller's: what it is for
 
-	Debit, Credit               string // accounts that give and take; of a confirm and a share Credit earns
+	Debit, Credit               string // accounts that give and take; of a confirm, a reject and a share Credit earns, or would have
 	Amount                      int64
 	DebitBalance, CreditBalance int64 // right after
 	DebitHeld                   int64 // sum of the holds on the debit account, right after
@@ -181,7 +181,7 @@ func (r *Record) walk(c *codec) {
 
 // memberCounts is how many members a kind adds to the six that all have.
 var memberCounts = [...]int{KindPolicy: 11, KindAccount: 5, KindTransfer: 7, KindHold: 7, KindPost: 9, KindVoid: 5, KindExpire: 3,
-	KindReport: 11, KindConfirm: 4, KindReject: 1, KindEpoch: 9, KindShare: 6, KindRecovery: 3, KindKey: 2}
+	KindReport: 11, KindConfirm: 4, KindReject: 2, KindEpoch: 9, KindShare: 6, KindRecovery: 3, KindKey: 2}
 
 func (r *Record) walkKind(c *codec) {
 	switch r.Kind {
@@ -203,6 +203,7 @@ func (r *Record) walkKind(c *codec) {
 		c.signed(&r.WindowMs)
 	case KindReject:
 		c.fixed(r.ID[:])
+		c.text(&r.Credit)
 	case KindEpoch:
 		r.Epoch = made(c, r.Epoch)
 		c.signed(&r.WindowMs)

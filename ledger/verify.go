@@ -84,9 +84,9 @@ type Verifier struct {
 	accounts  map[string]*Balance
 	holds     map[ID]pendingHold
 	ids       recentIDs
-	reports   map[ID]pendingReport
+	reports   map[reportName]pendingReport
 	sweepAt   int                        // how many reports wait when those that are over are looked for
-	taken     ID                         // the report of the record before, if that was one
+	taken     reportName                 // the report of the record before, if that was one
 	weights   map[int64]map[string]int64 // by epoch and account
 	smoothed  int64
 	finalised Windows
@@ -101,6 +101,14 @@ type pendingHold struct {
 	expiresMs     int64
 }
 
+// reportName tells reports apart: ids are each agent's own.
+type reportName struct {
+	agentID string
+	id      ID
+}
+
+func (r Report) name() reportName { return reportName{r.AgentID, r.ID} }
+
 type pendingReport struct {
 	account   string
 	payer     string
@@ -112,7 +120,7 @@ type pendingReport struct {
 // for that one, until a recovery record names another.
 func NewVerifier(clusterID string) *Verifier {
 	return &Verifier{clusterID: clusterID, head: Genesis(clusterID), accounts: map[string]*Balance{}, holds: map[ID]pendingHold{}, ids: newRecentIDs(),
-		reports: map[ID]pendingReport{}, sweepAt: MaxReports, weights: map[int64]map[string]int64{}}
+		reports: map[reportName]pendingReport{}, sweepAt: MaxReports, weights: map[int64]map[string]int64{}}
 }
 
 // Add checks the next record and takes it in. The error is a *[RecordError].
@@ -133,8 +141,8 @@ func (v *Verifier) AddChecked(c Checked) error {
 		v.failed = &RecordError{Seq: v.seq + 1, Kind: c.r.Kind, Code: code, Detail: detail}
 		return v.failed
 	}
-	if v.taken = (ID{}); c.r.Kind == KindReport {
-		v.taken = c.r.Report.Report.ID
+	if v.taken = (reportName{}); c.r.Kind == KindReport {
+		v.taken = c.r.Report.Report.name()
 	}
 	v.seq, v.index, v.atMs, v.head = c.r.Seq, c.r.Index, c.r.AtMs, c.r.Hash
 	return nil

@@ -83,7 +83,7 @@ func sampleRecords(change func(n int, r *Record)) (all [][]byte, head crypto.Has
 	add(Record{Kind: KindReport, Actor: "agent:a", Report: &two})                                          // 12
 	add(Record{Kind: KindReport, Actor: "agent:a", Report: &three})                                        // 13
 	add(Record{Kind: KindConfirm, ID: one.Report.ID, Credit: "a", Weight: 1_000_000, WindowMs: testStart}) // 14
-	add(Record{Kind: KindReject, ID: two.Report.ID})                                                       // 15
+	add(Record{Kind: KindReject, ID: two.Report.ID, Credit: "a"})                                          // 15
 	b.atMs += EpochMs
 	add(Record{Kind: KindConfirm, ID: three.Report.ID, Credit: "a", Weight: 3_000_000, WindowMs: testStart + EpochMs}) // 16
 	pool := p.Pool(Micro)
