@@ -33,6 +33,7 @@ func (p *program) ledgerStatus(c *cli.Context) error {
 		t.row("checkpointed", number(out.Checkpointed), "of them a majority vouches for")
 		t.row("head", out.Head)
 		t.row("in circulation", money(out.Circulation))
+		t.row("owed", money(out.Owed), "of that by accounts that may owe")
 		t.row("accounts", number(out.Accounts))
 		t.row("holds", number(out.Holds))
 		t.row("reports", number(out.Reports))
