@@ -12,7 +12,7 @@ import (
 
 // ledger answers GET /v1/ledger.
 func (s *Server) ledger(c *call) error {
-	out := client.Ledger{Checkpointed: s.checkpointed(), CheckpointedIndex: s.sealedIndex()}
+	out := client.Ledger{ClusterID: s.cfg.ClusterID, Checkpointed: s.checkpointed(), CheckpointedIndex: s.sealedIndex()}
 	err := c.read(func(state *fsm.State) {
 		book, open := state.LedgerBook()
 		out.Open, out.Policy = open, wireLedgerPolicy(book.Policy, open)
@@ -21,7 +21,8 @@ func (s *Server) ledger(c *call) error {
 		}
 		out.Origin, out.Size, out.Head, out.IDFloorMs = book.Origin, book.Size, book.Head.String(), book.IDFloorMs
 		issuance, _ := state.LedgerAccount(ledger.Issuance)
-		out.Circulation = -issuance.Balance
+		out.Owed = state.LedgerOwed()
+		out.Circulation = out.Owed - issuance.Balance
 		sizes := state.LedgerSizes()
 		out.Accounts, out.Holds, out.Reports = uint64(sizes.Accounts), uint64(sizes.Holds), uint64(sizes.Reports)
 	})
@@ -144,6 +145,9 @@ func (s *Server) setAccount(c *call) error {
 		return invalid(field, fault)
 	}
 	c.subject = want.ID
+	if err := c.watchFloor(want); err != nil {
+		return err
+	}
 	res, err := c.propose(fsm.LedgerAccountSet(want))
 	if err != nil {
 		return err

@@ -10,10 +10,9 @@ import (
 )
 
 // An agent moves what is on its own accounts without a token: by the five headers over
-// the request (WIRE.md 2). The path that it signs names the ledger, so that no other
-// cluster takes the request (client.LedgerPath). No nonce is used up: an operation
-// carries its id, so whoever sends it again moves nothing, and whether the key may sign
-// is asked in Apply.
+// the request (WIRE.md 2). The path that it signs names the cluster, so that no other
+// one, be it a copy, takes the request (client.LedgerPath). Apply admits it as any request that the
+// agent asks for itself, once: whoever captured it moves nothing, also if it was refused.
 
 // asksAsAgent tells whether a call on a byEither route shows a signature and no token.
 func (c *call) asksAsAgent() bool {
@@ -39,12 +38,8 @@ func (c *call) ledgerCaller() (caller fsm.LedgerCaller, err error) {
 	if c.hasKey() {
 		return caller, invalid(client.HeaderIdempotencyKey, "what an agent signs is told apart by the id in its body: leave the header out")
 	}
-	var origin string
-	if err := c.readAt(ReadOptions{}, func(state *fsm.State) { origin = c.s.bookOf(state).Origin }); err != nil {
-		return caller, err
-	}
 	get, _ := c.selfHeaders()
-	signed, err := crypto.ParseSignedRequest(c.r.Method, client.LedgerPath(origin, c.r.URL.EscapedPath()), get)
+	signed, err := crypto.ParseSignedRequest(c.r.Method, client.LedgerPath(c.s.cfg.ClusterID, c.r.URL.EscapedPath()), get)
 	switch {
 	case errors.Is(err, crypto.ErrMissingHeaders):
 		return caller, notSigned(client.VerdictMissingHeaders, err.Error())
@@ -54,7 +49,7 @@ func (c *call) ledgerCaller() (caller fsm.LedgerCaller, err error) {
 		return caller, notSigned(client.VerdictInvalidSignature, "x-body-sha256 is not the hash of the body that arrived")
 	}
 	key, err := c.ledgerAgent(&signed)
-	return fsm.LedgerCaller{AgentID: signed.AgentID, Key: key.Fingerprint()}, err
+	return fsm.LedgerCaller{AgentID: signed.AgentID, Key: key.Fingerprint(), TimestampMs: signed.TimestampMs, Nonce: signed.Nonce, Tag: selfTag(&signed)}, err
 }
 
 func notSigned(reason, detail string) error {
@@ -71,11 +66,10 @@ func (c *call) ledgerAgent(signed *crypto.SignedRequest) (crypto.PublicKey, erro
 	case !k.enrolled:
 		return k.key, notSigned(client.VerdictUnknownAgent, denials[fsm.CodeUnknownAgent])
 	case k.key.IsZero():
-		return k.key, notSigned(client.VerdictInvalidSignature, denials[fsm.CodeInvalidSignature]+"; the path is that of this ledger, see client.LedgerPath")
+		return k.key, notSigned(client.VerdictInvalidSignature, denials[fsm.CodeInvalidSignature]+"; the path names this cluster, see client.LedgerPath")
 	case k.code != fsm.CodeOK:
 		return k.key, k.ledgerRefusal(signed)
 	}
-	k.repeated = !c.s.proven.later(k.agent.ID, signed.TimestampMs)
 	if err := c.pay(&k); err != nil {
 		return k.key, err
 	}
@@ -85,13 +79,13 @@ func (c *call) ledgerAgent(signed *crypto.SignedRequest) (crypto.PublicKey, erro
 
 // ledgerRefusal says why an agent may not act, in the words of the ledger's other errors.
 func (k *knownSelf) ledgerRefusal(signed *crypto.SignedRequest) error {
-	if e, ok := ledgerErrors[k.code]; ok {
-		e.Detail = ledgerDetails[k.code]
-		return &e
-	}
 	if k.code == fsm.CodeTimestampSkew {
 		_, detail := timeDenial(signed, k.clockMs, k.policy.MaxSkewMs)
 		return notSigned(client.VerdictTimestampSkew, detail)
+	}
+	if e, ok := ledgerErrors[k.code]; ok && k.code != fsm.CodeRateLimited {
+		e.Detail = ledgerDetails[k.code]
+		return &e
 	}
 	if verdict, ok := verdictCodes[k.code]; ok && k.code != fsm.CodeRateLimited {
 		return notSigned(verdict, denials[k.code])

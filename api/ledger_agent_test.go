@@ -15,10 +15,10 @@ import (
 	"github.com/edgecoder/edgecoder/ledger"
 )
 
-// signedAsk is a request that an agent signs for the ledger of an origin.
-func (a *agent) signedAsk(origin, path string, atMs int64, body any) ask {
+// signedAsk is a request that an agent signs for the ledger of a cluster.
+func (a *agent) signedAsk(cluster, path string, atMs int64, body any) ask {
 	text := string(must(json.Marshal(body)))
-	signed := must(crypto.SignRequest(a.key, a.id, http.MethodPost, client.LedgerPath(origin, path), []byte(text), atMs, must(crypto.NewUUID(rand.Reader))))
+	signed := must(crypto.SignRequest(a.key, a.id, http.MethodPost, client.LedgerPath(cluster, path), []byte(text), atMs, must(crypto.NewUUID(rand.Reader))))
 	out := ask{method: http.MethodPost, path: path, body: text, header: map[string]string{}}
 	for _, h := range signed.Headers() {
 		out.header[h[0]] = h[1]
@@ -107,7 +107,7 @@ func TestAgentsSignHoldsAndConfirmations(t *testing.T) {
 	if w := f.report(work); w.Code != http.StatusOK {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
-	verdict := client.ContributionVerdict{IDs: []string{work.ID}}
+	verdict := client.ContributionVerdict{Reports: []client.ContributionName{must(work.Name())}}
 	var out client.LedgerResults
 	w := f.do(worker.signedAsk(clusterID, "/v1/ledger/contributions/confirm", testClock, verdict))
 	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || len(out.Results) != 1 || out.Results[0].Code != string(fsm.CodeForbidden) {
@@ -126,7 +126,7 @@ func TestClientAsAgent(t *testing.T) {
 	nonces := map[string]bool{}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body := must(io.ReadAll(r.Body))
-		signed, err := crypto.ParseSignedRequest(r.Method, client.LedgerPath("origin-1", r.URL.EscapedPath()), r.Header.Get)
+		signed, err := crypto.ParseSignedRequest(r.Method, client.LedgerPath("cluster-1", r.URL.EscapedPath()), r.Header.Get)
 		if err != nil || !signed.MatchesBody(body) || !crypto.Verify(crypto.PublicOf(a.key), signed.Canonical(), signed.Signature[:]) || r.Header.Get("Authorization") != "" {
 			t.Errorf("%v: %v", r.Header, err)
 		}
@@ -138,7 +138,7 @@ func TestClientAsAgent(t *testing.T) {
 	}))
 	defer srv.Close()
 	c := must(client.New(client.Config{Addrs: []string{srv.URL}, Token: "not for this"}))
-	if _, err := c.PostHold(t.Context(), "h", client.HoldEnd{}, client.AsAgent(a.id, a.key, "origin-1")); err != nil || len(nonces) != 2 {
+	if _, err := c.PostHold(t.Context(), "h", client.HoldEnd{}, client.AsAgent(a.id, a.key, "cluster-1")); err != nil || len(nonces) != 2 {
 		t.Errorf("%v after %d tries", err, len(nonces))
 	}
 }
@@ -154,14 +154,14 @@ func TestAgentsSignBatches(t *testing.T) {
 		{ID: f.ledgerID(3), Op: client.OpHold, Debit: a.id, Credit: "b", Amount: 5, TTLMs: 60_000},
 	}}
 	signed := a.signedAsk(clusterID, path, testClock, batch)
-	for try, repeated := range []bool{false, true} {
+	for try, refused := range []fsm.Code{fsm.CodeForbidden, fsm.CodeReplay} { // what it was refused it never gets later
 		var out client.LedgerResults
 		w := f.do(signed)
 		if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || len(out.Results) != 3 {
 			t.Fatalf("try %d: %d %s", try, w.Code, w.Body)
 		}
-		for i, want := range []fsm.Code{fsm.CodeOK, fsm.CodeForbidden, fsm.CodeOK} {
-			if r := out.Results[i]; r.Code != string(want) || r.Repeated != (repeated && r.OK()) {
+		for i, want := range []fsm.Code{fsm.CodeOK, refused, fsm.CodeOK} {
+			if r := out.Results[i]; r.Code != string(want) || r.Repeated != (try == 1 && r.OK()) {
 				t.Errorf("try %d, entry %d: %+v, want %s", try, i, r, want)
 			}
 		}
@@ -183,4 +183,23 @@ func TestAgentsSignBatches(t *testing.T) {
 	if w := f.post(fsm.RoleAdmin, path, large); w.Code == http.StatusRequestEntityTooLarge {
 		t.Errorf("the same with a token: %d %.200s", w.Code, w.Body)
 	}
+}
+
+// What an agent signed and was refused moves its money at no time, whoever captured it.
+func TestP7RefusedTransferIsNotReplayed(t *testing.T) {
+	f := ledgerFixture(t)
+	a := f.rich("payer")
+	const path = "/v1/ledger/transfers"
+	req := client.TransferRequest{ID: f.ledgerID(1), Debit: a.id, Credit: "b", Amount: 2_000_000}
+	captured := a.signedAsk(clusterID, path, testClock, req)
+	f.wantProblem(f.do(captured), client.CodeConflict, client.LedgerInsufficient, "amount")
+	f.wantOK(f.post(fsm.RoleAdmin, "/v1/ledger/transfers", client.TransferRequest{Debit: ledger.Issuance, Credit: a.id, Amount: 3_000_000}))
+	for range 2 {
+		f.wantProblem(f.do(captured), client.CodeUnauthorized, client.VerdictReplay, "")
+	}
+	f.wantOK(f.do(a.signedAsk(clusterID, path, testClock, req))) // signed anew, the same id
+	if again := f.wantOK(f.do(captured)); !again.Repeated {
+		t.Errorf("%+v", again)
+	}
+	f.wantBalance(a.id, 2_000_000, 0)
 }

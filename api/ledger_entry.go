@@ -19,7 +19,7 @@ var ledgerOps = map[string]fsm.LedgerOp{
 type moves struct {
 	fsm.LedgerBatch
 	places map[string]uint16 // of accounts in the batch
-	issued *issued           // an admin's, on the cluster's own accounts; else nil
+	issued *issued           // on accounts that are not the caller's own; else nil
 }
 
 func newMoves(caller fsm.LedgerCaller, n int) *moves {
@@ -35,6 +35,9 @@ func (m *moves) add(c *call, e *client.LedgerEntry) error {
 	id, err := c.operationID(e.ID, e.TimestampMs)
 	if err != nil {
 		return err
+	}
+	if e.Amount > ledger.MaxMicro || e.Amount < 1 && (op == fsm.LedgerTransfer || op == fsm.LedgerHold || e.Amount != 0) {
+		return invalid("amount", fmt.Sprintf("%d is outside 1..%d micro-credits", e.Amount, int64(ledger.MaxMicro)))
 	}
 	out := fsm.LedgerEntry{Op: op, Linked: e.Linked, ID: id, Ref: e.Ref, Amount: e.Amount}
 	if op == fsm.LedgerTransfer || op == fsm.LedgerHold {

@@ -3,6 +3,7 @@ package api
 import (
 	"errors"
 	"maps"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -115,4 +116,66 @@ func TestTrailingLinkIsRefused(t *testing.T) {
 		{ID: f.ledgerID(2), Debit: "a", Credit: "b", Amount: 1, Linked: true}}}
 	f.wantProblem(f.post(fsm.RoleOperator, "/v1/ledger/transfers/batch", batch), client.CodeInvalid, "", "entries[1].linked")
 	f.wantBalance("a", 1_000_000, 0)
+}
+
+// What an operator takes from anybody's account is in the audit log, or is not done; what
+// somebody moves of its own is in the records alone.
+func TestTakenFromOthersIsAudited(t *testing.T) {
+	f := ledgerFixture(t)
+	take := client.TransferRequest{Debit: "a", Credit: "shop", Amount: 1_000}
+	f.node.auditErr = errors.New("no space left")
+	f.wantProblem(f.post(fsm.RoleOperator, "/v1/ledger/transfers", take), client.CodeUnavailable, "audit", "")
+	f.wantBalance("a", 1_000_000, 0)
+	f.wantOK(f.post(fsm.RoleVerifier, "/v1/ledger/transfers", client.TransferRequest{Debit: "shop", Credit: "a", Amount: 3}))
+	f.node.auditErr = nil
+	f.node.audited = nil
+	f.wantOK(f.post(fsm.RoleVerifier, "/v1/ledger/transfers", client.TransferRequest{Debit: "shop", Credit: "a", Amount: 3}))
+	if len(f.node.audited) != 0 {
+		t.Errorf("what a token moves of its own: %+v", f.node.audited)
+	}
+	f.wantOK(f.post(fsm.RoleOperator, "/v1/ledger/transfers", take))
+	if e := f.node.audited[len(f.node.audited)-1]; e.Type != "ledger_take" || e.Level != auditWarn || e.Details["of_others"] != "1000" || e.Details["accounts"] != "a shop" || e.Code != "ok" {
+		t.Errorf("%+v", e)
+	}
+}
+
+// To let an account owe is to issue: the audit log has the figures, and the circulation
+// counts what is owed.
+func TestOwedMoneyIsAudited(t *testing.T) {
+	f := ledgerFixture(t)
+	const fortune = int64(9_000_000)
+	owner := f.tokenID(fsm.RoleVerifier)
+	debtor := func(floor int64) *httptest.ResponseRecorder {
+		return f.post(fsm.RoleAdmin, "/v1/ledger/accounts", client.AccountRequest{ID: "debtor", Kind: "service", Owner: owner, Floor: floor})
+	}
+	f.account(client.AccountRequest{ID: "debtor", Kind: "service", Owner: owner})
+	before := getInto[client.Ledger](f, fsm.RoleViewer, "/v1/ledger")
+	f.node.auditErr = errors.New("no space left")
+	f.wantProblem(debtor(-fortune), client.CodeUnavailable, "audit", "")
+	f.node.auditErr = nil
+	if w := debtor(-fortune); w.Code != http.StatusCreated {
+		t.Fatal(w.Body)
+	}
+	f.wantIssue("ok", map[string]string{"floor_was": "0", "floor_now": "-9000000", "subject": "debtor"})
+	f.wantOK(f.post(fsm.RoleVerifier, "/v1/ledger/transfers", client.TransferRequest{Debit: "debtor", Credit: "a", Amount: fortune - 5}))
+	now := getInto[client.Ledger](f, fsm.RoleViewer, "/v1/ledger")
+	if now.Owed != fortune-5 || now.Circulation != before.Circulation+fortune-5 {
+		t.Errorf("%d is owed, %d in circulation, %d before", now.Owed, now.Circulation, before.Circulation)
+	}
+	f.node.audited = nil
+	if w := debtor(-fortune + 1); w.Code != http.StatusCreated {
+		t.Fatal(w.Body)
+	}
+	if e := f.node.audited[0]; e.Type != "ledger_account" {
+		t.Errorf("a floor that rises: %+v", e)
+	}
+}
+
+// Amounts that no account can have are refused before they are summed up.
+func TestAmountsAreBounded(t *testing.T) {
+	f := ledgerFixture(t)
+	for _, amount := range []int64{math.MaxInt64, ledger.MaxMicro + 1, -1, 0} {
+		b := client.LedgerBatch{Entries: []client.LedgerEntry{{ID: f.ledgerID(1), Debit: ledger.Issuance, Credit: "b", Amount: amount}}}
+		f.wantProblem(f.post(fsm.RoleAdmin, "/v1/ledger/transfers/batch", b), client.CodeInvalid, "", "entries[0].amount")
+	}
 }

@@ -39,6 +39,10 @@ var ledgerDetails = map[fsm.Code]string{
 	fsm.CodeAgentNotActive: "the agent is pending, suspended or revoked",
 	fsm.CodeKeyExpired:     "the key is not the agent's, or outside its time",
 	fsm.CodeBlacklisted:    "a ban is in force on the agent",
+	fsm.CodeReplay:         "this very request was decided before and refused, or its nonce is another request's: sign a new one; what it asks for keeps its id",
+	fsm.CodeTimestampSkew:  "the signature is too old, or ahead of the cluster clock: sign the request again; what it asks for keeps its id",
+	fsm.CodeRateLimited:    "the agent asked for itself as often as it may: wait, and ask again with the same id",
+	fsm.CodeProfileRefused: "policy does not take the five headers from this agent",
 }
 
 // ledgerErrors maps codes of operations to errors; others are those of refusals.
@@ -54,6 +58,10 @@ var ledgerErrors = map[fsm.Code]client.Error{
 	fsm.CodeAgentNotActive: {Code: client.CodeForbidden, Reason: client.VerdictAgentNotActive},
 	fsm.CodeKeyExpired:     {Code: client.CodeForbidden, Reason: client.VerdictKeyExpired},
 	fsm.CodeBlacklisted:    {Code: client.CodeForbidden, Reason: client.VerdictBlacklisted},
+	fsm.CodeReplay:         {Code: client.CodeUnauthorized, Reason: client.VerdictReplay},
+	fsm.CodeTimestampSkew:  {Code: client.CodeUnauthorized, Reason: client.VerdictTimestampSkew},
+	fsm.CodeRateLimited:    {Code: client.CodeRateLimited, Reason: client.VerdictRateLimited},
+	fsm.CodeProfileRefused: {Code: client.CodeUnauthorized, Reason: client.VerdictInvalidSignature},
 }
 
 // reasonUnknownAccount is that of an operation that names an account which is not there.

@@ -80,7 +80,7 @@ func (s *Server) walkLedger(ctx context.Context, book fsm.LedgerBook, accounts [
 		return out, err
 	}
 	out.From = v.Seq() + 1
-	err = walk.More(ctx, v, book.Origin, max(1, runtime.GOMAXPROCS(0)-1), s.ledgerData(ctx, v.Seq()+1, book.Size), nil)
+	err = walk.More(ctx, v, max(1, runtime.GOMAXPROCS(0)-1), s.ledgerData(ctx, v.Seq()+1, book.Size), nil)
 	if err == nil {
 		err = v.Finish(book.Size, book.Head)
 	}

@@ -12,6 +12,10 @@ import (
 	"github.com/edgecoder/edgecoder/ledger"
 )
 
+// reportsPerSecond is how many reports an agent may hand in, on average, at each node and
+// from each address; at once it may as many as a call has. Each is a record for ever.
+const reportsPerSecond = 10
+
 // contribute answers POST /v1/ledger/contributions. Signatures are verified here,
 // once; whose keys they are, is asked in Apply.
 func (s *Server) contribute(c *call) error {
@@ -22,17 +26,19 @@ func (s *Server) contribute(c *call) error {
 	if n := len(req.Reports); n == 0 || n > client.MaxLedgerBatch {
 		return &client.Error{Code: client.CodeTooLarge, Field: "reports", Detail: fmt.Sprintf("%d reports, a call has 1 to %d", n, client.MaxLedgerBatch)}
 	}
-	var origin string
-	if err := c.readAt(ReadOptions{}, func(state *fsm.State) { origin = s.bookOf(state).Origin }); err != nil {
-		return err
-	}
 	body := fsm.LedgerReports{Reports: make([]ledger.SignedReport, 0, len(req.Reports))}
 	ids := make([]string, 0, len(req.Reports))
+	seen := make(map[reportName]bool, len(req.Reports))
 	for i := range req.Reports {
-		signed, field, err := signedReport(&req.Reports[i])
+		signed, field, err := signedReport(&req.Reports[i], s.cfg.ClusterID)
 		if err != nil {
 			return invalid(fmt.Sprintf("reports[%d].%s", i, field), err.Error())
 		}
+		name := reportName{signed.Report.AgentID, signed.Report.ID}
+		if seen[name] {
+			return invalid(fmt.Sprintf("reports[%d].id", i), "the agent has another report of this id in the call: each report stands in it once")
+		}
+		seen[name] = true
 		body.Reports, ids = append(body.Reports, signed), append(ids, req.Reports[i].ID)
 	}
 	known, err := c.askReports(body.Reports)
@@ -40,12 +46,18 @@ func (s *Server) contribute(c *call) error {
 		return err
 	}
 	for i := range body.Reports { // of keys that are enrolled: a stranger costs none of this
-		if !body.Reports[i].Verify(origin) {
+		if !body.Reports[i].Verify() {
 			return &client.Error{Code: client.CodeUnauthorized, Field: fmt.Sprintf("reports[%d].signature", i), Reason: client.VerdictInvalidSignature,
-				Detail: "the report is not signed by the key it names, for the ledger of cluster " + origin}
+				Detail: "the report is not signed by the key it names, for cluster " + s.cfg.ClusterID}
 		}
 	}
 	return c.takeReports(body, known, ids)
+}
+
+// reportName is what tells reports apart.
+type reportName struct {
+	agentID string
+	id      ledger.ID
 }
 
 // takeReports proposes the reports that could take effect, and pays for them. The
@@ -86,15 +98,19 @@ func (c *call) takeReports(body fsm.LedgerReports, known []fsm.LedgerResult, ids
 	return c.replyResults(known, ids)
 }
 
-// spendReports takes a call from the budget of each agent that reports in it.
+// spendReports takes a call from the budget of each agent that reports in it, and each
+// report.
 func (c *call) spendReports(reports []ledger.SignedReport) error {
-	seen := map[string]bool{}
+	of := map[string]int{}
 	for i := range reports {
-		if id := reports[i].Report.AgentID; !seen[id] {
-			seen[id] = true
-			if err := c.spend(id); err != nil {
-				return err
-			}
+		of[reports[i].Report.AgentID]++
+	}
+	for id, n := range of {
+		if err := c.spend(id); err != nil {
+			return err
+		}
+		if wait := c.s.reported.TakeN(named{id, guardKey(c.address())}, n); wait > 0 {
+			return &client.Error{Code: client.CodeRateLimited, RetryAfter: wait, Detail: fmt.Sprintf("an agent hands in at most %d reports a second here", reportsPerSecond)}
 		}
 	}
 	return nil
@@ -143,7 +159,8 @@ func (c *call) askReports(reports []ledger.SignedReport) (known []fsm.LedgerResu
 	return known, nil
 }
 
-func signedReport(w *client.Contribution) (out ledger.SignedReport, field string, err error) {
+func signedReport(w *client.Contribution, clusterID string) (out ledger.SignedReport, field string, err error) {
+	out.ClusterID = clusterID
 	if out.Report, err = w.Unsigned(); err != nil {
 		return out, "id", err
 	}
@@ -161,41 +178,6 @@ func signedReport(w *client.Contribution) (out ledger.SignedReport, field string
 	return out, "", nil
 }
 
-// confirmContributions answers POST /v1/ledger/contributions/confirm.
-func (s *Server) confirmContributions(c *call) error {
-	var req client.ContributionVerdict
-	if err := c.decode(&req); err != nil {
-		return err
-	}
-	if n := len(req.IDs); n == 0 || n > client.MaxLedgerBatch {
-		return &client.Error{Code: client.CodeTooLarge, Field: "ids", Detail: fmt.Sprintf("%d ids, a call has 1 to %d", n, client.MaxLedgerBatch)}
-	}
-	by, err := c.ledgerCaller()
-	if err != nil {
-		return err
-	}
-	body := fsm.LedgerConfirm{Reject: req.Reject}
-	if by.AgentID != "" {
-		body.By = by
-	}
-	for i, text := range req.IDs {
-		id, err := ledger.ParseID(text)
-		if err != nil {
-			return invalid(fmt.Sprintf("ids[%d]", i), err.Error())
-		}
-		body.IDs = append(body.IDs, id)
-	}
-	cmd, err := fsm.New(fsm.Actor{TokenID: c.token.ID}, body)
-	if err != nil {
-		return err
-	}
-	results, err := c.decideEach(cmd, len(req.IDs))
-	if err != nil {
-		return err
-	}
-	return c.replyResults(results, req.IDs)
-}
-
 // decideEach proposes a command that has an answer for each of n ids.
 func (c *call) decideEach(cmd fsm.Command, n int) ([]fsm.LedgerResult, error) {
 	res, err := c.decide(cmd)
@@ -204,6 +186,9 @@ func (c *call) decideEach(cmd fsm.Command, n int) ([]fsm.LedgerResult, error) {
 	case err != nil:
 		return nil, err
 	case !res.OK():
+		if _, known := ledgerErrors[res.Code]; known { // of the agent that asks
+			return nil, ledgerRefusal(fsm.LedgerResult{Code: res.Code, Field: res.Field})
+		}
 		return nil, refusal(res)
 	case len(res.Ledger) != n:
 		return nil, fmt.Errorf("%d answers to %d reports", len(res.Ledger), n)

@@ -141,6 +141,8 @@ func (s *Server) table() []route {
 			doc: doc{says: "give back what a hold set aside", in: client.HoldEnd{}, out: client.LedgerResult{}}, handle: s.either(s.endHold(client.OpVoid))},
 		{method: post, pattern: "/v1/ledger/contributions", access: byBody, class: classOpen, body: reportBytes,
 			doc: doc{says: "hand in reports of work, which the agents signed: the signature is the credential", in: client.ContributionReports{}, out: client.LedgerResults{}}, handle: s.contribute},
+		{method: get, pattern: "/v1/ledger/contributions", access: byEither, need: fsm.CapTransfer, query: append(pageQuery[:len(pageQuery):len(pageQuery)], "payer"),
+			doc: doc{says: "reports of work that wait for the verdict of the payer, who asks, or an operator does", out: client.PendingContributions{}}, handle: s.either(s.contributions)},
 		{method: post, pattern: "/v1/ledger/contributions/confirm", access: byEither, need: fsm.CapTransfer, body: reportBytes,
 			doc: doc{says: "have reports count in the open epoch, or reject them: for payers and operators", in: client.ContributionVerdict{}, out: client.LedgerResults{}}, handle: s.either(s.confirmContributions)},
 		{method: get, pattern: "/v1/ledger/epochs", need: fsm.CapReadOps, query: readQuery,

@@ -72,7 +72,8 @@ var matrix = map[string][]fsm.Role{
 	"POST /v1/ledger/holds":                     verifiers,
 	"POST /v1/ledger/holds/{id}/post":           verifiers,
 	"POST /v1/ledger/holds/{id}/void":           verifiers,
-	"POST /v1/ledger/contributions":             anybody, // the agents' signatures open it
+	"POST /v1/ledger/contributions":             anybody,   // the agents' signatures open it
+	"GET /v1/ledger/contributions":              verifiers, // likewise
 	"POST /v1/ledger/contributions/confirm":     verifiers,
 	"GET /v1/ledger/epochs":                     opsReaders,
 	"GET /v1/ledger/records":                    ledgerReaders,

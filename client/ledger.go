@@ -22,14 +22,15 @@ func NewLedgerID() string {
 	return ledger.NewID(time.Now().UnixMilli(), random).String()
 }
 
-// SignContribution makes the report of work that an agent did, for one cluster (the
-// origin that Ledger tells). Its id must be set.
-func SignContribution(key crypto.PrivateKey, origin string, w Contribution) (Contribution, error) {
+// SignContribution makes the report of work that an agent did, for one cluster. Which
+// one is for the agent to know, as from its enrolment: whoever is asked might name
+// another, in which the report then counts. Its id must be set.
+func SignContribution(key crypto.PrivateKey, clusterID string, w Contribution) (Contribution, error) {
 	report, err := w.Unsigned()
 	if err != nil {
 		return w, err
 	}
-	signed := report.Sign(key, origin)
+	signed := report.Sign(key, clusterID)
 	w.PublicKey, w.Signature = signed.Key.String(), base64.StdEncoding.EncodeToString(signed.Signature[:])
 	return w, nil
 }
@@ -47,21 +48,24 @@ func (w Contribution) Unsigned() (ledger.Report, error) {
 	return ledger.Report{ID: id, AgentID: w.AgentID, Account: w.Account, Payer: w.Payer, Task: w.Task, Class: class, DurationMs: w.DurationMs, OK: w.OK}, nil
 }
 
-// LedgerPath is the path that an agent signs to ask the ledger of an origin (which Ledger
-// tells) for a transfer, hold, end of a hold, or confirmation: the five headers name no
-// cluster, and what one agent signed for one ledger is not for another.
-func LedgerPath(origin, path string) string { return "/origin/" + url.PathEscape(origin) + path }
+// LedgerPath is the path that an agent signs to ask the ledger of a cluster for a
+// transfer, hold, end of a hold, or confirmation: the five headers name no cluster, and
+// what an agent signed for one is not for another, also if that has a copy of the ledger.
+func LedgerPath(clusterID, path string) string { return "/cluster/" + url.PathEscape(clusterID) + path }
 
-// AsAgent has an agent ask instead of the client's token: each try is signed anew.
-// The routes are those of Transfer, Hold, PostHold, VoidHold and ConfirmContributions.
-func AsAgent(agentID string, key crypto.PrivateKey, origin string) Option {
+// AsAgent has an agent ask instead of the client's token: each try is signed anew, for a
+// signed request is decided once. What could not be decided is to be asked for again with
+// the same id: then it happens once, whoever captured a try and sends it.
+// The routes are those of Transfer, Hold, PostHold, VoidHold, Contributions and
+// ConfirmContributions.
+func AsAgent(agentID string, key crypto.PrivateKey, clusterID string) Option {
 	return func(c *call) {
 		c.sign = func(req *http.Request) error {
 			nonce, err := crypto.NewUUID(rand.Reader)
 			if err != nil {
 				return err
 			}
-			signed, err := crypto.SignRequest(key, agentID, c.method, LedgerPath(origin, req.URL.EscapedPath()), c.body, time.Now().UnixMilli(), nonce)
+			signed, err := crypto.SignRequest(key, agentID, c.method, LedgerPath(clusterID, req.URL.EscapedPath()), c.body, time.Now().UnixMilli(), nonce)
 			if err != nil {
 				return err
 			}
@@ -158,11 +162,6 @@ func (c *Client) MoveLedger(ctx context.Context, batch LedgerBatch, opts ...Opti
 // ReportContributions hands in signed reports; each has its result.
 func (c *Client) ReportContributions(ctx context.Context, req ContributionReports, opts ...Option) (out LedgerResults, err error) {
 	return out, c.send(ctx, newCall(http.MethodPost, "/v1/ledger/contributions", opts), req, &out)
-}
-
-// ConfirmContributions has reports count, or rejects them.
-func (c *Client) ConfirmContributions(ctx context.Context, req ContributionVerdict, opts ...Option) (out LedgerResults, err error) {
-	return out, c.send(ctx, newCall(http.MethodPost, "/v1/ledger/contributions/confirm", opts), req, &out)
 }
 
 // operation gives an operation the id that every try carries. One of now would be

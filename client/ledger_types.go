@@ -40,10 +40,12 @@ const MaxLedgerBatch = 1024
 // Ledger is the answer of GET /v1/ledger. Amounts are micro-credits.
 type Ledger struct {
 	Open         bool         `json:"open"`
+	ClusterID    string       `json:"cluster_id"`       // that agents sign for; to be compared with what the agent knows, not taken over
 	Origin       string       `json:"origin,omitempty"` // cluster in which it was opened: the first record is linked to it
 	Size         uint64       `json:"size"`             // records
 	Head         string       `json:"head,omitempty"`   // hash of the newest
-	Circulation  int64        `json:"circulation"`      // what was issued and not given back
+	Circulation  int64        `json:"circulation"`      // what was issued and not given back, and what is owed
+	Owed         int64        `json:"owed"`             // by accounts that admins let: spent, and never issued
 	Accounts     uint64       `json:"accounts"`
 	Holds        uint64       `json:"holds"`
 	Reports      uint64       `json:"reports"`     // contribution reports that can still be asked about
@@ -224,11 +226,40 @@ type ContributionReports struct {
 	Reports []Contribution `json:"reports"`
 }
 
+// ContributionName says which report of work is meant and what stands in it, see
+// Contribution.Name: whoever gives a verdict gives it on that and nothing else.
+type ContributionName struct {
+	AgentID string `json:"agent_id"`
+	ID      string `json:"id"`
+	Sum     string `json:"sum"` // hash of the report, hex (ledger.Report.Sum)
+}
+
 // ContributionVerdict is the body of POST /v1/ledger/contributions/confirm, which is
 // for payers and operators.
 type ContributionVerdict struct {
-	IDs    []string `json:"ids"`
-	Reject bool     `json:"reject,omitempty"`
+	Reports []ContributionName `json:"reports"`
+	Reject  bool               `json:"reject,omitempty"`
+}
+
+// PendingContribution is a report of work that waits for a verdict.
+type PendingContribution struct {
+	ContributionName
+	Account    string `json:"account"`
+	Payer      string `json:"payer"`
+	Task       string `json:"task"`
+	Class      string `json:"class"`
+	DurationMs int64  `json:"duration_ms"`
+	OK         bool   `json:"ok"`
+	Weight     int64  `json:"weight"`     // that would count, millionths of a second
+	ExpiresMs  int64  `json:"expires_ms"` // last moment at which it can be confirmed, cluster clock
+}
+
+// PendingContributions is one page of GET /v1/ledger/contributions; Next continues it
+// (query "after").
+type PendingContributions struct {
+	Contributions []PendingContribution `json:"contributions"`
+	Next          string                `json:"next,omitempty"`
+	Index         uint64                `json:"index"`
 }
 
 // OpenEpoch is an hour in which contributions were confirmed and which is not paid yet.

@@ -104,6 +104,7 @@ func TestEveryCommandSpeaksJSON(t *testing.T) {
 		"POST /v1/ledger/holds":                 always(client.LedgerResult{Code: client.LedgerOK}),
 		"POST /v1/ledger/holds/h/post":          always(client.LedgerResult{Code: client.LedgerOK}),
 		"POST /v1/ledger/holds/h/void":          always(client.LedgerResult{Code: client.LedgerOK}),
+		"GET /v1/ledger/contributions":          always(client.PendingContributions{Contributions: []client.PendingContribution{{}}}),
 		"POST /v1/ledger/contributions/confirm": always(client.LedgerResults{Results: []client.LedgerResult{{Code: client.LedgerOK}}}),
 		"GET /v1/ledger/epochs":                 always(client.Epochs{Open: []client.OpenEpoch{{}}, Closed: []client.Epoch{{}}}),
 		"GET /v1/ledger/records":                always(client.LedgerRecords{Records: []client.LedgerRecord{{}}}),
@@ -116,7 +117,7 @@ func TestEveryCommandSpeaksJSON(t *testing.T) {
 	operand := map[string]string{
 		"peers remove": "n", "policy set": "max_skew_ms=5", "token revoke": "t",
 		"agent show": "a", "agent approve": "a", "agent suspend": "a", "agent revoke": "a",
-		"ledger account": "a", "ledger balance": "a", "ledger transfer": "a b 1", "ledger hold": "a b 1cr", "ledger post": "h --amount 1", "ledger void": "h", "ledger confirm": "r",
+		"ledger account": "a", "ledger balance": "a", "ledger transfer": "a b 1", "ledger hold": "a b 1cr", "ledger post": "h --amount 1", "ledger void": "h", "ledger confirm": "a/01970000-0000-7000-8000-000000000000/" + strings.Repeat("0", 64), "ledger contributions": "a",
 		"admit":         "--method POST --path /t --headers " + headers,
 		"blacklist add": "a --reason x", "blacklist lift": "a --reason x", "blacklist show": "a",
 	}

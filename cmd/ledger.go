@@ -19,10 +19,16 @@ func idFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "agent", Usage: "`ID` of an agent that signs instead of a token, for its own accounts"},
 		&cli.StringFlag{Name: "key", Usage: "`FILE` with the agent's private key"}, passphraseFlag(),
-		&cli.StringFlag{Name: "origin", Usage: "`CLUSTER` in which the ledger was opened, which the agent signs; asked for with a token if absent"},
+		clusterFlag(),
 		&cli.StringFlag{Name: "id", Usage: "`UUID` of version 7 of the operation: the same id moves money once; one is made if absent"},
 		&cli.StringFlag{Name: "ref", Usage: "what it is for; it stays in the records"},
 	}
+}
+
+// clusterFlag names the cluster that an agent signs for. It is never asked for: a server
+// that lies would have the signature count in another one.
+func clusterFlag() cli.Flag {
+	return &cli.StringFlag{Name: "cluster", Usage: "`ID` of the cluster that the agent signs for: what is signed means nothing in any other"}
 }
 
 func (p *program) ledgerCommand() *cli.Command {
@@ -57,7 +63,7 @@ func (p *program) ledgerCommand() *cli.Command {
 				UsageText: "edgecoder ledger transfer DEBIT CREDIT AMOUNT [--ref TEXT] [--id UUID]",
 				Description: "Examples:\n  edgecoder ledger transfer shop worker-1 1.5cr --ref 'invoice 7'\n  edgecoder ledger transfer @issuance shop 1000000\n\n" + amountHelp +
 					"\nAfter an unknown outcome repeat it with the --id that is printed. What @issuance gives is new; that takes an admin.\n" +
-					"With --agent and --key an agent signs it, without a token if --origin says which ledger: `edgecoder ledger status` prints that.",
+					"With --agent, --key and --cluster an agent signs it, without a token. The cluster's id is in the agent's join command, and in `edgecoder ledger status`.",
 				Flags: idFlags(), Action: p.ledgerTransfer,
 			},
 			{
@@ -76,7 +82,13 @@ func (p *program) ledgerCommand() *cli.Command {
 				UsageText: "edgecoder ledger void HOLD [--ref TEXT] [--id UUID]", Description: "Example:\n  edgecoder ledger void 0197…",
 				Flags: idFlags(), Action: p.ledgerVoid,
 			},
-			p.ledgerReportCommand(), p.ledgerConfirmCommand(),
+			p.ledgerReportCommand(),
+			{
+				Name: "contributions", Usage: "reports of work that wait for the verdict of an account's owner",
+				UsageText: "edgecoder ledger contributions PAYER", Description: "Example:\n  edgecoder ledger contributions shop\n\nPAYER is the account that the work was done for.",
+				Flags: []cli.Flag{strongFlag()}, Action: p.ledgerContributions,
+			},
+			p.ledgerConfirmCommand(),
 			{
 				Name: "epochs", Usage: "hours whose contributions are not paid yet, and those that were paid last",
 				UsageText: "edgecoder ledger epochs", Description: "Example:\n  edgecoder ledger epochs",
@@ -108,9 +120,9 @@ func (p *program) ledgerAccountCommand() *cli.Command {
 func (p *program) ledgerReportCommand() *cli.Command {
 	return &cli.Command{
 		Name: "report", Usage: "sign and hand in a report of work that an agent did",
-		UsageText: "edgecoder ledger report --key FILE --agent ID --payer ACCOUNT --task TASK --duration TIME [--account ACCOUNT] [--class cpu|gpu] [--failed]",
-		Description: "Example:\n  edgecoder ledger report --key worker.key --agent worker-1 --payer shop --task build-7 --duration 90s\n\n" +
-			"The agent's signature is the credential, but asking for the ledger's origin takes a token, or --origin. The report counts once the payer or an operator\n" +
+		UsageText: "edgecoder ledger report --key FILE --agent ID --payer ACCOUNT --task TASK --duration TIME --cluster ID [--account ACCOUNT] [--class cpu|gpu] [--failed]",
+		Description: "Example:\n  edgecoder ledger report --key worker.key --agent worker-1 --payer shop --task build-7 --duration 90s --cluster 0197…\n\n" +
+			"The agent's signature is the credential. The report counts once the payer or an operator\n" +
 			"confirms it (`edgecoder ledger confirm`), and is paid at the end of the hour in which that happens.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "key", Usage: "`FILE` with the agent's private key"}, passphraseFlag(),
@@ -121,7 +133,7 @@ func (p *program) ledgerReportCommand() *cli.Command {
 			&cli.StringFlag{Name: "class", Value: ledger.ClassCPU.String(), Usage: "`CLASS` of resource: cpu or gpu"},
 			&cli.StringFlag{Name: "duration", Usage: "`TIME` that it took: 90s, 2h"},
 			&cli.BoolFlag{Name: "failed", Usage: "the work did not succeed"},
-			&cli.StringFlag{Name: "origin", Usage: "`CLUSTER` in which the ledger was opened; asked for if absent"},
+			clusterFlag(),
 			&cli.StringFlag{Name: "id", Usage: "`UUID` of version 7 of the report; one is made if absent"},
 		},
 		Action: p.ledgerReport,
@@ -131,7 +143,8 @@ func (p *program) ledgerReportCommand() *cli.Command {
 func (p *program) ledgerConfirmCommand() *cli.Command {
 	return &cli.Command{
 		Name: "confirm", Usage: "have reports of work count, or reject them",
-		UsageText: "edgecoder ledger confirm REPORT… [--reject]", Description: "Examples:\n  edgecoder ledger confirm 0197…\n  edgecoder ledger confirm 0197… --reject",
+		UsageText: "edgecoder ledger confirm REPORT… [--reject]", Description: "Examples:\n  edgecoder ledger confirm worker-1/0197…/5c1f…\n  edgecoder ledger confirm worker-1/0197…/5c1f… --reject\n\n" +
+			"REPORT is AGENT/ID/SUM, as `edgecoder ledger contributions` prints it: it names what stands in the report, and nothing else is confirmed.",
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "reject", Usage: "they never count"}}, Action: p.ledgerConfirm,
 	}
 }

@@ -73,11 +73,11 @@ func (p *program) ledgerVoid(c *cli.Context) error {
 
 // operate has one operation done and prints what became of it.
 func (p *program) operate(c *cli.Context, what string, do func(context.Context, *client.Client, ...client.Option) (client.LedgerResult, error)) error {
-	agent, origin := c.String("agent"), c.String("origin")
-	if (agent == "") != (c.String("key") == "") || agent == "" && origin != "" {
-		return usagef("an agent signs with --agent ID and --key FILE, and --origin goes with both")
+	agent, cluster := c.String("agent"), c.String("cluster")
+	if (agent == "") != (c.String("key") == "") || (agent == "") != (cluster == "") {
+		return usagef("an agent signs with --agent ID, --key FILE and --cluster ID, all three")
 	}
-	api, err := p.connect(c, credential(agent == "" || origin == ""))
+	api, err := p.connect(c, credential(agent == ""))
 	if err != nil {
 		return err
 	}
@@ -88,28 +88,13 @@ func (p *program) operate(c *cli.Context, what string, do func(context.Context, 
 			return err
 		}
 		defer clear(key)
-		if origin, err = ledgerOrigin(c.Context, api, origin); err != nil {
-			return err
-		}
-		opts = append(opts, client.AsAgent(agent, key, origin))
+		opts = append(opts, client.AsAgent(agent, key, cluster))
 	}
 	out, err := do(c.Context, api, opts...)
 	if err != nil {
 		return sameID(err)
 	}
 	return p.emit(c, out, func(t *table) { drawResult(t, what, out) })
-}
-
-// ledgerOrigin returns the origin that was named, or that of the cluster's ledger.
-func ledgerOrigin(ctx context.Context, api *client.Client, named string) (string, error) {
-	if named != "" {
-		return named, nil
-	}
-	sum, err := api.Ledger(ctx)
-	if err == nil && !sum.Open {
-		err = refusedf("the ledger is not open: the first account opens it (`edgecoder ledger account`)")
-	}
-	return sum.Origin, err
 }
 
 func drawResult(t *table, what string, r client.LedgerResult) {
@@ -152,7 +137,7 @@ func (p *program) ledgerReport(c *cli.Context) error {
 	if _, err := operands(c); err != nil {
 		return err
 	}
-	for _, name := range []string{"key", "agent", "payer", "task", "duration"} {
+	for _, name := range []string{"key", "agent", "payer", "task", "duration", "cluster"} {
 		if c.String(name) == "" {
 			return usagef("--%s is missing; see `%s --help`", name, c.Command.HelpName)
 		}
@@ -177,15 +162,11 @@ func (p *program) ledgerReport(c *cli.Context) error {
 		return err
 	}
 	defer clear(key)
-	origin := c.String("origin")
-	api, err := p.connect(c, credential(origin == ""))
+	api, err := p.connect(c, credential(false))
 	if err != nil {
 		return err
 	}
-	if origin, err = ledgerOrigin(c.Context, api, origin); err != nil {
-		return err
-	}
-	if w, err = client.SignContribution(key, origin, w); err != nil {
+	if w, err = client.SignContribution(key, c.String("cluster"), w); err != nil {
 		return usagef("%w", err)
 	}
 	out, err := api.ReportContributions(c.Context, client.ContributionReports{Reports: []client.Contribution{w}})
@@ -196,15 +177,23 @@ func (p *program) ledgerReport(c *cli.Context) error {
 }
 
 func (p *program) ledgerConfirm(c *cli.Context) error {
-	ids, err := operands(c, "REPORT...")
+	words, err := operands(c, "REPORT...")
 	if err != nil {
 		return err
+	}
+	verdict := client.ContributionVerdict{Reject: c.Bool("reject")}
+	for _, word := range words {
+		name, err := client.ParseContributionName(word)
+		if err != nil {
+			return usagef("%w; `edgecoder ledger contributions PAYER` prints them", err)
+		}
+		verdict.Reports = append(verdict.Reports, name)
 	}
 	api, err := p.connect(c, withToken)
 	if err != nil {
 		return err
 	}
-	out, err := api.ConfirmContributions(c.Context, client.ContributionVerdict{IDs: ids, Reject: c.Bool("reject")})
+	out, err := api.ConfirmContributions(c.Context, verdict)
 	if err != nil {
 		return err
 	}

@@ -27,12 +27,14 @@ func (p *program) ledgerStatus(c *cli.Context) error {
 			t.row("ledger", "not open: the first account opens it (edgecoder ledger account)")
 			return
 		}
-		t.row("origin", out.Origin)
+		t.row("cluster", out.ClusterID, "what agents sign for")
+		t.row("origin", out.Origin, "where it was opened")
 		t.row("records", number(out.Size))
 		t.row("checkpointed", number(out.Checkpointed), "of them a majority vouches for")
 		t.row("up to index", number(out.CheckpointedIndex))
 		t.row("head", out.Head)
 		t.row("in circulation", money(out.Circulation))
+		t.row("owed", money(out.Owed), "of that by accounts that may owe")
 		t.row("accounts", number(out.Accounts))
 		t.row("holds", number(out.Holds))
 		t.row("reports", number(out.Reports))
@@ -138,6 +140,40 @@ func (p *program) ledgerEpochs(c *cli.Context) error {
 		}
 		for _, e := range out.Closed {
 			t.row(t.when(e.WindowMs), "paid", number(e.Accounts), millionths(e.Weight), millionths(e.LoadMicro), money(e.Pool), number(e.Seq), e.Finality)
+		}
+	})
+}
+
+// ledgerContributions prints all pages: a payer has to see what it is asked for.
+func (p *program) ledgerContributions(c *cli.Context) error {
+	args, err := operands(c, "PAYER")
+	if err != nil {
+		return err
+	}
+	api, err := p.connect(c, withToken)
+	if err != nil {
+		return err
+	}
+	all := client.PendingContributions{Contributions: []client.PendingContribution{}}
+	for after := ""; ; {
+		page, err := api.Contributions(c.Context, args[0], append(freshness(c), client.Page(after, pageSize))...)
+		if err != nil {
+			return err
+		}
+		all.Contributions, all.Index = append(all.Contributions, page.Contributions...), page.Index
+		if page.Next == "" || page.Next == after {
+			break
+		}
+		after = page.Next
+	}
+	return p.emit(c, all, func(t *table) {
+		t.row("TASK", "SECONDS", "CLASS", "RESULT", "ACCOUNT", "REPORT")
+		for _, w := range all.Contributions {
+			result := "done"
+			if !w.OK {
+				result = "failed"
+			}
+			t.row(w.Task, millionths(w.Weight), w.Class, result, w.Account, w.String())
 		}
 	})
 }

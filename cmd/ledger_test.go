@@ -127,11 +127,10 @@ func TestLedgerReportIsSigned(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := newFakeAPI(t, map[string]reply{
-		"GET /v1/ledger":                always(client.Ledger{Open: true, Origin: "origin-1"}),
 		"POST /v1/ledger/contributions": always(client.LedgerResults{Results: []client.LedgerResult{{Code: client.LedgerOK}}}),
 	})
 	pointAt(t, f)
-	r := runArgs(t, "", "ledger", "report", "--key", writeTemp(t, "key", string(crypto.MarshalPrivateKeyPEM(key))), "--agent", "worker", "--payer", "shop", "--task", "t", "--duration", "90s", "--format", "json")
+	r := runArgs(t, "", "ledger", "report", "--key", writeTemp(t, "key", string(crypto.MarshalPrivateKeyPEM(key))), "--agent", "worker", "--payer", "shop", "--task", "t", "--duration", "90s", "--cluster", "cluster-1", "--format", "json")
 	asked := f.asked("POST /v1/ledger/contributions")
 	if r.status != exitDone || len(asked) != 1 {
 		t.Fatalf("exit status %d: %s", r.status, r.err)
@@ -140,7 +139,7 @@ func TestLedgerReportIsSigned(t *testing.T) {
 	if err := json.Unmarshal([]byte(asked[0].body), &req); err != nil || len(req.Reports) != 1 {
 		t.Fatal(asked[0].body)
 	}
-	again, err := client.SignContribution(key, "origin-1", req.Reports[0])
+	again, err := client.SignContribution(key, "cluster-1", req.Reports[0])
 	if err != nil || again != req.Reports[0] || again.DurationMs != 90_000 || again.Account != "worker" || !again.OK {
 		t.Errorf("%+v, %v", req.Reports[0], err)
 	}
@@ -245,7 +244,7 @@ func hashOfRecord(t *testing.T, data []byte) crypto.Hash {
 	return r.Hash
 }
 
-// An agent signs with its key: no token is shown, and --origin spares the asking.
+// An agent signs with its key: no token is shown, and no server is asked for which cluster.
 func TestLedgerTransferAsAgent(t *testing.T) {
 	f := newFakeAPI(t, map[string]reply{"POST /v1/ledger/transfers": always(client.LedgerResult{Code: client.LedgerOK})})
 	pointAt(t, f)
@@ -254,16 +253,16 @@ func TestLedgerTransferAsAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := writeTemp(t, "key", string(crypto.MarshalPrivateKeyPEM(key)))
-	r := runArgs(t, "", "ledger", "transfer", "a", "b", "5", "--agent", "a", "--key", file, "--origin", "origin-1")
+	r := runArgs(t, "", "ledger", "transfer", "a", "b", "5", "--agent", "a", "--key", file, "--cluster", "cluster-1")
 	asked := f.asked("POST /v1/ledger/transfers")
 	if r.status != exitDone || len(asked) != 1 {
 		t.Fatalf("%+v", r)
 	}
-	signed, err := crypto.ParseSignedRequest("POST", client.LedgerPath("origin-1", "/v1/ledger/transfers"), asked[0].header.Get)
+	signed, err := crypto.ParseSignedRequest("POST", client.LedgerPath("cluster-1", "/v1/ledger/transfers"), asked[0].header.Get)
 	if err != nil || signed.AgentID != "a" || !signed.MatchesBody([]byte(asked[0].body)) || !crypto.Verify(crypto.PublicOf(key), signed.Canonical(), signed.Signature[:]) || asked[0].header.Get("Authorization") != "" {
 		t.Errorf("%v: %v", asked[0].header, err)
 	}
-	for _, args := range [][]string{{"--agent", "a"}, {"--key", file}, {"--origin", "x"}} {
+	for _, args := range [][]string{{"--agent", "a"}, {"--key", file}, {"--cluster", "x"}, {"--agent", "a", "--key", file}} {
 		if r := runArgs(t, "", append([]string{"ledger", "transfer", "a", "b", "5"}, args...)...); r.status != exitUsage {
 			t.Errorf("%v: %+v", args, r)
 		}

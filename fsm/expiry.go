@@ -90,4 +90,5 @@ func (s *State) reindex() {
 	}
 	s.ledger.reindexHolds()
 	s.ledger.reindexReports()
+	s.ledger.relistReports()
 }

@@ -1,6 +1,8 @@
 package fsm
 
 import (
+	"fmt"
+
 	"pgregory.net/rapid"
 
 	"github.com/edgecoder/edgecoder/ledger"
@@ -10,7 +12,7 @@ var (
 	genAccounts = []string{"a", "b", "c", "shop", "x", ledger.Issuance, ledger.Reserve}
 	genAmounts  = []int64{1, 7, 100, 100, 999_999, 1_000_000, 0, -1, ledger.MaxMicro}
 	genRefs     = []string{"", "ref"}
-	genMostly   = []LedgerCaller{{TokenID: "operator"}, {TokenID: "admin"}, {TokenID: "verifier"}, {AgentID: "a", Key: keyRef("a")}, {AgentID: "b", Key: keyRef("b")}}
+	genMostly   = []LedgerCaller{{TokenID: "operator"}, {TokenID: "admin"}, {TokenID: "verifier"}, {AgentID: "a"}, {AgentID: "b"}}
 )
 
 // drawLedger draws a command of the ledger: few accounts, ids and amounts, so that
@@ -102,13 +104,30 @@ func (w *world) drawPending(t *rapid.T) ledger.ID {
 
 func (w *world) drawCaller(t *rapid.T) LedgerCaller {
 	if !chance(t, "any caller", 4) {
-		return pick(t, "usual caller", genMostly)
+		if by := pick(t, "usual caller", genMostly); by.AgentID == "" {
+			return by
+		} else {
+			return w.drawSigned(t, by.AgentID, by.AgentID)
+		}
 	}
 	if chance(t, "by a token", 2) {
 		return LedgerCaller{TokenID: pick(t, "caller", []string{"operator", "operator", "admin", "verifier", "viewer", "t1", "none"})}
 	}
 	agent := pick(t, "by agent", genAgents)
-	return LedgerCaller{AgentID: agent, Key: keyRef(pick(t, "by key", []string{agent, agent, agent, "b"}))}
+	return w.drawSigned(t, agent, pick(t, "by key", []string{agent, agent, agent, "b"}))
+}
+
+// drawSigned draws a request that an agent signs, now and then one that came before.
+func (w *world) drawSigned(t *rapid.T, agent, key string) LedgerCaller {
+	w.ids++
+	at, nonce := w.s.ClockMs(), w.ids
+	if chance(t, "request again", 6) {
+		at, nonce = at/10_000*10_000, rapid.IntRange(0, 2).Draw(t, "request")
+	}
+	if chance(t, "signed long ago", 40) {
+		at -= 3_600_000
+	}
+	return LedgerCaller{AgentID: agent, Key: keyRef(key), TimestampMs: at, Nonce: fmt.Sprint("ledger-", nonce), Tag: ClaimTag{byte(at / 10_000), byte(nonce), 1}}
 }
 
 func (w *world) drawLedgerBatch(t *rapid.T) LedgerBatch {
@@ -162,11 +181,15 @@ func (w *world) drawConfirm(t *rapid.T) LedgerConfirm {
 	}
 	keys := w.s.ledger.reports.sortedKeys()
 	for range rapid.IntRange(0, 3).Draw(t, "confirmations") {
-		if len(keys) == 0 {
-			b.IDs = append(b.IDs, w.drawID(t))
-		} else {
-			b.IDs = append(b.IDs, ledger.ID([]byte(pick(t, "report", keys))))
+		name := ReportName{AgentID: "a", ID: w.drawID(t)}
+		if len(keys) > 0 {
+			r, _ := w.s.ledger.reports.get(pick(t, "report", keys))
+			name = r.name()
 		}
+		if chance(t, "another report", 10) {
+			name.Sum[0]++
+		}
+		b.Reports = append(b.Reports, name)
 	}
 	return b
 }

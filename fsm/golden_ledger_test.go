@@ -33,6 +33,12 @@ func (w *world) goldenMoney() {
 	w.wantCodes(paid, CodeOK)
 	paid.Entries[0].Amount++
 	w.wantCodes(paid, CodeConflict)
+	w.wantCodes(by("ledger-a", w.transferOf("ledger-a", "shop", 9)), CodeProfileRefused) // nothing was admitted
+	w.setPolicy(func(p *Policy) { p.AgentProfiles = map[string]ProfileRule{"ledger-a": ProfilesAny} })
+	signed := by("ledger-a", w.transferOf("ledger-a", "shop", 10_000_000))
+	w.wantCodes(signed, CodeInsufficient)
+	signed.Entries[0].Amount = 1
+	w.wantCodes(signed, CodeReplay)
 	w.wantCodes(by("ledger-a", w.transferOf("ledger-a", "shop", 9)), CodeOK)
 	w.wantCodes(by("ledger-a", w.transferOf("shop", "ledger-a", 9)), CodeForbidden)
 	w.wantCodes(w.transferOf("ledger-a", "ledger-b", 10_000_000), CodeInsufficient)
@@ -68,7 +74,7 @@ func (w *world) goldenWork() {
 	w.report(a, b, idle, a)
 	w.wantEntry(w.confirm(operator, a.Report.ID)[0], CodeOK)
 	w.wantEntry(w.confirm(operator, b.Report.ID)[0], CodeOK)
-	w.must(w.do(Actor{TokenID: string(RoleVerifier)}, LedgerConfirm{IDs: []ledger.ID{idle.Report.ID}, Reject: true}))
+	w.must(w.do(Actor{TokenID: string(RoleVerifier)}, LedgerConfirm{Reports: w.names(idle.Report.ID), Reject: true}))
 	epoch, _ := w.s.OldestEpoch()
 	w.want(w.do(leader, LedgerEpochClose{WindowMs: epoch.WindowMs}), CodeConflict)
 	w.pass(ledger.EpochMs)

@@ -31,6 +31,8 @@ type ledgerAccounts struct {
 	ids   idList
 	sum   Digest
 	dirty []*ledgerRow // whose share of sum may be out of date, each once
+
+	debtors map[string]*ledgerRow // that admins let owe; derived
 }
 
 type ledgerRow struct {
@@ -45,7 +47,9 @@ type ledgerRow struct {
 	reports int         // for it
 }
 
-func newLedgerAccounts() *ledgerAccounts { return &ledgerAccounts{m: map[string]*ledgerRow{}} }
+func newLedgerAccounts() *ledgerAccounts {
+	return &ledgerAccounts{m: map[string]*ledgerRow{}, debtors: map[string]*ledgerRow{}}
+}
 
 func (t *ledgerAccounts) full() bool { return len(t.m) >= MaxLedgerAccounts }
 
@@ -56,7 +60,17 @@ func (t *ledgerAccounts) add(a LedgerAccount) *ledgerRow {
 	t.m[a.ID] = row
 	t.ids.add(a.ID)
 	t.changed(row)
+	t.mayOwe(row)
 	return row
+}
+
+// mayOwe is to be called whenever the floor of a row is not what it was.
+func (t *ledgerAccounts) mayOwe(row *ledgerRow) {
+	if row.Kind != ledger.KindSystem && row.Floor < 0 {
+		t.debtors[row.ID] = row
+	} else {
+		delete(t.debtors, row.ID)
+	}
 }
 
 // changed is to be called whenever a row is not what it was.
@@ -165,6 +179,14 @@ func (s *State) LedgerAccount(id string) (LedgerAccount, bool) {
 	return row.LedgerAccount, true
 }
 
+// LedgerOwed is what accounts owe that admins let: credits that were spent and never issued.
+func (s *State) LedgerOwed() (sum int64) {
+	for _, row := range s.ledger.accounts.debtors {
+		sum -= min(0, row.Balance)
+	}
+	return sum
+}
+
 // LedgerAccounts returns up to limit accounts with ids after the given one, in order.
 func (s *State) LedgerAccounts(after string, limit int) []LedgerAccount {
 	ids := s.ledger.accounts.ids.after(after, limit)
@@ -224,6 +246,7 @@ func (s *State) applyLedgerAccountSet(c *change, b LedgerAccountSet) Result {
 	}
 	row.Account = want
 	s.ledger.accounts.changed(row)
+	s.ledger.accounts.mayOwe(row)
 	s.recordAccount(c, want)
 	return Result{Code: CodeOK, ID: row.ID}
 }

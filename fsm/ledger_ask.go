@@ -13,6 +13,9 @@ func (s *State) AskReport(signed *ledger.SignedReport, nowMs int64) LedgerResult
 	if field, fault := r.Fault(); fault != "" {
 		return LedgerResult{Code: CodeInvalid, Field: field}
 	}
+	if signed.ClusterID != s.meta.v.ClusterID {
+		return LedgerResult{Code: CodeInvalidSignature, Field: "signature"}
+	}
 	if code := s.mayAct(r.AgentID, signed.Key.Fingerprint(), nowMs); code != CodeOK {
 		return LedgerResult{Code: code, Field: "agent_id"}
 	}

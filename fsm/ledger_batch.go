@@ -27,6 +27,9 @@ func (s *State) applyLedgerBatch(c *change, b LedgerBatch) Result {
 	if c.keyed && len(b.Entries) != 1 {
 		return refuse(CodeInvalid, "entries", "%d entries under an idempotency key, which stands for one: several are told apart by their ids", len(b.Entries))
 	}
+	if c.keyed && slices.ContainsFunc(b.Callers, func(by LedgerCaller) bool { return by.AgentID != "" }) {
+		return refuse(CodeInvalid, "callers", "an agent's request under an idempotency key: what agents sign is told apart by their nonces and ids")
+	}
 	if res, ok := s.ledgerOpen(); !ok {
 		return res
 	}
@@ -40,7 +43,7 @@ func (s *State) applyLedgerBatch(c *change, b LedgerBatch) Result {
 		r.rows[i] = s.ledger.accounts.get(id)
 	}
 	for _, caller := range b.Callers {
-		r.callers = append(r.callers, s.ledgerCaller(caller, c.atMs))
+		r.callers = append(r.callers, s.ledgerCaller(c, &caller))
 	}
 	for from := 0; from < len(b.Entries); {
 		to := from + 1
@@ -62,6 +65,7 @@ const sealedBytes = 256
 // standing is what a caller may do at this index.
 type standing struct {
 	code            Code   // CodeOK if it may ask at all
+	replay          bool   // an agent's request that was decided before: it gets its first answers, and no other takes effect
 	name            string // whoever it is, its standing apart
 	actor           string // as records name it: standing and id
 	ids             idCaller
@@ -70,16 +74,18 @@ type standing struct {
 	operator, admin bool
 }
 
-func (s *State) ledgerCaller(caller LedgerCaller, nowMs int64) standing {
+// ledgerCaller tells who asks, and admits the request that an agent signed: whatever
+// becomes of it, who captured it has nothing of it, now or later.
+func (s *State) ledgerCaller(c *change, caller *LedgerCaller) standing {
 	if caller.AgentID != "" {
 		if caller.TokenID != "" {
 			return standing{code: CodeInvalid}
 		}
-		name := agentName(caller.AgentID)
-		return standing{code: s.mayAct(caller.AgentID, caller.Key, nowMs), name: name, actor: name, ids: idCallerOf(name), agentID: caller.AgentID}
+		name, res := agentName(caller.AgentID), s.takeClaim(c, caller.claim())
+		return standing{code: res.Code, replay: res.Repeated, name: name, actor: name, ids: idCallerOf(name), agentID: caller.AgentID}
 	}
 	t, ok := s.tokens.get(caller.TokenID)
-	if !ok || !t.inForce(nowMs) {
+	if !ok || !t.inForce(c.atMs) {
 		return standing{code: CodeUnauthorized}
 	}
 	name := ledger.ByToken + ":" + t.ID

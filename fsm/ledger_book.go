@@ -17,6 +17,7 @@ type ledgerState struct {
 
 	ends       expiryIndex // of holds; derived, rebuilt by restore
 	reportEnds expiryIndex // likewise of reports
+	owed       idList      // likewise of those that wait for a verdict, by payer
 }
 
 // LedgerBook is the ledger's own bookkeeping.
@@ -33,7 +34,8 @@ type LedgerBook struct {
 	// forget, see Meta.Closed: such ids are refused for ever.
 	Closed []TimeRange `cbor:"7,keyasint,omitempty"`
 	// Origin is the cluster in which the ledger was opened. Its records are linked to
-	// that, and reports are signed for it, also where a backup of it was restored.
+	// that, also where a backup of it was restored. What agents sign is for the cluster
+	// of now alone (Meta.ClusterID).
 	Origin string `cbor:"8,keyasint"`
 	// Recent are the epochs that were closed last, the newest last.
 	Recent []ClosedEpoch `cbor:"9,keyasint,omitempty"`

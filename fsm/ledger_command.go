@@ -3,6 +3,7 @@ package fsm
 import (
 	"errors"
 
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/dcbor"
 	"github.com/edgecoder/edgecoder/ledger"
 )
@@ -38,9 +39,18 @@ type LedgerReports struct {
 // LedgerConfirm has reports count in the open epoch, or rejects them. By is the
 // agent that asks, if it is one: the proposing node has verified its signature.
 type LedgerConfirm struct {
-	By     LedgerCaller `cbor:"1,keyasint"`
-	IDs    []ledger.ID  `cbor:"2,keyasint"`
-	Reject bool         `cbor:"3,keyasint,omitempty"`
+	By      LedgerCaller `cbor:"1,keyasint"`
+	Reports []ReportName `cbor:"2,keyasint"`
+	Reject  bool         `cbor:"3,keyasint,omitempty"`
+}
+
+// ReportName says which report is meant, and what stands in it: whoever gives a verdict
+// gives it on that and nothing else.
+type ReportName struct {
+	_       struct{} `cbor:",toarray"`
+	AgentID string
+	ID      ledger.ID   // one of the agent's
+	Sum     crypto.Hash // see ledger.Report.Sum
 }
 
 // LedgerEpochClose finalises the oldest epoch that is open, once its hour is over.
@@ -60,12 +70,22 @@ type LedgerBatch struct {
 	Entries  []LedgerEntry
 }
 
-// LedgerCaller is who asks: an API token, or an agent with the key that signed its request.
+// LedgerCaller is who asks: an API token, or an agent by a request that it signed,
+// which is admitted here as any claim is: once, whatever became of what it asks for.
 type LedgerCaller struct {
 	_       struct{} `cbor:",toarray"`
 	TokenID string
 	AgentID string
-	Key     KeyRef
+	// Of the agent's request, see Claim.
+	Key         KeyRef
+	TimestampMs int64
+	Nonce       string
+	Tag         ClaimTag
+}
+
+// claim is the agent's request as one that it asks for itself.
+func (c *LedgerCaller) claim() *Claim {
+	return &Claim{AgentID: c.AgentID, Key: c.Key, TimestampMs: c.TimestampMs, Nonce: c.Nonce, Tag: c.Tag, Self: true}
 }
 
 // LedgerOp is what an entry does. Numbers are part of the log and never reused.
@@ -100,7 +120,7 @@ var errLedgerBatch = errors.New("a batch of the ledger is not in canonical form"
 // no room for them.
 const (
 	leastEntryBytes  = 1 + 1 + 1 + 1 + 17 + 1 + 1 + 1 + 1 // a transfer
-	leastCallerBytes = 1 + 1 + 1 + 34
+	leastCallerBytes = 1 + 1 + 1 + 34 + 1 + 1 + 17
 )
 
 // entryMembers is how many items an entry of each operation has.
@@ -115,7 +135,7 @@ func (b LedgerBatch) MarshalCBOR() ([]byte, error) {
 		size += 3 + len(id)
 	}
 	for i := range b.Callers {
-		size += leastCallerBytes + 6 + len(b.Callers[i].TokenID) + len(b.Callers[i].AgentID)
+		size += leastCallerBytes + 16 + len(b.Callers[i].TokenID) + len(b.Callers[i].AgentID) + len(b.Callers[i].Nonce)
 	}
 	for i := range b.Entries {
 		size += leastEntryBytes + 40 + len(b.Entries[i].Ref)
@@ -124,10 +144,13 @@ func (b LedgerBatch) MarshalCBOR() ([]byte, error) {
 	out = dcbor.AppendArray(out, len(b.Callers), false)
 	for i := range b.Callers {
 		c := &b.Callers[i]
-		out = dcbor.AppendArray(out, 3, false)
+		out = dcbor.AppendArray(out, 6, false)
 		out = dcbor.AppendText(out, c.TokenID)
 		out = dcbor.AppendText(out, c.AgentID)
 		out = dcbor.AppendBytes(out, c.Key[:])
+		out = dcbor.AppendSigned(out, c.TimestampMs)
+		out = dcbor.AppendText(out, c.Nonce)
+		out = dcbor.AppendBytes(out, c.Tag[:])
 	}
 	out = dcbor.AppendArray(out, len(b.Accounts), false)
 	for _, id := range b.Accounts {
@@ -176,9 +199,12 @@ func (b *LedgerBatch) UnmarshalCBOR(data []byte) error {
 	d.List(3)
 	out := LedgerBatch{Callers: make([]LedgerCaller, d.Count(leastCallerBytes))}
 	for i := range out.Callers {
-		d.List(3)
-		out.Callers[i].TokenID, out.Callers[i].AgentID = d.Text(), d.Text()
-		d.Fill(out.Callers[i].Key[:])
+		c := &out.Callers[i]
+		d.List(6)
+		c.TokenID, c.AgentID = d.Text(), d.Text()
+		d.Fill(c.Key[:])
+		c.TimestampMs, c.Nonce = d.Signed(), d.Text()
+		d.Fill(c.Tag[:])
 	}
 	out.Accounts = make([]string, d.Count(1))
 	for i := range out.Accounts {

@@ -61,11 +61,11 @@ func (s *State) count(c *change, r *PendingReport, actor string) {
 	if !known {
 		epoch.Accounts++
 	}
-	epoch.WindowMs, epoch.Weight = window, epoch.Weight+r.Weight
+	epoch.WindowMs, epoch.Weight = window, epoch.Weight+r.Weight()
 	l.epochs.put(key, epoch)
-	l.weights.put(key+r.Account, EpochWeight{Account: r.Account, Weight: row.Weight + r.Weight})
+	l.weights.put(key+r.Account, EpochWeight{Account: r.Account, Weight: row.Weight + r.Weight()})
 	*r = l.decide(*r, c, ReportConfirmed)
-	s.seal(c, &ledger.Record{Kind: ledger.KindConfirm, Actor: actor, ID: r.ID, Credit: r.Account, Weight: r.Weight, WindowMs: window})
+	s.seal(c, &ledger.Record{Kind: ledger.KindConfirm, Actor: actor, ID: r.ID, Credit: r.Account, Weight: r.Weight(), WindowMs: window})
 }
 
 // OldestEpoch returns the open epoch that is to be closed next.

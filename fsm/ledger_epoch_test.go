@@ -73,10 +73,10 @@ func TestP7LedgerConfirmations(t *testing.T) {
 	payer := Actor{TokenID: "verifier"} // the shop's
 	w.confirmedBy(ledger.ConfirmPayer)
 	agent := func(id string, ids ...ledger.ID) LedgerResult {
-		return w.must(w.do(Actor{NodeID: "n0"}, LedgerConfirm{By: LedgerCaller{AgentID: id, Key: keyRef(id)}, IDs: ids})).Ledger[0]
+		return w.must(w.do(Actor{NodeID: "n0"}, LedgerConfirm{By: signedBy(id, w.newID()), Reports: w.names(ids...)})).Ledger[0]
 	}
 	reject := func(by Actor, id ledger.ID) LedgerResult {
-		return w.must(w.do(by, LedgerConfirm{IDs: []ledger.ID{id}, Reject: true})).Ledger[0]
+		return w.must(w.do(by, LedgerConfirm{Reports: w.names(id), Reject: true})).Ledger[0]
 	}
 	taken := func() ledger.ID {
 		r := w.workOf("a", 1_000)
@@ -87,7 +87,7 @@ func TestP7LedgerConfirmations(t *testing.T) {
 	w.wantEntry(agent("a", one), CodeForbidden)
 	w.wantEntry(agent("b", one), CodeForbidden)
 	w.wantEntry(w.confirm(Actor{TokenID: "viewer"}, one)[0], CodeForbidden)
-	w.want(w.do(Actor{TokenID: "none"}, LedgerConfirm{IDs: []ledger.ID{one}}), CodeUnauthorized)
+	w.want(w.do(Actor{TokenID: "none"}, LedgerConfirm{Reports: w.names(one)}), CodeUnauthorized)
 	first := w.wantEntry(w.confirm(payer, one)[0], CodeOK)
 	if again := w.confirm(operator, one)[0]; !again.Repeated || again.Index != first.Index {
 		t.Errorf("confirmed again: %+v", again)
@@ -120,7 +120,7 @@ func TestP7LedgerConfirmations(t *testing.T) {
 
 	w.confirmedBy(ledger.ConfirmNobody)
 	id := taken()
-	if r, ok := w.s.LedgerReport(id, w.wallMs); !ok || r.Verdict != ReportConfirmed {
+	if r, ok := w.s.LedgerReport("a", id, w.wallMs); !ok || r.Verdict != ReportConfirmed {
 		t.Errorf("by policy it counts at once: %+v", r)
 	}
 	if open := w.s.OpenEpochs(); len(open) < 2 || open[len(open)-1].Weight != 1_000_000 {

@@ -6,8 +6,11 @@ import (
 )
 
 // idList keeps ids in order, in pieces: one more costs the move of a piece, and a
-// page of them the search for where it begins. Nothing is ever taken out.
-type idList struct{ pieces [][]string }
+// page of them the search for where it begins.
+type idList struct {
+	pieces [][]string // none empty
+	n      int
+}
 
 // maxPiece is when a piece is cut in two: some 16 KiB, moved in a microsecond.
 const maxPiece = 1024
@@ -22,6 +25,7 @@ func (l *idList) piece(id string) int {
 }
 
 func (l *idList) add(id string) {
+	l.n++
 	if len(l.pieces) == 0 {
 		l.pieces = [][]string{{id}}
 		return
@@ -37,6 +41,22 @@ func (l *idList) add(id string) {
 	half := len(p) / 2
 	l.pieces[n] = slices.Clone(p[:half])
 	l.pieces = slices.Insert(l.pieces, n+1, slices.Clone(p[half:]))
+}
+
+// remove takes an id out, if it is there.
+func (l *idList) remove(id string) {
+	if len(l.pieces) == 0 {
+		return
+	}
+	n := l.piece(id)
+	at, found := slices.BinarySearch(l.pieces[n], id)
+	if !found {
+		return
+	}
+	l.n--
+	if l.pieces[n] = slices.Delete(l.pieces[n], at, at+1); len(l.pieces[n]) == 0 {
+		l.pieces = slices.Delete(l.pieces, n, n+1)
+	}
 }
 
 // after returns up to limit ids that come after one.

@@ -3,6 +3,7 @@ package fsm
 import (
 	"container/heap"
 	"fmt"
+	"strings"
 
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/ledger"
@@ -11,15 +12,20 @@ import (
 // PendingReport is a contribution report until its time is over: long enough to be
 // confirmed, and for a confirmation that is asked for again to get its first answer.
 type PendingReport struct {
-	ID        ledger.ID     `cbor:"1,keyasint"`
-	Account   string        `cbor:"2,keyasint"`
-	Payer     string        `cbor:"3,keyasint"`
-	Weight    int64         `cbor:"4,keyasint"` // millionths of a second
-	ExpiresMs int64         `cbor:"5,keyasint"` // last moment
-	Verdict   ReportVerdict `cbor:"6,keyasint"`
-	Index     uint64        `cbor:"7,keyasint"` // entry that made or decided it
-	DecidedMs int64         `cbor:"8,keyasint"` // cluster clock at the verdict
+	ledger.Report               // members 1 to 8
+	ExpiresMs     int64         `cbor:"9,keyasint"` // last moment
+	Verdict       ReportVerdict `cbor:"10,keyasint"`
+	Index         uint64        `cbor:"11,keyasint"` // entry that made or decided it
+	DecidedMs     int64         `cbor:"12,keyasint"` // cluster clock at the verdict
 }
+
+// reportKey is that of a report in the table: ids are each agent's own.
+func reportKey(agentID string, id ledger.ID) string { return string(id[:]) + agentID }
+
+func (r *PendingReport) key() string { return reportKey(r.AgentID, r.ID) }
+
+// owedKey is that of a report among those that wait, which lie together by payer.
+func (r *PendingReport) owedKey() string { return r.Payer + "\x00" + r.key() }
 
 // ReportVerdict is what became of a report.
 type ReportVerdict uint8
@@ -55,6 +61,9 @@ func (s *State) takeReport(c *change, signed *ledger.SignedReport) LedgerResult 
 	if field, fault := r.Fault(); fault != "" {
 		return answer(CodeInvalid, field)
 	}
+	if signed.ClusterID != s.meta.v.ClusterID {
+		return answer(CodeInvalidSignature, "signature") // it is another cluster's
+	}
 	if code := s.mayAct(r.AgentID, signed.Key.Fingerprint(), c.atMs); code != CodeOK {
 		return answer(code, "agent_id")
 	}
@@ -72,8 +81,7 @@ func (s *State) takeReport(c *change, signed *ledger.SignedReport) LedgerResult 
 	s.ledger.ids.insert(r.ID.TimeMs(), nonceRow{key: key, tag: reportTag(r), index: c.index, clockMs: c.atMs})
 	s.learnKey(c, r, signed.Key)
 	s.seal(c, &ledger.Record{Kind: ledger.KindReport, Actor: agentName(r.AgentID), Report: signed})
-	pending := PendingReport{ID: r.ID, Account: r.Account, Payer: r.Payer, Weight: r.Weight(),
-		ExpiresMs: c.atMs + s.ledger.book.v.Policy.ReportKeepMs, Index: c.index}
+	pending := PendingReport{Report: *r, ExpiresMs: c.atMs + s.ledger.book.v.Policy.ReportKeepMs, Index: c.index}
 	if s.ledger.book.v.Policy.Confirm == ledger.ConfirmNobody {
 		s.count(c, &pending, "")
 	}
@@ -94,9 +102,10 @@ func (s *State) learnKey(c *change, r *ledger.Report, key crypto.PublicKey) {
 }
 
 func (l *ledgerState) putReport(r PendingReport) {
-	key := string(r.ID[:])
+	key := r.key()
 	l.reports.put(key, r)
 	l.indexReport(key, r)
+	l.owe(&r)
 	if len(l.reportEnds) > 2*l.reports.size()+64 {
 		l.reindexReports()
 	}
@@ -109,6 +118,22 @@ func (l *ledgerState) indexReport(key string, r PendingReport) {
 	}
 	row.reports++
 	heap.Push(&l.reportEnds, expiry{atMs: r.ExpiresMs, key: key})
+}
+
+// owe keeps the list of the reports that wait for a verdict.
+func (l *ledgerState) owe(r *PendingReport) {
+	l.owed.remove(r.owedKey())
+	if r.Verdict == ReportPending {
+		l.owed.add(r.owedKey())
+	}
+}
+
+// relistReports rebuilds the list of those that wait.
+func (l *ledgerState) relistReports() {
+	l.owed = idList{}
+	for _, r := range l.reports.m {
+		l.owe(&r)
+	}
 }
 
 // reindexReports rebuilds what is derived from the reports.
@@ -129,6 +154,7 @@ func (l *ledgerState) purgeReports(nowMs int64) {
 		e := heap.Pop(&l.reportEnds).(expiry)
 		if r, ok := l.reports.get(e.key); ok && r.ExpiresMs == e.atMs {
 			l.reports.remove(e.key)
+			l.owed.remove(r.owedKey())
 			l.accounts.get(r.Account).reports--
 			n++
 		}
@@ -162,7 +188,6 @@ func (s *State) ReportTaken(r *ledger.Report) (first LedgerResult, taken bool) {
 // reportCode asks what depends on the accounts that a report names, and for room.
 func (s *State) reportCode(r *ledger.Report, by *standing) (Code, string) {
 	l := s.ledger
-	_, waits := l.reports.get(string(r.ID[:]))
 	account, payer := l.accounts.get(r.Account), l.accounts.get(r.Payer)
 	switch {
 	case account == nil:
@@ -177,8 +202,6 @@ func (s *State) reportCode(r *ledger.Report, by *standing) (Code, string) {
 		return CodeInvalid, "payer" // whom nobody speaks for
 	case r.Weight() > l.book.v.Policy.MaxWeight:
 		return CodeInvalid, "duration_ms" // more than an account may count in an epoch: it is reported in parts
-	case waits:
-		return CodeConflict, "id" // of another agent: reports are confirmed by their id alone
 	case !l.ids.room(by, 1):
 		return CodeOverloaded, "id"
 	case l.reports.full() || account.reports >= MaxAccountReports:
@@ -193,35 +216,37 @@ func (s *State) reportCode(r *ledger.Report, by *standing) (Code, string) {
 
 // applyLedgerConfirm has reports count or rejects them, each by itself.
 func (s *State) applyLedgerConfirm(c *change, b LedgerConfirm) Result {
-	if len(b.IDs) > MaxLedgerEntries {
-		return refuse(CodeTooLarge, "ids", "%d reports, at most %d", len(b.IDs), MaxLedgerEntries)
+	if len(b.Reports) > MaxLedgerEntries {
+		return refuse(CodeTooLarge, "reports", "%d reports, at most %d", len(b.Reports), MaxLedgerEntries)
 	}
 	by := b.By
 	if by.AgentID == "" {
 		by = LedgerCaller{TokenID: c.actor.TokenID}
 	}
-	caller := s.ledgerCaller(by, c.atMs)
-	if caller.code != CodeOK {
-		return refuse(caller.code, "", "whoever asks may not act at all")
-	}
 	if res, ok := s.ledgerOpen(); !ok {
 		return res
 	}
-	out := make([]LedgerResult, len(b.IDs))
-	for i, id := range b.IDs {
-		out[i] = s.confirm(c, &caller, id, b.Reject)
+	caller := s.ledgerCaller(c, &by)
+	if caller.code != CodeOK {
+		return refuse(caller.code, "", "whoever asks may not act at all")
+	}
+	out := make([]LedgerResult, len(b.Reports))
+	for i := range b.Reports {
+		out[i] = s.confirm(c, &caller, &b.Reports[i], b.Reject)
 	}
 	return Result{Code: CodeOK, Ledger: out}
 }
 
-func (s *State) confirm(c *change, caller *standing, id ledger.ID, reject bool) LedgerResult {
+func (s *State) confirm(c *change, caller *standing, name *ReportName, reject bool) LedgerResult {
 	answer := func(code Code, field string) LedgerResult {
 		return LedgerResult{Code: code, Field: field, Index: c.index, ClockMs: c.atMs}
 	}
-	key := string(id[:])
-	r, ok := s.ledger.reports.get(key)
+	r, ok := s.ledger.reports.get(reportKey(name.AgentID, name.ID))
 	if !ok || r.ExpiresMs < c.atMs {
 		return answer(CodeNotFound, "id")
+	}
+	if r.Sum() != name.Sum {
+		return answer(CodeConflict, "sum") // another report than the one that is meant
 	}
 	if code, field := s.mayConfirm(caller, &r, reject); code != CodeOK {
 		return answer(code, field)
@@ -235,11 +260,13 @@ func (s *State) confirm(c *change, caller *standing, id ledger.ID, reject bool) 
 		return LedgerResult{Code: CodeOK, Index: r.Index, ClockMs: r.DecidedMs, Repeated: true}
 	case r.Verdict != ReportPending:
 		return answer(CodeConflict, "id")
+	case caller.replay: // its first answer was a refusal
+		return answer(CodeReplay, "")
 	case reject:
 		r = s.ledger.decide(r, c, ReportRejected)
-		s.seal(c, &ledger.Record{Kind: ledger.KindReject, Actor: caller.actor, ID: id})
+		s.seal(c, &ledger.Record{Kind: ledger.KindReject, Actor: caller.actor, ID: r.ID, Credit: r.Account})
 	default:
-		if code, field := s.countCode(r.Account, r.Weight); code != CodeOK {
+		if code, field := s.countCode(r.Account, r.Weight()); code != CodeOK {
 			return answer(code, field)
 		}
 		s.count(c, &r, caller.actor)
@@ -289,13 +316,14 @@ func (s *State) agentCode(id string) Code {
 }
 
 func (s *State) reportFault(key string, r PendingReport) error {
+	if field, fault := r.Fault(); fault != "" {
+		return fmt.Errorf("%s: %s", field, fault)
+	}
 	switch {
-	case key != string(r.ID[:]):
-		return fmt.Errorf("it says that it is %s", r.ID)
+	case key != r.key():
+		return fmt.Errorf("it says that it is %s of %s", r.ID, shown(r.AgentID))
 	case s.ledger.accounts.get(r.Account) == nil || s.ledger.accounts.get(r.Payer) == nil:
 		return fmt.Errorf("of %s for %s: no two accounts", shown(r.Account), shown(r.Payer))
-	case r.Weight < 1 || r.Weight > ledger.MaxMicro:
-		return fmt.Errorf("a weight of %d", r.Weight)
 	case r.Verdict > ReportRejected:
 		return fmt.Errorf("unknown verdict %d", r.Verdict)
 	}
@@ -303,17 +331,29 @@ func (s *State) reportFault(key string, r PendingReport) error {
 }
 
 // PendingReports counts the reports that wait for a verdict.
-func (s *State) PendingReports() (n int) {
-	for _, r := range s.ledger.reports.m {
-		if r.Verdict == ReportPending {
-			n++
-		}
+func (s *State) PendingReports() int { return s.ledger.owed.n }
+
+// ReportsOwed returns up to limit reports that wait for a verdict on an account's money,
+// in the order of their keys from the one after a report; none is nil.
+func (s *State) ReportsOwed(payer string, after *ReportName, limit int) (out []PendingReport) {
+	from := payer + "\x00"
+	prefix := from
+	if after != nil {
+		from += reportKey(after.AgentID, after.ID)
 	}
-	return n
+	for _, key := range s.ledger.owed.after(from, limit) {
+		key, of := strings.CutPrefix(key, prefix)
+		if !of {
+			break
+		}
+		r, _ := s.ledger.reports.get(key)
+		out = append(out, r)
+	}
+	return out
 }
 
 // LedgerReport returns a report that can still be asked about at nowMs.
-func (s *State) LedgerReport(id ledger.ID, nowMs int64) (PendingReport, bool) {
-	r, ok := s.ledger.reports.get(string(id[:]))
+func (s *State) LedgerReport(agentID string, id ledger.ID, nowMs int64) (PendingReport, bool) {
+	r, ok := s.ledger.reports.get(reportKey(agentID, id))
 	return r, ok && nowMs <= r.ExpiresMs
 }

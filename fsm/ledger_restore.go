@@ -47,7 +47,7 @@ func (s *State) recoverLedger(c *change, skipped []TimeRange) {
 	book.IDFloorMs = floor
 	s.ledger.book.set(book)
 	s.renameEpochs()
-	s.seal(c, &ledger.Record{Kind: ledger.KindRecovery, Actor: s.principal(c.actor), Recovery: &ledger.Recovery{Epoch: s.meta.v.Epoch, FloorMs: floor}})
+	s.seal(c, &ledger.Record{Kind: ledger.KindRecovery, Actor: s.principal(c.actor), Recovery: &ledger.Recovery{Epoch: s.meta.v.Epoch, FloorMs: floor, ClusterID: s.meta.v.ClusterID}})
 }
 
 // renameEpochs brings open epochs that lie ahead of the clock back to it.

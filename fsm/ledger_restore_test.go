@@ -147,3 +147,23 @@ func TestP7LedgerRestoreOfAClockAhead(t *testing.T) {
 		t.Errorf("%d ms to come are closed to ids", n)
 	}
 }
+
+// What agents sign is for one cluster: a copy of the ledger in another one, restored as a
+// rehearsal say, counts none of it, and an auditor who walks the copy's records knows.
+func TestP7LedgerCopyTakesNothingSignedForTheOther(t *testing.T) {
+	w := ledgerWorld(t, "a", "b")
+	w.wantEntry(w.report(w.workOf("a", 1_000))[0], CodeOK)
+	backup, h := backupOf(t, w)
+	o := restoreWorld(t, otherWorld(t), backup, h, w.wallMs)
+	o.ids = w.ids
+	o.pass(70 * 60_000)
+	w.pass(o.wallMs - w.wallMs)
+	here, there := w.workOf("a", 1_000), o.workOf("a", 2_000)
+	w.wantEntry(w.report(here)[0], CodeOK)
+	if got := o.report(here)[0]; got.Code != CodeInvalidSignature || o.s.AskReport(&here, o.s.ClockMs()).Code != got.Code {
+		t.Errorf("the report that was signed for %s: %+v in %s", here.ClusterID, got, o.s.Meta().ClusterID)
+	}
+	w.wantEntry(o.report(there)[0], CodeOK)
+	o.soundLedger()
+	w.soundLedger()
+}

@@ -13,6 +13,9 @@ import (
 func (w *world) manyHolds(n int, lifeMs int64, who LedgerCaller) (last LedgerResult) {
 	w.t.Helper()
 	for n > 0 {
+		if who.AgentID != "" { // who signs each batch
+			who = signedBy(who.AgentID, w.newID())
+		}
 		b := LedgerBatch{Callers: []LedgerCaller{who}, Accounts: []string{"a", "b"}}
 		for range min(n, MaxLedgerEntries) {
 			b.Entries = append(b.Entries, LedgerEntry{Op: LedgerHold, ID: w.newID(), Credit: 1, Amount: 1, ExpiresMs: w.s.ClockMs() + lifeMs})
@@ -58,7 +61,7 @@ func TestP7LedgerReportsAreShared(t *testing.T) {
 	var ids []ledger.ID
 	for range MaxAccountReports {
 		r := w.workOf("a", 1).Report
-		reports, ids = append(reports, ledger.SignedReport{Report: r, Key: publicKey("a")}), append(ids, r.ID)
+		reports, ids = append(reports, ledger.SignedReport{Report: r, Key: publicKey("a"), ClusterID: w.s.Meta().ClusterID}), append(ids, r.ID)
 	}
 	for _, got := range w.report(reports...) {
 		w.wantEntry(got, CodeOK)
@@ -67,7 +70,7 @@ func TestP7LedgerReportsAreShared(t *testing.T) {
 		t.Errorf("beyond its share: %+v", got)
 	}
 	w.wantEntry(w.report(w.workOf("b", 1))[0], CodeOK)
-	w.must(w.do(operator, LedgerConfirm{IDs: ids, Reject: true}))
+	w.must(w.do(operator, LedgerConfirm{Reports: w.names(ids...), Reject: true}))
 	w.pass(ledger.DefaultPolicy().IDWindowMs + 1)
 	w.wantEntry(w.report(w.workOf("a", 1))[0], CodeOK)
 }
@@ -99,7 +102,7 @@ func TestP7LedgerMarksAreBounded(t *testing.T) {
 	w := ledgerWorld(t, "a")
 	for n := range MaxReportPurges + 5 {
 		id := idAt(w.wallMs, 1_000+n)
-		w.s.ledger.putReport(PendingReport{ID: id, Account: "a", Payer: "shop", Weight: 5, ExpiresMs: w.wallMs})
+		w.s.ledger.putReport(PendingReport{Report: ledger.Report{ID: id, AgentID: "a", Account: "a", Payer: "shop", Task: "t", Class: ledger.ClassCPU, DurationMs: 5}, ExpiresMs: w.wallMs})
 	}
 	w.wallMs += 1_000
 	w.mark()

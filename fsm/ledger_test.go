@@ -109,7 +109,7 @@ func TestP7LedgerOnlyOwnersAndOperatorsMoveMoney(t *testing.T) {
 		"no token":              {token("", "a", "b"), CodeUnauthorized},
 		"unknown token":         {token("none", "a", "b"), CodeUnauthorized},
 		"unknown agent":         {by("nobody", w.transferOf("a", "b", 1)), CodeUnknownAgent},
-		"a key of another": {LedgerBatch{Callers: []LedgerCaller{{AgentID: "a", Key: keyRef("b")}}, Accounts: []string{"a", "b"},
+		"a key of another": {LedgerBatch{Callers: []LedgerCaller{{AgentID: "a", Key: keyRef("b"), TimestampMs: w.wallMs}}, Accounts: []string{"a", "b"},
 			Entries: []LedgerEntry{{Op: LedgerTransfer, ID: w.newID(), Credit: 1, Amount: 1}}}, CodeInvalidSignature},
 		"two at once": {LedgerBatch{Callers: []LedgerCaller{{AgentID: "a", TokenID: "admin"}}, Accounts: []string{"a", "b"},
 			Entries: []LedgerEntry{{Op: LedgerTransfer, ID: w.newID(), Credit: 1, Amount: 1}}}, CodeInvalid},
@@ -551,7 +551,7 @@ func TestValidateRefusesALedgerThatNoCommandMakes(t *testing.T) {
 		"ids far": {func(s *State) {
 			s.ledger.ids.insertAt(bucketOf(s.meta.v.ClockMs+MaxSkewMs)+1, nonceRow{key: nonceKey{1}})
 		}, "ledger_ids"},
-		"report":         {func(s *State) { s.changeReport(func(r *PendingReport) { r.Weight = 0 }) }, "weight"},
+		"report":         {func(s *State) { s.changeReport(func(r *PendingReport) { r.DurationMs = 0 }) }, "duration_ms"},
 		"verdict":        {func(s *State) { s.changeReport(func(r *PendingReport) { r.Verdict = 9 }) }, "verdict"},
 		"report payer":   {func(s *State) { s.changeReport(func(r *PendingReport) { r.Payer = "x" }) }, "accounts"},
 		"epoch weight":   {func(s *State) { s.changeEpoch(func(e *OpenEpoch) { e.Weight++ }) }, "other weights"},

@@ -62,6 +62,8 @@ func (r *ledgerRun) mayUse(e *LedgerEntry, caller *standing, key nonceKey) (Code
 		return CodeConflict, "id"
 	case code != CodeOK:
 		return code, field
+	case caller.replay: // its first answer was a refusal
+		return CodeReplay, ""
 	case r.chain.used[e.ID]:
 		return CodeConflict, "id"
 	case !r.s.ledger.ids.room(caller, len(r.chain.ids)+1):

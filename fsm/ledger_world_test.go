@@ -71,10 +71,15 @@ func (w *world) issue(to string, amount int64) LedgerResult {
 	return w.entry(b)
 }
 
-// by has an agent ask.
+// by has an agent ask, by a request that it signs at the time of the first id.
 func by(agent string, b LedgerBatch) LedgerBatch {
-	b.Callers = []LedgerCaller{{AgentID: agent, Key: keyRef(agent)}}
+	b.Callers = []LedgerCaller{signedBy(agent, b.Entries[0].ID)}
 	return b
+}
+
+// signedBy is a request of an agent: its time and its nonce are those of an id.
+func signedBy(agent string, id ledger.ID) LedgerCaller {
+	return LedgerCaller{AgentID: agent, Key: keyRef(agent), TimestampMs: id.TimeMs(), Nonce: id.String(), Tag: ClaimTag(id)}
 }
 
 // entries applies a batch and returns the answers.
@@ -132,7 +137,25 @@ func (w *world) report(r ...ledger.SignedReport) []LedgerResult {
 
 func (w *world) confirm(by Actor, ids ...ledger.ID) []LedgerResult {
 	w.t.Helper()
-	return w.must(w.do(by, LedgerConfirm{IDs: ids})).Ledger
+	return w.must(w.do(by, LedgerConfirm{Reports: w.names(ids...)})).Ledger
+}
+
+// names are those of the reports with such ids that the state has.
+func (w *world) names(ids ...ledger.ID) (out []ReportName) {
+	for _, id := range ids {
+		name := ReportName{AgentID: "a", ID: id}
+		for _, r := range w.s.ledger.reports.m {
+			if r.ID == id {
+				name = r.name()
+			}
+		}
+		out = append(out, name)
+	}
+	return out
+}
+
+func (r *PendingReport) name() ReportName {
+	return ReportName{AgentID: r.AgentID, ID: r.ID, Sum: r.Sum()}
 }
 
 // soundLedger holds P7: whatever happened, the money adds up, and an auditor who has
@@ -210,7 +233,7 @@ func TestLedgerBatchEncoding(t *testing.T) {
 
 func goldenLedgerBatch() LedgerBatch {
 	return LedgerBatch{
-		Callers:  []LedgerCaller{{TokenID: "operator"}, {AgentID: "agent-ünï", Key: keyRef("a")}},
+		Callers:  []LedgerCaller{{TokenID: "operator"}, {AgentID: "agent-ünï", Key: keyRef("a"), TimestampMs: worldStart, Nonce: "nonce-ü", Tag: ClaimTag{9}}},
 		Accounts: []string{"a", "b-ünï", "@issuance"},
 		Entries: []LedgerEntry{
 			{Op: LedgerTransfer, ID: idAt(worldStart, 1), Ref: "invoice 7", Debit: 0, Credit: 1, Amount: 1_000_000, Linked: true},
@@ -235,7 +258,7 @@ func goldenLedger() map[string]any {
 		"ledger_account_set": LedgerAccountSet{ID: "b-ünï", Kind: ledger.KindService, Owner: "t1", Floor: -5, Frozen: true},
 		"ledger_batch":       goldenLedgerBatch(),
 		"ledger_reports":     LedgerReports{Reports: []ledger.SignedReport{goldenReport()}},
-		"ledger_confirm":     LedgerConfirm{By: LedgerCaller{AgentID: "x", Key: crypto.Hash{1}}, IDs: []ledger.ID{idAt(worldStart, 5)}, Reject: true},
+		"ledger_confirm":     LedgerConfirm{By: LedgerCaller{AgentID: "x", Key: crypto.Hash{1}, TimestampMs: worldStart, Nonce: "n", Tag: ClaimTag{1}}, Reports: []ReportName{{AgentID: "ünï", ID: idAt(worldStart, 5), Sum: crypto.Hash{7}}}, Reject: true},
 		"ledger_epoch_close": LedgerEpochClose{WindowMs: ledger.WindowOf(worldStart), Load: ledger.Load{Queued: 1, Agents: 2, CPU: 3, GPU: 4}},
 	}
 }

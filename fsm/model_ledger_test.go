@@ -184,27 +184,28 @@ func (m *model) believeLedger(l logged, body any) {
 
 type modelCaller struct {
 	code            Code
+	replay          bool // the very request came before
 	name            string
 	operator, admin bool
 }
 
-func (m *model) ledgerCaller(c LedgerCaller) modelCaller {
+// ledgerCaller is who asks; an agent's request is admitted, once.
+func (m *model) ledgerCaller(l logged, c LedgerCaller) modelCaller {
 	if c.AgentID != "" && c.TokenID != "" {
 		return modelCaller{code: CodeInvalid}
 	}
 	if c.AgentID != "" {
-		code := CodeOK
-		switch a := m.agents[c.AgentID]; {
-		case a == nil:
-			code = CodeUnknownAgent
-		case a.state != AgentActive:
-			code = CodeAgentNotActive
-		case a.key != c.Key:
-			code = CodeInvalidSignature
-		case m.banned(c.AgentID):
-			code = CodeBlacklisted
+		claim, limit, n := Claim{AgentID: c.AgentID, Key: c.Key, TimestampMs: c.TimestampMs, Nonce: c.Nonce, Tag: c.Tag, Self: true}, m.policy.SelfLimit(), int64(0)
+		for _, at := range m.asked[c.AgentID] {
+			if at >= m.clockMs-limit.WindowMs {
+				n++
+			}
 		}
-		return modelCaller{code: code, name: "agent:" + c.AgentID}
+		code, first := m.expectClaim(claim, n >= limit.Requests)
+		if code == CodeOK && first == nil {
+			m.admitted(l, claim)
+		}
+		return modelCaller{code: code, replay: first != nil, name: "agent:" + c.AgentID}
 	}
 	t := m.tokens[c.TokenID]
 	if t == nil || !m.inForce(t) {
@@ -237,12 +238,16 @@ func (m *model) followLedgerBatch(l logged, b LedgerBatch) {
 	if l.cmd.Idem == nil {
 		m.ledger.release(m.clockMs)
 	}
+	var callers []modelCaller
+	for _, c := range b.Callers {
+		callers = append(callers, m.ledgerCaller(l, c))
+	}
 	for from := 0; from < len(b.Entries); {
 		to := from + 1
 		for to < len(b.Entries) && b.Entries[to-1].Linked && b.Entries[to].Caller == b.Entries[from].Caller {
 			to++
 		}
-		want := m.ledgerChain(l.index, b, from, to)
+		want := m.ledgerChain(l.index, b, callers, from, to)
 		for i, w := range want {
 			got := l.res.Ledger[from+i]
 			if got.Field = ""; got != w {
@@ -254,15 +259,15 @@ func (m *model) followLedgerBatch(l logged, b LedgerBatch) {
 }
 
 // ledgerChain returns the answers to a chain, and makes the ledger what it makes of it.
-func (m *model) ledgerChain(index uint64, b LedgerBatch, from, to int) []LedgerResult {
+func (m *model) ledgerChain(index uint64, b LedgerBatch, callers []modelCaller, from, to int) []LedgerResult {
 	out := make([]LedgerResult, to-from)
 	repeated, forgotten := 0, false
 	for i := from; i < to; i++ {
 		e := b.Entries[i]
-		if int(e.Caller) >= len(b.Callers) || m.ledgerCaller(b.Callers[e.Caller]).code != CodeOK {
+		if int(e.Caller) >= len(callers) || callers[e.Caller].code != CodeOK {
 			continue
 		}
-		by := m.ledgerCaller(b.Callers[e.Caller]).name
+		by := callers[e.Caller].name
 		forgotten = forgotten || m.ledgerID(m.ledger, by, e.ID) == CodeIDExpired
 		if u := m.ledger.find(by, e.ID); u != nil && u.content == content(b, e) {
 			out[i-from] = LedgerResult{Code: CodeOK, Index: u.index, ClockMs: u.clockMs, Repeated: true}
@@ -283,7 +288,7 @@ func (m *model) ledgerChain(index uint64, b LedgerBatch, from, to int) []LedgerR
 		return out
 	}
 	for i := from; i < to; i++ {
-		if code := m.ledgerEntry(trial, index, b, i, to); code != CodeOK {
+		if code := m.ledgerEntry(trial, index, b, callers, i, to); code != CodeOK {
 			fill(CodeLinkedFailed)
 			out[i-from].Code = code
 			return out
@@ -336,12 +341,12 @@ func (m *model) ledgerID(led *modelLedger, by string, id ledger.ID) Code {
 	return CodeOK
 }
 
-func (m *model) ledgerEntry(led *modelLedger, index uint64, b LedgerBatch, i, end int) Code {
+func (m *model) ledgerEntry(led *modelLedger, index uint64, b LedgerBatch, callers []modelCaller, i, end int) Code {
 	e := b.Entries[i]
-	if int(e.Caller) >= len(b.Callers) {
+	if int(e.Caller) >= len(callers) {
 		return CodeUnauthorized
 	}
-	caller := m.ledgerCaller(b.Callers[e.Caller])
+	caller := callers[e.Caller]
 	if caller.code != CodeOK {
 		return caller.code
 	}
@@ -350,6 +355,9 @@ func (m *model) ledgerEntry(led *modelLedger, index uint64, b LedgerBatch, i, en
 	}
 	if code := m.ledgerID(led, caller.name, e.ID); code != CodeOK {
 		return code
+	}
+	if caller.replay {
+		return CodeReplay
 	}
 	if strings.ContainsRune(e.Ref, '\n') {
 		return CodeInvalid
@@ -441,7 +449,7 @@ func (m *model) followReports(l logged, b LedgerReports) {
 	for i := range l.res.Ledger {
 		r := b.Reports[i].Report
 		want, first := m.expectReport(r), (*modelID)(nil)
-		if u := m.ledger.find("agent:"+r.AgentID, r.ID); u != nil && u.content == fmt.Sprint(r) && m.ledgerCaller(LedgerCaller{AgentID: r.AgentID, Key: keyRef(r.AgentID)}).code == CodeOK && r.DurationMs > 0 {
+		if u := m.ledger.find("agent:"+r.AgentID, r.ID); u != nil && u.content == fmt.Sprint(r) && m.mayAct(r.AgentID, keyRef(r.AgentID)) == CodeOK && r.DurationMs > 0 {
 			want, first = CodeOK, u
 		}
 		got := l.res.Ledger[i]
@@ -473,7 +481,7 @@ func (m *model) expectReport(r ledger.Report) Code {
 	if r.ID == (ledger.ID{}) || r.DurationMs < 1 {
 		return CodeInvalid
 	}
-	if code := m.ledgerCaller(LedgerCaller{AgentID: r.AgentID, Key: keyRef(r.AgentID)}).code; code != CodeOK {
+	if code := m.mayAct(r.AgentID, keyRef(r.AgentID)); code != CodeOK {
 		return code
 	}
 	if code := m.ledgerID(m.ledger, "agent:"+r.AgentID, r.ID); code != CodeOK {
@@ -491,8 +499,6 @@ func (m *model) expectReport(r ledger.Report) Code {
 		return CodeInvalid
 	case payer.Kind == ledger.KindSystem, modelWeight(r) > m.ledger.policy.MaxWeight:
 		return CodeInvalid
-	case slices.ContainsFunc(m.ledger.reports, func(have modelReport) bool { return have.ID == r.ID && m.clockMs <= have.expiresMs }):
-		return CodeConflict
 	case m.ledger.policy.Confirm == ledger.ConfirmNobody && account.Frozen:
 		return CodeAccountFrozen
 	case m.ledger.policy.Confirm == ledger.ConfirmNobody && m.counts(r.Account)+modelWeight(r) > m.ledger.policy.MaxWeight:
@@ -534,26 +540,33 @@ func (m *model) followConfirm(l logged, b LedgerConfirm) {
 	if by.AgentID == "" {
 		by = LedgerCaller{TokenID: l.cmd.Actor.TokenID}
 	}
-	caller := m.ledgerCaller(by)
-	if l.res.OK() != (caller.code == CodeOK && l.cmd.Idem == nil) {
+	if l.cmd.Idem != nil {
+		by = LedgerCaller{} // nothing is admitted
+	}
+	caller := m.ledgerCaller(l, by)
+	if l.res.OK() != (caller.code == CodeOK) {
 		m.t.Fatalf("index %d: %s, the caller is %+v", l.index, l.res.Code, caller)
 	}
 	for i := range l.res.Ledger {
-		want := m.expectConfirm(l, caller, b.IDs[i], b.Reject)
+		want := m.expectConfirm(l, caller, b.Reports[i], b.Reject)
 		if got := l.res.Ledger[i]; got.Code != want.Code || got.Repeated != want.Repeated || got.Index != want.Index {
 			m.t.Fatalf("index %d, confirmation %d: answered %+v, the model says %+v", l.index, i, got, want)
 		}
 	}
 }
 
-func (m *model) expectConfirm(l logged, caller modelCaller, id ledger.ID, reject bool) LedgerResult {
-	at := slices.IndexFunc(m.ledger.reports, func(r modelReport) bool { return r.ID == id && m.clockMs <= r.expiresMs })
+func (m *model) expectConfirm(l logged, caller modelCaller, name ReportName, reject bool) LedgerResult {
+	at := slices.IndexFunc(m.ledger.reports, func(r modelReport) bool {
+		return r.ID == name.ID && r.AgentID == name.AgentID && m.clockMs <= r.expiresMs
+	})
 	if at < 0 {
 		return LedgerResult{Code: CodeNotFound, Index: l.index}
 	}
 	r := &m.ledger.reports[at]
 	may := caller.operator || caller.owns(m.ledger.accounts[r.Payer]) && (reject || m.ledger.policy.Confirm != ledger.ConfirmOperator)
 	switch {
+	case r.Sum() != name.Sum:
+		return LedgerResult{Code: CodeConflict, Index: l.index}
 	case !may:
 		return LedgerResult{Code: CodeForbidden, Index: l.index}
 	case !caller.operator && !reject && r.verdict != ReportConfirmed && m.barred(r) != CodeOK:
@@ -562,6 +575,8 @@ func (m *model) expectConfirm(l logged, caller modelCaller, id ledger.ID, reject
 		return LedgerResult{Code: CodeOK, Index: r.index, Repeated: true}
 	case r.verdict != ReportPending:
 		return LedgerResult{Code: CodeConflict, Index: l.index}
+	case caller.replay:
+		return LedgerResult{Code: CodeReplay, Index: l.index}
 	case reject:
 		r.decided(ReportRejected, l.index, m)
 	case m.counts(r.Account)+r.weight > m.ledger.policy.MaxWeight:

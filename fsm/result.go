@@ -72,7 +72,8 @@ func (c Code) NeverAdmitted() bool {
 // may have taken effect.
 func (c Code) NeverMoved() bool {
 	switch c {
-	case CodeInsufficient, CodeAccountFrozen, CodeHoldExpired, CodeOverflow, CodeIDAhead, CodeInvalid, CodeConflict, CodeNotFound, CodeForbidden, CodeOverloaded:
+	case CodeInsufficient, CodeAccountFrozen, CodeHoldExpired, CodeOverflow, CodeIDAhead, CodeInvalid, CodeConflict, CodeNotFound, CodeForbidden, CodeOverloaded,
+		CodeReplay, CodeRateLimited: // of an agent's request: its nonce was looked up
 		return true
 	}
 	return false

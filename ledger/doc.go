@@ -32,12 +32,12 @@
 //	5 post      id, ref, hold, debit, credit, amount, debit_balance, debit_held, credit_balance
 //	6 void      id, ref, hold, debit, debit_held
 //	7 expire    hold, debit, debit_held
-//	8 report    id, agent, account, payer, task, class, duration_ms, ok, key, signature
+//	8 report    id, agent, account, payer, task, class, duration_ms, ok, key, signature, cluster_id
 //	9 confirm   report, account, weight, window_ms
-//	10 reject   report
+//	10 reject   report, account
 //	11 epoch    window_ms, queued, agents, cpu, gpu, smoothed, pool, weight, accounts
 //	12 share    window_ms, account, weight, amount, balance, withheld
-//	13 recovery epoch, floor_ms
+//	13 recovery epoch, floor_ms, cluster_id
 //	14 key      account, key
 //
 // A key is the one of the account's agent that signs its reports from here on.

@@ -66,7 +66,7 @@ type Record struct {
 	Hold ID     // that a post, void or expire ends
 	Ref  string // of the caller's: what it is for
 
-	Debit, Credit               string // accounts that give and take; of a confirm and a share Credit earns
+	Debit, Credit               string // accounts that give and take; of a confirm, a reject and a share Credit earns, or would have
 	Amount                      int64
 	DebitBalance, CreditBalance int64 // right after
 	DebitHeld                   int64 // sum of the holds on the debit account, right after
@@ -116,10 +116,11 @@ func (w Withheld) String() string {
 	return fmt.Sprintf("reason %d", uint8(w))
 }
 
-// Recovery opens a recovery epoch.
+// Recovery opens a recovery epoch. The cluster may be another one: the ledger was restored in it.
 type Recovery struct {
-	Epoch   uint64
-	FloorMs int64 // ids of up to then are refused from now on
+	Epoch     uint64
+	FloorMs   int64  // ids of up to then are refused from now on
+	ClusterID string // that reports are signed for from now on
 }
 
 // Append appends the record with its hash to dst, which may be shared by many:
@@ -189,7 +190,7 @@ func (r *Record) walk(c *codec) {
 
 // memberCounts is how many members a kind adds to the six that all have.
 var memberCounts = [...]int{KindPolicy: 11, KindAccount: 5, KindTransfer: 7, KindHold: 7, KindPost: 9, KindVoid: 5, KindExpire: 3,
-	KindReport: 10, KindConfirm: 4, KindReject: 1, KindEpoch: 9, KindShare: 6, KindRecovery: 2, KindKey: 2}
+	KindReport: 11, KindConfirm: 4, KindReject: 2, KindEpoch: 9, KindShare: 6, KindRecovery: 3, KindKey: 2}
 
 func (r *Record) walkKind(c *codec) {
 	switch r.Kind {
@@ -211,6 +212,7 @@ func (r *Record) walkKind(c *codec) {
 		c.signed(&r.WindowMs)
 	case KindReject:
 		c.fixed(r.ID[:])
+		c.text(&r.Credit)
 	case KindEpoch:
 		r.Epoch = made(c, r.Epoch)
 		c.signed(&r.WindowMs)
@@ -231,6 +233,7 @@ func (r *Record) walkKind(c *codec) {
 		r.Recovery = made(c, r.Recovery)
 		c.unsigned(&r.Recovery.Epoch)
 		c.signed(&r.Recovery.FloorMs)
+		c.text(&r.Recovery.ClusterID)
 	}
 }
 
@@ -305,4 +308,5 @@ func (s *SignedReport) walk(c *codec) {
 	c.bool(&s.Report.OK)
 	c.fixed(s.Key[:])
 	c.fixed(s.Signature[:])
+	c.text(&s.ClusterID)
 }

@@ -52,11 +52,13 @@ type Report struct {
 	OK         bool   `cbor:"8,keyasint"` // the work succeeded
 }
 
-// SignedReport is a report with the key that verifies it.
+// SignedReport is a report with the key that verifies it, and the cluster that it was
+// signed for: a copy of the ledger in another one counts nothing of it.
 type SignedReport struct {
 	Report    Report                     `cbor:"1,keyasint"`
 	Key       crypto.PublicKey           `cbor:"2,keyasint"`
 	Signature [crypto.SignatureSize]byte `cbor:"3,keyasint"`
+	ClusterID string                     `cbor:"4,keyasint"`
 }
 
 const reportLabel = "contribution report v1"
@@ -103,16 +105,17 @@ func (r Report) parts(clusterID string) [][]byte {
 	return [][]byte{[]byte(clusterID), r.ID[:], []byte(r.AgentID), []byte(r.Account), []byte(r.Payer), []byte(r.Task), numbers}
 }
 
-// Sign returns the report with the agent's signature.
+// Sign returns the report with the agent's signature, for a cluster.
 func (r Report) Sign(priv crypto.PrivateKey, clusterID string) SignedReport {
-	s := SignedReport{Report: r, Key: crypto.PublicOf(priv)}
+	s := SignedReport{Report: r, Key: crypto.PublicOf(priv), ClusterID: clusterID}
 	copy(s.Signature[:], crypto.SignText(priv, reportLabel, r.parts(clusterID)...))
 	return s
 }
 
-// Verify tells whether the key signed the report. Whose key it is, is for the caller to know.
-func (s SignedReport) Verify(clusterID string) bool {
-	return crypto.VerifyText(s.Key, s.Signature[:], reportLabel, s.Report.parts(clusterID)...)
+// Verify tells whether the key signed the report for the cluster that it names. Whose key
+// it is, and which cluster it has to be, is for the caller to know.
+func (s SignedReport) Verify() bool {
+	return crypto.VerifyText(s.Key, s.Signature[:], reportLabel, s.Report.parts(s.ClusterID)...)
 }
 
 // Sum stands for the content of the report: two of the same id are one report if

@@ -46,12 +46,12 @@ type Checked struct {
 
 // CheckRecord checks what a record says by itself: its form, its hash, and the
 // signature of a contribution report. What is wrong comes out when it is added.
-func CheckRecord(data []byte, clusterID string) Checked {
+func CheckRecord(data []byte) Checked {
 	r, err := ParseRecord(data)
 	switch {
 	case err != nil:
 		return Checked{r: r, code: FaultForm, err: err}
-	case r.Kind == KindReport && !r.Report.Verify(clusterID):
+	case r.Kind == KindReport && !r.Report.Verify():
 		return Checked{r: r, code: FaultSignature, err: fmt.Errorf("the report %s is not signed by the key it carries", r.Report.Report.ID)}
 	}
 	return Checked{r: r}
@@ -73,7 +73,7 @@ type Balance struct {
 // failure it stays failed, nothing behind a bad record can be vouched for. It keeps
 // what is live in a ledger, not its past.
 type Verifier struct {
-	clusterID string
+	clusterID string // that reports are signed for
 	seq       uint64
 	index     uint64
 	atMs      int64
@@ -84,9 +84,9 @@ type Verifier struct {
 	accounts  map[string]*Balance
 	holds     map[ID]pendingHold
 	ids       recentIDs
-	reports   map[ID]pendingReport
+	reports   map[reportName]pendingReport
 	sweepAt   int                        // how many reports wait when those that are over are looked for
-	taken     ID                         // the report of the record before, if that was one
+	taken     reportName                 // the report of the record before, if that was one
 	weights   map[int64]map[string]int64 // by epoch and account
 	smoothed  int64
 	finalised Windows
@@ -101,6 +101,14 @@ type pendingHold struct {
 	expiresMs     int64
 }
 
+// reportName tells reports apart: ids are each agent's own.
+type reportName struct {
+	agentID string
+	id      ID
+}
+
+func (r Report) name() reportName { return reportName{r.AgentID, r.ID} }
+
 type pendingReport struct {
 	account   string
 	payer     string
@@ -108,15 +116,15 @@ type pendingReport struct {
 	expiresMs int64
 }
 
-// NewVerifier verifies the records of a ledger that was opened in a cluster. The id
-// is part of what agents signed.
+// NewVerifier verifies the records of a ledger that was opened in a cluster: agents signed
+// for that one, until a recovery record names another.
 func NewVerifier(clusterID string) *Verifier {
 	return &Verifier{clusterID: clusterID, head: Genesis(clusterID), accounts: map[string]*Balance{}, holds: map[ID]pendingHold{}, ids: newRecentIDs(),
-		reports: map[ID]pendingReport{}, sweepAt: MaxReports, weights: map[int64]map[string]int64{}}
+		reports: map[reportName]pendingReport{}, sweepAt: MaxReports, weights: map[int64]map[string]int64{}}
 }
 
 // Add checks the next record and takes it in. The error is a *[RecordError].
-func (v *Verifier) Add(data []byte) error { return v.AddChecked(CheckRecord(data, v.clusterID)) }
+func (v *Verifier) Add(data []byte) error { return v.AddChecked(CheckRecord(data)) }
 
 // AddChecked is Add for a record that was checked by itself.
 func (v *Verifier) AddChecked(c Checked) error {
@@ -133,8 +141,8 @@ func (v *Verifier) AddChecked(c Checked) error {
 		v.failed = &RecordError{Seq: v.seq + 1, Kind: c.r.Kind, Code: code, Detail: detail}
 		return v.failed
 	}
-	if v.taken = (ID{}); c.r.Kind == KindReport {
-		v.taken = c.r.Report.Report.ID
+	if v.taken = (reportName{}); c.r.Kind == KindReport {
+		v.taken = c.r.Report.Report.name()
 	}
 	v.seq, v.index, v.atMs, v.head = c.r.Seq, c.r.Index, c.r.AtMs, c.r.Hash
 	return nil

@@ -22,6 +22,9 @@ func (v *Verifier) report(r *Record, by actor) error {
 	if field, fault := s.Fault(); fault != "" {
 		return fmt.Errorf("%s: %s", field, fault)
 	}
+	if r.Report.ClusterID != v.clusterID {
+		return fmt.Errorf("it is signed for cluster %q, this was %q", r.Report.ClusterID, v.clusterID)
+	}
 	if err := v.useID(by, s.ID, r.AtMs); err != nil {
 		return err
 	}
@@ -41,10 +44,10 @@ func (v *Verifier) report(r *Record, by actor) error {
 	if err := v.forgetReports(r.AtMs); err != nil {
 		return err
 	}
-	if p, waits := v.reports[s.ID]; waits && p.expiresMs >= r.AtMs {
+	if p, waits := v.reports[s.name()]; waits && p.expiresMs >= r.AtMs {
 		return fmt.Errorf("a report %s waits already", s.ID)
 	}
-	v.reports[s.ID] = pendingReport{account: s.Account, payer: s.Payer, weight: s.Weight(), expiresMs: r.AtMs + v.policy.ReportKeepMs}
+	v.reports[s.name()] = pendingReport{account: s.Account, payer: s.Payer, weight: s.Weight(), expiresMs: r.AtMs + v.policy.ReportKeepMs}
 	return nil
 }
 
@@ -54,7 +57,7 @@ func (v *Verifier) forgetReports(nowMs int64) error {
 	if len(v.reports) < v.sweepAt {
 		return nil
 	}
-	maps.DeleteFunc(v.reports, func(_ ID, p pendingReport) bool { return p.expiresMs < nowMs })
+	maps.DeleteFunc(v.reports, func(_ reportName, p pendingReport) bool { return p.expiresMs < nowMs })
 	v.sweepAt = max(MaxReports, 2*len(v.reports))
 	if len(v.reports) >= MaxReports {
 		return fmt.Errorf("more than %d reports wait", MaxReports)
@@ -64,19 +67,23 @@ func (v *Verifier) forgetReports(nowMs int64) error {
 
 // confirm takes in a verdict on a report. It counts in the epoch of its time.
 func (v *Verifier) confirm(r *Record, by actor) error {
-	p, ok := v.reports[r.ID]
-	if !ok || p.expiresMs < r.AtMs {
-		return fmt.Errorf("no report %s waits", r.ID)
+	name := reportName{id: r.ID}
+	if account := v.accounts[r.Credit]; account != nil {
+		name.agentID = account.Owner
+	}
+	p, ok := v.reports[name]
+	if !ok || p.expiresMs < r.AtMs || p.account != r.Credit {
+		return fmt.Errorf("no report %s for %q waits", r.ID, r.Credit)
 	}
 	if err := v.mayConfirm(r, by, p); err != nil {
 		return err
 	}
-	delete(v.reports, r.ID)
+	delete(v.reports, name)
 	if r.Kind == KindReject {
 		return nil
 	}
 	window := v.finalised.Next(WindowOf(r.AtMs))
-	if r.Credit != p.account || r.Weight != p.weight || r.WindowMs != window {
+	if r.Weight != p.weight || r.WindowMs != window {
 		return fmt.Errorf("%d of %q in the epoch of %d: the report has %d of %q, in that of %d", r.Weight, r.Credit, r.WindowMs, p.weight, p.account, window)
 	}
 	return v.count(window, p)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/edgecoder/edgecoder/crypto"
 )
 
 // apply asks the rules of the kind and takes the record in. A record that breaks
@@ -212,7 +214,10 @@ func (v *Verifier) recover(r *Record) error {
 	if r.Recovery.Epoch <= v.recovery {
 		return fmt.Errorf("recovery epoch %d after %d", r.Recovery.Epoch, v.recovery)
 	}
-	v.recovery, v.ids.floorMs = r.Recovery.Epoch, r.Recovery.FloorMs
+	if err := crypto.CheckID(r.Recovery.ClusterID); err != nil {
+		return fmt.Errorf("the cluster that recovered: %w", err)
+	}
+	v.recovery, v.ids.floorMs, v.clusterID = r.Recovery.Epoch, r.Recovery.FloorMs, r.Recovery.ClusterID
 	v.weights = renamed(v.weights, v.finalised.Moved(slices.Collect(maps.Keys(v.weights)), WindowOf(r.AtMs)))
 	return nil
 }

@@ -83,14 +83,14 @@ func sampleRecords(change func(n int, r *Record)) (all [][]byte, head crypto.Has
 	add(Record{Kind: KindReport, Actor: "agent:a", Report: &two})                                          // 12
 	add(Record{Kind: KindReport, Actor: "agent:a", Report: &three})                                        // 13
 	add(Record{Kind: KindConfirm, ID: one.Report.ID, Credit: "a", Weight: 1_000_000, WindowMs: testStart}) // 14
-	add(Record{Kind: KindReject, ID: two.Report.ID})                                                       // 15
+	add(Record{Kind: KindReject, ID: two.Report.ID, Credit: "a"})                                          // 15
 	b.atMs += EpochMs
 	add(Record{Kind: KindConfirm, ID: three.Report.ID, Credit: "a", Weight: 3_000_000, WindowMs: testStart + EpochMs}) // 16
 	pool := p.Pool(Micro)
 	add(Record{Kind: KindEpoch, WindowMs: testStart, Weight: 1_000_000, Epoch: &Epoch{Load: Load{Agents: 1, CPU: 1}, Smoothed: Micro, Pool: pool, Accounts: 1}}) // 17
 	add(Record{Kind: KindShare, WindowMs: testStart, Credit: "a", Weight: 1_000_000, Amount: pool, CreditBalance: 50 + pool})                                    // 18
 	b.atMs -= 2 * EpochMs
-	add(Record{Kind: KindRecovery, Recovery: &Recovery{Epoch: 2, FloorMs: b.atMs + MaxAheadMs}}) // 19
+	add(Record{Kind: KindRecovery, Recovery: &Recovery{Epoch: 2, FloorMs: b.atMs + MaxAheadMs, ClusterID: testCluster}}) // 19
 	b.atMs += 2 * MaxAheadMs
 	add(Record{Kind: KindTransfer, ID: testID(b.atMs, 1), Debit: "a", Credit: Reserve, Amount: 50, DebitBalance: pool, CreditBalance: 50}) // 20
 	return b.records, b.head
@@ -172,7 +172,7 @@ func goodRecord(t *testing.T, data []byte) Checked {
 	t.Helper()
 	c, known := checkedRecords[string(data)]
 	if !known {
-		c = CheckRecord(data, testCluster)
+		c = CheckRecord(data)
 		checkedRecords[string(data)] = c
 	}
 	return c
@@ -218,6 +218,8 @@ func TestVerifierHoldsTheRules(t *testing.T) {
 		"a report made longer":   {11, set(func(r *Record) { s := *r.Report; s.Report.DurationMs *= 2; r.Report = &s }), FaultSignature},
 		"another key":            {11, set(func(r *Record) { s := *r.Report; s.Key = crypto.PublicOf(testKey("b")); r.Report = &s }), FaultSignature},
 		"a report twice":         {12, set(func(r *Record) { s := sampleReport(1); r.Report = &s }), FaultRule},
+		"signed for another":     {12, set(func(r *Record) { s := sampleReport(2).Report.Sign(testKey("a"), "elsewhere"); r.Report = &s }), FaultRule},
+		"a cluster of no name":   {19, set(func(r *Record) { r.Recovery.ClusterID = "" }), FaultRule},
 		"another's account": {12, set(func(r *Record) {
 			rep := sampleReport(2).Report
 			rep.Account = "shop"
@@ -355,7 +357,7 @@ func FuzzVerifier(f *testing.F) {
 	}
 	var checked []Checked
 	for _, data := range records {
-		checked = append(checked, CheckRecord(data, testCluster))
+		checked = append(checked, CheckRecord(data))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		sum := crypto.Sum(append([]byte(recordLabel), body...))
@@ -422,7 +424,7 @@ func BenchmarkVerify(b *testing.B) {
 	})
 	b.Run("check", func(b *testing.B) {
 		for i := range b.N {
-			if c := CheckRecord(ledger.records[i%len(ledger.records)], testCluster); c.err != nil {
+			if c := CheckRecord(ledger.records[i%len(ledger.records)]); c.err != nil {
 				b.Fatal(c.err)
 			}
 		}
@@ -430,7 +432,7 @@ func BenchmarkVerify(b *testing.B) {
 	b.Run("report", func(b *testing.B) {
 		records, _ := sampleRecords(nil)
 		for range b.N {
-			if c := CheckRecord(records[11], testCluster); c.err != nil {
+			if c := CheckRecord(records[11]); c.err != nil {
 				b.Fatal(c.err)
 			}
 		}

@@ -40,7 +40,7 @@ func (v *Verifier) mayConfirm(r *Record, by actor, p pendingReport) error {
 	case by.operator():
 		return nil
 	case by == actor{}:
-		if v.policy.Confirm != ConfirmNobody || v.taken != r.ID || account.Frozen {
+		if v.policy.Confirm != ConfirmNobody || v.taken != (reportName{account.Owner, r.ID}) || account.Frozen {
 			return fmt.Errorf("nobody confirmed the report %s", r.ID)
 		}
 		return nil

@@ -112,7 +112,7 @@ func fed(t *testing.T) (v *Verifier, feed func(Record) error) {
 func TestVerifierIsBounded(t *testing.T) {
 	_, feed := fed(t)
 	work := func(n int, atMs int64) error {
-		s := SignedReport{Report: Report{ID: testID(atMs, n), AgentID: "a", Account: "a", Payer: "shop", Task: "t", Class: ClassCPU, DurationMs: 1}}
+		s := SignedReport{ClusterID: testCluster, Report: Report{ID: testID(atMs, n), AgentID: "a", Account: "a", Payer: "shop", Task: "t", Class: ClassCPU, DurationMs: 1}}
 		return feed(Record{Kind: KindReport, AtMs: atMs, Actor: "agent:a", Report: &s})
 	}
 	for n := range MaxReports {
@@ -159,5 +159,24 @@ func TestWindows(t *testing.T) {
 	}
 	if len(w) != MaxWindowRanges || w.Fault() || w.Next(hour(2_000)) == hour(2_000) || w.Next(hour(2_000+100*2*MaxWindowRanges-150)) != hour(2_000+100*2*MaxWindowRanges-150) {
 		t.Errorf("%d ranges", len(w))
+	}
+}
+
+// From a recovery on reports are signed for the cluster that it names, and no more for
+// the one before.
+func TestVerifierKnowsTheClusterOfNow(t *testing.T) {
+	v, feed := fed(t)
+	report := func(n int, cluster string) error {
+		s := SignedReport{ClusterID: cluster, Report: Report{ID: testID(testStart+2*MaxAheadMs, n), AgentID: "a", Account: "a", Payer: "shop", Task: "t", Class: ClassCPU, DurationMs: 1}}
+		return feed(Record{Kind: KindReport, AtMs: testStart + 2*MaxAheadMs, Actor: "agent:a", Report: &s})
+	}
+	if err := feed(Record{Kind: KindRecovery, AtMs: testStart, Actor: "admin:root", Recovery: &Recovery{Epoch: 2, FloorMs: testStart, ClusterID: "restored"}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := report(1, "restored"); err != nil {
+		t.Fatal(err)
+	}
+	if err := report(2, testCluster); err == nil || v.failed.Code != FaultRule {
+		t.Errorf("a report for the cluster of before: %v", err)
 	}
 }

@@ -216,7 +216,7 @@ func (c *trio) everyNodePassesOn() {
 				c.t.Errorf("node %d: %+v", i, load)
 			}
 		})
-		if out, err = cl.ConfirmContributions(ctx, client.ContributionVerdict{IDs: []string{work.ID}}); err != nil || !out.Results[0].OK() {
+		if out, err = cl.ConfirmContributions(ctx, client.ContributionVerdict{Reports: []client.ContributionName{workName(c.t, work)}}); err != nil || !out.Results[0].OK() {
 			c.t.Fatalf("node %d: %+v, %v", i, out, err)
 		}
 	}
@@ -250,7 +250,7 @@ func TestLedgerEpochsAreClosed(t *testing.T) {
 	if err != nil || !out.Results[0].OK() {
 		t.Fatalf("%+v, %v", out, err)
 	}
-	if out, err := admin.ConfirmContributions(t.Context(), client.ContributionVerdict{IDs: []string{work.ID}}); err != nil || !out.Results[0].OK() {
+	if out, err := admin.ConfirmContributions(t.Context(), client.ContributionVerdict{Reports: []client.ContributionName{workName(c.t, work)}}); err != nil || !out.Results[0].OK() {
 		t.Fatalf("%+v, %v", out, err)
 	}
 	if err := c.nodes[0].shutdown(); err != nil {
@@ -324,4 +324,13 @@ func TestBackupWithAForgedLedgerIsRefused(t *testing.T) {
 	if v, err := admin.VerifyLedger(t.Context(), client.Strong()); err != nil || !v.OK {
 		t.Errorf("%+v, %v", v, err)
 	}
+}
+
+func workName(t testing.TB, work client.Contribution) client.ContributionName {
+	t.Helper()
+	name, err := work.Name()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return name
 }

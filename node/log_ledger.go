@@ -17,9 +17,9 @@ func (n *Node) checkLedgerRecord(before *fsm.Record, r fsm.Record) error {
 		return err
 	}
 	var head crypto.Hash
-	var origin string
-	if before == nil || rec.Kind == ledger.KindReport {
-		if origin, err = n.ledgerOrigin(); err != nil {
+	if before == nil {
+		origin, err := n.ledgerOrigin()
+		if err != nil {
 			return err
 		}
 		head = ledger.Genesis(origin)
@@ -34,7 +34,7 @@ func (n *Node) checkLedgerRecord(before *fsm.Record, r fsm.Record) error {
 		return fmt.Errorf("it says that it is record %d", rec.Seq)
 	case rec.Prev != head:
 		return fmt.Errorf("it links to %s, the one before is %s", rec.Prev, head)
-	case rec.Kind == ledger.KindReport && !rec.Report.Verify(origin):
+	case rec.Kind == ledger.KindReport && !rec.Report.Verify(): // for which cluster is for whoever walks from the first
 		return fmt.Errorf("the report %s is not signed by the key it carries", rec.Report.Report.ID)
 	}
 	return nil

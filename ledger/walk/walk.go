@@ -28,12 +28,12 @@ type chunk struct {
 // is for Verifier.Finish. progress is told now and then how many are good, unless it is nil.
 func Records(ctx context.Context, origin string, records iter.Seq2[[]byte, error], progress func(good uint64)) (*ledger.Verifier, error) {
 	v := ledger.NewVerifier(origin)
-	return v, More(ctx, v, origin, runtime.GOMAXPROCS(0), records, progress)
+	return v, More(ctx, v, runtime.GOMAXPROCS(0), records, progress)
 }
 
 // More is Records for those that follow what a Verifier has seen, on so many
 // processors. After an error of the source or of ctx it can go on from where it is.
-func More(ctx context.Context, v *ledger.Verifier, origin string, checkers int, records iter.Seq2[[]byte, error], progress func(good uint64)) error {
+func More(ctx context.Context, v *ledger.Verifier, checkers int, records iter.Seq2[[]byte, error], progress func(good uint64)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	order := make(chan *chunk, 2*checkers) // as many chunks as are in memory
@@ -53,7 +53,7 @@ func More(ctx context.Context, v *ledger.Verifier, origin string, checkers int, 
 		})
 	}()
 	for range checkers {
-		go check(ctx, origin, work)
+		go check(ctx, work)
 	}
 	for c := range order {
 		var checked []ledger.Checked
@@ -101,14 +101,14 @@ func read(ctx context.Context, records iter.Seq2[[]byte, error], put func(*chunk
 	}
 }
 
-func check(ctx context.Context, origin string, work <-chan *chunk) {
+func check(ctx context.Context, work <-chan *chunk) {
 	for c := range work {
 		out := make([]ledger.Checked, 0, len(c.data))
 		for _, data := range c.data {
 			if ctx.Err() != nil {
 				return
 			}
-			out = append(out, ledger.CheckRecord(data, origin))
+			out = append(out, ledger.CheckRecord(data))
 		}
 		c.checked <- out
 	}
