@@ -18,6 +18,8 @@ type change struct {
 	records []Record
 	sealed  []byte // memory of the ledger's records
 	keyed   bool   // under an idempotency key
+
+	released int // holds of the ledger that were given back
 }
 
 // refuse is a Result that changes nothing.
@@ -125,7 +127,7 @@ func (s *State) applyTick(c *change, cmd Command, t Tick) Result {
 	s.hearAuditHeads(t.Heads)
 	if t.Mark {
 		c.atMs = s.meta.v.ClockMs
-		s.releaseHolds(c)
+		s.releaseHolds(c, MaxReleases)
 		s.purgeExpired()
 		s.ledger.purgeReports(s.meta.v.ClockMs)
 		s.windows.prune(s.meta.v.ClockMs, s.policy.v.limitOf)

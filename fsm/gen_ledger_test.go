@@ -3,6 +3,7 @@ package fsm
 import (
 	"pgregory.net/rapid"
 
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/ledger"
 )
 
@@ -41,9 +42,14 @@ func (w *world) drawOfLedger(t *rapid.T, i int) Command {
 	step := pick(t, "step", []int64{0, 0, 1, 500, 1_000, 1_000, 5_000})
 	var actor Actor
 	var body any
-	switch rapid.IntRange(0, 9).Draw(t, "what") {
+	var idem *Idempotency
+	switch rapid.IntRange(0, 11).Draw(t, "what") {
 	case 9:
 		return w.draw(t, i)
+	case 10, 11: // one operation under a key
+		b := w.drawLedgerBatch(t)
+		b.Entries = b.Entries[:min(1, len(b.Entries))]
+		actor, body, idem = Actor{TokenID: "operator"}, b, &Idempotency{Key: crypto.Hash{9, byte(i)}, Body: crypto.Hash{1}}
 	case 7, 8:
 		if chance(t, "an hour", 3) {
 			step = ledger.EpochMs
@@ -56,7 +62,7 @@ func (w *world) drawOfLedger(t *rapid.T, i int) Command {
 	if err != nil {
 		t.Fatalf("new: %v", err)
 	}
-	cmd.AtMs = w.s.ClockMs() + step
+	cmd.AtMs, cmd.Idem = w.s.ClockMs()+step, idem
 	return cmd
 }
 
@@ -137,6 +143,11 @@ func (w *world) drawLedgerBatch(t *rapid.T) LedgerBatch {
 		}
 		if e.Op == LedgerHold {
 			e.ExpiresMs = w.s.ClockMs() + pick(t, "life", []int64{1_000, 5_000, 5_001, 30_000, 60_000, 1, 0})
+			if n := len(w.heldBefore); n > 0 && chance(t, "held before", 3) { // id and end of another, of which only a trace may be left
+				was := w.heldBefore[max(0, n-1-rapid.IntRange(0, 7).Draw(t, "which"))]
+				e.ID, e.ExpiresMs = was.ID, was.ExpiresMs
+			}
+			w.heldBefore = append(w.heldBefore, e)
 		}
 		b.Entries = append(b.Entries, e)
 	}

@@ -40,9 +40,8 @@ type ledgerRow struct {
 	dirty bool   // changed since
 
 	// Derived, rebuilt by restore.
-	ends    expiryIndex // of the holds on it
-	holds   int         // on it
-	reports int         // for it
+	ends    endHeap // of the holds on it
+	reports int     // for it
 }
 
 func newLedgerAccounts() *ledgerAccounts { return &ledgerAccounts{m: map[string]*ledgerRow{}} }
@@ -52,7 +51,7 @@ func (t *ledgerAccounts) full() bool { return len(t.m) >= MaxLedgerAccounts }
 func (t *ledgerAccounts) get(id string) *ledgerRow { return t.m[id] }
 
 func (t *ledgerAccounts) add(a LedgerAccount) *ledgerRow {
-	row := &ledgerRow{LedgerAccount: a, fresh: true}
+	row := &ledgerRow{LedgerAccount: a, fresh: true, ends: endHeap{own: heapOfAccount}}
 	t.m[a.ID] = row
 	t.ids.add(a.ID)
 	t.changed(row)

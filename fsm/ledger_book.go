@@ -15,8 +15,8 @@ type ledgerState struct {
 	epochs   *table[OpenEpoch]
 	weights  *table[EpochWeight]
 
-	ends       expiryIndex // of holds; derived, rebuilt by restore
-	reportEnds expiryIndex // likewise of reports
+	holdEnds   *endIndex // derived, rebuilt by restore
+	reportEnds *endIndex // likewise
 }
 
 // LedgerBook is the ledger's own bookkeeping.
@@ -68,6 +68,9 @@ func newLedgerState() *ledgerState {
 		reports:  newTable[PendingReport]("ledger_reports", MaxLedgerReports),
 		epochs:   newTable[OpenEpoch]("ledger_epochs", MaxOpenEpochs),
 		weights:  newTable[EpochWeight]("ledger_weights", MaxEpochWeights),
+
+		holdEnds:   newEndIndex(),
+		reportEnds: newEndIndex(),
 	}
 }
 

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"container/heap"
 	"fmt"
 
 	"github.com/edgecoder/edgecoder/crypto"
@@ -97,23 +96,24 @@ func (l *ledgerState) putReport(r PendingReport) {
 	key := string(r.ID[:])
 	l.reports.put(key, r)
 	l.indexReport(key, r)
-	if len(l.reportEnds) > 2*l.reports.size()+64 {
-		l.reindexReports()
-	}
+}
+
+func (l *ledgerState) dropReport(key string, r PendingReport) {
+	l.reports.remove(key)
+	l.reportEnds.drop(key)
+	l.accounts.get(r.Account).reports--
 }
 
 func (l *ledgerState) indexReport(key string, r PendingReport) {
-	row := l.accounts.get(r.Account)
-	if row == nil {
-		return // a damaged snapshot: Validate refuses it
+	if row := l.accounts.get(r.Account); row != nil { // else of a damaged snapshot: Validate refuses it
+		row.reports++
+		l.reportEnds.add(key, r.ExpiresMs)
 	}
-	row.reports++
-	heap.Push(&l.reportEnds, expiry{atMs: r.ExpiresMs, key: key})
 }
 
-// reindexReports rebuilds what is derived from the reports.
+// reindexReports makes what is derived from the reports anew, after a restore.
 func (l *ledgerState) reindexReports() {
-	l.reportEnds = make(expiryIndex, 0, l.reports.size())
+	l.reportEnds = newEndIndex()
 	for _, row := range l.accounts.m {
 		row.reports = 0
 	}
@@ -125,13 +125,12 @@ func (l *ledgerState) reindexReports() {
 // purgeReports forgets reports whose time is over, the earliest first, up to a bound.
 // Those that wait for it are none any more already.
 func (l *ledgerState) purgeReports(nowMs int64) {
-	for n := 0; n < MaxReportPurges && len(l.reportEnds) > 0 && l.reportEnds[0].atMs < nowMs; {
-		e := heap.Pop(&l.reportEnds).(expiry)
-		if r, ok := l.reports.get(e.key); ok && r.ExpiresMs == e.atMs {
-			l.reports.remove(e.key)
-			l.accounts.get(r.Account).reports--
-			n++
+	for range MaxReportPurges {
+		key, ok := l.reportEnds.first(nowMs)
+		if !ok {
+			return
 		}
+		l.dropReport(key, l.reports.m[key])
 	}
 }
 
@@ -244,7 +243,7 @@ func (s *State) confirm(c *change, caller *standing, id ledger.ID, reject bool) 
 		}
 		s.count(c, &r, caller.actor)
 	}
-	s.ledger.accounts.get(r.Account).reports-- // putReport counts it again
+	s.ledger.dropReport(key, r)
 	s.ledger.putReport(r)
 	return answer(CodeOK, "")
 }

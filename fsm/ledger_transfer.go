@@ -125,14 +125,13 @@ func (r *ledgerRun) sides(e *LedgerEntry, caller *standing) (debit, credit *ledg
 	case debit.Frozen:
 		return nil, nil, CodeAccountFrozen, "debit"
 	}
-	if r.c.keyed { // inside what is undone if the one entry is refused
-		r.releaseKeyed(debit, e.Amount)
+	if debit.Available() >= e.Amount || plantLedgerFloor {
+		return debit, credit, CodeOK, ""
 	}
-	switch {
-	case debit.Available() < e.Amount && !plantLedgerFloor:
-		return nil, nil, CodeInsufficient, "amount"
+	if _, ended := debit.ends.first(r.c.atMs + 1); ended { // and this entry of the log gives no more back
+		return nil, nil, CodeOverloaded, "debit"
 	}
-	return debit, credit, CodeOK, ""
+	return nil, nil, CodeInsufficient, "amount"
 }
 
 func (r *ledgerRun) transfer(e *LedgerEntry, caller *standing, rec *ledger.Record) (Code, string) {
@@ -178,20 +177,7 @@ func (r *ledgerRun) roomForHold(caller *standing, debit *ledgerRow) bool {
 	if caller.operator {
 		return have < r.s.ledger.holds.cap
 	}
-	return have < r.s.ledger.holds.cap/10*9 && debit.holds < MaxAccountHolds
-}
-
-// releaseKeyed is releaseOf as a part of the chain.
-func (r *ledgerRun) releaseKeyed(row *ledgerRow, amount int64) {
-	for row.Available() < amount {
-		h, ok := r.s.ledger.ended(&row.ends, r.c.atMs)
-		if !ok {
-			return
-		}
-		r.chain.holds = append(r.chain.holds, holdBefore{hold: h, was: true})
-		r.touch(row)
-		r.s.release(r.c, h)
-	}
+	return have < r.s.ledger.holds.cap/10*9 && debit.ends.Len() < MaxAccountHolds
 }
 
 func (r *ledgerRun) post(e *LedgerEntry, caller *standing, rec *ledger.Record) (Code, string) {

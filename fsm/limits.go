@@ -102,7 +102,8 @@ const (
 	// MaxAccountReports bounds those for one account: a report a minute that nobody
 	// decides on for a day, or three a second that are decided at once.
 	MaxAccountReports = MaxLedgerReports / 100
-	// MaxReleases bounds the holds that one entry or mark gives back: some 30 ms.
+	// MaxReleases bounds the holds that one entry or mark gives back, for whatever
+	// reason: some 30 ms.
 	MaxReleases = 8_192
 	// MaxReportPurges bounds the reports that one mark or batch forgets: some 50 ms.
 	MaxReportPurges = 4_096

@@ -126,23 +126,6 @@ func (m *modelLedger) wasClosed(window int64) bool {
 	return before >= 0 && after >= 0 && after-before <= 24*3_600_000
 }
 
-// releaseOf ends what is over on an account, the earliest first, until so much is free.
-func (m *modelLedger) releaseOf(a *modelAccount, amount, clockMs int64) {
-	for a.balance-m.held(a.ID)-a.Floor < amount {
-		first := -1
-		for i, h := range m.holds {
-			over := h.debit == a.ID && clockMs >= h.expiresMs
-			if over && (first < 0 || h.expiresMs < m.holds[first].expiresMs || h.expiresMs == m.holds[first].expiresMs && string(h.id[:]) < string(m.holds[first].id[:])) {
-				first = i
-			}
-		}
-		if first < 0 {
-			return
-		}
-		m.holds = slices.Delete(m.holds, first, first+1)
-	}
-}
-
 // release ends the holds whose time has come.
 func (m *modelLedger) release(clockMs int64) {
 	m.holds = slices.DeleteFunc(m.holds, func(h modelHold) bool { return clockMs >= h.expiresMs })
@@ -228,15 +211,13 @@ func (c modelCaller) mayDebit(a *modelAccount) bool {
 }
 
 func (m *model) followLedgerBatch(l logged, b LedgerBatch) {
-	if !l.res.OK() {
-		if l.cmd.Idem == nil {
-			m.t.Fatalf("index %d: a batch is %s: %s", l.index, l.res.Code, l.res.Detail)
-		}
-		return
+	if !l.res.OK() && l.cmd.Idem == nil {
+		m.t.Fatalf("index %d: a batch is %s: %s", l.index, l.res.Code, l.res.Detail)
 	}
-	if l.cmd.Idem == nil {
-		m.ledger.release(m.clockMs)
+	if len(l.res.Ledger) != len(b.Entries) {
+		return // under a key: it was not decided, or before
 	}
+	m.ledger.release(m.clockMs)
 	for from := 0; from < len(b.Entries); {
 		to := from + 1
 		for to < len(b.Entries) && b.Entries[to-1].Linked && b.Entries[to].Caller == b.Entries[from].Caller {
@@ -381,7 +362,6 @@ func (m *model) moveOrHold(led *modelLedger, caller modelCaller, b LedgerBatch, 
 	case debit.Frozen:
 		return CodeAccountFrozen
 	}
-	led.releaseOf(debit, e.Amount, m.clockMs) // under a key; else nothing is over any more
 	switch {
 	case debit.balance-led.held(debit.ID)-e.Amount < debit.Floor:
 		return CodeInsufficient

@@ -26,6 +26,8 @@ type world struct {
 	term    uint64
 	log     []logged
 	ids     int // of the ledger, made so far
+
+	heldBefore []LedgerEntry // holds that were drawn
 }
 
 // logged is an entry of the log and all that came of it.
