@@ -93,7 +93,15 @@ func (m *modelLedger) advance(clockMs int64) {
 	}
 }
 
-func (m *modelLedger) setBack(toMs, nonceFloorMs int64) {
+func (m *modelLedger) setBack(wasMs, toMs, nonceFloorMs int64) {
+	m.reports = slices.DeleteFunc(m.reports, func(r modelReport) bool { return r.expiresMs < wasMs })
+	for i := range m.reports {
+		keep := m.policy.ReportKeepMs
+		if m.reports[i].verdict != ReportPending {
+			keep = m.policy.IDWindowMs
+		}
+		m.reports[i].expiresMs = min(m.reports[i].expiresMs, toMs+keep)
+	}
 	floor := max(nonceFloorMs, toMs+60_000)
 	m.closed = append(m.closed, TimeRange{FromMs: floor + 1, ToMs: m.floorMs})
 	m.floorMs = floor

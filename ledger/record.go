@@ -120,6 +120,7 @@ func (w Withheld) String() string {
 type Recovery struct {
 	Epoch   uint64
 	FloorMs int64 // ids of up to then are refused from now on
+	WasMs   int64 // cluster clock until now: what was over by it stays so
 }
 
 // Append appends the record with its hash to dst, which may be shared by many:
@@ -180,7 +181,7 @@ func (r *Record) walk(c *codec) {
 
 // memberCounts is how many members a kind adds to the six that all have.
 var memberCounts = [...]int{KindPolicy: 11, KindAccount: 5, KindTransfer: 7, KindHold: 7, KindPost: 9, KindVoid: 5, KindExpire: 3,
-	KindReport: 10, KindConfirm: 4, KindReject: 1, KindEpoch: 9, KindShare: 6, KindRecovery: 2, KindKey: 2}
+	KindReport: 10, KindConfirm: 4, KindReject: 1, KindEpoch: 9, KindShare: 6, KindRecovery: 3, KindKey: 2}
 
 func (r *Record) walkKind(c *codec) {
 	switch r.Kind {
@@ -222,6 +223,7 @@ func (r *Record) walkKind(c *codec) {
 		r.Recovery = made(c, r.Recovery)
 		c.unsigned(&r.Recovery.Epoch)
 		c.signed(&r.Recovery.FloorMs)
+		c.signed(&r.Recovery.WasMs)
 	}
 }
 

@@ -212,7 +212,11 @@ func (v *Verifier) recover(r *Record) error {
 	if r.Recovery.Epoch <= v.recovery {
 		return fmt.Errorf("recovery epoch %d after %d", r.Recovery.Epoch, v.recovery)
 	}
+	if r.Recovery.WasMs < v.atMs {
+		return fmt.Errorf("the clock was at %d before it, and at %d at the record before", r.Recovery.WasMs, v.atMs)
+	}
 	v.recovery, v.ids.floorMs = r.Recovery.Epoch, r.Recovery.FloorMs
+	v.recoverReports(r.Recovery.WasMs, r.AtMs+v.policy.ReportKeepMs)
 	v.weights = renamed(v.weights, v.finalised.Moved(slices.Collect(maps.Keys(v.weights)), WindowOf(r.AtMs)))
 	return nil
 }
