@@ -143,7 +143,7 @@ func TestP4AgreementLedgerRestarts(t *testing.T) {
 		for i := range rapid.IntRange(1, 80).Draw(t, "commands") {
 			w.apply(w.drawOfLedger(t, i))
 			replay(t, other, w.log[len(w.log)-1:])
-			if chance(t, "restart", 6) {
+			if chance(t, "restart", 3) {
 				other, _ = restored(t, snapshotOf(t, w.s, w.history))
 			}
 		}

@@ -27,7 +27,7 @@ type world struct {
 	log     []logged
 	ids     int // of the ledger, made so far
 
-	heldBefore []LedgerEntry // holds that were drawn
+	sameEnds int64 // see drawSameHolds
 }
 
 // logged is an entry of the log and all that came of it.
