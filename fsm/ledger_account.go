@@ -185,7 +185,7 @@ func (s *State) LedgerBalances() []ledger.Balance {
 
 // applyLedgerAccountSet: operators make accounts and freeze them; what lets an
 // account owe is a kind of issuance, and takes an admin. The first account opens
-// the ledger, under the default policy.
+// the ledger, under the first policy.
 func (s *State) applyLedgerAccountSet(c *change, b LedgerAccountSet) Result {
 	row := s.ledger.accounts.get(b.ID)
 	need := CapOperate
@@ -207,7 +207,7 @@ func (s *State) applyLedgerAccountSet(c *change, b LedgerAccountSet) Result {
 			return refuse(CodeConflict, "floor", "a new account is empty: its floor cannot be %d", want.Floor)
 		}
 		if !s.ledger.book.known {
-			s.setLedgerPolicy(c, ledger.DefaultPolicy())
+			s.setLedgerPolicy(c, ledger.FirstPolicy())
 		}
 		s.ledger.accounts.add(LedgerAccount{Account: want})
 		s.recordAccount(c, want)

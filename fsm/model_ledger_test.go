@@ -119,20 +119,7 @@ func (m *modelLedger) setBack(wasMs, toMs, nonceFloorMs int64) {
 	}
 }
 
-// wasClosed tells whether an hour was closed, or lies idle between two that were, a
-// day apart at most.
-func (m *modelLedger) wasClosed(window int64) bool {
-	before, after := int64(-1), int64(-1)
-	for _, c := range m.finalised {
-		if c <= window {
-			before = max(before, c)
-		}
-		if c >= window && (after < 0 || c < after) {
-			after = c
-		}
-	}
-	return before >= 0 && after >= 0 && after-before <= 24*3_600_000
-}
+func (m *modelLedger) wasClosed(window int64) bool { return slices.Contains(m.finalised, window) }
 
 // release ends the holds whose time has come.
 func (m *modelLedger) release(clockMs int64) {

@@ -141,13 +141,22 @@ func TestVerifierIsBounded(t *testing.T) {
 	}
 }
 
+// Ledgers were opened under this policy: another one of the name would not verify.
+func TestFirstPolicyStays(t *testing.T) {
+	p := FirstPolicy()
+	r := Record{Kind: KindPolicy, Policy: &p}
+	if r.Append(nil); r.Hash.String() != "7f12e3ac346f27b9f3621901842cd00f8ee32d6e4d9081dbfe174e3746a76a20" {
+		t.Errorf("the first policy hashes to %s", r.Hash)
+	}
+}
+
 func TestWindows(t *testing.T) {
 	var w Windows
 	hour := func(n int64) int64 { return n * EpochMs }
 	for _, n := range []int64{5, 7, 1_000, 6, 1_002} {
 		w = w.With(hour(n))
 	}
-	if len(w) != 2 || w.Fault() || w.Next(hour(5)) != hour(8) || w.Next(hour(4)) != hour(4) || w.Next(hour(1_001)) != hour(1_003) {
+	if len(w) != 3 || w.Fault() || w.Next(hour(5)) != hour(8) || w.Next(hour(4)) != hour(4) || w.Next(hour(1_001)) != hour(1_001) || w.Next(hour(1_002)) != hour(1_003) {
 		t.Errorf("the windows are %v", w)
 	}
 	moved := w.Moved([]int64{hour(1_001), hour(6), hour(2_000), hour(9)}, hour(6))
