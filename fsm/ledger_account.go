@@ -174,15 +174,6 @@ func (s *State) LedgerAccounts(after string, limit int) []LedgerAccount {
 	return out
 }
 
-// LedgerBalances returns all accounts, as a verifier has them.
-func (s *State) LedgerBalances() []ledger.Balance {
-	out := make([]ledger.Balance, 0, s.ledger.accounts.size())
-	for _, row := range s.ledger.accounts.m {
-		out = append(out, ledger.Balance(row.LedgerAccount))
-	}
-	return out
-}
-
 // applyLedgerAccountSet: operators make accounts and freeze them; what lets an
 // account owe is a kind of issuance, and takes an admin. The first account opens
 // the ledger, under the first policy.

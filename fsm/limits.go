@@ -91,12 +91,12 @@ const (
 	// MaxLedgerIDs bounds the ids that are remembered, about 150 bytes each, 600 MiB.
 	// In the default window of ten minutes that is a steady 6,600 transfers a second,
 	// in one of 30 s 130,000, in the narrowest of ten seconds 400,000.
-	MaxLedgerIDs = 4_000_000
+	MaxLedgerIDs = ledger.MaxIDs
 	// MaxTokenIDs and MaxAgentIDs bound those of one caller that is no operator: tokens
 	// are given out by hand, agents may be anybody's. In the default window an agent may
 	// move money 166 times a second, a token 1,666 times.
-	MaxTokenIDs = MaxLedgerIDs / 4
-	MaxAgentIDs = MaxLedgerIDs / 40
+	MaxTokenIDs = ledger.MaxTokenIDs
+	MaxAgentIDs = ledger.MaxAgentIDs
 	// MaxLedgerReports bounds the reports that may still be asked about.
 	MaxLedgerReports = ledger.MaxReports
 	// MaxAccountReports bounds those for one account: a report a minute that nobody

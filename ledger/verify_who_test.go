@@ -82,7 +82,7 @@ func TestVerifierHoldsWhoMayAsk(t *testing.T) {
 	}
 }
 
-// fed is a ledger with an agent's account, which takes in records without the cost
+// fed is a ledger with the accounts of three agents, which takes in records without the cost
 // of hashing and signing them.
 func fed(t *testing.T) (v *Verifier, feed func(Record) error) {
 	t.Helper()
@@ -97,6 +97,8 @@ func fed(t *testing.T) (v *Verifier, feed func(Record) error) {
 	for _, r := range []Record{
 		{Kind: KindPolicy, Actor: "admin:root", Policy: &p},
 		{Kind: KindAccount, Actor: "admin:root", Account: &Account{ID: "a", Kind: KindAgent, Owner: "a"}},
+		{Kind: KindAccount, Actor: "admin:root", Account: &Account{ID: "b", Kind: KindAgent, Owner: "b"}},
+		{Kind: KindAccount, Actor: "admin:root", Account: &Account{ID: "c", Kind: KindAgent, Owner: "c"}},
 		{Kind: KindAccount, Actor: "admin:root", Account: &Account{ID: "shop", Kind: KindService, Owner: "t1"}},
 	} {
 		r.AtMs = testStart
@@ -112,8 +114,9 @@ func fed(t *testing.T) (v *Verifier, feed func(Record) error) {
 func TestVerifierIsBounded(t *testing.T) {
 	_, feed := fed(t)
 	work := func(n int, atMs int64) error {
-		s := SignedReport{Report: Report{ID: testID(atMs, n), AgentID: "a", Account: "a", Payer: "shop", Task: "t", Class: ClassCPU, DurationMs: 1}}
-		return feed(Record{Kind: KindReport, AtMs: atMs, Actor: "agent:a", Report: &s})
+		by := []string{"a", "b", "c"}[n%3] // one may not use so many ids
+		s := SignedReport{Report: Report{ID: testID(atMs, n), AgentID: by, Account: by, Payer: "shop", Task: "t", Class: ClassCPU, DurationMs: 1}}
+		return feed(Record{Kind: KindReport, AtMs: atMs, Actor: "agent:" + by, Report: &s})
 	}
 	for n := range MaxReports {
 		if err := work(n, testStart); err != nil {

@@ -43,6 +43,8 @@ func (w Windows) With(window int64) Windows {
 	return out
 }
 
+func (w Windows) equal(other Windows) bool { return slices.Equal(w, other) }
+
 // Next returns the first window from one on that was not closed.
 func (w Windows) Next(window int64) int64 {
 	for _, r := range w {
