@@ -83,6 +83,7 @@ func (s *State) apply(index uint64, cmd Command, body any) (Result, []Record) {
 	}
 	c := &change{index: index, atMs: s.meta.v.ClockMs, stampMs: cmd.AtMs, kind: cmd.Kind, actor: cmd.Actor, keyed: cmd.Idem != nil}
 	res := tenants[cmd.Kind].apply(s, c, body)
+	s.ledger.accounts.settle()
 	if cmd.Idem != nil && res.OK() {
 		s.remember(*cmd.Idem, c, res)
 	}

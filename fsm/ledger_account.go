@@ -42,6 +42,7 @@ type ledgerRow struct {
 	// Derived, rebuilt by restore.
 	ends    endHeap // of the holds on it
 	reports int     // for it
+	pays    int     // reports that it is to pay for
 }
 
 func newLedgerAccounts() *ledgerAccounts { return &ledgerAccounts{m: map[string]*ledgerRow{}} }
@@ -63,6 +64,18 @@ func (t *ledgerAccounts) changed(row *ledgerRow) {
 	if !row.dirty {
 		row.dirty = true
 		t.dirty = append(t.dirty, row)
+	}
+}
+
+// maxDirtyAccounts bounds what is left for whoever asks for the digest, at a mark or
+// a snapshot: some 10 ms.
+const maxDirtyAccounts = 8_192
+
+// settle brings the digest up to date once much has changed. It is for the end of an
+// entry of the log: rows may be marked before they change.
+func (t *ledgerAccounts) settle() {
+	if len(t.dirty) > maxDirtyAccounts {
+		t.digest()
 	}
 }
 

@@ -102,11 +102,14 @@ func (l *ledgerState) dropReport(key string, r PendingReport) {
 	l.reports.remove(key)
 	l.reportEnds.drop(key)
 	l.accounts.get(r.Account).reports--
+	l.accounts.get(r.Payer).pays--
 }
 
 func (l *ledgerState) indexReport(key string, r PendingReport) {
-	if row := l.accounts.get(r.Account); row != nil { // else of a damaged snapshot: Validate refuses it
-		row.reports++
+	account, payer := l.accounts.get(r.Account), l.accounts.get(r.Payer)
+	if account != nil && payer != nil { // else of a damaged snapshot: Validate refuses it
+		account.reports++
+		payer.pays++
 		l.reportEnds.add(key, r.ExpiresMs)
 	}
 }
@@ -115,7 +118,7 @@ func (l *ledgerState) indexReport(key string, r PendingReport) {
 func (l *ledgerState) reindexReports() {
 	l.reportEnds = newEndIndex()
 	for _, row := range l.accounts.m {
-		row.reports = 0
+		row.reports, row.pays = 0, 0
 	}
 	for key, r := range l.reports.m {
 		l.indexReport(key, r)
@@ -180,7 +183,7 @@ func (s *State) reportCode(r *ledger.Report, by *standing) (Code, string) {
 		return CodeConflict, "id" // of another agent: reports are confirmed by their id alone
 	case !l.ids.room(by, 1):
 		return CodeOverloaded, "id"
-	case l.reports.full() || account.reports >= MaxAccountReports:
+	case !l.roomForReport(account, payer):
 		return CodeOverloaded, "reports"
 	case account.Frozen && l.book.v.Policy.Confirm == ledger.ConfirmNobody:
 		return CodeAccountFrozen, "account"

@@ -154,7 +154,7 @@ func (r *ledgerRun) hold(e *LedgerEntry, caller *standing, rec *ledger.Record) (
 		return code, field
 	case e.ExpiresMs <= r.c.atMs || e.ExpiresMs-r.c.atMs > r.s.ledger.book.v.Policy.HoldMaxMs:
 		return CodeInvalid, "expires_ms"
-	case !r.roomForHold(caller, debit):
+	case !r.s.ledger.roomForHold(caller, debit):
 		return CodeOverloaded, "hold"
 	}
 	if _, pending := r.s.ledger.holds.get(string(e.ID[:])); pending { // of another caller: holds are ended by their id alone
@@ -168,16 +168,6 @@ func (r *ledgerRun) hold(e *LedgerEntry, caller *standing, rec *ledger.Record) (
 	rec.Kind, rec.ExpiresMs = ledger.KindHold, e.ExpiresMs
 	moved(rec, debit, credit, e.Amount)
 	return CodeOK, ""
-}
-
-// roomForHold: nobody but operators takes more than an account's share, nor the tenth
-// that is theirs.
-func (r *ledgerRun) roomForHold(caller *standing, debit *ledgerRow) bool {
-	have := r.s.ledger.holds.size()
-	if caller.operator {
-		return have < r.s.ledger.holds.cap
-	}
-	return have < r.s.ledger.holds.cap/10*9 && debit.ends.Len() < MaxAccountHolds
 }
 
 func (r *ledgerRun) post(e *LedgerEntry, caller *standing, rec *ledger.Record) (Code, string) {
