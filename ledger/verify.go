@@ -174,6 +174,17 @@ func (v *Verifier) Account(id string) (Balance, bool) {
 	return *a, true
 }
 
+// Circulation is what can be spent of: what was issued and not given back, and what
+// accounts owe, which others have.
+func (v *Verifier) Circulation() (sum int64) {
+	for id, a := range v.accounts {
+		if id != Issuance {
+			sum += max(0, a.Balance)
+		}
+	}
+	return sum
+}
+
 // Accounts returns how many accounts there are.
 func (v *Verifier) Accounts() int { return len(v.accounts) }
 
