@@ -25,6 +25,8 @@ func (l *ledgerState) copyFrom(from *ledgerState) {
 	for number, row := range from.ids.each() {
 		l.ids.insertAt(number, row)
 	}
+	l.reindexHolds()
+	l.reindexReports()
 }
 
 // recoverLedger goes on under a new recovery epoch. Whatever was asked for before

@@ -145,6 +145,40 @@ func TestP7LedgerRestoreOfAClockAhead(t *testing.T) {
 	}
 }
 
+// Reports of a backup of a wrong clock end by the time that is, and so say its records;
+// the ids of there are closed for the state and for an auditor.
+func TestP7LedgerRestoreOfReportsAhead(t *testing.T) {
+	const dayMs = 24 * 3_600_000
+	w := ledgerWorld(t, "a", "b")
+	w.raiseTo(LevelLedger)
+	start := w.wallMs
+	w.jump(start + 40*dayMs)
+	over, decided, waits := w.workOf("b", 1), w.workOf("a", 1), w.workOf("a", 2)
+	w.wantEntry(w.report(over, decided, waits)[2], CodeOK)
+	w.wantEntry(w.confirm(operator, over.Report.ID)[0], CodeOK)
+	w.pass(ledger.DefaultPolicy().IDWindowMs + 1)
+	w.wantEntry(w.confirm(operator, decided.Report.ID)[0], CodeOK)
+	backup, h := backupOf(t, w)
+	w.must(w.setBack(start + 60_000))
+	w.soundLedger()
+	w.pass(DefaultSkewMs + 70_000)
+	r := restoreWorld(t, w, backup, h, w.wallMs+7)
+	r.soundLedger()
+	r.wantEnds()
+	if _, known := r.s.LedgerReport(over.Report.ID, 0); known {
+		t.Error("a report that was over is there again")
+	}
+	if got, ok := r.s.LedgerReport(waits.Report.ID, r.s.ClockMs()); !ok || got.ExpiresMs != r.s.ClockMs()+ledger.DefaultPolicy().ReportKeepMs {
+		t.Errorf("a report that waits: %+v", got)
+	}
+	for _, hours := range []int64{0, 1, 2} {
+		r.jump(start + 40*dayMs + hours*3_600_000)
+		r.mark()
+		r.wantEntry(r.entry(r.transferOf("a", "b", 1)), map[int64]Code{0: CodeIDExpired, 1: CodeOK, 2: CodeOK}[hours])
+		r.soundLedger()
+	}
+}
+
 // What a backup closes to ids of the ledger does not hide behind what is closed to
 // requests here.
 func TestP7LedgerRestoreClosesNoYears(t *testing.T) {

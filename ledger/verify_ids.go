@@ -11,6 +11,8 @@ type recentIDs struct {
 	callers map[string]*idCaller          // that have ids here
 	n       int
 	floorMs int64 // ids of up to then are refused: they may have been forgotten
+	// shut are seconds whose ids a recovery closed for ever.
+	shut map[int64]struct{}
 }
 
 // usedID is an id among those of one caller: nobody takes that of another.
@@ -24,10 +26,15 @@ type idCaller struct {
 	n    int // ids here
 }
 
-const idBucketMs = 1_000
+const (
+	idBucketMs = 1_000
+	// maxShut is 18 hours of ids that a wrong clock left ahead: of more an auditor
+	// does not notice that one is used again, which the state machine refuses.
+	maxShut = 1 << 16
+)
 
 func newRecentIDs() recentIDs {
-	return recentIDs{buckets: map[int64]map[usedID]struct{}{}, callers: map[string]*idCaller{}}
+	return recentIDs{buckets: map[int64]map[usedID]struct{}{}, callers: map[string]*idCaller{}, shut: map[int64]struct{}{}}
 }
 
 // use remembers an id, and says why it may not be used, or "".
@@ -40,6 +47,9 @@ func (u *recentIDs) use(by actor, id ID) (fault string) {
 	b := u.buckets[number]
 	if _, again := b[key]; again {
 		return "was used before"
+	}
+	if _, shut := u.shut[number]; shut {
+		return "is of a time that a recovery closed"
 	}
 	if u.n >= MaxIDs || !by.operator() && caller.n >= mostIDs(by) {
 		return "is one more than its caller, or all, may use in the window"
@@ -72,14 +82,31 @@ func (u *recentIDs) forget(oldestMs int64) {
 		if top >= oldestMs {
 			return
 		}
-		for key := range u.buckets[number] {
-			if key.by.n--; key.by.n == 0 {
-				delete(u.callers, key.by.name)
-			}
-		}
-		u.n -= len(u.buckets[number])
-		delete(u.buckets, number)
+		u.drop(number)
 		u.order = u.order[1:]
 		u.floorMs = max(u.floorMs, top)
 	}
+}
+
+// shutAfter drops every bucket after a time, and closes its second for ever: a clock
+// that was set back left it further ahead than any policy lets ids be.
+func (u *recentIDs) shutAfter(timeMs int64) {
+	for n := len(u.order); n > 0 && u.order[n-1] > timeMs/idBucketMs; n-- {
+		number := u.order[n-1]
+		u.drop(number)
+		u.order = u.order[:n-1]
+		if len(u.shut) < maxShut {
+			u.shut[number] = struct{}{}
+		}
+	}
+}
+
+func (u *recentIDs) drop(number int64) {
+	for key := range u.buckets[number] {
+		if key.by.n--; key.by.n == 0 {
+			delete(u.callers, key.by.name)
+		}
+	}
+	u.n -= len(u.buckets[number])
+	delete(u.buckets, number)
 }

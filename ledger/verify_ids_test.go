@@ -25,6 +25,13 @@ func TestVerifierIDsAreBounded(t *testing.T) {
 			t.Errorf("%v may use other than %d", by, most)
 		}
 	}
+	ahead := testStart + 3_600_000
+	if u.use(operator, testID(ahead, 1)) != "" {
+		t.Fatal("an id ahead is refused")
+	}
+	if u.shutAfter(ahead - idBucketMs); u.use(operator, testID(ahead, 2)) == "" || u.use(operator, testID(ahead-idBucketMs, 2)) != "" || u.callers[operator.caller()].n != 1 {
+		t.Errorf("closed are %v, an operator has %d ids", u.shut, u.callers[operator.caller()].n)
+	}
 	if u.n = MaxIDs; u.use(operator, testID(testStart+5_000, 3)) == "" {
 		t.Error("there is no bound for all")
 	}
