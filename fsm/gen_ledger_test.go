@@ -73,6 +73,30 @@ func (w *world) drawOfLedger(t *rapid.T, i int) Command {
 	return cmd
 }
 
+// drawOfLedgerAtAnyTime is drawOfLedger with a clock that jumps ahead by hours now and
+// then, and is set back.
+func (w *world) drawOfLedgerAtAnyTime(t *rapid.T, i int) Command {
+	hours := pick(t, "hours", []int64{1, 2, 5, 30, 40 * 24}) * ledger.EpochMs
+	var body any
+	at := w.s.ClockMs()
+	switch rapid.IntRange(0, 24).Draw(t, "clock") {
+	case 0, 1:
+		at += hours
+		body = Tick{Term: w.s.Meta().TickTerm + 1, Voters: 1, Walls: walls(at, 0), Mark: chance(t, "mark", 2)}
+	case 2, 3:
+		at = max(worldStart, at-hours)
+		body = ClockRecover{Voters: 1, Walls: walls(at, 0), Reason: "set back"}
+	default:
+		return w.drawOfLedger(t, i)
+	}
+	cmd, err := New(admin, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.AtMs = at
+	return cmd
+}
+
 func (w *world) drawAccount(t *rapid.T) LedgerAccountSet {
 	b := LedgerAccountSet{ID: pick(t, "account", genAccounts), Kind: ledger.KindAgent, Floor: pick(t, "floor", []int64{0, 0, 0, -50, 10})}
 	b.Owner, b.Frozen = b.ID, chance(t, "freeze", 4)

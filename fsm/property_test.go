@@ -139,9 +139,10 @@ func TestP7LedgerAgainstTheModel(t *testing.T) {
 func TestP4AgreementLedgerRestarts(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := startWorld(t)
+		w.raiseTo(LevelLedger)
 		other, _ := restored(t, snapshotOf(t, w.s, w.history))
 		for i := range rapid.IntRange(1, 80).Draw(t, "commands") {
-			w.apply(w.drawOfLedger(t, i))
+			w.apply(w.drawOfLedgerAtAnyTime(t, i))
 			replay(t, other, w.log[len(w.log)-1:])
 			if chance(t, "restart", 3) {
 				other, _ = restored(t, snapshotOf(t, w.s, w.history))
