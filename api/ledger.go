@@ -20,7 +20,8 @@ func (s *Server) ledger(c *call) error {
 			return
 		}
 		out.Origin, out.Size, out.Head, out.IDFloorMs = book.Origin, book.Size, book.Head.String(), book.IDFloorMs
-		out.Circulation = state.LedgerCirculation()
+		issuance, _ := state.LedgerAccount(ledger.Issuance)
+		out.Circulation = -issuance.Balance
 		sizes := state.LedgerSizes()
 		out.Accounts, out.Holds, out.Reports = uint64(sizes.Accounts), uint64(sizes.Holds), uint64(sizes.Reports)
 	})
@@ -128,25 +129,6 @@ func wireAccount(a fsm.LedgerAccount, index uint64, finality string) client.Acco
 		Available: a.Available(), Index: index, Finality: finality}
 }
 
-// watchFloor notes that an account may owe more than before: its owner can spend that,
-// as if it had been issued.
-func (c *call) watchFloor(want ledger.Account) error {
-	if want.Floor >= 0 {
-		return nil
-	}
-	var was int64
-	err := c.readAt(ReadOptions{Strong: true}, func(state *fsm.State) {
-		a, _ := state.LedgerAccount(want.ID)
-		was = a.Floor
-	})
-	if err == nil && want.Floor < was {
-		c.did = kept{"ledger_issue", auditHigh}
-		c.tell("floor_was", strconv.FormatInt(was, 10))
-		c.tell("floor_now", strconv.FormatInt(want.Floor, 10))
-	}
-	return err
-}
-
 // setAccount answers POST /v1/ledger/accounts.
 func (s *Server) setAccount(c *call) error {
 	var req client.AccountRequest
@@ -162,9 +144,6 @@ func (s *Server) setAccount(c *call) error {
 		return invalid(field, fault)
 	}
 	c.subject = want.ID
-	if err := c.watchFloor(want); err != nil {
-		return err
-	}
 	res, err := c.propose(fsm.LedgerAccountSet(want))
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ var ledgerOps = map[string]fsm.LedgerOp{
 type moves struct {
 	fsm.LedgerBatch
 	places map[string]uint16 // of accounts in the batch
-	issued *issued           // on accounts that are not the caller's; else nil
+	issued *issued           // an admin's, on the cluster's own accounts; else nil
 }
 
 func newMoves(caller fsm.LedgerCaller, n int) *moves {
@@ -35,13 +35,6 @@ func (m *moves) add(c *call, e *client.LedgerEntry) error {
 	id, err := c.operationID(e.ID, e.TimestampMs)
 	if err != nil {
 		return err
-	}
-	least := int64(1)
-	if op == fsm.LedgerPost || op == fsm.LedgerVoid { // all of the hold
-		least = 0
-	}
-	if e.Amount < least || e.Amount > ledger.MaxMicro {
-		return invalid("amount", fmt.Sprintf("%d is outside %d..%d", e.Amount, least, int64(ledger.MaxMicro)))
 	}
 	out := fsm.LedgerEntry{Op: op, Linked: e.Linked, ID: id, Ref: e.Ref, Amount: e.Amount}
 	if op == fsm.LedgerTransfer || op == fsm.LedgerHold {

@@ -43,7 +43,7 @@ type Ledger struct {
 	Origin       string       `json:"origin,omitempty"` // cluster in which it was opened: the first record is linked to it
 	Size         uint64       `json:"size"`             // records
 	Head         string       `json:"head,omitempty"`   // hash of the newest
-	Circulation  int64        `json:"circulation"`      // what was issued and not given back, and what accounts owe
+	Circulation  int64        `json:"circulation"`      // what was issued and not given back
 	Accounts     uint64       `json:"accounts"`
 	Holds        uint64       `json:"holds"`
 	Reports      uint64       `json:"reports"`     // contribution reports that can still be asked about

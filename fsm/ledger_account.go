@@ -31,8 +31,6 @@ type ledgerAccounts struct {
 	ids   idList
 	sum   Digest
 	dirty []*ledgerRow // whose share of sum may be out of date, each once
-
-	debtors map[string]*ledgerRow // that may owe; derived
 }
 
 type ledgerRow struct {
@@ -47,9 +45,7 @@ type ledgerRow struct {
 	pays    int     // reports that it is to pay for
 }
 
-func newLedgerAccounts() *ledgerAccounts {
-	return &ledgerAccounts{m: map[string]*ledgerRow{}, debtors: map[string]*ledgerRow{}}
-}
+func newLedgerAccounts() *ledgerAccounts { return &ledgerAccounts{m: map[string]*ledgerRow{}} }
 
 func (t *ledgerAccounts) full() bool { return len(t.m) >= MaxLedgerAccounts }
 
@@ -60,15 +56,7 @@ func (t *ledgerAccounts) add(a LedgerAccount) *ledgerRow {
 	t.m[a.ID] = row
 	t.ids.add(a.ID)
 	t.changed(row)
-	t.noteFloor(row)
 	return row
-}
-
-// noteFloor is to be called when a floor is set. No account is below its own.
-func (t *ledgerAccounts) noteFloor(row *ledgerRow) {
-	if delete(t.debtors, row.ID); row.Floor < 0 && row.Kind != ledger.KindSystem {
-		t.debtors[row.ID] = row
-	}
 }
 
 // changed is to be called whenever a row is not what it was.
@@ -239,7 +227,6 @@ func (s *State) applyLedgerAccountSet(c *change, b LedgerAccountSet) Result {
 	}
 	row.Account = want
 	s.ledger.accounts.changed(row)
-	s.ledger.accounts.noteFloor(row)
 	s.recordAccount(c, want)
 	return Result{Code: CodeOK, ID: row.ID}
 }

@@ -143,19 +143,6 @@ func (s *State) LedgerSum() (sum int64) {
 	return sum
 }
 
-// LedgerCirculation is what can be spent of: what was issued and not given back, and
-// what accounts owe, which others have.
-func (s *State) LedgerCirculation() int64 {
-	sum := int64(0)
-	if issuance := s.ledger.accounts.get(ledger.Issuance); issuance != nil {
-		sum -= issuance.Balance
-	}
-	for _, row := range s.ledger.accounts.debtors {
-		sum -= min(0, row.Balance)
-	}
-	return sum
-}
-
 // principal is who asks, as records of the ledger name it.
 func (s *State) principal(a Actor) string {
 	if a.TokenID == "" && a.NodeID != "" {
