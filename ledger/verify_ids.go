@@ -11,8 +11,6 @@ type recentIDs struct {
 	callers map[string]*idCaller          // that have ids here
 	n       int
 	floorMs int64 // ids of up to then are refused: they may have been forgotten
-	// shut are seconds whose ids a recovery closed for ever.
-	shut map[int64]struct{}
 }
 
 // usedID is an id among those of one caller: nobody takes that of another.
@@ -26,15 +24,10 @@ type idCaller struct {
 	n    int // ids here
 }
 
-const (
-	idBucketMs = 1_000
-	// maxShut is 18 hours of ids that a wrong clock left ahead: of more an auditor
-	// does not notice that one is used again, which the state machine refuses.
-	maxShut = 1 << 16
-)
+const idBucketMs = 1_000
 
 func newRecentIDs() recentIDs {
-	return recentIDs{buckets: map[int64]map[usedID]struct{}{}, callers: map[string]*idCaller{}, shut: map[int64]struct{}{}}
+	return recentIDs{buckets: map[int64]map[usedID]struct{}{}, callers: map[string]*idCaller{}}
 }
 
 // use remembers an id, and says why it may not be used, or "".
@@ -47,9 +40,6 @@ func (u *recentIDs) use(by actor, id ID) (fault string) {
 	b := u.buckets[number]
 	if _, again := b[key]; again {
 		return "was used before"
-	}
-	if _, shut := u.shut[number]; shut {
-		return "is of a time that a recovery closed"
 	}
 	if u.n >= MaxIDs || !by.operator() && caller.n >= mostIDs(by) {
 		return "is one more than its caller, or all, may use in the window"
@@ -88,16 +78,13 @@ func (u *recentIDs) forget(oldestMs int64) {
 	}
 }
 
-// shutAfter drops every bucket after a time, and closes its second for ever: a clock
-// that was set back left it further ahead than any policy lets ids be.
-func (u *recentIDs) shutAfter(timeMs int64) {
+// forgetAfter drops every bucket after a time, which a clock that was set back left
+// further ahead than any policy lets ids be. The state closes those times for ever; that
+// an id of them is used again an auditor does not notice.
+func (u *recentIDs) forgetAfter(timeMs int64) {
 	for n := len(u.order); n > 0 && u.order[n-1] > timeMs/idBucketMs; n-- {
-		number := u.order[n-1]
-		u.drop(number)
+		u.drop(u.order[n-1])
 		u.order = u.order[:n-1]
-		if len(u.shut) < maxShut {
-			u.shut[number] = struct{}{}
-		}
 	}
 }
 

@@ -217,7 +217,7 @@ func (v *Verifier) recover(r *Record) error {
 		return fmt.Errorf("the clock was at %d before it, and at %d at the record before", r.Recovery.WasMs, v.atMs)
 	}
 	v.ids.forget(r.Recovery.WasMs - v.policy.IDWindowMs)
-	v.ids.shutAfter(r.AtMs + MaxIDWindowMs)
+	v.ids.forgetAfter(r.AtMs + MaxIDWindowMs)
 	v.recovery, v.ids.floorMs = r.Recovery.Epoch, r.Recovery.FloorMs
 	v.recoverReports(r.Recovery.WasMs, r.AtMs+v.policy.ReportKeepMs)
 	v.weights = renamed(v.weights, v.finalised.Moved(slices.Collect(maps.Keys(v.weights)), WindowOf(r.AtMs)))
