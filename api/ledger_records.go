@@ -149,7 +149,7 @@ func wireRecord(r *ledger.Record, data []byte) client.LedgerRecord {
 		out.Amount = e.Pool
 		out.Detail = fmt.Sprintf("queued=%d agents=%d cpu=%d gpu=%d load_micro=%d accounts=%d", e.Load.Queued, e.Load.Agents, e.Load.CPU, e.Load.GPU, e.Smoothed, e.Accounts)
 	case ledger.KindRecovery:
-		out.Detail = fmt.Sprintf("epoch=%d floor_ms=%d", r.Recovery.Epoch, r.Recovery.FloorMs)
+		out.Detail = fmt.Sprintf("epoch=%d floor_ms=%d was_ms=%d", r.Recovery.Epoch, r.Recovery.FloorMs, r.Recovery.WasMs)
 	}
 	return out
 }

@@ -331,14 +331,14 @@ func TestLedgerRecordsPagedAndVerified(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	var book fsm.LedgerBook
-	var accounts []ledger.Balance
-	must(f.node.Read(t.Context(), ReadOptions{}, func(s *fsm.State) { book, _ = s.LedgerBook(); accounts = s.LedgerBalances() }))
-	accounts[2].Balance++
-	if out := must(f.server.walkLedger(t.Context(), book, accounts)); out.OK || out.Fault == nil || out.Fault.Code != ledger.FaultBalance {
+	var live ledger.Live
+	must(f.node.Read(t.Context(), ReadOptions{}, func(s *fsm.State) { book, _ = s.LedgerBook(); live = s.LedgerLive() }))
+	live.Accounts[2].Balance++
+	if out := must(f.server.walkLedger(t.Context(), book, live)); out.OK || out.Fault == nil || out.Fault.Code != ledger.FaultBalance {
 		t.Errorf("another balance: %+v", out)
 	}
 	book.Head[0] ^= 1
-	if out := must(f.server.walkLedger(t.Context(), book, accounts)); out.OK || out.Fault.Code != ledger.FaultHead {
+	if out := must(f.server.walkLedger(t.Context(), book, live)); out.OK || out.Fault.Code != ledger.FaultHead {
 		t.Errorf("another head: %+v", out)
 	}
 }

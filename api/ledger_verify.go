@@ -59,22 +59,22 @@ func (s *Server) verified(c *call) (out client.LedgerVerified, err error) {
 	}
 	began := s.cfg.Now()
 	var book fsm.LedgerBook
-	var accounts []ledger.Balance
+	var live ledger.Live
 	if err := c.readAt(c.fresh, func(state *fsm.State) {
 		book = s.bookOf(state)
-		accounts = state.LedgerBalances()
+		live = state.LedgerLive()
 	}); err != nil {
 		return out, err
 	}
-	if out, err = s.walkLedger(c.r.Context(), book, accounts); err != nil {
+	if out, err = s.walkLedger(c.r.Context(), book, live); err != nil {
 		return out, err
 	}
 	out.Index, out.TookMs = c.index, s.cfg.Now().Sub(began).Milliseconds()
 	return out, nil
 }
 
-// walkLedger verifies the records of a book, and holds the accounts against them.
-func (s *Server) walkLedger(ctx context.Context, book fsm.LedgerBook, accounts []ledger.Balance) (out client.LedgerVerified, err error) {
+// walkLedger verifies the records of a book, and holds what is live against them.
+func (s *Server) walkLedger(ctx context.Context, book fsm.LedgerBook, live ledger.Live) (out client.LedgerVerified, err error) {
 	v, err := s.walkOn(book)
 	if err != nil {
 		return out, err
@@ -86,7 +86,7 @@ func (s *Server) walkLedger(ctx context.Context, book fsm.LedgerBook, accounts [
 	}
 	out.Records, out.Head, out.Accounts = v.Seq(), v.Head().String(), uint64(v.Accounts())
 	if err == nil {
-		err = v.Compare(accounts)
+		err = v.Compare(live)
 	}
 	fault := (*ledger.RecordError)(nil)
 	switch {

@@ -122,9 +122,7 @@ func (p *program) verifyExport(c *cli.Context, f *os.File, view *ledgerView, end
 	}
 	v, err := walk.Records(c.Context, view.Origin, end.watch(e.Records()), bar.at)
 	view.Records, view.Head, view.Accounts = v.Seq(), v.Head().String(), v.Accounts()
-	if issuance, ok := v.Account(ledger.Issuance); ok {
-		view.Issued = -issuance.Balance
-	}
+	view.Issued = v.Circulation()
 	if err == nil {
 		err = v.Finish(v.Seq(), e.Head())
 	}

@@ -18,6 +18,8 @@ type change struct {
 	records []Record
 	sealed  []byte // memory of the ledger's records
 	keyed   bool   // under an idempotency key
+
+	released int // holds of the ledger that were given back
 }
 
 // refuse is a Result that changes nothing.
@@ -81,6 +83,7 @@ func (s *State) apply(index uint64, cmd Command, body any) (Result, []Record) {
 	}
 	c := &change{index: index, atMs: s.meta.v.ClockMs, stampMs: cmd.AtMs, kind: cmd.Kind, actor: cmd.Actor, keyed: cmd.Idem != nil}
 	res := tenants[cmd.Kind].apply(s, c, body)
+	s.ledger.accounts.settle()
 	if cmd.Idem != nil && res.OK() {
 		s.remember(*cmd.Idem, c, res)
 	}
@@ -125,7 +128,7 @@ func (s *State) applyTick(c *change, cmd Command, t Tick) Result {
 	s.hearAuditHeads(t.Heads)
 	if t.Mark {
 		c.atMs = s.meta.v.ClockMs
-		s.releaseHolds(c)
+		s.releaseHolds(c, MaxReleases)
 		s.purgeExpired()
 		s.ledger.purgeReports(s.meta.v.ClockMs)
 		s.windows.prune(s.meta.v.ClockMs, s.policy.v.limitOf)

@@ -106,10 +106,11 @@ func inRanges(list []TimeRange, timestampMs int64) bool {
 // is more than any wrong clock was followed for, and no backup ends admissions.
 const maxClosedByBackupMs = 365 * 24 * 3_600_000
 
-// closedAheadMs is how much of the time to come is closed, to requests or to ids of the
-// ledger.
-func (s *State) closedAheadMs() int64 {
-	return max(s.aheadMs(s.meta.v.Closed), s.aheadMs(s.ledger.book.v.Closed))
+// closesMore is how much more of the time to come is closed than in another state, to
+// requests or to ids of the ledger, whichever is more.
+func (s *State) closesMore(than *State) int64 {
+	return max(s.aheadMs(s.meta.v.Closed)-than.aheadMs(than.meta.v.Closed),
+		s.aheadMs(s.ledger.book.v.Closed)-than.aheadMs(than.ledger.book.v.Closed))
 }
 
 func (s *State) aheadMs(closed []TimeRange) (sum int64) {

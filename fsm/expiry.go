@@ -20,15 +20,10 @@ const (
 	expireOutcome
 )
 
-func (x expiryIndex) Len() int { return len(x) }
-func (x expiryIndex) Less(i, j int) bool {
-	if x[i].atMs != x[j].atMs {
-		return x[i].atMs < x[j].atMs
-	}
-	return x[i].key < x[j].key // holds end in one order on every replica: each leaves a record
-}
-func (x expiryIndex) Swap(i, j int) { x[i], x[j] = x[j], x[i] }
-func (x *expiryIndex) Push(v any)   { *x = append(*x, v.(expiry)) }
+func (x expiryIndex) Len() int           { return len(x) }
+func (x expiryIndex) Less(i, j int) bool { return x[i].atMs < x[j].atMs }
+func (x expiryIndex) Swap(i, j int)      { x[i], x[j] = x[j], x[i] }
+func (x *expiryIndex) Push(v any)        { *x = append(*x, v.(expiry)) }
 func (x *expiryIndex) Pop() any {
 	old := *x
 	last := old[len(old)-1]
@@ -90,5 +85,4 @@ func (s *State) reindex() {
 	}
 	s.ledger.reindexHolds()
 	s.ledger.reindexReports()
-	s.ledger.relistReports()
 }

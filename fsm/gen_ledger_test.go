@@ -5,6 +5,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/ledger"
 )
 
@@ -20,6 +21,9 @@ var (
 func (w *world) drawLedger(t *rapid.T, actor Actor, by func(string) Actor) (Actor, any) {
 	switch rapid.IntRange(0, 9).Draw(t, "ledger kind") {
 	default:
+		if chance(t, "same holds", 6) {
+			return actor, w.drawSameHolds(t)
+		}
 		return actor, w.drawLedgerBatch(t)
 	case 0:
 		return by("operator"), w.drawAccount(t)
@@ -43,9 +47,18 @@ func (w *world) drawOfLedger(t *rapid.T, i int) Command {
 	step := pick(t, "step", []int64{0, 0, 1, 500, 1_000, 1_000, 5_000})
 	var actor Actor
 	var body any
-	switch rapid.IntRange(0, 9).Draw(t, "what") {
+	var idem *Idempotency
+	switch rapid.IntRange(0, 13).Draw(t, "what") {
 	case 9:
 		return w.draw(t, i)
+	case 10, 11, 12, 13: // one operation under a key
+		b := w.drawLedgerBatch(t)
+		b.Entries = b.Entries[:min(1, len(b.Entries))]
+		if w.sameEnds > w.s.ClockMs() && chance(t, "as they end", 2) {
+			b = w.transferOf("a", "shop", 2_000_000)
+			step, w.sameEnds = w.sameEnds-w.s.ClockMs(), 0
+		}
+		actor, body, idem = Actor{TokenID: "operator"}, b, &Idempotency{Key: crypto.Hash{9, byte(i)}, Body: crypto.Hash{1}}
 	case 7, 8:
 		if chance(t, "an hour", 3) {
 			step = ledger.EpochMs
@@ -58,7 +71,31 @@ func (w *world) drawOfLedger(t *rapid.T, i int) Command {
 	if err != nil {
 		t.Fatalf("new: %v", err)
 	}
-	cmd.AtMs = w.s.ClockMs() + step
+	cmd.AtMs, cmd.Idem = w.s.ClockMs()+step, idem
+	return cmd
+}
+
+// drawOfLedgerAtAnyTime is drawOfLedger with a clock that jumps ahead by hours now and
+// then, and is set back.
+func (w *world) drawOfLedgerAtAnyTime(t *rapid.T, i int) Command {
+	hours := pick(t, "hours", []int64{1, 2, 5, 30, 40 * 24}) * ledger.EpochMs
+	var body any
+	at := w.s.ClockMs()
+	switch rapid.IntRange(0, 24).Draw(t, "clock") {
+	case 0, 1:
+		at += hours
+		body = Tick{Term: w.s.Meta().TickTerm + 1, Voters: 1, Walls: walls(at, 0), Mark: chance(t, "mark", 2)}
+	case 2, 3:
+		at = max(worldStart, at-hours)
+		body = ClockRecover{Voters: 1, Walls: walls(at, 0), Reason: "set back"}
+	default:
+		return w.drawOfLedger(t, i)
+	}
+	cmd, err := New(admin, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.AtMs = at
 	return cmd
 }
 
@@ -160,6 +197,23 @@ func (w *world) drawLedgerBatch(t *rapid.T) LedgerBatch {
 		b.Entries = append(b.Entries, e)
 	}
 	return b
+}
+
+// drawSameHolds is a hold that lasts beside one that is voided, and another caller's on its own
+// account with the id and end of that: what is left of the voided one must not be taken for it by
+// a call under a key that asks a for more than it has, just as they end.
+func (w *world) drawSameHolds(t *rapid.T) LedgerBatch {
+	at := w.s.ClockMs()/1_000*1_000 + 1_000
+	id := func(n int) ledger.ID { return idAt(at, 20+4*rapid.IntRange(0, 3).Draw(t, "scene")+n) }
+	ends := w.s.ClockMs() + pick(t, "ends", []int64{1_000, 1_000, 5_000})
+	voided := id(0)
+	w.sameEnds = ends
+	hold := func(caller uint16, id ledger.ID, amount, endMs int64) LedgerEntry {
+		return LedgerEntry{Op: LedgerHold, Caller: caller, ID: id, Debit: caller, Credit: 3, Amount: amount, ExpiresMs: endMs}
+	}
+	return LedgerBatch{Callers: genMostly[3:], Accounts: genAccounts, Entries: []LedgerEntry{
+		hold(0, id(1), 1, w.s.ClockMs()+60_000), hold(0, voided, 1, ends), {Op: LedgerVoid, ID: id(2), Hold: voided},
+		hold(1, voided, pick(t, "same amount", []int64{1, 900_000}), ends)}}
 }
 
 func (w *world) drawReports(t *rapid.T) LedgerReports {

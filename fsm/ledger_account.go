@@ -42,9 +42,9 @@ type ledgerRow struct {
 	dirty bool   // changed since
 
 	// Derived, rebuilt by restore.
-	ends    expiryIndex // of the holds on it
-	holds   int         // on it
-	reports int         // for it
+	ends    endHeap // of the holds on it
+	reports int     // for it
+	pays    int     // reports that it is to pay for
 }
 
 func newLedgerAccounts() *ledgerAccounts {
@@ -56,7 +56,7 @@ func (t *ledgerAccounts) full() bool { return len(t.m) >= MaxLedgerAccounts }
 func (t *ledgerAccounts) get(id string) *ledgerRow { return t.m[id] }
 
 func (t *ledgerAccounts) add(a LedgerAccount) *ledgerRow {
-	row := &ledgerRow{LedgerAccount: a, fresh: true}
+	row := &ledgerRow{LedgerAccount: a, fresh: true, ends: endHeap{own: heapOfAccount}}
 	t.m[a.ID] = row
 	t.ids.add(a.ID)
 	t.changed(row)
@@ -78,6 +78,18 @@ func (t *ledgerAccounts) changed(row *ledgerRow) {
 	if !row.dirty {
 		row.dirty = true
 		t.dirty = append(t.dirty, row)
+	}
+}
+
+// maxDirtyAccounts bounds what is left for whoever asks for the digest, at a mark or
+// a snapshot: some 10 ms.
+const maxDirtyAccounts = 8_192
+
+// settle brings the digest up to date once much has changed. It is for the end of an
+// entry of the log: rows may be marked before they change.
+func (t *ledgerAccounts) settle() {
+	if len(t.dirty) > maxDirtyAccounts {
+		t.digest()
 	}
 }
 
@@ -197,18 +209,9 @@ func (s *State) LedgerAccounts(after string, limit int) []LedgerAccount {
 	return out
 }
 
-// LedgerBalances returns all accounts, as a verifier has them.
-func (s *State) LedgerBalances() []ledger.Balance {
-	out := make([]ledger.Balance, 0, s.ledger.accounts.size())
-	for _, row := range s.ledger.accounts.m {
-		out = append(out, ledger.Balance(row.LedgerAccount))
-	}
-	return out
-}
-
 // applyLedgerAccountSet: operators make accounts and freeze them; what lets an
 // account owe is a kind of issuance, and takes an admin. The first account opens
-// the ledger, under the default policy.
+// the ledger, under the first policy.
 func (s *State) applyLedgerAccountSet(c *change, b LedgerAccountSet) Result {
 	row := s.ledger.accounts.get(b.ID)
 	need := CapOperate
@@ -230,7 +233,7 @@ func (s *State) applyLedgerAccountSet(c *change, b LedgerAccountSet) Result {
 			return refuse(CodeConflict, "floor", "a new account is empty: its floor cannot be %d", want.Floor)
 		}
 		if !s.ledger.book.known {
-			s.setLedgerPolicy(c, ledger.DefaultPolicy())
+			s.setLedgerPolicy(c, ledger.FirstPolicy())
 		}
 		s.ledger.accounts.add(LedgerAccount{Account: want})
 		s.recordAccount(c, want)

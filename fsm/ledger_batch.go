@@ -33,9 +33,7 @@ func (s *State) applyLedgerBatch(c *change, b LedgerBatch) Result {
 	if res, ok := s.ledgerOpen(); !ok {
 		return res
 	}
-	if !c.keyed { // which is refused as a whole, and changes nothing then
-		s.releaseHolds(c)
-	}
+	s.releaseHolds(c, MaxReleases/2) // the other half is for those who need theirs
 	c.records = slices.Grow(c.records, len(b.Entries))
 	c.sealed = slices.Grow(c.sealed, sealedBytes*len(b.Entries))
 	r := ledgerRun{s: s, c: c, batch: &b, out: make([]LedgerResult, len(b.Entries)), keys: make([]nonceKey, len(b.Entries)), rows: make([]*ledgerRow, len(b.Accounts))}
@@ -158,9 +156,7 @@ func (r *ledgerRun) decideChain(from, to int) {
 	if r.repeatedChain(from, to) {
 		return
 	}
-	if !r.c.keyed { // which is refused as a whole, and changes nothing then
-		r.releaseFor(from, to)
-	}
+	r.releaseFor(from, to)
 	r.begin(to - from)
 	for i := from; i < to; i++ {
 		code, field := r.decide(i, i+1 == to)
@@ -231,7 +227,7 @@ func (r *ledgerRun) key(i int) nonceKey {
 
 // releaseFor gives back what has ended on the accounts that a chain takes from, as
 // far as it needs it: a hold that is over holds nothing, however many stand in front
-// of it. Each is given back once, so this costs what making them did.
+// of it. It is no part of the chain, and stands if that is refused.
 func (r *ledgerRun) releaseFor(from, to int) {
 	if to-from == 1 {
 		if row := r.debitOf(&r.batch.Entries[from]); row != nil {
@@ -242,19 +238,23 @@ func (r *ledgerRun) releaseFor(from, to int) {
 	need := map[*ledgerRow]int64{}
 	for i := from; i < to; i++ {
 		e := &r.batch.Entries[i]
-		if row := r.debitOf(e); row != nil && amountAllowed(e.Amount) {
+		if row := r.debitOf(e); row != nil {
 			need[row] = min(need[row]+e.Amount, 2*ledger.MaxMicro) // more than any account has above its floor
 			r.s.releaseOf(r.c, row, need[row])
 		}
 	}
 }
 
-// debitOf returns the account that a transfer or hold takes from, or nil.
+// debitOf returns the account that a transfer or hold takes from, or nil if it may not.
 func (r *ledgerRun) debitOf(e *LedgerEntry) *ledgerRow {
-	if e.Op != LedgerTransfer && e.Op != LedgerHold || int(e.Debit) >= len(r.rows) {
+	if e.Op != LedgerTransfer && e.Op != LedgerHold || int(e.Debit) >= len(r.rows) || int(e.Caller) >= len(r.callers) || !amountAllowed(e.Amount) {
 		return nil
 	}
-	return r.rows[e.Debit]
+	row, caller := r.rows[e.Debit], &r.callers[e.Caller]
+	if row == nil || caller.code != CodeOK || !caller.mayDebit(row) {
+		return nil
+	}
+	return row
 }
 
 func (r *ledgerRun) begin(entries int) {

@@ -15,9 +15,9 @@ type ledgerState struct {
 	epochs   *table[OpenEpoch]
 	weights  *table[EpochWeight]
 
-	ends       expiryIndex // of holds; derived, rebuilt by restore
-	reportEnds expiryIndex // likewise of reports
-	owed       idList      // likewise of those that wait for a verdict, by payer
+	holdEnds   *endIndex // derived, rebuilt by restore
+	reportEnds *endIndex // likewise
+	owed       idList    // likewise: reports that wait for a verdict, by payer
 }
 
 // LedgerBook is the ledger's own bookkeeping.
@@ -70,6 +70,9 @@ func newLedgerState() *ledgerState {
 		reports:  newTable[PendingReport]("ledger_reports", MaxLedgerReports),
 		epochs:   newTable[OpenEpoch]("ledger_epochs", MaxOpenEpochs),
 		weights:  newTable[EpochWeight]("ledger_weights", MaxEpochWeights),
+
+		holdEnds:   newEndIndex(),
+		reportEnds: newEndIndex(),
 	}
 }
 

@@ -323,6 +323,28 @@ func TestP7LedgerEpochIsClosedOnce(t *testing.T) {
 	w.soundLedger()
 }
 
+// A clock that ran hours ahead for two of them leaves the hours between open: what is
+// confirmed in each of them counts there.
+func TestP7LedgerIssuanceGoesOnAfterASetBack(t *testing.T) {
+	w := ledgerWorld(t, "a", "b")
+	w.raiseTo(LevelLedger)
+	first := ledger.WindowOf(w.s.ClockMs())
+	w.earn("a", 1_000)
+	w.closeOldest()
+	w.jump(first + 21*ledger.EpochMs)
+	w.earn("a", 1_000)
+	w.closeOldest()
+	w.must(w.setBack(first + ledger.EpochMs + 300_000))
+	for h := range int64(3) {
+		w.jump(first + (h+1)*ledger.EpochMs + 1_200_000)
+		w.earn("a", 1_000)
+		if e := w.closeOldest(); e.WindowMs != first+(h+1)*ledger.EpochMs {
+			t.Errorf("hour %d counts in that of %d", h+1, (e.WindowMs-first)/ledger.EpochMs)
+		}
+	}
+	w.soundLedger()
+}
+
 // What was confirmed while the clock ran years ahead is paid when it is set back.
 func TestP7LedgerEpochsAheadAreBroughtBack(t *testing.T) {
 	const yearMs = 365 * 24 * ledger.EpochMs

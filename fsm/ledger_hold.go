@@ -25,84 +25,66 @@ func (l *ledgerState) putHold(h PendingHold) {
 	key := string(h.ID[:])
 	l.holds.put(key, h)
 	l.indexHold(key, h)
-	// The ends of holds that were posted or voided stay until their time: not more
-	// of them than there are holds.
-	if len(l.ends) > 2*l.holds.size()+64 {
-		l.reindexHolds()
-	}
 }
 
 func (l *ledgerState) dropHold(h PendingHold) {
-	l.holds.remove(string(h.ID[:]))
-	row := l.accounts.get(h.Debit)
-	if row.holds--; row.holds == 0 {
-		row.ends = nil
-	}
+	key := string(h.ID[:])
+	l.holds.remove(key)
+	l.accounts.get(h.Debit).ends.remove(l.holdEnds.drop(key))
 }
 
 func (l *ledgerState) indexHold(key string, h PendingHold) {
-	row, end := l.accounts.get(h.Debit), expiry{atMs: h.ExpiresMs, key: key}
-	if row == nil {
-		return // a damaged snapshot: Validate refuses it
+	if row := l.accounts.get(h.Debit); row != nil { // else of a damaged snapshot: Validate refuses it
+		heap.Push(&row.ends, l.holdEnds.add(key, h.ExpiresMs))
 	}
-	row.holds++
-	heap.Push(&l.ends, end)
-	heap.Push(&row.ends, end)
 }
 
-// reindexHolds rebuilds the ends of holds.
+// reindexHolds makes the ends of holds anew, after a restore.
 func (l *ledgerState) reindexHolds() {
-	l.ends = make(expiryIndex, 0, l.holds.size())
+	l.holdEnds = newEndIndex()
 	for _, row := range l.accounts.m {
-		row.ends, row.holds = nil, 0
+		row.ends.list = nil
 	}
 	for key, h := range l.holds.m {
 		l.indexHold(key, h)
 	}
 }
 
-// releaseHolds gives back what holds whose time has come held, the earliest first,
-// up to a bound: the rest waits for the next entry or mark, or for somebody who
-// needs it. Until then it is neither spent nor lost, and which ones wait follows
-// from the state alone.
-func (s *State) releaseHolds(c *change) {
-	for n := 0; n < MaxReleases; n++ {
-		h, ok := s.ledger.ended(&s.ledger.ends, c.atMs)
+// releaseHolds gives back what holds whose time has come held, the earliest first, as
+// long as this entry of the log gave back fewer than so many: the rest waits for the
+// next entry or mark, or for somebody who needs it. Until then it is neither spent nor
+// lost, and which ones wait follows from the state alone.
+func (s *State) releaseHolds(c *change, most int) {
+	for c.released < most {
+		key, ok := s.ledger.holdEnds.first(c.atMs + 1)
 		if !ok {
 			return
 		}
-		s.release(c, h)
+		s.release(c, key)
 	}
 }
 
-// releaseOf gives back what has ended on an account until so much is available, up to
-// a bound that is beyond what anybody but an operator sets aside on one.
+// releaseOf gives back what has ended on an account until so much is available, or the
+// entry has given back all that one may.
 func (s *State) releaseOf(c *change, row *ledgerRow, amount int64) {
-	for n := 0; n < 2*MaxAccountHolds && row.Available() < amount; n++ {
-		h, ok := s.ledger.ended(&row.ends, c.atMs)
+	for c.released < MaxReleases && row.Available() < amount {
+		key, ok := row.ends.first(c.atMs + 1)
 		if !ok {
 			return
 		}
-		s.release(c, h)
+		s.release(c, key)
 	}
 }
 
-// ended takes the first hold that is over out of an index.
-func (l *ledgerState) ended(ends *expiryIndex, nowMs int64) (PendingHold, bool) {
-	for len(*ends) > 0 && (*ends)[0].atMs <= nowMs {
-		e := heap.Pop(ends).(expiry)
-		if h, ok := l.holds.get(e.key); ok && h.ExpiresMs == e.atMs {
-			return h, true
-		} // else it was posted, voided or given back
-	}
-	return PendingHold{}, false
-}
-
-func (s *State) release(c *change, h PendingHold) {
+// release gives a hold back that is over. It stands whatever becomes of the command
+// that it made room for.
+func (s *State) release(c *change, key string) {
+	h, _ := s.ledger.holds.get(key)
 	row := s.ledger.accounts.get(h.Debit)
 	row.Held -= h.Amount
 	s.ledger.accounts.changed(row)
 	s.ledger.dropHold(h)
+	c.released++
 	s.seal(c, &ledger.Record{Kind: ledger.KindExpire, Hold: h.ID, Debit: h.Debit, DebitHeld: row.Held})
 }
 

@@ -1,7 +1,6 @@
 package fsm
 
 import (
-	"container/heap"
 	"fmt"
 	"strings"
 
@@ -106,18 +105,23 @@ func (l *ledgerState) putReport(r PendingReport) {
 	l.reports.put(key, r)
 	l.indexReport(key, r)
 	l.owe(&r)
-	if len(l.reportEnds) > 2*l.reports.size()+64 {
-		l.reindexReports()
-	}
+}
+
+func (l *ledgerState) dropReport(key string, r PendingReport) {
+	l.reports.remove(key)
+	l.reportEnds.drop(key)
+	l.owed.remove(r.owedKey())
+	l.accounts.get(r.Account).reports--
+	l.accounts.get(r.Payer).pays--
 }
 
 func (l *ledgerState) indexReport(key string, r PendingReport) {
-	row := l.accounts.get(r.Account)
-	if row == nil {
-		return // a damaged snapshot: Validate refuses it
+	account, payer := l.accounts.get(r.Account), l.accounts.get(r.Payer)
+	if account != nil && payer != nil { // else of a damaged snapshot: Validate refuses it
+		account.reports++
+		payer.pays++
+		l.reportEnds.add(key, r.ExpiresMs)
 	}
-	row.reports++
-	heap.Push(&l.reportEnds, expiry{atMs: r.ExpiresMs, key: key})
 }
 
 // owe keeps the list of the reports that wait for a verdict.
@@ -128,36 +132,27 @@ func (l *ledgerState) owe(r *PendingReport) {
 	}
 }
 
-// relistReports rebuilds the list of those that wait.
-func (l *ledgerState) relistReports() {
-	l.owed = idList{}
-	for _, r := range l.reports.m {
-		l.owe(&r)
-	}
-}
-
-// reindexReports rebuilds what is derived from the reports.
+// reindexReports makes what is derived from the reports anew, after a restore.
 func (l *ledgerState) reindexReports() {
-	l.reportEnds = make(expiryIndex, 0, l.reports.size())
+	l.reportEnds, l.owed = newEndIndex(), idList{}
 	for _, row := range l.accounts.m {
-		row.reports = 0
+		row.reports, row.pays = 0, 0
 	}
 	for key, r := range l.reports.m {
 		l.indexReport(key, r)
+		l.owe(&r)
 	}
 }
 
 // purgeReports forgets reports whose time is over, the earliest first, up to a bound.
 // Those that wait for it are none any more already.
 func (l *ledgerState) purgeReports(nowMs int64) {
-	for n := 0; n < MaxReportPurges && len(l.reportEnds) > 0 && l.reportEnds[0].atMs < nowMs; {
-		e := heap.Pop(&l.reportEnds).(expiry)
-		if r, ok := l.reports.get(e.key); ok && r.ExpiresMs == e.atMs {
-			l.reports.remove(e.key)
-			l.owed.remove(r.owedKey())
-			l.accounts.get(r.Account).reports--
-			n++
+	for range MaxReportPurges {
+		key, ok := l.reportEnds.first(nowMs)
+		if !ok {
+			return
 		}
+		l.dropReport(key, l.reports.m[key])
 	}
 }
 
@@ -204,7 +199,7 @@ func (s *State) reportCode(r *ledger.Report, by *standing) (Code, string) {
 		return CodeInvalid, "duration_ms" // more than an account may count in an epoch: it is reported in parts
 	case !l.ids.room(by, 1):
 		return CodeOverloaded, "id"
-	case l.reports.full() || account.reports >= MaxAccountReports:
+	case !l.roomForReport(account, payer):
 		return CodeOverloaded, "reports"
 	case account.Frozen && l.book.v.Policy.Confirm == ledger.ConfirmNobody:
 		return CodeAccountFrozen, "account"
@@ -271,7 +266,7 @@ func (s *State) confirm(c *change, caller *standing, name *ReportName, reject bo
 		}
 		s.count(c, &r, caller.actor)
 	}
-	s.ledger.accounts.get(r.Account).reports-- // putReport counts it again
+	s.ledger.dropReport(r.key(), r)
 	s.ledger.putReport(r)
 	return answer(CodeOK, "")
 }

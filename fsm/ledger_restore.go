@@ -25,6 +25,8 @@ func (l *ledgerState) copyFrom(from *ledgerState) {
 	for number, row := range from.ids.each() {
 		l.ids.insertAt(number, row)
 	}
+	l.reindexHolds()
+	l.reindexReports()
 }
 
 // recoverLedger goes on under a new recovery epoch. Whatever was asked for before
@@ -32,22 +34,44 @@ func (l *ledgerState) copyFrom(from *ledgerState) {
 // from now are refused: who had no answer looks the transfer up in the records. If
 // the clock was set back, what it forgot while it ran ahead is closed for ever, but for
 // the times that a jump skipped, which no id has. What was confirmed in epochs ahead
-// of the clock counts in those that come now.
-func (s *State) recoverLedger(c *change, skipped []TimeRange) {
+// of the clock counts in those that come now, and no report is kept for longer than if
+// it came, or was decided, now.
+func (s *State) recoverLedger(c *change, was Meta) {
 	if !s.ledger.book.known {
 		return
 	}
 	book := s.ledger.book.v
 	floor := max(s.meta.v.NonceFloorMs, later(s.meta.v.ClockMs, ledger.MaxAheadMs))
 	if forgot := book.IDFloorMs; forgot > floor {
-		for _, r := range (TimeRange{FromMs: floor + 1, ToMs: forgot}).without(skipped) {
+		for _, r := range (TimeRange{FromMs: floor + 1, ToMs: forgot}).without(was.Skipped) {
 			book.Closed = withRange(book.Closed, r, floor)
 		}
 	}
 	book.IDFloorMs = floor
 	s.ledger.book.set(book)
 	s.renameEpochs()
-	s.seal(c, &ledger.Record{Kind: ledger.KindRecovery, Actor: s.principal(c.actor), Recovery: &ledger.Recovery{Epoch: s.meta.v.Epoch, FloorMs: floor, ClusterID: s.meta.v.ClusterID}})
+	s.ledger.recoverReports(was.ClockMs, s.meta.v.ClockMs)
+	s.seal(c, &ledger.Record{Kind: ledger.KindRecovery, Actor: s.principal(c.actor),
+		Recovery: &ledger.Recovery{Epoch: s.meta.v.Epoch, FloorMs: floor, WasMs: was.ClockMs, ClusterID: s.meta.v.ClusterID}})
+}
+
+// recoverReports forgets what was over by the clock that was, so that it is not there
+// again, and has the others end by the clock that is.
+func (l *ledgerState) recoverReports(wasMs, nowMs int64) {
+	for _, key := range l.reports.sortedKeys() {
+		r, latest := l.reports.m[key], nowMs+l.book.v.Policy.ReportKeepMs
+		if r.Verdict != ReportPending {
+			latest = nowMs + l.book.v.Policy.IDWindowMs
+		}
+		switch {
+		case r.ExpiresMs < wasMs:
+			l.dropReport(key, r)
+		case r.ExpiresMs > latest:
+			l.dropReport(key, r)
+			r.ExpiresMs = latest
+			l.putReport(r)
+		}
+	}
 }
 
 // renameEpochs brings open epochs that lie ahead of the clock back to it.

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/edgecoder/edgecoder/ledger"
@@ -142,9 +143,110 @@ func TestP7LedgerRestoreOfAClockAhead(t *testing.T) {
 	if shut == 0 || shut > 2*3_600_000 {
 		t.Errorf("%d ms are closed", shut)
 	}
-	r.s.ledger.book.v.Closed = []TimeRange{{FromMs: r.wallMs, ToMs: r.wallMs + 2*yearMs}}
-	if n := r.s.closedAheadMs(); n < yearMs {
-		t.Errorf("%d ms to come are closed to ids", n)
+}
+
+// Reports of a backup of a wrong clock end by the time that is, and so say its records;
+// the ids of there are closed for the state and for an auditor.
+func TestP7LedgerRestoreOfReportsAhead(t *testing.T) {
+	const dayMs = 24 * 3_600_000
+	w := ledgerWorld(t, "a", "b")
+	w.raiseTo(LevelLedger)
+	start := w.wallMs
+	w.jump(start + 40*dayMs)
+	over, decided, waits := w.workOf("b", 1), w.workOf("a", 1), w.workOf("a", 2)
+	w.wantEntry(w.report(over, decided, waits)[2], CodeOK)
+	w.wantEntry(w.confirm(operator, over.Report.ID)[0], CodeOK)
+	w.pass(ledger.DefaultPolicy().IDWindowMs + 1)
+	w.wantEntry(w.confirm(operator, decided.Report.ID)[0], CodeOK)
+	backup, h := backupOf(t, w)
+	w.must(w.setBack(start + 60_000))
+	w.soundLedger()
+	w.pass(DefaultSkewMs + 70_000)
+	r := restoreWorld(t, w, backup, h, w.wallMs+7)
+	r.soundLedger()
+	r.wantEnds()
+	if _, known := r.s.LedgerReport(over.Report.AgentID, over.Report.ID, 0); known {
+		t.Error("a report that was over is there again")
+	}
+	if got, ok := r.s.LedgerReport(waits.Report.AgentID, waits.Report.ID, r.s.ClockMs()); !ok || got.ExpiresMs != r.s.ClockMs()+ledger.DefaultPolicy().ReportKeepMs {
+		t.Errorf("a report that waits: %+v", got)
+	}
+	for _, hours := range []int64{0, 1, 2} {
+		r.jump(start + 40*dayMs + hours*3_600_000)
+		r.mark()
+		r.wantEntry(r.entry(r.transferOf("a", "b", 1)), map[int64]Code{0: CodeIDExpired, 1: CodeOK, 2: CodeOK}[hours])
+		r.soundLedger()
+	}
+}
+
+// What a backup closes to ids of the ledger does not hide behind what is closed to
+// requests here.
+func TestP7LedgerRestoreClosesNoYears(t *testing.T) {
+	const yearMs = 365 * 24 * 3_600_000
+	w := ledgerWorld(t, "a", "b")
+	w.raiseTo(LevelLedger)
+	backup, _ := backupOf(t, w)
+	backup.ledger.closeRange(TimeRange{FromMs: w.wallMs + ledger.EpochMs, ToMs: w.wallMs + 5*yearMs})
+	w.s.closeRange(TimeRange{FromMs: w.wallMs + 5*yearMs, ToMs: w.wallMs + 10*yearMs})
+	if _, _, err := Restored(backup, w.s, recoveryAt(w.wallMs, "restore")); err == nil || !strings.Contains(err.Error(), "nothing would be admitted") {
+		t.Errorf("a backup that closes five years: %v", err)
+	}
+}
+
+// Reports that were decided while the clock ran ahead make room by the time that is.
+func TestP7LedgerSetBackMakesRoomForReports(t *testing.T) {
+	const dayMs = 24 * 3_600_000
+	w := ledgerWorld(t, "a", "b")
+	w.raiseTo(LevelLedger)
+	start := w.s.ClockMs()
+	w.jump(start + 40*dayMs)
+	decided, waits := w.workOf("a", 1), w.workOf("a", 2)
+	w.wantEntry(w.report(decided, waits)[1], CodeOK)
+	w.wantEntry(w.confirm(operator, decided.Report.ID)[0], CodeOK)
+	w.must(w.setBack(start + 60_000))
+	keep := ledger.DefaultPolicy()
+	for _, r := range []struct {
+		of   ledger.SignedReport
+		last int64
+	}{{decided, w.s.ClockMs() + keep.IDWindowMs}, {waits, w.s.ClockMs() + keep.ReportKeepMs}} {
+		if got, ok := w.s.LedgerReport(r.of.Report.AgentID, r.of.Report.ID, w.s.ClockMs()); !ok || got.ExpiresMs != r.last {
+			t.Errorf("the report %+v is kept until %+d ms", got, got.ExpiresMs-w.s.ClockMs())
+		}
+	}
+	w.wantEnds()
+	w.jump(start + dayMs + 120_000)
+	w.mark()
+	if n := w.s.ledger.reports.size(); n != 0 || w.s.ledger.accounts.get("a").reports != 0 {
+		t.Errorf("a day later %d reports are kept", n)
+	}
+	w.soundLedger()
+}
+
+// A report that was over while the clock ran ahead is none for the state nor for an
+// auditor once it is set back, whether a mark forgot it or not.
+func TestP7LedgerSetBackBringsNoReportBack(t *testing.T) {
+	for _, forgotten := range []bool{true, false} {
+		w := ledgerWorld(t, "a", "b")
+		w.raiseTo(LevelLedger)
+		p := ledger.DefaultPolicy()
+		p.ReportKeepMs = 5_000
+		w.must(w.do(admin, LedgerPolicySet{IfVersion: 1, Policy: p}))
+		start := w.s.ClockMs()
+		w.jump(start + 1_800_000)
+		r := w.workOf("a", 1_000)
+		w.wantEntry(w.report(r)[0], CodeOK)
+		w.jump(w.s.ClockMs() + 6_000)
+		if forgotten {
+			w.mark()
+		}
+		w.must(w.setBack(start + 60_000))
+		w.wantEntry(w.confirm(operator, r.Report.ID)[0], CodeNotFound)
+		w.jump(r.Report.ID.TimeMs() - 30_000)
+		again := w.workOf("b", 1_000).Report
+		again.ID = r.Report.ID
+		w.wantEntry(w.report(again.Sign(privateKey("b"), w.s.Meta().ClusterID))[0], CodeOK)
+		w.wantEntry(w.confirm(operator, r.Report.ID)[0], CodeOK)
+		w.soundLedger()
 	}
 }
 

@@ -26,18 +26,55 @@ func (w *world) manyHolds(n int, lifeMs int64, who LedgerCaller) (last LedgerRes
 	return last
 }
 
-// One account takes its share of all holds, and the last tenth is for operators.
-func TestP7LedgerHoldsAreShared(t *testing.T) {
-	w := ledgerWorld(t, "a", "b")
-	agent := LedgerCaller{AgentID: "a", Key: keyRef("a")}
-	w.wantEntry(w.manyHolds(MaxAccountHolds, 60_000, agent), CodeOK)
-	if got := w.manyHolds(1, 60_000, agent); got.Code != CodeOverloaded || got.Field != "hold" {
-		t.Errorf("beyond its share: %+v", got)
+// fillHolds has an agent make holds until there is no room for one more.
+func (w *world) fillHolds(agent string) (n int) {
+	w.t.Helper()
+	for {
+		b := LedgerBatch{Accounts: []string{agent, "shop"}}
+		for range 100 {
+			b.Entries = append(b.Entries, LedgerEntry{Op: LedgerHold, ID: w.newID(), Credit: 1, Amount: 1, ExpiresMs: w.s.ClockMs() + 60_000})
+		}
+		for _, got := range w.entries(by(agent, b)) {
+			if got.Code != CodeOK {
+				if got.Code != CodeOverloaded || got.Field != "hold" {
+					w.t.Fatalf("beyond its share: %+v", got)
+				}
+				return n
+			}
+			n++
+		}
 	}
-	w.wantEntry(w.entry(w.holdOf("shop", "b", 1, 60_000)), CodeOK)
+}
+
+// However much few agents take of all holds, others have room, services more of it, and
+// operators the last tenth.
+func TestP7LedgerHoldsAreShared(t *testing.T) {
+	greedy := []string{"a", "b", "c", "d", "e", "f"}
+	w := ledgerWorld(t, append(greedy, "late")...)
+	w.s.ledger.holds.cap = 6_000
+	last := 6_000
+	for _, id := range greedy {
+		n := w.fillHolds(id)
+		if n >= last || n < fewRows {
+			t.Errorf("%s takes %d, who came before %d", id, n, last)
+		}
+		last = n
+	}
+	service := func() LedgerResult {
+		b := w.holdOf("shop", "a", 1, 60_000)
+		b.Callers = []LedgerCaller{verifierCaller}
+		return w.entry(b)
+	}
+	w.wantEntry(service(), CodeOK)
+	w.wantEntry(w.entry(by("late", w.holdOf("late", "a", 1, 60_000))), CodeOK)
+	w.s.ledger.holds.cap = w.s.ledger.holds.size() * 10 / 6
+	w.wantEntry(w.entry(by("late", w.holdOf("late", "a", 1, 60_000))), CodeOverloaded)
+	w.wantEntry(service(), CodeOK)
 	w.s.ledger.holds.cap = w.s.ledger.holds.size() + 1
-	w.wantEntry(w.entry(by("b", w.holdOf("b", "a", 1, 60_000))), CodeOverloaded)
+	w.wantEntry(service(), CodeOverloaded)
 	w.wantEntry(w.entry(w.holdOf("b", "a", 1, 60_000)), CodeOK)
+	w.wantEntry(w.entry(w.holdOf("b", "a", 1, 60_000)), CodeOverloaded)
+	w.soundLedger()
 }
 
 func TestP7LedgerIDsAreShared(t *testing.T) {
@@ -75,6 +112,57 @@ func TestP7LedgerReportsAreShared(t *testing.T) {
 	w.wantEntry(w.report(w.workOf("a", 1))[0], CodeOK)
 }
 
+// Few agents leave others room for reports, one payer leaves it to others.
+func TestP7LedgerReportsOfFewLeaveRoom(t *testing.T) {
+	greedy := []string{"a", "b", "c", "d", "e", "f"}
+	w := ledgerWorld(t, append(greedy, "late")...)
+	l := w.s.ledger
+	l.reports.cap = 2_000
+	last := 2_000
+	for _, id := range greedy {
+		n := 0
+		for {
+			r := w.workOf("a", 1).Report
+			r.AgentID, r.Account = id, id
+			if got := w.report(ledger.SignedReport{Report: r, Key: publicKey(id), ClusterID: w.s.Meta().ClusterID})[0]; got.Code != CodeOK {
+				w.wantEntry(got, CodeOverloaded)
+				break
+			}
+			n++
+		}
+		if n > last || n < fewRows {
+			t.Errorf("%s takes %d, who came before %d", id, n, last)
+		}
+		last = n
+	}
+	w.wantEntry(w.report(w.workOf("late", 1))[0], CodeOK)
+	if pays := l.accounts.get("shop").pays; pays != l.reports.size() {
+		t.Errorf("the shop pays for %d of %d reports", pays, l.reports.size())
+	}
+	few, some := &ledgerRow{reports: fewRows - 1}, &ledgerRow{reports: fewRows}
+	for _, pays := range []int{0, 1_000} {
+		payer := &ledgerRow{pays: pays}
+		if !l.roomForReport(few, payer) || l.roomForReport(some, payer) != (pays == 0) {
+			t.Errorf("of a payer of %d: %t for who has few, %t for others", pays, l.roomForReport(few, payer), l.roomForReport(some, payer))
+		}
+	}
+}
+
+// The digest of what changed is brought up to date as it grows, not at a mark.
+func TestP7LedgerMarkHasFewAccountsToHash(t *testing.T) {
+	w := ledgerWorld(t, "a")
+	for i := range maxDirtyAccounts {
+		w.s.ledger.accounts.add(LedgerAccount{Account: ledger.Account{ID: fmt.Sprintf("%08d", i), Kind: ledger.KindService, Owner: "x"}})
+	}
+	w.wantEntry(w.entry(w.transferOf("shop", "a", 1)), CodeOK)
+	if n := len(w.s.ledger.accounts.dirty); n > maxDirtyAccounts {
+		t.Errorf("%d accounts are left to hash", n)
+	}
+	if w.s.Digest() != w.s.FullDigest() {
+		t.Error("the digest kept is not that of the contents")
+	}
+}
+
 // A hold that is over holds nothing, whatever stands in front of it, under a key too.
 func TestP7LedgerEndedHoldHoldsNothing(t *testing.T) {
 	w := ledgerWorld(t, "a", "b")
@@ -85,13 +173,6 @@ func TestP7LedgerEndedHoldHoldsNothing(t *testing.T) {
 	w.wallMs += 50_001
 	w.wantEntry(w.entry(w.transferOf("shop", "a", 5)), CodeOK)
 	idem := &Idempotency{Key: crypto.Hash{1}, Body: crypto.Hash{1}}
-	l := w.s.ledger
-	digests := func() [3]Digest { return [3]Digest{l.book.digest(), l.accounts.digest(), l.holds.digest()} }
-	before := digests()
-	w.want(w.doAt(w.wallMs, operator, idem, w.transferOf("b", "a", 1_000_001)), CodeInsufficient)
-	if digests() != before || w.s.Digest() != w.s.FullDigest() {
-		t.Error("a refusal under a key changes something")
-	}
 	w.must(w.doAt(w.wallMs, operator, idem, w.transferOf("b", "a", 5)))
 	w.wantMoney("b", 999_995, 0)
 	w.soundLedger()

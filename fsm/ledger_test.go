@@ -263,9 +263,9 @@ func TestP7LedgerReleasesAreBounded(t *testing.T) {
 	w := ledgerWorld(t, "a", "b")
 	const extra = 6
 	var ids []ledger.ID
-	for len(ids) < MaxReleases+extra {
+	for len(ids) < MaxReleases/2+extra {
 		b := LedgerBatch{Callers: []LedgerCaller{{TokenID: "operator"}}, Accounts: []string{"a", "b"}}
-		for range min(MaxLedgerEntries, MaxReleases+extra-len(ids)) {
+		for range min(MaxLedgerEntries, MaxReleases/2+extra-len(ids)) {
 			id := w.newID()
 			ids = append(ids, id)
 			b.Entries = append(b.Entries, LedgerEntry{Op: LedgerHold, ID: id, Credit: 1, Amount: 1, ExpiresMs: w.wallMs + 1_000 + int64(len(ids))})

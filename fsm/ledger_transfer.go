@@ -127,14 +127,13 @@ func (r *ledgerRun) sides(e *LedgerEntry, caller *standing) (debit, credit *ledg
 	case debit.Frozen:
 		return nil, nil, CodeAccountFrozen, "debit"
 	}
-	if r.c.keyed { // inside what is undone if the one entry is refused
-		r.releaseKeyed(debit, e.Amount)
+	if debit.Available() >= e.Amount || plantLedgerFloor {
+		return debit, credit, CodeOK, ""
 	}
-	switch {
-	case debit.Available() < e.Amount && !plantLedgerFloor:
-		return nil, nil, CodeInsufficient, "amount"
+	if _, ended := debit.ends.first(r.c.atMs + 1); ended { // and this entry of the log gives no more back
+		return nil, nil, CodeOverloaded, "debit"
 	}
-	return debit, credit, CodeOK, ""
+	return nil, nil, CodeInsufficient, "amount"
 }
 
 func (r *ledgerRun) transfer(e *LedgerEntry, caller *standing, rec *ledger.Record) (Code, string) {
@@ -157,7 +156,7 @@ func (r *ledgerRun) hold(e *LedgerEntry, caller *standing, rec *ledger.Record) (
 		return code, field
 	case e.ExpiresMs <= r.c.atMs || e.ExpiresMs-r.c.atMs > r.s.ledger.book.v.Policy.HoldMaxMs:
 		return CodeInvalid, "expires_ms"
-	case !r.roomForHold(caller, debit):
+	case !r.s.ledger.roomForHold(caller, debit):
 		return CodeOverloaded, "hold"
 	}
 	if _, pending := r.s.ledger.holds.get(string(e.ID[:])); pending { // of another caller: holds are ended by their id alone
@@ -171,29 +170,6 @@ func (r *ledgerRun) hold(e *LedgerEntry, caller *standing, rec *ledger.Record) (
 	rec.Kind, rec.ExpiresMs = ledger.KindHold, e.ExpiresMs
 	moved(rec, debit, credit, e.Amount)
 	return CodeOK, ""
-}
-
-// roomForHold: nobody but operators takes more than an account's share, nor the tenth
-// that is theirs.
-func (r *ledgerRun) roomForHold(caller *standing, debit *ledgerRow) bool {
-	have := r.s.ledger.holds.size()
-	if caller.operator {
-		return have < r.s.ledger.holds.cap
-	}
-	return have < r.s.ledger.holds.cap/10*9 && debit.holds < MaxAccountHolds
-}
-
-// releaseKeyed is releaseOf as a part of the chain.
-func (r *ledgerRun) releaseKeyed(row *ledgerRow, amount int64) {
-	for row.Available() < amount {
-		h, ok := r.s.ledger.ended(&row.ends, r.c.atMs)
-		if !ok {
-			return
-		}
-		r.chain.holds = append(r.chain.holds, holdBefore{hold: h, was: true})
-		r.touch(row)
-		r.s.release(r.c, h)
-	}
 }
 
 func (r *ledgerRun) post(e *LedgerEntry, caller *standing, rec *ledger.Record) (Code, string) {

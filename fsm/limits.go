@@ -84,25 +84,29 @@ const (
 	MaxLedgerAccounts = ledger.MaxAccounts
 	// MaxLedgerHolds bounds holds that are pending, about 400 bytes each.
 	MaxLedgerHolds = ledger.MaxHolds
-	// MaxAccountHolds bounds the holds on one account, but for operators, who are also
-	// left the last tenth of all: who sets a micro-credit aside a thousand times must not
-	// leave nobody room for a week.
-	MaxAccountHolds = MaxLedgerHolds / 20
+	// accountPart and payerPart are how much of what is left of holds and reports one
+	// account may have: a 16th and a quarter. The first service comes to 9,529 holds, the
+	// first agent to 6,352, and a hundred agents to 931 each: who sets a micro-credit
+	// aside a thousand times must not leave nobody room for a week. One payer comes to
+	// 36,000 reports.
+	accountPart = 16
+	payerPart   = 4
 	// MaxLedgerIDs bounds the ids that are remembered, about 150 bytes each, 600 MiB.
 	// In the default window of ten minutes that is a steady 6,600 transfers a second,
 	// in one of 30 s 130,000, in the narrowest of ten seconds 400,000.
-	MaxLedgerIDs = 4_000_000
+	MaxLedgerIDs = ledger.MaxIDs
 	// MaxTokenIDs and MaxAgentIDs bound those of one caller that is no operator: tokens
 	// are given out by hand, agents may be anybody's. In the default window an agent may
 	// move money 166 times a second, a token 1,666 times.
-	MaxTokenIDs = MaxLedgerIDs / 4
-	MaxAgentIDs = MaxLedgerIDs / 40
+	MaxTokenIDs = ledger.MaxTokenIDs
+	MaxAgentIDs = ledger.MaxAgentIDs
 	// MaxLedgerReports bounds the reports that may still be asked about.
 	MaxLedgerReports = ledger.MaxReports
 	// MaxAccountReports bounds those for one account: a report a minute that nobody
 	// decides on for a day, or three a second that are decided at once.
 	MaxAccountReports = MaxLedgerReports / 100
-	// MaxReleases bounds the holds that one entry or mark gives back: some 30 ms.
+	// MaxReleases bounds the holds that one entry or mark gives back, for whatever
+	// reason: some 30 ms.
 	MaxReleases = 8_192
 	// MaxReportPurges bounds the reports that one mark or batch forgets: some 50 ms.
 	MaxReportPurges = 4_096

@@ -93,7 +93,15 @@ func (m *modelLedger) advance(clockMs int64) {
 	}
 }
 
-func (m *modelLedger) setBack(toMs, nonceFloorMs int64) {
+func (m *modelLedger) setBack(wasMs, toMs, nonceFloorMs int64) {
+	m.reports = slices.DeleteFunc(m.reports, func(r modelReport) bool { return r.expiresMs < wasMs })
+	for i := range m.reports {
+		keep := m.policy.ReportKeepMs
+		if m.reports[i].verdict != ReportPending {
+			keep = m.policy.IDWindowMs
+		}
+		m.reports[i].expiresMs = min(m.reports[i].expiresMs, toMs+keep)
+	}
 	floor := max(nonceFloorMs, toMs+60_000)
 	m.closed = append(m.closed, TimeRange{FromMs: floor + 1, ToMs: m.floorMs})
 	m.floorMs = floor
@@ -111,37 +119,7 @@ func (m *modelLedger) setBack(toMs, nonceFloorMs int64) {
 	}
 }
 
-// wasClosed tells whether an hour was closed, or lies idle between two that were, a
-// day apart at most.
-func (m *modelLedger) wasClosed(window int64) bool {
-	before, after := int64(-1), int64(-1)
-	for _, c := range m.finalised {
-		if c <= window {
-			before = max(before, c)
-		}
-		if c >= window && (after < 0 || c < after) {
-			after = c
-		}
-	}
-	return before >= 0 && after >= 0 && after-before <= 24*3_600_000
-}
-
-// releaseOf ends what is over on an account, the earliest first, until so much is free.
-func (m *modelLedger) releaseOf(a *modelAccount, amount, clockMs int64) {
-	for a.balance-m.held(a.ID)-a.Floor < amount {
-		first := -1
-		for i, h := range m.holds {
-			over := h.debit == a.ID && clockMs >= h.expiresMs
-			if over && (first < 0 || h.expiresMs < m.holds[first].expiresMs || h.expiresMs == m.holds[first].expiresMs && string(h.id[:]) < string(m.holds[first].id[:])) {
-				first = i
-			}
-		}
-		if first < 0 {
-			return
-		}
-		m.holds = slices.Delete(m.holds, first, first+1)
-	}
-}
+func (m *modelLedger) wasClosed(window int64) bool { return slices.Contains(m.finalised, window) }
 
 // release ends the holds whose time has come.
 func (m *modelLedger) release(clockMs int64) {
@@ -229,15 +207,13 @@ func (c modelCaller) mayDebit(a *modelAccount) bool {
 }
 
 func (m *model) followLedgerBatch(l logged, b LedgerBatch) {
-	if !l.res.OK() {
-		if l.cmd.Idem == nil {
-			m.t.Fatalf("index %d: a batch is %s: %s", l.index, l.res.Code, l.res.Detail)
-		}
-		return
+	if !l.res.OK() && l.cmd.Idem == nil {
+		m.t.Fatalf("index %d: a batch is %s: %s", l.index, l.res.Code, l.res.Detail)
 	}
-	if l.cmd.Idem == nil {
-		m.ledger.release(m.clockMs)
+	if l.cmd.Idem != nil && len(l.res.Ledger) == 0 {
+		return // under a key: it was not decided, or before
 	}
+	m.ledger.release(m.clockMs)
 	var callers []modelCaller
 	for _, c := range b.Callers {
 		callers = append(callers, m.ledgerCaller(l, c))
@@ -389,7 +365,6 @@ func (m *model) moveOrHold(led *modelLedger, caller modelCaller, b LedgerBatch, 
 	case debit.Frozen:
 		return CodeAccountFrozen
 	}
-	led.releaseOf(debit, e.Amount, m.clockMs) // under a key; else nothing is over any more
 	switch {
 	case debit.balance-led.held(debit.ID)-e.Amount < debit.Floor:
 		return CodeInsufficient

@@ -179,8 +179,9 @@ func (m *model) setBack(toMs int64) {
 		m.t.Fatalf("the clock of %d is set back to %d", m.clockMs, toMs)
 	}
 	m.closed = append(m.closed, TimeRange{FromMs: toMs, ToMs: m.floorMs})
+	was := m.clockMs
 	m.clockMs, m.floorMs = toMs, toMs+m.policy.MaxSkewMs
-	m.ledger.setBack(toMs, m.floorMs)
+	m.ledger.setBack(was, toMs, m.floorMs)
 	for _, times := range m.spent {
 		for i := range times {
 			times[i] = min(times[i], toMs)

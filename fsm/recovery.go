@@ -61,7 +61,7 @@ func (s *State) Recover(r Recovery, survivor string) ([]Record, error) {
 		return nil, err
 	}
 	head, size, epoch := s.meta.v.ChainHead, s.meta.v.ChainSize, s.meta.v.Epoch
-	c := s.openEpoch(epoch, r, s.meta.v.Skipped)
+	c := s.openEpoch(epoch, r, s.meta.v)
 	known := s.meta.v.Recoveries
 	s.meta.v.Recoveries = append(slices.Clone(known[max(0, len(known)+1-maxRecoveries):]), r.ID)
 	for _, d := range s.divergent.values() {
@@ -157,11 +157,11 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	}
 	// What neither state knows of was admitted under the policy of either.
 	s.meta.v.NonceFloorMs = max(s.meta.v.NonceFloorMs, later(max(s.meta.v.ClockMs, r.AtMs), present.policy.v.MaxSkewMs))
-	c := s.openEpoch(max(was.Epoch, old.Epoch, max(was.Reserved, 1)-1), r, old.Skipped) // the one that was reserved, if one was
+	c := s.openEpoch(max(was.Epoch, old.Epoch, max(was.Reserved, 1)-1), r, old) // the one that was reserved, if one was
 	s.keepClosed(present)
 	s.keepClosed(backup)
 	s.closeFar()
-	if more := s.closedAheadMs() - present.closedAheadMs(); more > maxClosedByBackupMs {
+	if more := s.closesMore(present); more > maxClosedByBackupMs {
 		return nil, nil, fmt.Errorf("fsm: the backup closes %d ms to come in which nothing would be admitted, at most a year (%d ms): take a backup of before, into a new cluster",
 			more, int64(maxClosedByBackupMs))
 	}
@@ -268,9 +268,9 @@ func copyTable[V any](to, from *table[V], which func(V) bool) {
 	}
 }
 
-// openEpoch begins an epoch after one, and after any that was reserved. Skipped are
-// the jumps of the clock that the ids of the ledger knew.
-func (s *State) openEpoch(after uint64, r Recovery, skipped []TimeRange) *change {
+// openEpoch begins an epoch after one, and after any that was reserved. Was is what the
+// ledger, which may be that of a backup, last knew of time.
+func (s *State) openEpoch(after uint64, r Recovery, was Meta) *change {
 	s.meta.v.Epoch, s.meta.v.Reserved = max(after, s.meta.v.Reserved)+1, 0
 	s.meta.v.ClockMs = max(s.meta.v.ClockMs, r.AtMs)
 	skew := s.policy.v.MaxSkewMs
@@ -285,7 +285,7 @@ func (s *State) openEpoch(after uint64, r Recovery, skipped []TimeRange) *change
 		}
 	}
 	c := &change{index: s.meta.v.Index, atMs: s.meta.v.ClockMs, actor: r.Actor}
-	s.recoverLedger(c, skipped)
+	s.recoverLedger(c, was)
 	return c
 }
 
@@ -324,7 +324,8 @@ func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
 		return res
 	}
 	to := c.stampMs
-	was, floor := s.meta.v.ClockMs, s.meta.v.NonceFloorMs
+	before := s.meta.v
+	was, floor := before.ClockMs, before.NonceFloorMs
 	switch {
 	case to < 1:
 		return refuse(CodeInvalid, "at_ms", "the leader stamped %d, that is no time", to)
@@ -337,7 +338,7 @@ func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
 	}
 	s.meta.v.ClockMs, s.meta.v.NonceFloorMs = to, 0
 	head, size, epoch := s.meta.v.ChainHead, s.meta.v.ChainSize, s.meta.v.Epoch
-	next := s.openEpoch(epoch, Recovery{AtMs: to, Actor: c.actor}, s.meta.v.Skipped)
+	next := s.openEpoch(epoch, Recovery{AtMs: to, Actor: c.actor}, before)
 	c.records = append(c.records, next.records...)
 	if fresh := s.meta.v.NonceFloorMs; floor > fresh {
 		for _, r := range (TimeRange{FromMs: fresh + 1, ToMs: floor}).without(s.meta.v.Skipped) {

@@ -166,7 +166,7 @@ func TestClockRecoverForgetsWhatIsFarAhead(t *testing.T) {
 		t.Error("the digest kept is not that of the contents")
 	}
 	pause := w.s.Recovering() - w.wallMs
-	if pause > DefaultSkewMs+1 || w.s.closedAheadMs() > 3*MaxSkewMs {
+	if pause > DefaultSkewMs+1 || w.s.aheadMs(w.s.meta.v.Closed) > 3*MaxSkewMs {
 		t.Errorf("a pause of %d ms, closed %v", pause, w.s.Meta().Closed)
 	}
 	w.waitOut("a")
@@ -188,7 +188,7 @@ func TestBusyClusterIsSoundAfterAClockRecovery(t *testing.T) {
 				t.Fatalf("%d nonces: %v", w.s.nonces.size(), err)
 			}
 			s, _, err := Restored(w.s, w.s, recoveryAt(w.wallMs, "restore"))
-			if err != nil || s.nonces.size() != 0 || !s.closedAt(kept.TimestampMs) || s.closedAheadMs() > 3*MaxSkewMs {
+			if err != nil || s.nonces.size() != 0 || !s.closedAt(kept.TimestampMs) || s.aheadMs(s.meta.v.Closed) > 3*MaxSkewMs {
 				t.Errorf("%v: closed %v", err, s.Meta().Closed)
 			}
 		})

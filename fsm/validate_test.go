@@ -270,7 +270,7 @@ func TestTimesDoNotOverflow(t *testing.T) {
 		t.Errorf("with all time closed: %d", until)
 	}
 	s = NewState()
-	s.openEpoch(1, Recovery{AtMs: math.MaxInt64 - 1, Forgetful: true}, nil)
+	s.openEpoch(1, Recovery{AtMs: math.MaxInt64 - 1, Forgetful: true}, Meta{})
 	if s.meta.v.NonceFloorMs != math.MaxInt64 {
 		t.Errorf("the floor is %d", s.meta.v.NonceFloorMs)
 	}

@@ -10,4 +10,7 @@ const (
 	MaxOpenEpochs    = 48      // two days that nobody closed
 	MaxEpochAccounts = 10_000  // an epoch is paid in one entry of the log: some 30 ms, once an hour
 	MaxEpochWeights  = 100_000 // accounts of all open epochs together
+	MaxIDs           = 4_000_000
+	MaxTokenIDs      = MaxIDs / 4  // of one caller that is no operator
+	MaxAgentIDs      = MaxIDs / 40 // of one agent
 )

@@ -37,7 +37,7 @@
 //	10 reject   report, account
 //	11 epoch    window_ms, queued, agents, cpu, gpu, smoothed, pool, weight, accounts
 //	12 share    window_ms, account, weight, amount, balance, withheld
-//	13 recovery epoch, floor_ms, cluster_id
+//	13 recovery epoch, floor_ms, was_ms, cluster_id
 //	14 key      account, key
 //
 // A key is the one of the account's agent that signs its reports from here on.

@@ -28,7 +28,8 @@ type OrderingRecord struct {
 	Hash                           string
 }
 
-// earningsAccrual is the event type of money that an account was given.
+// earningsAccrual is the event type of what an account earned: a share of an epoch, and
+// nothing that others gave it.
 const earningsAccrual = "earnings_accrual"
 
 // Ordering makes the ordering record of a record. prev is the hash of the one before.
@@ -37,7 +38,7 @@ func Ordering(r *Record, prev string) OrderingRecord {
 		Sequence: r.Seq, IssuedAtMs: r.AtMs, PrevHash: prev}
 	payload := append([]byte(nil), '{')
 	switch r.Kind {
-	case KindTransfer, KindPost, KindShare:
+	case KindShare:
 		out.EventType, out.ActorID = earningsAccrual, r.Credit
 		payload = append(payload, `"accountId":`...)
 		payload = crypto.AppendJSONString(payload, r.Credit)

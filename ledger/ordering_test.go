@@ -34,7 +34,7 @@ func TestOrderingVectors(t *testing.T) {
 }
 
 func TestOrderingOfRecords(t *testing.T) {
-	paid := Record{Seq: 7, AtMs: 5, Kind: KindTransfer, Actor: "token:x", Debit: "a", Credit: "b-ü", Amount: 1_500_000, ID: NewID(5, [10]byte{})}
+	paid := Record{Seq: 7, AtMs: 5, Kind: KindShare, Credit: "b-ü", Amount: 1_500_000, WindowMs: EpochMs}
 	var prev [32]byte
 	paid.Prev = prev
 	paid.Append(nil)
@@ -46,7 +46,7 @@ func TestOrderingOfRecords(t *testing.T) {
 	if err := json.Unmarshal(o.JSON(nil, "sig"), &text); err != nil {
 		t.Fatal(err)
 	}
-	if text.EventType != earningsAccrual || text.ActorID != "b-ü" || text.Sequence != 7 || text.Hash != o.Hash || text.Signature != "sig" || text.TaskID != paid.ID.String() {
+	if text.EventType != earningsAccrual || text.ActorID != "b-ü" || text.Sequence != 7 || text.Hash != o.Hash || text.Signature != "sig" || text.TaskID != "epoch:3600000" {
 		t.Errorf("%+v", text)
 	}
 	var payload struct {
@@ -58,6 +58,12 @@ func TestOrderingOfRecords(t *testing.T) {
 	}
 	if next := Ordering(&paid, o.Hash); next.Hash == o.Hash {
 		t.Error("the hash does not depend on the record before")
+	}
+	for _, k := range []Kind{KindTransfer, KindPost, KindHold, KindConfirm} { // nobody earns what others give
+		given := Record{Seq: 8, Kind: k, Actor: "token:x", Debit: "a", Credit: "b", Amount: 5, ID: NewID(5, [10]byte{})}
+		if o := Ordering(&given, o.Hash); o.EventType != "ledger_"+k.String() || o.ActorID != "token:x" || o.TaskID != given.ID.String() {
+			t.Errorf("a %s is %s of %s, task %s", k, o.EventType, o.ActorID, o.TaskID)
+		}
 	}
 }
 

@@ -64,16 +64,20 @@ const (
 	MaxWeightBound = MaxMicro / MaxEpochAccounts
 )
 
-// DefaultPolicy has the figures of WIRE.md section 16. Operators confirm: a payer's
-// word costs it nothing, and is for those who trust theirs. An account counts for 48
-// processors at most, so that the longest report, a day of a graphics card, fits.
-func DefaultPolicy() Policy {
+// FirstPolicy is that of a ledger which its first account opens. Its figures stay for
+// ever: by them the records of such ledgers are verified.
+func FirstPolicy() Policy {
 	return Policy{
 		Version: 1, Confirm: ConfirmOperator, IDWindowMs: 600_000, HoldMaxMs: 7 * 24 * 3_600_000, ReportKeepMs: 24 * 3_600_000,
 		BaseDaily: 10_000 * Micro, MinDaily: 2_500 * Micro, MaxDaily: 100_000 * Micro, SlopeMicro: 350_000, AlphaMicro: 350_000,
 		MaxWeight: 48 * 3_600 * Micro,
 	}
 }
+
+// DefaultPolicy has the figures of WIRE.md section 16. Operators confirm: a payer's
+// word costs it nothing, and is for those who trust theirs. An account counts for 48
+// processors at most, so that the longest report, a day of a graphics card, fits.
+func DefaultPolicy() Policy { return FirstPolicy() }
 
 // Fault returns the first member that is out of bounds and why, or "".
 func (p Policy) Fault() (field, fault string) {

@@ -120,6 +120,7 @@ func (w Withheld) String() string {
 type Recovery struct {
 	Epoch     uint64
 	FloorMs   int64  // ids of up to then are refused from now on
+	WasMs     int64  // cluster clock until now: what was over by it stays so
 	ClusterID string // that reports are signed for from now on
 }
 
@@ -190,7 +191,7 @@ func (r *Record) walk(c *codec) {
 
 // memberCounts is how many members a kind adds to the six that all have.
 var memberCounts = [...]int{KindPolicy: 11, KindAccount: 5, KindTransfer: 7, KindHold: 7, KindPost: 9, KindVoid: 5, KindExpire: 3,
-	KindReport: 11, KindConfirm: 4, KindReject: 2, KindEpoch: 9, KindShare: 6, KindRecovery: 3, KindKey: 2}
+	KindReport: 11, KindConfirm: 4, KindReject: 2, KindEpoch: 9, KindShare: 6, KindRecovery: 4, KindKey: 2}
 
 func (r *Record) walkKind(c *codec) {
 	switch r.Kind {
@@ -233,6 +234,7 @@ func (r *Record) walkKind(c *codec) {
 		r.Recovery = made(c, r.Recovery)
 		c.unsigned(&r.Recovery.Epoch)
 		c.signed(&r.Recovery.FloorMs)
+		c.signed(&r.Recovery.WasMs)
 		c.text(&r.Recovery.ClusterID)
 	}
 }

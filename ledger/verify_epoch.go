@@ -65,6 +65,16 @@ func (v *Verifier) forgetReports(nowMs int64) error {
 	return nil
 }
 
+// recoverReports drops what was over by the clock that was, and has the others end at
+// a time at the latest.
+func (v *Verifier) recoverReports(wasMs, latestMs int64) {
+	maps.DeleteFunc(v.reports, func(_ reportName, p pendingReport) bool { return p.expiresMs < wasMs })
+	for id, p := range v.reports {
+		p.expiresMs = min(p.expiresMs, latestMs)
+		v.reports[id] = p
+	}
+}
+
 // confirm takes in a verdict on a report. It counts in the epoch of its time.
 func (v *Verifier) confirm(r *Record, by actor) error {
 	name := reportName{id: r.ID}

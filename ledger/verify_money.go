@@ -102,8 +102,9 @@ func (v *Verifier) useID(by actor, id ID, nowMs int64) error {
 	switch at := id.TimeMs(); {
 	case nowMs-at > v.policy.IDWindowMs || at-nowMs > MaxAheadMs || at <= v.ids.floorMs:
 		return fmt.Errorf("id %s is of %d, and this is %d", id, at, nowMs)
-	case !v.ids.use(by.caller(), id, nowMs):
-		return fmt.Errorf("id %s was used before", id)
+	}
+	if fault := v.ids.use(by, id); fault != "" {
+		return fmt.Errorf("id %s %s", id, fault)
 	}
 	return nil
 }
@@ -217,7 +218,13 @@ func (v *Verifier) recover(r *Record) error {
 	if err := crypto.CheckID(r.Recovery.ClusterID); err != nil {
 		return fmt.Errorf("the cluster that recovered: %w", err)
 	}
+	if r.Recovery.WasMs < v.atMs {
+		return fmt.Errorf("the clock was at %d before it, and at %d at the record before", r.Recovery.WasMs, v.atMs)
+	}
+	v.ids.forget(r.Recovery.WasMs - v.policy.IDWindowMs)
+	v.ids.forgetAfter(r.AtMs + MaxIDWindowMs)
 	v.recovery, v.ids.floorMs, v.clusterID = r.Recovery.Epoch, r.Recovery.FloorMs, r.Recovery.ClusterID
+	v.recoverReports(r.Recovery.WasMs, r.AtMs+v.policy.ReportKeepMs)
 	v.weights = renamed(v.weights, v.finalised.Moved(slices.Collect(maps.Keys(v.weights)), WindowOf(r.AtMs)))
 	return nil
 }

@@ -89,8 +89,9 @@ func sampleRecords(change func(n int, r *Record)) (all [][]byte, head crypto.Has
 	pool := p.Pool(Micro)
 	add(Record{Kind: KindEpoch, WindowMs: testStart, Weight: 1_000_000, Epoch: &Epoch{Load: Load{Agents: 1, CPU: 1}, Smoothed: Micro, Pool: pool, Accounts: 1}}) // 17
 	add(Record{Kind: KindShare, WindowMs: testStart, Credit: "a", Weight: 1_000_000, Amount: pool, CreditBalance: 50 + pool})                                    // 18
+	was := b.atMs
 	b.atMs -= 2 * EpochMs
-	add(Record{Kind: KindRecovery, Recovery: &Recovery{Epoch: 2, FloorMs: b.atMs + MaxAheadMs, ClusterID: testCluster}}) // 19
+	add(Record{Kind: KindRecovery, Recovery: &Recovery{Epoch: 2, FloorMs: b.atMs + MaxAheadMs, WasMs: was, ClusterID: testCluster}}) // 19
 	b.atMs += 2 * MaxAheadMs
 	add(Record{Kind: KindTransfer, ID: testID(b.atMs, 1), Debit: "a", Credit: Reserve, Amount: 50, DebitBalance: pool, CreditBalance: 50}) // 20
 	return b.records, b.head
@@ -248,7 +249,8 @@ func TestVerifierHoldsTheRules(t *testing.T) {
 		"a larger share":        {18, set(func(r *Record) { r.Amount++ }), FaultRule},
 		"a share of another":    {18, set(func(r *Record) { r.Credit = "shop" }), FaultRule},
 		"a share's balance":     {18, set(func(r *Record) { r.CreditBalance++ }), FaultBalance},
-		"an old recovery":       {19, set(func(r *Record) { r.Recovery = &Recovery{} }), FaultRule},
+		"an old recovery":       {19, set(func(r *Record) { r.Recovery = &Recovery{WasMs: r.Recovery.WasMs} }), FaultRule},
+		"a clock before":        {19, set(func(r *Record) { was := *r.Recovery; was.WasMs = testStart; r.Recovery = &was }), FaultRule},
 		"an id of before":       {20, set(func(r *Record) { r.ID = testID(testStart-EpochMs+5_000+MaxAheadMs, 1) }), FaultRule},
 	} {
 		records, _ := sampleRecords(func(n int, r *Record) {

@@ -7,8 +7,8 @@ import "fmt"
 func (v *Verifier) mayAsk(r *Record, by actor) error {
 	ok := true
 	switch r.Kind {
-	case KindPolicy: // the first account, which an operator makes, opens the ledger under the default
-		ok = by.admin() || by.operator() && r.Policy.Version == 1 && *r.Policy == DefaultPolicy()
+	case KindPolicy: // the first account, which an operator makes, opens the ledger
+		ok = by.admin() || by.operator() && r.Policy.Version == 1 && *r.Policy == FirstPolicy()
 	case KindAccount:
 		ok = by.operator()
 	case KindTransfer, KindHold, KindPost, KindVoid:

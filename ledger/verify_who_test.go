@@ -82,7 +82,7 @@ func TestVerifierHoldsWhoMayAsk(t *testing.T) {
 	}
 }
 
-// fed is a ledger with an agent's account, which takes in records without the cost
+// fed is a ledger with the accounts of three agents, which takes in records without the cost
 // of hashing and signing them.
 func fed(t *testing.T) (v *Verifier, feed func(Record) error) {
 	t.Helper()
@@ -97,6 +97,8 @@ func fed(t *testing.T) (v *Verifier, feed func(Record) error) {
 	for _, r := range []Record{
 		{Kind: KindPolicy, Actor: "admin:root", Policy: &p},
 		{Kind: KindAccount, Actor: "admin:root", Account: &Account{ID: "a", Kind: KindAgent, Owner: "a"}},
+		{Kind: KindAccount, Actor: "admin:root", Account: &Account{ID: "b", Kind: KindAgent, Owner: "b"}},
+		{Kind: KindAccount, Actor: "admin:root", Account: &Account{ID: "c", Kind: KindAgent, Owner: "c"}},
 		{Kind: KindAccount, Actor: "admin:root", Account: &Account{ID: "shop", Kind: KindService, Owner: "t1"}},
 	} {
 		r.AtMs = testStart
@@ -112,8 +114,9 @@ func fed(t *testing.T) (v *Verifier, feed func(Record) error) {
 func TestVerifierIsBounded(t *testing.T) {
 	_, feed := fed(t)
 	work := func(n int, atMs int64) error {
-		s := SignedReport{ClusterID: testCluster, Report: Report{ID: testID(atMs, n), AgentID: "a", Account: "a", Payer: "shop", Task: "t", Class: ClassCPU, DurationMs: 1}}
-		return feed(Record{Kind: KindReport, AtMs: atMs, Actor: "agent:a", Report: &s})
+		by := []string{"a", "b", "c"}[n%3] // one may not use so many ids
+		s := SignedReport{ClusterID: testCluster, Report: Report{ID: testID(atMs, n), AgentID: by, Account: by, Payer: "shop", Task: "t", Class: ClassCPU, DurationMs: 1}}
+		return feed(Record{Kind: KindReport, AtMs: atMs, Actor: "agent:" + by, Report: &s})
 	}
 	for n := range MaxReports {
 		if err := work(n, testStart); err != nil {
@@ -141,13 +144,22 @@ func TestVerifierIsBounded(t *testing.T) {
 	}
 }
 
+// Ledgers were opened under this policy: another one of the name would not verify.
+func TestFirstPolicyStays(t *testing.T) {
+	p := FirstPolicy()
+	r := Record{Kind: KindPolicy, Policy: &p}
+	if r.Append(nil); r.Hash.String() != "7f12e3ac346f27b9f3621901842cd00f8ee32d6e4d9081dbfe174e3746a76a20" {
+		t.Errorf("the first policy hashes to %s", r.Hash)
+	}
+}
+
 func TestWindows(t *testing.T) {
 	var w Windows
 	hour := func(n int64) int64 { return n * EpochMs }
 	for _, n := range []int64{5, 7, 1_000, 6, 1_002} {
 		w = w.With(hour(n))
 	}
-	if len(w) != 2 || w.Fault() || w.Next(hour(5)) != hour(8) || w.Next(hour(4)) != hour(4) || w.Next(hour(1_001)) != hour(1_003) {
+	if len(w) != 3 || w.Fault() || w.Next(hour(5)) != hour(8) || w.Next(hour(4)) != hour(4) || w.Next(hour(1_001)) != hour(1_001) || w.Next(hour(1_002)) != hour(1_003) {
 		t.Errorf("the windows are %v", w)
 	}
 	moved := w.Moved([]int64{hour(1_001), hour(6), hour(2_000), hour(9)}, hour(6))
@@ -170,7 +182,7 @@ func TestVerifierKnowsTheClusterOfNow(t *testing.T) {
 		s := SignedReport{ClusterID: cluster, Report: Report{ID: testID(testStart+2*MaxAheadMs, n), AgentID: "a", Account: "a", Payer: "shop", Task: "t", Class: ClassCPU, DurationMs: 1}}
 		return feed(Record{Kind: KindReport, AtMs: testStart + 2*MaxAheadMs, Actor: "agent:a", Report: &s})
 	}
-	if err := feed(Record{Kind: KindRecovery, AtMs: testStart, Actor: "admin:root", Recovery: &Recovery{Epoch: 2, FloorMs: testStart, ClusterID: "restored"}}); err != nil {
+	if err := feed(Record{Kind: KindRecovery, AtMs: testStart, Actor: "admin:root", Recovery: &Recovery{Epoch: 2, FloorMs: testStart, WasMs: testStart, ClusterID: "restored"}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := report(1, "restored"); err != nil {

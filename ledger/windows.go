@@ -18,11 +18,10 @@ type WindowRange struct {
 }
 
 const (
-	// MaxWindowRanges bounds the ranges. Of more the two oldest become one: no clock
-	// is set back as far as that.
-	MaxWindowRanges = 32
-	// maxIdleMs: a day in which nothing was confirmed does not part two ranges.
-	maxIdleMs = 24 * EpochMs
+	// MaxWindowRanges bounds the ranges. Of more the two oldest become one: if every
+	// other hour is idle that is three weeks ago, and what a clock that was set back as
+	// far confirms counts in the first hour behind them.
+	MaxWindowRanges = 256
 )
 
 // With returns the windows and one more.
@@ -31,7 +30,7 @@ func (w Windows) With(window int64) Windows {
 	slices.SortFunc(all, func(a, b WindowRange) int { return cmp.Compare(a.From, b.From) })
 	out := all[:1]
 	for _, r := range all[1:] {
-		if last := &out[len(out)-1]; r.From-last.To <= maxIdleMs {
+		if last := &out[len(out)-1]; r.From-last.To <= EpochMs {
 			last.To = max(last.To, r.To)
 		} else {
 			out = append(out, r)
@@ -43,6 +42,8 @@ func (w Windows) With(window int64) Windows {
 	}
 	return out
 }
+
+func (w Windows) equal(other Windows) bool { return slices.Equal(w, other) }
 
 // Next returns the first window from one on that was not closed.
 func (w Windows) Next(window int64) int64 {

@@ -376,5 +376,7 @@ func (w *chainWalk) endLedger(s *fsm.State) error {
 	if err := w.ledger.Finish(book.Size, book.Head); err != nil {
 		return err
 	}
-	return w.ledger.Compare(s.LedgerBalances())
+	live := s.LedgerLive()
+	live.Refuses = s.LedgerRefuses // nobody else has the state
+	return w.ledger.Compare(live)
 }
