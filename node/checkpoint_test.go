@@ -443,8 +443,8 @@ func TestCheckpointsAreCosignedAndSpread(t *testing.T) {
 }
 
 // cosignersBeginAnew wants what a recovery that lost the majority of cosigners leads to: a set that none before vouches
-// for, which nobody follows unasked, and checkpoints of the new epoch by those who came since.
-func (c *trio) cosignersBeginAnew(i int) {
+// for, which nobody follows unasked who trusted one before, and checkpoints of the new epoch by those who came since.
+func (c *trio) cosignersBeginAnew(i int, before checkpoint.SignedSet) {
 	t := c.t
 	t.Helper()
 	n := c.nodes[i]
@@ -463,8 +463,8 @@ func (c *trio) cosignersBeginAnew(i int) {
 	if at < 0 || sets[at].Epoch != 2 || len(sets[at].Cosigners) != 1 {
 		t.Fatalf("no set begins anew: %+v", sets)
 	}
-	if _, err := sets[0].Follow(sets); !errors.Is(err, checkpoint.ErrNewRoot) {
-		t.Errorf("who trusted the first follows unasked: %v", err)
+	if _, err := before.Follow(sets); !errors.Is(err, checkpoint.ErrNewRoot) {
+		t.Errorf("who trusted one before follows unasked: %v", err)
 	}
 	if err := sets[at].VerifyRoot(); err != nil {
 		t.Error(err)
