@@ -3,18 +3,21 @@ SHELL := bash
 .SHELLFLAGS := -o pipefail -euc
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help build dist install run demo test race lint openapi fuzz fuzz-short sim bench overload failover rotation saturation upgrade-test chaos chaos-short chaos-planted clean
+.PHONY: help build dist install run demo test race lint openapi fuzz fuzz-short sim bench bench-edge spread spread-real overload failover rotation saturation ledger-scale upgrade-test chaos chaos-short chaos-planted clean
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/edgecoder/edgecoder/cmd.Version=$(VERSION)
 FUZZTIME ?= 20s
 FUZZSHORT ?= 300x
 SIMCHECKS ?= 1000
+SPREAD ?= 10,100,1000
+EDGES ?= 27
 SIMSEEDS ?= 1-8,1008,1026
 SIMHOURS ?= 0.5
 OVERLOAD ?= 1m
 KILLS ?= 20
 SATURATION ?= 10m
+LEDGER_RECORDS ?= 10000000
 DURATION ?= 10m
 CHAOS_DIR ?= $(CURDIR)/chaos-runs
 SIM_DIR ?= $(CURDIR)/sim-runs
@@ -79,9 +82,18 @@ sim: ## five real nodes in virtual time, SIMHOURS (0.5) each for SIMSEEDS (1-8, 
 	go test -count=1 ./gossip -run Sim
 	go test -count=1 -timeout 30m ./fsm -run 'P[0-9]|Monotone' -rapid.checks=$(SIMCHECKS)
 
-bench: ## micro benchmarks, then signed admissions through a real three-node cluster
-	go test -run '^$$' -bench . -benchmem ./crypto/... ./fsm ./api
+spread: ## how fast a ban reaches SPREAD (10,100,1000) edges in virtual time, with 0, 5 and 25 % loss, and what they say when idle (a thousand: five minutes of processor and 7 GiB)
+	EDGECODER_SPREAD='$(SPREAD)' GOGC=300 GOMEMLIMIT=8GiB go test -count=1 -timeout 2h -v -run '^TestSimSpread$$' ./node
+
+spread-real: ## how fast a ban reaches EDGES (27) edges beside three coordinators, processes on loopback, and what they say when idle (exact for these alone in a network namespace of their own)
+	EDGECODER_SPREAD_REAL=$(EDGES) go test -count=1 -timeout 20m -v -run '^TestSpreadReal$$' ./e2e
+
+bench: ## micro benchmarks, then signed admissions and transfers through a real three-node cluster
+	go test -run '^$$' -bench . -benchmem ./crypto/... ./fsm ./ledger/walk ./api
 	go test -run '^$$' -bench . -benchtime 5s ./e2e
+
+bench-edge: ## an edge with 1,000,000 bans: bytes a ban, a check in process and over a unix socket, load (a minute)
+	go test -run '^$$' -bench . -benchmem ./edge
 
 overload: ## a flood from loopback for OVERLOAD (1m) against a real cluster while honest agents are admitted
 	EDGECODER_OVERLOAD=$(OVERLOAD) go test -count=1 -timeout 10m -v -run '^TestOverload$$' ./e2e
@@ -94,6 +106,9 @@ rotation: ## gossip key and CA of real servers rotated under load, the leader ki
 
 saturation: ## every processor busy for SATURATION (10m): a cluster with default settings must keep its leader
 	EDGECODER_SATURATION=$(SATURATION) go test -count=1 -timeout 60m -v -run '^TestSaturation$$' ./e2e
+
+ledger-scale: ## LEDGER_RECORDS (10000000) records of the ledger on a node: memory, snapshot, restart, pages (a minute and some 2 GiB of disk)
+	EDGECODER_LEDGER_SCALE=$(LEDGER_RECORDS) go test -count=1 -timeout 60m -v -run '^TestLedgerScale$$' ./store
 
 upgrade-test: ## a cluster of the landed version upgraded server by server under load, in both orders (three minutes; needs this repository's history)
 	EDGECODER_UPGRADE=1 go test -count=1 -timeout 10m -v -run '^TestUpgrade' ./e2e

@@ -20,6 +20,8 @@ const module = "github.com/edgecoder/edgecoder/"
 // import. A room that is not listed does not exist.
 var rooms = map[string][]string{
 	"crypto":            {},
+	"crypto/dcbor":      {},
+	"crypto/checkpoint": {"crypto"},
 	"crypto/dsse":       {"crypto"},
 	"crypto/envelope":   {"crypto"},
 	"crypto/golden":     {},
@@ -29,16 +31,21 @@ var rooms = map[string][]string{
 	"durable":           {},
 	"limit":             {},
 	"terminal":          {},
-	"fsm":               {"crypto", "crypto/manifest"},
+	"ledger":            {"crypto", "crypto/dcbor"},
+	"ledger/walk":       {"ledger"},
+	"fsm":               {"crypto", "crypto/checkpoint", "crypto/dcbor", "crypto/manifest", "ledger"},
 	"gossip":            {"crypto", "limit"},
-	"gossip/gossiptest": {"gossip", "crypto"},
+	"gossip/gossiptest": {"crypto", "gossip"},
 	"audit":             {"crypto", "durable"},
-	"client":            {"crypto", "crypto/httpsig"},
-	"api":               {"client", "crypto", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm", "limit"},
+	"client":            {"crypto", "crypto/httpsig", "ledger"},
+	"api":               {"client", "crypto", "crypto/checkpoint", "crypto/dsse", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "ledger/walk", "limit"},
 	"store":             {"crypto", "durable", "fsm"},
-	"node":              {"api", "audit", "client", "crypto", "crypto/envelope", "crypto/keyfile", "durable", "fsm", "gossip", "limit", "store"},
+	"node":              {"api", "audit", "client", "cosign", "crypto", "crypto/checkpoint", "crypto/envelope", "crypto/keyfile", "durable", "edge", "fsm", "gossip", "ledger", "limit", "store"},
+	"edge":              {"client", "crypto", "crypto/checkpoint"},
+	"edge/edgetest":     {"crypto", "crypto/checkpoint", "edge"},
+	"cosign":            {"crypto", "crypto/checkpoint", "crypto/keyfile", "fsm"},
 	"cluster":           {"client"},
-	"cmd":               {"audit", "chaos", "client", "cluster", "crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "node", "terminal"},
+	"cmd":               {"audit", "chaos", "client", "cluster", "crypto", "crypto/checkpoint", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/keyfile", "crypto/manifest", "ledger", "ledger/walk", "node", "terminal"},
 	"cmd/edgecoder":     {"cmd"},
 	"chaos":             {"chaos/judge", "client", "cluster", "crypto", "terminal"},
 	"chaos/judge":       {"client", "crypto"},
@@ -50,14 +57,15 @@ var barred = map[string][]string{
 	"github.com/hashicorp/memberlist": {"gossip", "gossip/gossiptest"},
 	"github.com/cloudflare/circl":     {}, // tests only
 	"filippo.io/age":                  {}, // tests only
+	"github.com/transparency-dev":     {}, // tests only
 	"github.com/urfave/cli/v2":        {"cmd"},
-	"github.com/prometheus":           {"api", "node"},
-	"net/http":                        {"api", "client", "cluster", "cmd", "node", "chaos"},
+	"github.com/prometheus":           {"api", "edge", "node"},
+	"net/http":                        {"api", "client", "cluster", "cmd", "edge", "node", "chaos"},
 }
 
 // pure rooms have no clock, randomness, files, sockets or goroutines.
 var (
-	pureRooms     = []string{"crypto", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/manifest", "fsm", "terminal"}
+	pureRooms     = []string{"crypto", "crypto/checkpoint", "crypto/dcbor", "crypto/dsse", "crypto/envelope", "crypto/httpsig", "crypto/manifest", "fsm", "ledger", "terminal"}
 	impureImports = []string{"os", "net", "time", "math/rand", "math/rand/v2", "crypto/rand", "syscall", "os/exec", "log", "log/slog", "context"}
 )
 

@@ -52,26 +52,33 @@ type kept struct{ typ, level string }
 
 // changes names what successful mutations are; others are "admin_action".
 var changes = map[string]kept{
-	"DELETE /v1/peers/{peer}":             {"member_remove", auditHigh},
-	"POST /v1/leader/transfer":            {"leader_transfer", auditInfo},
-	"POST /v1/recover/clock":              {"clock_recover", auditHigh},
-	"PUT /v1/policy":                      {"policy_set", auditWarn},
-	"POST /v1/tokens":                     {"token_create", auditInfo},
-	"DELETE /v1/tokens/{id}":              {"token_revoke", auditWarn},
-	"POST /v1/agents":                     {"agent_enroll", auditInfo},
-	"POST /v1/agents/{id}/approve":        {"agent_approve", auditInfo},
-	"POST /v1/agents/{id}/suspend":        {"agent_suspend", auditWarn},
-	"POST /v1/agents/{id}/revoke":         {"agent_revoke", auditWarn},
-	"POST /v1/blacklist":                  {"ban", auditWarn},
-	"POST /security/blacklist":            {"ban", auditWarn},
-	"DELETE /v1/blacklist/agents/{agent}": {"lift", auditWarn},
-	"POST /v1/manifests":                  {"manifest_accept", auditInfo},
-	"PUT /v1/manifests/trust":             {"manifest_trust", auditWarn},
-	"POST /v1/keys/{subject}/rotate":      {"key_rotation", auditInfo},
-	"POST /v1/keys/{subject}/revoke":      {"key_revoke", auditHigh},
-	"PUT /v1/keys/{subject}/schedule":     {"key_schedule", auditWarn},
-	"GET /v1/snapshot":                    {"backup_read", auditWarn},
-	"POST /v1/snapshot/restore":           {"restore", auditHigh},
+	"DELETE /v1/peers/{peer}":               {"member_remove", auditHigh},
+	"POST /v1/leader/transfer":              {"leader_transfer", auditInfo},
+	"POST /v1/recover/clock":                {"clock_recover", auditHigh},
+	"PUT /v1/policy":                        {"policy_set", auditWarn},
+	"POST /v1/tokens":                       {"token_create", auditInfo},
+	"DELETE /v1/tokens/{id}":                {"token_revoke", auditWarn},
+	"POST /v1/agents":                       {"agent_enroll", auditInfo},
+	"POST /v1/agents/{id}/approve":          {"agent_approve", auditInfo},
+	"POST /v1/agents/{id}/suspend":          {"agent_suspend", auditWarn},
+	"POST /v1/agents/{id}/revoke":           {"agent_revoke", auditWarn},
+	"POST /v1/blacklist":                    {"ban", auditWarn},
+	"POST /security/blacklist":              {"ban", auditWarn},
+	"DELETE /v1/blacklist/agents/{agent}":   {"lift", auditWarn},
+	"POST /v1/manifests":                    {"manifest_accept", auditInfo},
+	"PUT /v1/manifests/trust":               {"manifest_trust", auditWarn},
+	"POST /v1/keys/{subject}/rotate":        {"key_rotation", auditInfo},
+	"POST /v1/keys/{subject}/revoke":        {"key_revoke", auditHigh},
+	"PUT /v1/keys/{subject}/schedule":       {"key_schedule", auditWarn},
+	"PUT /v1/ledger/policy":                 {"ledger_policy", auditWarn},
+	"POST /v1/ledger/accounts":              {"ledger_account", auditInfo},
+	"POST /v1/ledger/transfers":             {"ledger_transfer", auditInfo},
+	"POST /v1/ledger/holds":                 {"ledger_transfer", auditInfo},
+	"POST /v1/ledger/holds/{id}/post":       {"ledger_transfer", auditInfo},
+	"POST /v1/ledger/holds/{id}/void":       {"ledger_transfer", auditInfo},
+	"POST /v1/ledger/contributions/confirm": {"ledger_confirm", auditInfo},
+	"GET /v1/snapshot":                      {"backup_read", auditWarn},
+	"POST /v1/snapshot/restore":             {"restore", auditHigh},
 }
 
 // refusedEvents are the refusals that are events of their own, whatever was
@@ -130,7 +137,7 @@ func (c *call) keep() error {
 		return nil
 	}
 	c.kept = true
-	changed := c.proposed || c.route != nil && c.route.governs()
+	changed := c.proposed || c.issues || c.route != nil && c.route.governs()
 	if c.code == "" && c.verdict == "" && !changed {
 		return nil // a read that was answered, or an admission: its verdict is told apart
 	}

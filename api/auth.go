@@ -25,6 +25,10 @@ func (s *Server) authenticate(c *call) error {
 	case byAgent:
 		// The handler does; honest agents pay nothing for being asked.
 		return s.hear(c)
+	case byEither:
+		if c.asksAsAgent() {
+			return s.hear(c)
+		}
 	case byBody:
 		// The handler does, after it has read the body; until then this is a
 		// stranger, who pays before it holds anything.

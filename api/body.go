@@ -25,10 +25,20 @@ const (
 	unreadTimeout = 250 * time.Millisecond
 )
 
+// mostBody bounds the body of a call. Who shows no token is a stranger until the
+// signature is verified, for which all of the body must be here: it gets what openSlots
+// were counted with, whatever the route allows tokens.
+func (c *call) mostBody() int64 {
+	if c.route.access == byEither && c.token.ID == "" {
+		return min(c.route.body, bodyBytes)
+	}
+	return c.route.body
+}
+
 // readBody reads a body up to the route's cap. It is kept as a string so that
 // decoded strings can share it.
 func (c *call) readBody() error {
-	most := c.route.body
+	most := c.mostBody()
 	if most == 0 {
 		return nil
 	}
@@ -71,7 +81,7 @@ func (c *call) readBody() error {
 // reads what a peer reads that is too slow.
 func (c *call) enterBody(control *http.ResponseController, length int64) (leave func() (stayed bool)) {
 	if length < 0 {
-		length = c.route.body
+		length = c.mostBody()
 	}
 	size := max(int(length), leastBody)
 	evict := func() { _ = control.SetReadDeadline(time.Unix(1, 0)) }

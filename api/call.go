@@ -44,6 +44,7 @@ type call struct {
 	did                 kept              // what a change was, where its route does not say
 	told                map[string]string // what a change changed; no secret
 	proposed            bool              // a change took effect
+	issues              bool              // it is to: an outcome that is unknown is told too
 	kept                bool              // the event was recorded
 }
 

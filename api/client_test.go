@@ -25,7 +25,7 @@ var notForTheClient = map[string]bool{
 }
 
 func TestGoClientSpeaksEveryRoute(t *testing.T) {
-	f := newFixture(t)
+	f := newFixtureAt(t, fsm.LevelLedger)
 	var mu sync.Mutex
 	reached := map[*route]bool{}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -115,6 +115,23 @@ func TestGoClientSpeaksEveryRoute(t *testing.T) {
 	check("ban on", err)
 	_, err = c.ChainEvents(ctx, 1, 10)
 	check("events", err)
+	_, err = c.Checkpoint(ctx)
+	check("checkpoint", err)
+	_, err = c.ProveInclusion(ctx, 1, 0)
+	check("inclusion", err)
+	_, err = c.ProveConsistency(ctx, 0, 0)
+	check("consistency", err)
+	_, err = c.CosignerSets(ctx, 1, 10)
+	check("cosigners", err)
+	_, err = c.Enforcement(ctx, 1, client.EnforcedAll, 0)
+	check("enforcement", err)
+	_, err = c.SyncBlacklist(ctx, "", func(d client.BlacklistDelta) error {
+		if len(d.New) != 1 || d.New[0].AgentID != "bad" || !d.Reset {
+			t.Errorf("%+v", d)
+		}
+		return nil
+	})
+	check("delta", err)
 	for e, err := range c.Events(ctx, client.EventFilter{After: client.EventStart, Types: []string{client.EventBan}}) {
 		check("follow events", err)
 		if e.Subject != "bad" || e.ID == "" {
@@ -143,6 +160,7 @@ func TestGoClientSpeaksEveryRoute(t *testing.T) {
 	check("audit", err)
 	manifestRoutes(t, f, c)
 	keyRoutes(t, c)
+	ledgerRoutes(t, f, c)
 	_, err = c.Snapshot(ctx, io.Discard)
 	check("snapshot", err)
 	f.node.leads = &client.Leader{ID: "node-1", API: srv.URL}

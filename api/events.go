@@ -354,7 +354,7 @@ func (sub *subscriber) page(h horizon) (page []streamed, more bool, err error) {
 
 // tell sends one record if the subscriber wants it, and passes it.
 func (sub *subscriber) tell(r streamed) error {
-	e, ok, err := eventOf(r.Record, sub.ops)
+	e, ok, err := eventOf(r.Record, sub.epoch, sub.ops)
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func parseTypes(text string, role fsm.Role) (eventFilter, error) {
 
 // eventOf turns a record into an event; ok is false for one that says what
 // another record of the same entry says already.
-func eventOf(r fsm.Record, ops bool) (e client.Event, ok bool, err error) {
+func eventOf(r fsm.Record, epoch uint64, ops bool) (e client.Event, ok bool, err error) {
 	e.Index = r.Index
 	if r.Stream == fsm.StreamBlacklist {
 		chained, err := crypto.ParseBlacklistEvent(r.Data)
@@ -81,7 +81,7 @@ func eventOf(r fsm.Record, ops bool) (e client.Event, ok bool, err error) {
 		if chained.ExpiresAtMs != nil && *chained.ExpiresAtMs < chained.TimestampMs {
 			e.Type, e.Action = client.EventLift, "lift"
 		}
-		e.Seq, e.Event = r.Seq, r.Data
+		e.Seq, e.Event, e.Delta = r.Seq, r.Data, deltaOf(epoch, r.Seq, &chained)
 		return e, true, nil
 	}
 	var a fsm.AdminRecord

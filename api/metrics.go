@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/fsm"
 )
 
 // GET /metrics in the text format of Prometheus. What is hot is counted where it
@@ -18,9 +19,10 @@ import (
 // meter counts what this server does.
 type meter struct {
 	handler    http.Handler
-	admissions map[string]prometheus.Counter // by verdict or error code
-	shed       map[string]prometheus.Counter // by reason
-	answers    [6]prometheus.Counter         // by first digit of the status
+	admissions map[string]prometheus.Counter   // by verdict or error code
+	operations map[fsm.Code]prometheus.Counter // of the ledger
+	shed       map[string]prometheus.Counter   // by reason
+	answers    [6]prometheus.Counter           // by first digit of the status
 }
 
 // The reasons for which work is refused without having been done.
@@ -50,13 +52,19 @@ var verdicts = []string{
 func newMeter(s *Server) *meter {
 	registry := prometheus.NewRegistry()
 	own := prometheus.WrapRegistererWith(prometheus.Labels{"node": s.cfg.Node}, registry)
-	m := &meter{admissions: map[string]prometheus.Counter{}, shed: map[string]prometheus.Counter{}}
+	m := &meter{admissions: map[string]prometheus.Counter{}, operations: map[fsm.Code]prometheus.Counter{}, shed: map[string]prometheus.Counter{}}
 	admissions := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "edgecoder_admissions_total",
 		Help: "Admissions answered by this node, by verdict code, or by error code when undecided."}, []string{"code"})
 	shed := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "edgecoder_http_shed_total",
 		Help: "Requests refused by this node before or instead of their work, by reason."}, []string{"reason"})
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "edgecoder_http_responses_total",
 		Help: "HTTP answers of this node, by class of status."}, []string{"status"})
+	operations := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "edgecoder_ledger_operations_total",
+		Help: "Transfers, holds and their ends answered by this node, by code; those of a batch one by one."}, []string{"code"})
+	m.operations[fsm.CodeOK] = operations.WithLabelValues(string(fsm.CodeOK))
+	for code := range ledgerDetails {
+		m.operations[code] = operations.WithLabelValues(string(code))
+	}
 	for _, code := range verdicts {
 		m.admissions[code] = admissions.WithLabelValues(code)
 	}
@@ -67,7 +75,7 @@ func newMeter(s *Server) *meter {
 	for i, class := range [...]string{"other", "1xx", "2xx", "3xx", "4xx", "5xx"} {
 		m.answers[i] = answers.WithLabelValues(class)
 	}
-	own.MustRegister(admissions, shed, answers, serverCollector{s})
+	own.MustRegister(admissions, operations, shed, answers, serverCollector{s})
 	own.MustRegister(s.node.Collectors()...)
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes, DisableCompression: true})
@@ -84,6 +92,13 @@ func (m *meter) decided(out *client.Admission, failure *client.Error) {
 		code = failure.Code
 	}
 	if counter := m.admissions[code]; counter != nil {
+		counter.Inc()
+	}
+}
+
+// operated counts the answer to one operation of the ledger.
+func (m *meter) operated(code fsm.Code) {
+	if counter := m.operations[code]; counter != nil {
 		counter.Inc()
 	}
 }

@@ -130,9 +130,13 @@ type Node interface {
 	Observed
 	Log
 	Admitter
+	Mover
+	OrderingSigner
 	Cluster
 	Membership
 	Backups
 	Auditor
 	Keys
+	Logs
+	Enforcers
 }

@@ -37,8 +37,11 @@ type fakeNode struct {
 	history *fsm.MemoryHistory
 	key     crypto.PrivateKey
 
-	proposeErr error // returned instead of deciding
-	loseAnswer bool  // decide, then answer unknown_outcome
+	enforced func(size uint64) client.Enforcement
+
+	proposeErr error  // returned instead of deciding
+	loseAnswer bool   // decide, then answer unknown_outcome
+	unsealed   uint64 // newest records that no checkpoint holds yet
 	strongErr  error
 	readyErr   error
 	servingErr error
@@ -240,6 +243,16 @@ func (n *fakeNode) Status() client.Status {
 		AppliedIndex: n.index, CommitIndex: n.index, Leader: n.leads}
 }
 func (n *fakeNode) Members() []client.Member { return nil }
+
+// Enforcement is what enforced says, and moves whenever it is asked again.
+func (n *fakeNode) Enforcement(size uint64) (client.Enforcement, <-chan struct{}) {
+	moved := make(chan struct{})
+	close(moved)
+	if n.enforced == nil {
+		return client.Enforcement{Size: size, Members: []client.Enforcing{}}, moved
+	}
+	return n.enforced(size), moved
+}
 func (n *fakeNode) Identity() client.Identity {
 	pub := crypto.PublicOf(n.key)
 	return client.Identity{PeerID: pub.CoordinatorID(), PublicKeyPEM: pub.PEM(), CoordinatorURL: "https://127.0.0.1:4301", NetworkMode: "enterprise_overlay"}

@@ -121,6 +121,8 @@ func (rt *route) security() []object {
 		return []object{{"mesh": []string{}}}
 	case byAgent:
 		return []object{{"agent": []string{}}, {"mesh": []string{}}}
+	case byEither:
+		return []object{{"bearer": []string{}}, {"agent": []string{}}}
 	}
 	return []object{} // nobody's, or the credential is in the body
 }
@@ -169,7 +171,7 @@ func (rt *route) parameters() (out []object) {
 	if rt.doc.ifTag && rt.method != http.MethodGet {
 		add("header", "If-Match", true, object{"type": "string"})
 	}
-	if rt.access == byAgent {
+	if rt.access == byAgent || rt.access == byEither {
 		for _, name := range headerNames[:fiveHeaders] {
 			add("header", name, false, object{"type": "string"})
 		}
@@ -179,7 +181,7 @@ func (rt *route) parameters() (out []object) {
 
 // mutates tells whether the route takes an idempotency key.
 func (rt *route) mutates() bool {
-	return rt.method != http.MethodGet && !rt.wire() && (rt.access == byToken || rt.access == byOrder) && rt.need != fsm.CapAdmit && rt.upload == 0
+	return rt.method != http.MethodGet && !rt.wire() && (rt.access == byToken || rt.access == byOrder || rt.access == byEither) && rt.need != fsm.CapAdmit && rt.upload == 0
 }
 
 func (rt *route) responses(s *schemas) object {

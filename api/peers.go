@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -73,6 +74,9 @@ func (s *Server) removePeer(c *call) error {
 		return err
 	}
 	id, err := c.findPeer(c.args[0])
+	if e := (*client.Error)(nil); errors.As(err, &e) && e.Code == client.CodeNotFound {
+		return c.removeEdge(c.args[0], err)
+	}
 	if err != nil {
 		return err
 	}
@@ -82,7 +86,7 @@ func (s *Server) removePeer(c *call) error {
 	}
 	out := client.PeerRemoved{ID: res.ID, Index: res.Index, Repeated: res.Repeated}
 	if t := res.Tokens; t != nil {
-		out.Tokens = &client.TokensRevoked{Count: t.Count, IDs: append([]string{}, t.IDs...), Kept: t.Kept}
+		out.Tokens = &client.TokensRevoked{Count: t.Count, IDs: append([]string{}, t.IDs...), Kept: t.Kept, Joined: t.Joined}
 	}
 	out.Ended = wireEnded(res.Ended)
 	return c.reply(http.StatusOK, out)
@@ -95,12 +99,35 @@ func wireEnded(e *fsm.KeysEnded) *client.KeysEnded {
 	return &client.KeysEnded{Keys: e.Keys, JoinTokens: e.JoinTokens}
 }
 
-// findPeer returns the id of a coordinator given by id or name. A member goes
-// before a removed one of the same name; the read is strong, because a name
-// may just have passed to another node.
+// removeEdge ends an edge by ending its credential: no coordinator has the id or name.
+func (c *call) removeEdge(nameOrID string, none error) error {
+	var credential string
+	var edge fsm.Edge
+	err := c.readAt(ReadOptions{Strong: true}, func(state *fsm.State) {
+		if id, known := state.EdgeCredential(nameOrID); known {
+			t, _ := state.Token(id)
+			credential, edge = id, *t.Edge
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if credential == "" {
+		return none
+	}
+	res, err := c.propose(fsm.TokenRevoke{ID: credential})
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, client.PeerRemoved{ID: edge.NodeID, Index: res.Index, Repeated: res.Repeated})
+}
+
+// findPeer returns the id of a coordinator given by id or name. A member, be it
+// an edge, goes before a removed one of the same name; the read is strong,
+// because a name may just have passed to another node.
 func (c *call) findPeer(nameOrID string) (id string, err error) {
 	err = c.readAt(ReadOptions{Strong: true}, func(state *fsm.State) {
-		if _, ok := state.Coordinator(nameOrID); ok || state.IsRemoved(nameOrID) {
+		if _, ok := state.Coordinator(nameOrID); ok {
 			id = nameOrID
 			return
 		}
@@ -110,6 +137,13 @@ func (c *call) findPeer(nameOrID string) (id string, err error) {
 				return
 			}
 		}
+		if _, edge := state.EdgeCredential(nameOrID); edge {
+			return
+		}
+		if state.IsRemoved(nameOrID) {
+			id = nameOrID
+			return
+		}
 		var newest int64
 		for _, n := range state.Removed() {
 			if n.Name == nameOrID && n.RemovedMs >= newest {
@@ -118,7 +152,7 @@ func (c *call) findPeer(nameOrID string) (id string, err error) {
 		}
 	})
 	if err == nil && id == "" {
-		err = &client.Error{Code: client.CodeNotFound, Detail: fmt.Sprintf("there is no coordinator with the id or name %s", quote(nameOrID))}
+		err = &client.Error{Code: client.CodeNotFound, Detail: fmt.Sprintf("there is no coordinator or edge with the id or name %s", quote(nameOrID))}
 	}
 	return id, err
 }

@@ -20,6 +20,7 @@ const (
 	byAgent                // the agent's signature over this request, or the token that stands for it; the handler checks
 	byOrder                // Authorization: Bearer with the capability of the route, or an order in the body that an agent's key signed
 	byNobody               // open to all
+	byEither               // as byToken, or without a token the agent's signature (ledger_agent.go)
 )
 
 // route is one row of the table.
@@ -27,7 +28,7 @@ type route struct {
 	method  string
 	pattern string // segments in braces are arguments
 	access  access
-	need    fsm.Capability // for byToken and byMesh
+	need    fsm.Capability // for byToken, byMesh and byEither
 	class   class          // whose slots it takes
 	body    int64          // cap of the request body in bytes; 0: none is read
 	upload  int64          // the same of a body that the handler reads as a stream

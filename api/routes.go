@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto/checkpoint"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -13,6 +14,8 @@ const (
 	admissionBytes = 16 << 10
 	batchBytes     = client.MaxBatch * 4 << 10
 	bodyBytes      = 64 << 10
+	ledgerBytes    = client.MaxLedgerBatch * 2 << 10 // five ids of 128 bytes and their names
+	reportBytes    = client.MaxLedgerBatch * 1 << 10 // 5 ids, most of them short, a key and a signature
 )
 
 // Query parameters of reads.
@@ -52,7 +55,7 @@ func (s *Server) table() []route {
 		{method: get, pattern: "/v1/peers", always: true, need: fsm.CapReadOps, query: readQuery,
 			doc: doc{says: "the coordinators of the replicated state", out: client.Peers{}}, handle: s.peers},
 		{method: del, pattern: "/v1/peers/{peer}", always: true, need: fsm.CapAdmin, body: bodyBytes, query: []string{"compromised"},
-			doc: doc{says: "remove a coordinator, by name or id, for ever", out: client.PeerRemoved{}}, handle: s.removePeer},
+			doc: doc{says: "remove a coordinator or an edge, by name or id, for ever", out: client.PeerRemoved{}}, handle: s.removePeer},
 		{method: post, pattern: "/v1/leader/transfer", need: fsm.CapAdmin, body: bodyBytes,
 			doc: doc{says: "hand leadership to a node, or to the most caught-up one", in: client.LeaderTransfer{}, out: client.LeaderTransferred{}}, handle: s.transferLeader},
 
@@ -104,6 +107,61 @@ func (s *Server) table() []route {
 			doc: doc{says: "lift a ban by an event that supersedes it", in: client.LiftRequest{}, out: client.BlacklistChange{}}, handle: s.lift},
 		{method: get, pattern: "/v1/blacklist/events", need: fsm.CapReadTrust, query: seqQuery,
 			doc: doc{says: "the chain of events, paged", out: client.ChainPage{}}, handle: s.chainEvents},
+		{method: get, pattern: "/v1/blacklist/checkpoint", need: fsm.CapReadTrust,
+			doc: doc{says: "the newest checkpoint that a majority of coordinators cosigned, a signed note (c2sp.org/tlog-checkpoint)", media: "text/plain"}, handle: s.checkpoint(checkpoint.LogBlacklist)},
+		{method: get, pattern: "/v1/blacklist/proof/inclusion", need: fsm.CapReadTrust, query: []string{"seq", "size"},
+			doc: doc{says: "a proof that an event is in the tree of a checkpoint", out: client.InclusionProof{}}, handle: s.inclusion(checkpoint.LogBlacklist)},
+		{method: get, pattern: "/v1/blacklist/proof/consistency", need: fsm.CapReadTrust, query: []string{"from", "to"},
+			doc: doc{says: "a proof that one tree begins with another", out: client.ConsistencyProof{}}, handle: s.consistency(checkpoint.LogBlacklist)},
+		{method: get, pattern: "/v1/blacklist/cosigners", need: fsm.CapReadTrust, query: seqQuery,
+			doc: doc{says: "who cosigns checkpoints, each version signed by a majority of the one before", out: client.CosignerSets{}}, handle: s.cosigners},
+		{method: get, pattern: "/v1/blacklist/delta", need: fsm.CapReadTrust, class: classWait, query: append(readQuery[:2:2], "cursor"),
+			doc: doc{says: "who was banned and who is not any more, behind a cursor; without one, or with one of another past, from an empty list", out: client.BlacklistDelta{}}, handle: s.delta},
+		{method: get, pattern: "/v1/blacklist/enforcement", need: fsm.CapReadOps, class: classWait, query: []string{"size", "need", "wait_ms"},
+			doc: doc{says: "who enforces the chain up to a size; with need, quorum or all, it waits for up to wait_ms", out: client.Enforcement{}}, handle: s.enforcement},
+
+		{method: get, pattern: "/v1/ledger", need: fsm.CapReadLedger | fsm.CapReadOps, query: readQuery,
+			doc: doc{says: "what the ledger comes to", out: client.Ledger{}}, handle: s.ledger},
+		{method: get, pattern: "/v1/ledger/policy", need: fsm.CapReadOps, query: readQuery,
+			doc: doc{says: "the policy of the ledger", out: client.LedgerPolicy{}, ifTag: true}, handle: s.ledgerPolicy},
+		{method: put, pattern: "/v1/ledger/policy", need: fsm.CapAdmin, body: bodyBytes,
+			doc: doc{says: "change members of the ledger's policy; the others stay", in: client.LedgerPolicyUpdate{}, out: client.LedgerPolicy{}, ifTag: true}, handle: s.setLedgerPolicy},
+		{method: post, pattern: "/v1/ledger/accounts", need: fsm.CapOperate, body: bodyBytes,
+			doc: doc{says: "make an account, or change its floor and whether it is frozen; the first one opens the ledger", in: client.AccountRequest{}, out: client.Account{}, status: http.StatusCreated}, handle: s.setAccount},
+		{method: get, pattern: "/v1/ledger/accounts", need: fsm.CapReadOps, query: pageQuery,
+			doc: doc{says: "accounts and what is on them", out: client.Accounts{}}, handle: s.accounts},
+		{method: get, pattern: "/v1/ledger/accounts/{id}", need: fsm.CapReadOps, query: readQuery,
+			doc: doc{says: "one account", out: client.Account{}}, handle: s.account},
+		{method: post, pattern: "/v1/ledger/transfers", access: byEither, need: fsm.CapTransfer, body: bodyBytes,
+			doc: doc{says: "move an amount between accounts", in: client.TransferRequest{}, out: client.LedgerResult{}}, handle: s.either(s.transfer)},
+		{method: post, pattern: "/v1/ledger/transfers/batch", access: byEither, need: fsm.CapTransfer, class: classBatch, body: ledgerBytes,
+			doc: doc{says: "up to 1024 transfers, holds and ends of holds, each by itself or linked; of an agent what fits 64 KiB", in: client.LedgerBatch{}, out: client.LedgerResults{}}, handle: s.either(s.moveBatch)},
+		{method: post, pattern: "/v1/ledger/holds", access: byEither, need: fsm.CapTransfer, body: bodyBytes,
+			doc: doc{says: "set an amount aside until it is posted, voided or over", in: client.HoldRequest{}, out: client.LedgerResult{}}, handle: s.either(s.hold)},
+		{method: post, pattern: "/v1/ledger/holds/{id}/post", access: byEither, need: fsm.CapTransfer, body: bodyBytes,
+			doc: doc{says: "move what a hold set aside, or a part of it", in: client.HoldEnd{}, out: client.LedgerResult{}}, handle: s.either(s.endHold(client.OpPost))},
+		{method: post, pattern: "/v1/ledger/holds/{id}/void", access: byEither, need: fsm.CapTransfer, body: bodyBytes,
+			doc: doc{says: "give back what a hold set aside", in: client.HoldEnd{}, out: client.LedgerResult{}}, handle: s.either(s.endHold(client.OpVoid))},
+		{method: post, pattern: "/v1/ledger/contributions", access: byBody, class: classOpen, body: reportBytes,
+			doc: doc{says: "hand in reports of work, which the agents signed: the signature is the credential", in: client.ContributionReports{}, out: client.LedgerResults{}}, handle: s.contribute},
+		{method: get, pattern: "/v1/ledger/contributions", access: byEither, need: fsm.CapTransfer, query: append(pageQuery[:len(pageQuery):len(pageQuery)], "payer"),
+			doc: doc{says: "reports of work that wait for the verdict of the payer, who asks, or an operator does", out: client.PendingContributions{}}, handle: s.either(s.contributions)},
+		{method: post, pattern: "/v1/ledger/contributions/confirm", access: byEither, need: fsm.CapTransfer, body: reportBytes,
+			doc: doc{says: "have reports count in the open epoch, or reject them: for payers and operators", in: client.ContributionVerdict{}, out: client.LedgerResults{}}, handle: s.either(s.confirmContributions)},
+		{method: get, pattern: "/v1/ledger/epochs", need: fsm.CapReadOps, query: readQuery,
+			doc: doc{says: "epochs that are open, and those that were paid last", out: client.Epochs{}}, handle: s.ledgerEpochs},
+		{method: get, pattern: "/v1/ledger/records", need: fsm.CapReadLedger, query: append(seqQuery[:len(seqQuery):len(seqQuery)], "account"),
+			doc: doc{says: "the records of the ledger, paged", out: client.LedgerRecords{}}, handle: s.ledgerRecords},
+		{method: get, pattern: "/v1/ledger/verify", need: fsm.CapReadLedger, class: classStream, query: readQuery,
+			doc: doc{says: "walk all records from the first and hold the balances against them", out: client.LedgerVerified{}}, handle: s.verifyLedger},
+		{method: get, pattern: "/v1/ledger/checkpoint", need: fsm.CapReadLedger,
+			doc: doc{says: "the newest checkpoint of the ledger that a majority of coordinators cosigned, a signed note (c2sp.org/tlog-checkpoint)", media: "text/plain"}, handle: s.checkpoint(checkpoint.LogLedger)},
+		{method: get, pattern: "/v1/ledger/proof/inclusion", need: fsm.CapReadLedger, query: []string{"seq", "size"},
+			doc: doc{says: "a proof that a record is in the tree of a checkpoint of the ledger", out: client.InclusionProof{}}, handle: s.inclusion(checkpoint.LogLedger)},
+		{method: get, pattern: "/v1/ledger/proof/consistency", need: fsm.CapReadLedger, query: []string{"from", "to"},
+			doc: doc{says: "a proof that one tree of the ledger begins with another", out: client.ConsistencyProof{}}, handle: s.consistency(checkpoint.LogLedger)},
+		{method: get, pattern: "/v1/ledger/export", need: fsm.CapReadLedger, class: classStream, query: readQuery,
+			doc: doc{says: "all records as an export file", media: client.LedgerExportType}, handle: s.exportLedger},
 
 		{method: post, pattern: "/v1/manifests", need: fsm.CapOperate, body: bodyBytes,
 			doc: doc{says: "verify and accept a signed manifest", in: client.ManifestRequest{}, out: client.ManifestAccepted{}, status: http.StatusCreated}, handle: s.acceptManifest},
@@ -153,6 +211,10 @@ func (s *Server) table() []route {
 			doc: doc{says: "a peer announces itself: it is heard and granted nothing", in: client.RegisterPeerRequest{}, out: client.PeerRegistered{}}, handle: s.registerPeer},
 		{method: post, pattern: "/mesh/ingest", access: byMesh, need: fsm.CapReadTrust, body: bodyBytes,
 			doc: doc{says: "a signed message of the mesh: it is verified and changes nothing", in: client.MeshMessage{}, out: client.MeshIngested{}}, handle: s.ingest},
+		{method: get, pattern: "/ledger/snapshot", access: byMesh, need: fsm.CapReadLedger, class: classStream,
+			doc: doc{says: "the records of the ledger as existing clients read them, paged by from and limit", out: client.OrderingSnapshot{}}, handle: s.orderingSnapshot},
+		{method: get, pattern: "/ledger/verify", access: byMesh, need: fsm.CapReadLedger, class: classStream,
+			doc: doc{says: "whether the ledger of this node verifies", out: client.OrderingVerified{}}, handle: s.orderingVerify},
 		{method: get, pattern: "/mesh/peers", access: byMesh, need: fsm.CapReadTrust,
 			doc: doc{says: "every key that signs or ever signed the chain", out: client.MeshPeers{}}, handle: s.meshPeers},
 		{method: get, pattern: "/security/blacklist", access: byMesh, need: fsm.CapReadTrust, class: classStream,

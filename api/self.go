@@ -125,13 +125,18 @@ func (c *call) lookAtSelf(signed *crypto.SignedRequest, opts ReadOptions, verifi
 	}
 	c.isSelf(signed.AgentID)
 	asked := fsm.Claim{AgentID: signed.AgentID, Key: k.key.Fingerprint(), TimestampMs: signed.TimestampMs, Nonce: signed.Nonce, Self: true,
-		Tag: fsm.NewClaimTag(fsm.SelfCaller, selfClaim, signed.Method, signed.Path, signed.BodySHA256, signed.TimestampMs)}
+		Tag: selfTag(signed)}
 	// As new as the first look at least, which a read point may have gone before.
 	err = c.readAt(ReadOptions{MinIndex: c.index}, func(state *fsm.State) {
 		res := state.Check(&asked, state.ClockMs())
 		k.code, k.repeated, k.retryAfterMs = res.Code, res.Repeated, res.RetryAfterMs
 	})
 	return k, err
+}
+
+// selfTag is the tag of the claim that an agent's request for itself is.
+func selfTag(signed *crypto.SignedRequest) fsm.ClaimTag {
+	return fsm.NewClaimTag(fsm.SelfCaller, selfClaim, signed.Method, signed.Path, signed.BodySHA256, signed.TimestampMs)
 }
 
 // sureOfSelf is lookAtSelf, with a second look at what a strong read brings when

@@ -52,11 +52,16 @@ type Server struct {
 	tokenBodies    *limit.Room[string]     // the same of holders of tokens, by token id
 	document       func() []byte           // OpenAPI, made when it is first asked for
 	selves         *limit.Rates[named]     // of agents that ask for themselves
+	reported       *limit.Rates[named]     // of the reports of work that they hand in
 	proven         newestSigned            // what agents asked without a log entry
 	relayed        *meshSeen               // messages of the mesh that came before
 	conns          *connections
 	meter          *meter
 
+	ordering   orderingPlaces
+	verifying  chan struct{} // slot of who has the ledger verified
+	walked     walked        // by whoever holds it
+	verifies   *limit.Rates[string]
 	closing    chan struct{} // closed when streams of events must end
 	endStreams sync.Once
 
@@ -77,8 +82,9 @@ func New(n Node, cfg Config) *Server {
 	}
 	s := &Server{node: n, cfg: cfg, guard: newGuard(cfg.Now), slots: newSlots(), pause: refusalPause,
 		strangerBodies: limit.NewRoom[netip.Addr](strangerBodies), tokenBodies: limit.NewRoom[string](tokenBodies),
-		selves: limit.NewRates[named](cfg.Now, selfPerSecond, selfBurst, selfEntries), relayed: newMeshSeen(),
-		conns: newConnections(maxStrangers, maxKnown), closing: make(chan struct{})}
+		selves: limit.NewRates[named](cfg.Now, selfPerSecond, selfBurst, selfEntries), reported: limit.NewRates[named](cfg.Now, reportsPerSecond, client.MaxLedgerBatch, selfEntries), relayed: newMeshSeen(),
+		conns: newConnections(maxStrangers, maxKnown), verifying: make(chan struct{}, 1),
+		verifies: limit.NewRates[string](cfg.Now, verifiesPerSecond, verifiesBurst, verifiesEntries), closing: make(chan struct{})}
 	s.meter = newMeter(s)
 	s.router = newRouter(s.table())
 	s.document = sync.OnceValue(s.openAPI)

@@ -135,6 +135,7 @@ func (r *run) finals(ctx context.Context) []judge.Final {
 	for i, n := range replicas {
 		out[i] = r.final(ctx, n)
 	}
+	shareRecords(out)
 	return out
 }
 
@@ -174,5 +175,8 @@ func (r *run) final(ctx context.Context, node string) judge.Final {
 	}
 	audit.Events = events
 	f.Audit = &audit
+	if r.Traffic.Weights.Move > 0 {
+		f.Ledger = ledgerFinal(ctx, c)
+	}
 	return f
 }

@@ -10,7 +10,7 @@ const seconds = Duration(time.Second)
 // Scenarios returns the scenarios by name, regression first.
 func Scenarios() []Scenario {
 	return []Scenario{
-		calmScenario(), killLeader(), killMajority(), killAll(), pauseLeader(), rolling(), wiped(), replaced(), membership(), transfers(), windowEdge(), killLoop(),
+		calmScenario(), killLeader(), killMajority(), killAll(), pauseLeader(), rolling(), wiped(), replaced(), membership(), transfers(), windowEdge(), moneyUnderKills(), killLoop(),
 		partitions(), longPartition(), badNetwork(), wan(), diskScenario(), clocks(), wrongLeaders(), flipped(), explore(), exploreAll(),
 	}
 }
@@ -125,6 +125,19 @@ func windowEdge() Scenario {
 		step(44*seconds, 13*seconds, "pause", map[string]any{"target": "leader"}))
 	s.Traffic.SkewMs = 10_000
 	s.Traffic.Weights.Replay, s.Traffic.Weights.Retry = 40, 20
+	return s
+}
+
+// moneyUnderKills is P7 at length: hardly anything but money moves, through all
+// nodes, while whoever leads is killed again and again, and once all at once.
+func moneyUnderKills() Scenario {
+	s := scenario("money", "transfers, holds and linked batches among 100 accounts while leaders are killed, then a majority, then all", 90*seconds,
+		step(58*seconds, 5*seconds, "kill", map[string]any{"target": "majority"}), step(74*seconds, 3*seconds, "kill", map[string]any{"target": "all"}))
+	for i := range Duration(5) {
+		s.Steps = append(s.Steps, step(5*seconds+i*10*seconds, 4*seconds, "kill", map[string]any{"target": "leader"}))
+	}
+	s.Traffic.Clients = 8
+	s.Traffic.Weights = Weights{Claim: 10, Ban: 2, BanRead: 2, PolicyRead: 1, ChainRead: 1, Move: 60, AccountRead: 16}
 	return s
 }
 

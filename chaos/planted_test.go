@@ -34,6 +34,10 @@ func plantedBugs() []planted {
 		{"ack_early", "P1", "claims admitted once", loneLeader()},
 		{"stale_strong", "P3", "log follows time", scenario("paused", "a follower is paused and wakes up behind", 8*seconds,
 			step(3*seconds, 2*seconds, "pause", map[string]any{"target": "follower"}))},
+		{"ledger_lost", "P7", "money moved once", onlyMoney()},
+		{"ledger_twice", "P7", "ledger adds up", onlyMoney()},
+		{"ledger_floor", "P7", "ledger adds up", onlyMoney()},
+		{"ledger_half", "P7", "money moved once", onlyMoney()},
 	}
 }
 
@@ -53,6 +57,13 @@ func narrowWindow() Scenario {
 func manyBans() Scenario {
 	s := scenario("many-bans", "no fault, many bans at once", 6*seconds)
 	s.Traffic.Clients, s.Traffic.Weights.Ban = 8, 60
+	return s
+}
+
+// onlyMoney is little else than the ledger.
+func onlyMoney() Scenario {
+	s := scenario("only-money", "no fault, money moves", 4*seconds)
+	s.Traffic.Weights = Weights{Claim: 10, Move: 60, AccountRead: 10}
 	return s
 }
 

@@ -116,14 +116,19 @@ func (r *run) play(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	money, err := prepareMoney(ctx, r.field, r.Traffic)
+	if err != nil {
+		return err
+	}
 	if r.rec, err = newRecorder(r.opts.Dir); err != nil {
 		return err
 	}
 	about := r.about(agents, policy)
+	about.LedgerSize, about.IDWindowMs = money.size, money.window.Milliseconds()
 	if err := saveAbout(r.opts.Dir, about); err != nil {
 		return err
 	}
-	t := newTraffic(r.rec, r.field, r.Traffic, r.Seed, agents)
+	t := newTraffic(r.rec, r.field, r.Traffic, r.Seed, agents, money)
 	trafficErr := r.disturb(ctx, t)
 	about.TrafficNS = r.trafficNS
 	if ctx.Err() != nil {
@@ -198,6 +203,7 @@ func (w Weights) expect() []judge.Kind {
 	}{
 		{judge.KindClaim, w.Claim}, {judge.KindBan, w.Ban}, {judge.KindBanRead, w.BanRead},
 		{judge.KindBansRead, w.ChainRead}, {judge.KindPolicyRead, w.PolicyRead},
+		{judge.KindMove, w.Move}, {judge.KindAccount, w.AccountRead},
 	} {
 		if k.weight > 0 {
 			kinds = append(kinds, k.kind)

@@ -60,6 +60,10 @@ type Traffic struct {
 	SkewMs int64 `json:"skew_ms,omitempty"`
 	// NarrowMs is the window of the agent that is held to narrowRequests, 0: narrowWindowMs. Slow traffic needs a wider one.
 	NarrowMs int64 `json:"narrow_ms,omitempty"`
+	// Accounts of the ledger between which all clients move money, 0: defaultAccounts.
+	Accounts int `json:"accounts,omitempty"`
+	// Islands are groups of a few accounts with a short history each, 0: defaultIslands.
+	Islands int `json:"islands,omitempty"`
 	// Poll is how often each node is asked for its status, 0: pollEvery.
 	Poll Duration `json:"poll,omitempty"`
 }
@@ -75,6 +79,9 @@ type Weights struct {
 	PolicyRead int `json:"policy_read"` // strong or local
 	ChainRead  int `json:"chain_read"`
 	Rekey      int `json:"rekey,omitempty"` // an agent changes its key, once an hour at most
+	// Of the ledger; without either it is not opened.
+	Move        int `json:"move,omitempty"`         // transfers, holds and their ends, batches, linked or not
+	AccountRead int `json:"account_read,omitempty"` // strong or local
 }
 
 // Duration reads and prints as "1m30s".
@@ -93,7 +100,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 // DefaultTraffic keeps two cores busy without starving the servers.
 func DefaultTraffic() Traffic {
 	return Traffic{Clients: 4, Agents: 8, Rate: 40,
-		Weights: Weights{Claim: 40, Replay: 14, Retry: 10, Ban: 6, BanRead: 10, PolicySet: 1, PolicyRead: 3, ChainRead: 4}}
+		Weights: Weights{Claim: 40, Replay: 14, Retry: 10, Ban: 6, BanRead: 10, PolicySet: 1, PolicyRead: 3, ChainRead: 4, Move: 18, AccountRead: 6}}
 }
 
 // Validate reports everything that is wrong with a scenario at once.
@@ -123,5 +130,5 @@ func (s *Scenario) Validate() error {
 }
 
 func (w Weights) total() int {
-	return w.Claim + w.Replay + w.Retry + w.Ban + w.BanRead + w.PolicySet + w.PolicyRead + w.ChainRead + w.Rekey
+	return w.Claim + w.Replay + w.Retry + w.Ban + w.BanRead + w.PolicySet + w.PolicyRead + w.ChainRead + w.Rekey + w.Move + w.AccountRead
 }

@@ -33,6 +33,7 @@ func (r *run) sweep(ctx context.Context, t *traffic) error {
 	for i, n := range members {
 		w.sweepNode(ctx, i, n)
 	}
+	w.sweepMoney(ctx, members)
 	for _, a := range t.agents {
 		for _, n := range members {
 			w.readBan(ctx, a.id, n, true, []client.Option{client.Strong()})

@@ -21,13 +21,14 @@ type traffic struct {
 	seed   uint64
 	agents []agent // with the keys that they began with
 	memory *memory
+	money  *money
 	bans   banBook
 	keys   *keyring
 	healed chan struct{} // a fault was healed
 }
 
-func newTraffic(rec *recorder, f *field, mix Traffic, seed uint64, agents []agent) *traffic {
-	return &traffic{rec: rec, field: f, mix: mix, seed: seed, agents: agents, keys: newKeyring(agents), memory: newMemory(mix.widestWindow()), healed: make(chan struct{}, 1)}
+func newTraffic(rec *recorder, f *field, mix Traffic, seed uint64, agents []agent, m *money) *traffic {
+	return &traffic{rec: rec, field: f, mix: mix, seed: seed, agents: agents, keys: newKeyring(agents), money: m, memory: newMemory(mix.widestWindow()), healed: make(chan struct{}, 1)}
 }
 
 // afterHealing has old requests asked again soon.
@@ -103,7 +104,7 @@ func (w *worker) act(ctx context.Context) {
 		do     func(context.Context)
 	}{
 		{m.Claim, w.claim}, {m.Replay, w.replay}, {m.Retry, w.retry}, {m.Ban, w.ban}, {m.BanRead, w.banRead},
-		{m.PolicySet, w.policySet}, {m.PolicyRead, w.policyRead}, {m.ChainRead, w.bansRead}, {m.Rekey, w.rekey},
+		{m.PolicySet, w.policySet}, {m.PolicyRead, w.policyRead}, {m.ChainRead, w.bansRead}, {m.Rekey, w.rekey}, {m.Move, w.move}, {m.AccountRead, w.accountRead},
 	} {
 		if k -= choice.weight; k < 0 {
 			choice.do(ctx)

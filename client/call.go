@@ -55,13 +55,14 @@ type call struct {
 	query        url.Values
 	header       http.Header
 	body         []byte
-	upload       *Backup // a body that is streamed, instead
-	claim        string  // claim id of an admission
-	key          string  // idempotency key of a mutation
-	index        *uint64 // where to store the answer's index
-	mesh         bool    // the token goes into x-mesh-token
-	once         bool    // no second try after an unknown outcome: nothing makes it safe
-	untimed      bool    // only the caller's context bounds it: a stream
+	upload       *Backup                   // a body that is streamed, instead
+	claim        string                    // claim id of an admission
+	key          string                    // idempotency key of a mutation
+	index        *uint64                   // where to store the answer's index
+	mesh         bool                      // the token goes into x-mesh-token
+	sign         func(*http.Request) error // shows an agent's signature instead of a token
+	once         bool                      // no second try after an unknown outcome: nothing makes it safe
+	untimed      bool                      // only the caller's context bounds it: a stream
 	read         func(io.Reader) error
 	sent         atomic.Bool // a connection was had for the current try: it may have reached the server
 }
@@ -236,6 +237,8 @@ func (c *Client) request(ctx context.Context, addr string, q *call) (*http.Reque
 		req.Header.Set(HeaderIdempotencyKey, q.key)
 	}
 	switch {
+	case q.sign != nil:
+		return req, q.sign(req)
 	case c.token == "":
 	case q.mesh:
 		req.Header.Set(HeaderMeshToken, c.token)

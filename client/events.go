@@ -56,6 +56,7 @@ type Event struct {
 	Actor   *EventActor     `json:"actor,omitempty"`
 	Seq     uint64          `json:"seq,omitempty"`   // in the chain, of a ban or lift
 	Event   json.RawMessage `json:"event,omitempty"` // the record of the chain, likewise
+	Delta   *BlacklistDelta `json:"delta,omitempty"` // what it changes, likewise; its cursor goes on at BlacklistDelta
 }
 
 // EventActor is who stands behind an administrative action.

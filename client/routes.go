@@ -70,7 +70,7 @@ func (c *Client) Peers(ctx context.Context, opts ...Option) (out Peers, err erro
 	return out, err
 }
 
-// RemovePeer removes a coordinator, by name or id, for ever.
+// RemovePeer removes a coordinator or an edge, by name or id, for ever.
 func (c *Client) RemovePeer(ctx context.Context, nameOrID string, compromised bool, opts ...Option) (out PeerRemoved, err error) {
 	opts = append(opts, func(q *call) { q.query.Set("compromised", strconv.FormatBool(compromised)) })
 	err = c.change(ctx, http.MethodDelete, "/v1/peers/"+url.PathEscape(nameOrID), nil, &out, opts)

@@ -95,12 +95,14 @@ type RestorePlan struct {
 	RulesNew      int      `json:"signature_rules_new"` // of the backup, stricter than now: they come
 	RulesNewList  []string `json:"signature_rules_new_list"`
 
-	EventsLost   uint64   `json:"events_lost"`        // of the chain, that the backup lacks
-	RecordsLost  uint64   `json:"admin_records_lost"` // of the history of administrative actions, likewise
-	PolicyLost   bool     `json:"policy_changed"`     // the backup has another policy
-	Forked       bool     `json:"forked"`             // the backup is no past of this cluster: its history, agents or signing keys
-	OtherCluster bool     `json:"other_cluster"`      // the backup is of another cluster
-	TokensVoid   []string `json:"tokens_void"`        // ids of join and enrolment tokens that end
+	EventsLost   uint64   `json:"events_lost"`         // of the chain, that the backup lacks
+	RecordsLost  uint64   `json:"admin_records_lost"`  // of the history of administrative actions, likewise
+	LedgerLost   uint64   `json:"ledger_records_lost"` // of the ledger, that the backup lacks: its balances are the backup's
+	LedgerThen   uint64   `json:"ledger_size_then"`    // records of the ledger in the backup
+	PolicyLost   bool     `json:"policy_changed"`      // the backup has another policy
+	Forked       bool     `json:"forked"`              // the backup is no past of this cluster: its history, agents or signing keys
+	OtherCluster bool     `json:"other_cluster"`       // the backup is of another cluster
+	TokensVoid   []string `json:"tokens_void"`         // ids of join and enrolment tokens that end
 	TokensEnd    int      `json:"tokens_end"`
 
 	NewEpoch          uint64   `json:"new_epoch"`

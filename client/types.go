@@ -94,6 +94,7 @@ type Status struct {
 
 	Backup   *BackupStatus   `json:"backup,omitempty"`   // of scheduled backups, where they are switched on
 	Manifest *ManifestStatus `json:"manifest,omitempty"` // of this node's binary, with --require-manifest
+	Logs     []LogStatus     `json:"logs,omitempty"`     // public proofs over history, as this node holds them
 	Rivals   []Rival         `json:"rivals,omitempty"`   // other copies of this cluster that were recovered apart and run: stop one side for good
 	Warnings []Warning       `json:"warnings,omitempty"` // what its operator should look at
 }
@@ -253,6 +254,9 @@ type TokensRevoked struct {
 	Count int      `json:"count"`
 	IDs   []string `json:"ids"`            // the first 64
 	Kept  string   `json:"kept,omitempty"` // the token of this request, which is one of them: make another, then revoke it
+	// Joined are the coordinators that joined through it, or under such a token, and stay: remove those that nobody
+	// knows. At most 64, ids.
+	Joined []string `json:"joined,omitempty"`
 }
 
 // LeaderTransfer is the body of POST /v1/leader/transfer: name or id of the

@@ -95,10 +95,10 @@ func (p *program) app() *cli.App {
 		OnUsageError:    onUsageError,
 		ExitErrHandler:  func(*cli.Context, error) {}, // run decides
 		Commands: []*cli.Command{
-			p.serverCommand(), p.clusterCommand(), p.demoCommand(),
+			p.serverCommand(), p.edgeCommand(), p.clusterCommand(), p.demoCommand(),
 			p.statusCommand(), p.membersCommand(), p.peersCommand(), p.leaderCommand(),
 			p.policyCommand(), p.tokenCommand(), p.agentCommand(), p.keysCommand(),
-			p.signCommand(), p.admitCommand(), p.blacklistCommand(), p.envelopeCommand(), p.manifestCommand(), p.eventsCommand(), p.auditCommand(), p.snapshotCommand(), p.recoverCommand(), p.chaosCommand(),
+			p.signCommand(), p.admitCommand(), p.blacklistCommand(), p.envelopeCommand(), p.manifestCommand(), p.ledgerCommand(), p.eventsCommand(), p.auditCommand(), p.snapshotCommand(), p.recoverCommand(), p.benchCommand(), p.chaosCommand(),
 			p.versionCommand(), p.completionCommand(),
 		},
 	}

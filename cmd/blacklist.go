@@ -16,8 +16,8 @@ func (p *program) blacklistCommand() *cli.Command {
 			p.blacklistAddCommand(),
 			{
 				Name: "lift", Usage: "end a ban, by a new event that supersedes it",
-				UsageText: "edgecoder blacklist lift AGENT --reason TEXT", Description: "Example:\n  edgecoder blacklist lift agent-1 --reason 'appeal of 3 May granted'",
-				Flags:  []cli.Flag{&cli.StringFlag{Name: "reason", Usage: "why; it stays in the chain for ever"}},
+				UsageText: "edgecoder blacklist lift AGENT --reason TEXT [--wait quorum|all]", Description: "Example:\n  edgecoder blacklist lift agent-1 --reason 'appeal of 3 May granted'",
+				Flags:  []cli.Flag{&cli.StringFlag{Name: "reason", Usage: "why; it stays in the chain for ever"}, waitFlag()},
 				Action: p.blacklistLift,
 			},
 			{
@@ -30,7 +30,7 @@ func (p *program) blacklistCommand() *cli.Command {
 				UsageText: "edgecoder blacklist show AGENT", Description: "Exit status 1 when the agent is not banned.\n\nExample:\n  edgecoder blacklist show agent-1",
 				Flags: []cli.Flag{strongFlag()}, Action: p.blacklistShow,
 			},
-			p.blacklistAuditCommand(), p.blacklistVerifyCommand(),
+			p.blacklistAuditCommand(), p.blacklistVerifyCommand(), p.blacklistCheckpointCommand(), p.blacklistCosignersCommand(), p.blacklistProofCommand(),
 		},
 	}
 }
@@ -43,6 +43,10 @@ func (p *program) blacklistLift(c *cli.Context) error {
 	if c.String("reason") == "" {
 		return usagef("--reason is missing: say why the ban on %s ends", args[0])
 	}
+	need, err := waitOf(c)
+	if err != nil {
+		return err
+	}
 	api, err := p.connect(c, withToken)
 	if err != nil {
 		return err
@@ -51,7 +55,7 @@ func (p *program) blacklistLift(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.emit(c, change, func(t *table) { drawChange(t, "lifted", args[0], change) })
+	return p.emitChange(c, api, need, "lifted", args[0], change)
 }
 
 func drawChange(t *table, what, agent string, change client.BlacklistChange) {

@@ -20,10 +20,11 @@ const operatorReporter = "operator"
 func (p *program) blacklistAddCommand() *cli.Command {
 	return &cli.Command{
 		Name: "add", Usage: "ban an agent",
-		UsageText: "edgecoder blacklist add AGENT --reason TEXT [--reason-code CODE] [--expires 72h]",
+		UsageText: "edgecoder blacklist add AGENT --reason TEXT [--reason-code CODE] [--expires 72h] [--wait quorum|all]",
 		Description: "Reason codes: " + strings.Join(crypto.ReasonCodes(), ", ") + ".\nAll but manual_review need the signature of an enrolled reporter: give --reporter and --reporter-key.\n" +
 			"The evidence is a file's SHA-256; without one, that of the reason's text.\n\n" +
 			"Examples:\n  edgecoder blacklist add agent-1 --reason 'forged three results'\n" +
+			"  edgecoder blacklist add agent-1 --reason 'forged three results' --wait all\n" +
 			"  edgecoder blacklist add agent-1 --reason-code forged_results --reason 'see log' --evidence-file run.log \\\n      --reporter watcher-1 --reporter-key watcher-1.key --expires 72h",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "reason-code", Value: crypto.ReasonManualReview, Usage: "what kind of offence"},
@@ -33,7 +34,7 @@ func (p *program) blacklistAddCommand() *cli.Command {
 			&cli.StringFlag{Name: "reporter", Usage: "`ID` of who reports; with manual_review \"operator\" unless given"},
 			&cli.StringFlag{Name: "reporter-key", Usage: "the reporter's key `FILE`, which signs the report"},
 			&cli.StringFlag{Name: "expires", Usage: "end of the ban, such as 72h or 30d from now; without it the ban stays until lifted"},
-			passphraseFlag(),
+			passphraseFlag(), waitFlag(),
 		},
 		Action: p.blacklistAdd,
 	}
@@ -41,6 +42,10 @@ func (p *program) blacklistAddCommand() *cli.Command {
 
 func (p *program) blacklistAdd(c *cli.Context) error {
 	args, err := operands(c, "AGENT")
+	if err != nil {
+		return err
+	}
+	need, err := waitOf(c)
 	if err != nil {
 		return err
 	}
@@ -56,7 +61,7 @@ func (p *program) blacklistAdd(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.emit(c, change, func(t *table) { drawChange(t, "banned", req.AgentID, change) })
+	return p.emitChange(c, api, need, "banned", req.AgentID, change)
 }
 
 func (p *program) banRequest(c *cli.Context, agent string) (client.BanRequest, error) {

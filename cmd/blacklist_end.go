@@ -27,13 +27,17 @@ type chainEnd struct {
 	head string // "": none was given
 	seen bool
 	at   int // events up to it
+	tree *signedTree
 }
 
 func newEnd(head string) *chainEnd {
 	return &chainEnd{head: head, seen: head == crypto.BlacklistGenesis}
 }
 
-func (e *chainEnd) pass(chain *crypto.ChainVerifier) {
+func (e *chainEnd) pass(chain *crypto.ChainVerifier, event *crypto.BlacklistEvent) {
+	if e.tree != nil {
+		e.tree.add(event.WireJSON())
+	}
 	if chain.Head() == e.head {
 		e.seen, e.at = true, chain.Size()
 	}

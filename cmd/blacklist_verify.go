@@ -20,16 +20,23 @@ const maxPipedAudit = 1 << 30
 
 func (p *program) blacklistVerifyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "verify", Usage: "check a saved chain: every link, hash and signature",
-		UsageText: "edgecoder blacklist verify FILE [--keys FILE | --addr URL] [--head HASH]",
+		Name: "verify", Usage: "check a saved chain, a proof bundle, or live nodes against each other",
+		UsageText: "edgecoder blacklist verify [FILE] [--keys FILE | --addr URL,…] [--head HASH] [--trust FILE [--checkpoint FILE]]",
 		Description: "Works offline. A file vouches for its own keys, so by itself it proves only that it is consistent: pin the keys with\n" +
 			"--keys FILE (an audit you trust, or {\"peers\": [...]} of /mesh/peers), or give --addr to ask a cluster for them.\n" +
 			"Nor can a file tell that its end was cut off: give --head HASH with a chain head that you saved, or --addr, which asks the\n" +
 			"cluster whether its chain has this head there, and how many events came after it.\n" +
-			"Exit status 1 when the chain is not verified; the first bad event is named.\n\n" +
-			"Examples:\n  edgecoder blacklist verify chain.json\n  edgecoder blacklist verify chain.json --keys trusted.json --head 5f2c…",
+			"With --trust (who cosigns, see `blacklist cosigners`) the chain must be the one that a majority of coordinators vouches for in a\n" +
+			"checkpoint: that of --checkpoint, or the cluster's newest.\n" +
+			"A proof bundle (`blacklist proof`) is checked with --trust alone. Without FILE the nodes of --addr are asked one by one, and\n" +
+			"their checkpoints held against each other.\n" +
+			"Exit status 1 when it is not verified; the first bad event is named.\n\n" +
+			"Examples:\n  edgecoder blacklist verify chain.json\n  edgecoder blacklist verify chain.json --keys trusted.json --head 5f2c…\n" +
+			"  edgecoder blacklist verify agent-1.tlog-proof --trust cosigners.txt\n  edgecoder blacklist verify --addr https://a:4301,https://b:4301 --trust cosigners.txt",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "keys", Usage: "`FILE` with the keys to trust"},
+			trustFlag(),
+			&cli.StringFlag{Name: "checkpoint", Usage: "`FILE` with a checkpoint that the chain must have"},
 			&cli.StringFlag{Name: "head", Usage: "a chain head you trust, `HASH`: the chain must contain it"},
 		},
 		Action: p.blacklistVerify,
@@ -46,6 +53,8 @@ type verifyView struct {
 	KeysFrom string     `json:"keys_from"`       // "file" proves consistency only
 	Unproven int        `json:"unproven"`        // events whose reporter's signature was taken out
 	Fault    *faultView `json:"fault,omitempty"`
+
+	Checkpoint *checkpointView `json:"checkpoint,omitempty"` // that a majority vouches for, and the chain has
 }
 
 // faultView names the first bad event. Seq starts at 1, as in the API.
@@ -57,6 +66,9 @@ type faultView struct {
 }
 
 func (p *program) blacklistVerify(c *cli.Context) error {
+	if !c.Args().Present() && p.given["addr"] {
+		return p.verifyLive(c)
+	}
 	args, err := operands(c, "FILE")
 	if err != nil {
 		return err
@@ -73,6 +85,11 @@ func (p *program) blacklistVerify(c *cli.Context) error {
 		return err
 	}
 	defer in.Close()
+	if bundle, err := isBundle(in); err != nil {
+		return refusedf("%s: %w", args[0], err)
+	} else if bundle {
+		return p.verifyBundle(c, args[0], in)
+	}
 	var claim auditClaim
 	if err := claim.read(in, nil); err != nil {
 		return refusedf("%s: %w", args[0], err)
@@ -90,7 +107,13 @@ func (p *program) blacklistVerify(c *cli.Context) error {
 		return err
 	}
 	known := newEnd(head)
+	if known.tree, err = p.signedHead(c, api, &view); err != nil {
+		return err
+	}
 	fault := verifyChain(in, claim, keys, known, &view)
+	if fault == nil {
+		fault = view.checkTree(known.tree)
+	}
 	if fault == nil {
 		if fault, err = p.checkEnd(c, api, known, &view); err != nil {
 			return err
@@ -120,7 +143,7 @@ func verifyChain(in io.Reader, claim auditClaim, keys map[string]crypto.PublicKe
 		if err := chain.Add(event); err != nil {
 			return err
 		}
-		known.pass(chain)
+		known.pass(chain, &event)
 		return nil
 	})
 	if err == nil {
@@ -162,6 +185,9 @@ func (p *program) printVerified(c *cli.Context, file string, view verifyView, fa
 			t.row("end", view.Complete)
 		}
 		t.row("keys from", view.KeysFrom)
+		if view.Verified && view.Checkpoint != nil {
+			view.Checkpoint.draw(t)
+		}
 		if f := view.Fault; f != nil {
 			t.row("first bad event", fmt.Sprintf("seq %d  %s", f.Seq, orDash(f.EventID)))
 			t.row("fault", f.Code)

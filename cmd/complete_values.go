@@ -6,6 +6,7 @@ import (
 	"github.com/edgecoder/edgecoder/chaos"
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/ledger"
 	"github.com/edgecoder/edgecoder/node"
 )
 
@@ -16,6 +17,7 @@ func flagWords() map[string][]string {
 		"format":               {formatTable, formatJSON},
 		"role":                 roles,
 		"state":                agentStates,
+		"wait":                 {client.EnforcedQuorum, client.EnforcedAll},
 		"reason-code":          crypto.ReasonCodes(),
 		"keys list --kind":     keyKinds,
 		"keys generate --type": {typeEd25519, typeX25519},
@@ -25,6 +27,8 @@ func flagWords() map[string][]string {
 		"timing":               {node.TimingLocal, node.TimingWAN},
 		"log-level":            {"debug", "info", "warn", "error"},
 		"log-format":           {"text", "json"},
+		"kind":                 {ledger.KindAgent.String(), ledger.KindService.String()},
+		"class":                {ledger.ClassCPU.String(), ledger.ClassGPU.String()},
 	}
 }
 

@@ -110,7 +110,8 @@ func printError(w io.Writer, err error) {
 	if fromAPI == nil {
 		return
 	}
-	if fromAPI.ClaimID != "" {
+	hinted := (*hintedError)(nil)
+	if fromAPI.ClaimID != "" && !errors.As(err, &hinted) {
 		fmt.Fprintf(w, "  repeat it under the same id: --claim-id %s\n", shellWord(terminal.PlainLine(fromAPI.ClaimID)))
 	} else if next := nextStep(err, fromAPI.Code); next != "" {
 		fmt.Fprintf(w, "  %s\n", next)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -29,6 +30,7 @@ type fakeAPI struct {
 type call struct {
 	method, path, body string
 	header             http.Header
+	query              url.Values
 }
 
 // reply is what a route answers: a *client.Error as a problem, else JSON.
@@ -39,7 +41,7 @@ func newFakeAPI(t *testing.T, routes map[string]reply) *fakeAPI {
 	f := &fakeAPI{}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		asked := call{r.Method, r.URL.Path, string(body), r.Header}
+		asked := call{r.Method, r.URL.Path, string(body), r.Header, r.URL.Query()}
 		f.mu.Lock()
 		f.calls = append(f.calls, asked)
 		f.mu.Unlock()

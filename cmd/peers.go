@@ -24,11 +24,12 @@ func (p *program) peersCommand() *cli.Command {
 			UsageText: "edgecoder peers remove NAME-OR-ID [--compromised]",
 			Description: "Examples:\n  edgecoder peers remove node3\n  edgecoder peers remove node3 --compromised\n\n" +
 				"From then on no member talks to it, its certificate opens nothing, and it signs no event that others accept.\n" +
-				"--compromised also ends, at the same moment and without an overlap, the gossip key and the cluster CA, whose keys the node\n" +
-				"held; the others go on with new ones. Clients that do not follow a server's ca.pem need it anew: copy it from a server's data\n" +
-				"directory. The same entry of the log revokes every token that was made through the node or under such a token; the answer\n" +
-				"names them. A token that was only shown to it, as by a client that calls it, is not among them: replace those. Keep the\n" +
-				"node off the cluster's network. It must not lead when you remove it: stop it first, or transfer leadership.",
+				"--compromised marks it so in the records and revokes, in the same entry of the log, every token that was made through\n" +
+				"it or under such a token, and with them the edges that joined so; the answer names them, and the coordinators that joined\n" +
+				"so, which stay. A token that was only shown to it, as by a client that calls it, is not among them: replace those.\n" +
+				"The same entry ends, without an overlap, the gossip key and the cluster CA, whose keys the node held; the others go on\n" +
+				"with new ones. Clients that do not follow a server's ca.pem need it anew: copy it from a server's data directory. Keep\n" +
+				"the node off the cluster's network. It must not lead when you remove it: stop it first, or transfer leadership.",
 			Flags:  []cli.Flag{&cli.BoolFlag{Name: "compromised", Usage: "somebody else may hold its keys"}},
 			Action: p.peersRemove,
 		}},
@@ -113,6 +114,9 @@ func saysRevoked(t *client.TokensRevoked) string {
 	}
 	if t.Kept != "" {
 		out += "; " + t.Kept + ", which you are using, was made through it too and is in force: make another and revoke it"
+	}
+	if len(t.Joined) > 0 {
+		out += "; these coordinators joined through it, or under such a token, and are still members: " + strings.Join(t.Joined, ", ") + ": remove those that you do not know"
 	}
 	return out
 }

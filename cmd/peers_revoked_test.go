@@ -12,6 +12,7 @@ func TestSaysWhichTokensWereRevoked(t *testing.T) {
 		"revoked 2 tokens that were made through it: a, b":                                {Count: 2, IDs: []string{"a", "b"}},
 		"revoked 3 tokens that were made through it: a and 2 more (edgecoder token list)": {Count: 3, IDs: []string{"a"}},
 		"mine, which you are using, was made through it too":                              {Kept: "mine"},
+		"still members: c1, c2: remove those":                                             {Joined: []string{"c1", "c2"}},
 	} {
 		if got := saysRevoked(&tokens); !strings.Contains(got, want) {
 			t.Errorf("%q, want %q", got, want)

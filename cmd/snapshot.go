@@ -151,6 +151,7 @@ func drawBackup(t *table, b node.BackupInfo) {
 	t.row("taken", t.when(b.ClockMs))
 	t.row("chain", fmt.Sprintf("%d events, head %s", b.ChainSize, b.ChainHead))
 	t.row("admin records", number(b.AdminRecords))
+	t.row("ledger records", number(b.LedgerSize))
 	for _, name := range slices.Sorted(maps.Keys(b.Tables)) {
 		if counted[name] {
 			t.row(name, number(b.Tables[name]))

@@ -173,6 +173,9 @@ func drawRestorePlan(t *table, plan client.RestorePlan) {
 	}
 	list(t, "tokens that end", plan.TokensEnd, plan.TokensVoid, func(id string) string { return id })
 	t.row("events lost", number(plan.EventsLost)+" of the chain, "+number(plan.RecordsLost)+" administrative records")
+	if plan.LedgerLost > 0 || plan.LedgerThen > 0 {
+		t.row("ledger", fmt.Sprintf("%d records lost with what they moved; balances are those after record %d of the backup", plan.LedgerLost, plan.LedgerThen))
+	}
 	if plan.PolicyLost {
 		t.row("policy", "becomes the backup's, which is another; of signature rules the stricter ones stay")
 	}

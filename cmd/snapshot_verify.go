@@ -63,6 +63,8 @@ func (p *program) snapshotVerify(c *cli.Context) error {
 	}
 	if f := view.BackupReport.Fault; f != nil {
 		view.Fault = &faultView{Seq: f.Seq + 1, EventID: f.EventID, Code: f.Code, Detail: f.Detail}
+	} else if f := view.LedgerFault; f != nil {
+		view.Fault = &faultView{Code: f.Code, Detail: f.Error()}
 	} else if err != nil {
 		view.Fault = &faultView{Code: "damaged", Detail: err.Error()}
 	}
@@ -159,6 +161,9 @@ func drawChecked(t *table, view checkedView) {
 		return // nothing could be read
 	}
 	t.row("good events", fmt.Sprintf("%d of %d", view.Events, view.ChainSize))
+	if view.LedgerSize > 0 {
+		t.row("good ledger records", fmt.Sprintf("%d of %d", view.LedgerRecords, view.LedgerSize))
+	}
 	t.row("keys from", view.KeysFrom)
 	if l := view.Live; l != nil && l.SameCluster {
 		t.row("live epoch", number(l.Epoch))

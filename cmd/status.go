@@ -77,6 +77,9 @@ func drawStatus(t *table, s client.Status) {
 	if d := s.Disk; d != nil {
 		t.row("disk", diskText(*d))
 	}
+	for _, l := range s.Logs {
+		drawLog(t, l)
+	}
 	for _, v := range s.Voters {
 		t.row("voter", serverText(v))
 	}
@@ -86,6 +89,21 @@ func drawStatus(t *table, s client.Status) {
 	t.row("version", fmt.Sprintf("%s, feature level %d", s.Version, s.FeatureLevel))
 	for _, w := range s.LevelWaits {
 		t.row("upgrade", fmt.Sprintf("feature level %d waits: %s", s.SupportedLevel, levelWaitText(w)))
+	}
+}
+
+// drawLog shows how far a majority vouches for a log, and what is wrong with it.
+func drawLog(t *table, l client.LogStatus) {
+	text := "none yet"
+	if l.Root != "" {
+		text = fmt.Sprintf("%d of %d records, root %s, cosigned by %d of set %d, %s", l.Size, l.Records, short(l.Root), l.Cosigned, l.Set, t.when(l.AtMs))
+	}
+	t.row("checkpoint", l.Log+": "+text)
+	if l.Withheld != "" {
+		t.row("WITHHELD", "this node cosigns nothing: "+l.Withheld)
+	}
+	if l.ForkedWhy != "" {
+		t.row("FORKED", "this node does not serve: "+l.ForkedWhy)
 	}
 }
 

@@ -26,6 +26,7 @@ func TestTables(t *testing.T) {
 				Leader: &client.Leader{Name: "node2", API: "https://127.0.0.1:4301"}, Term: 2, CommitIndex: 41, AppliedIndex: 40,
 				Digest: hashText, DigestIndex: 35, Epoch: 1, ClockMs: ms - 1500, ClockSkewMs: -3,
 				Voters: []client.Server{{Name: "node1", Address: "127.0.0.1:1", ClockSkewMs: new(int64(-3))}, {Name: "node2", Address: "127.0.0.1:2"}}, Version: "v1", FeatureLevel: 1, SupportedLevel: 5,
+				Logs:       []client.LogStatus{{Log: "blacklist", Records: 9, Size: 7, Root: hashText, AtMs: testNowMs - 4000, Cosigned: 2, Set: 3, Withheld: "record 8 is not sound", ForkedWhy: "two heads"}, {Log: "other"}},
 				LevelWaits: []client.LevelWait{{Name: "node2", Level: 4, Version: "v4", Reason: client.LevelOlder}, {Name: "node3", Reason: client.LevelSilent}, {Name: "node4", Reason: client.LevelRecord}},
 			})
 		},
@@ -68,6 +69,11 @@ func TestTables(t *testing.T) {
 		},
 		"change": func(t *table) {
 			drawChange(t, "banned", "a-1", client.BlacklistChange{EventID: "e-1", ChainHead: hashText, Size: 1, Index: 5})
+		},
+		"enforcement": func(t *table) {
+			drawEnforcement(t, &client.Enforcement{Size: 7, Coordinators: 3, Edges: 2, EnforcedBy: client.EnforcedBy{Coordinators: 3, Edges: 1}, Members: []client.Enforcing{
+				{Name: "e-2", Role: "edge", State: "dead", ChainSize: 6}, {Name: "node1", Role: "coordinator", State: "alive", ChainSize: 7, Enforces: true},
+			}})
 		},
 		"recover-plan":  func(t *table) { drawPlan(t, somePlan) },
 		"recover-done":  func(t *table) { drawRecovered(t, someRecovery) },

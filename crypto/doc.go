@@ -16,6 +16,8 @@
 //	reporter evidence    "{\"agentId\":..."                    WIRE 9.2    ReporterEvidence.Canonical
 //	enrolment proof      "edgecoder enroll v1\n<text>..."      CONTRACT    EnrollProofText
 //	manifest             "DSSEv1 <length> <type> ..."          DSSE        dsse.Envelope.PAE
+//	checkpoint           "edgecoder/<cluster id>/..."           C2SP        checkpoint.SignLog, checkpoint.Cosign
+//	cosigner set         "edgecoder cosigner set v1\nc..."     checkpoint  checkpoint.Set.Sign
 //	our own statements   "edgecoder <label>\n<length><part>…"  SignText
 //
 // # Two verification rules

@@ -21,8 +21,8 @@ import (
 // landed is the commit of the version before this one; its binaries know feature
 // level landedLevel, one below what this test has kept back until all are upgraded.
 const (
-	landed      = "6b8c1562d9e9a51fe6ce607b6f0f89376cade844"
-	landedLevel = 5
+	landed      = "e8d34b7d530fdf2018f98240caece8dd53176f97"
+	landedLevel = 6
 )
 
 // upgradeAsked switches the tests of mixed versions on, which need the history of
@@ -149,35 +149,39 @@ func (v *versions) level() (level uint32) {
 	return level
 }
 
-// usesOld wants what a later level brought kept out of the log, at every node of
+// refusesNew wants what a later level brought kept out of the log, at every node of
 // either version, whoever leads: the landed one would stop at it.
-func (v *versions) usesOld() {
+func (v *versions) refusesNew() {
 	v.t.Helper()
-	for _, name := range v.names() {
-		if through := v.through(name); len(through) != 0 {
-			v.t.Errorf("%s, led by %s: a token made through %v, which level %d does not know", name, v.leader(), through, landedLevel)
+	for name, runs := range v.runs {
+		if runs == v.old {
+			continue
+		}
+		if err := v.useNew(name); !isLevel(err) {
+			v.t.Errorf("%s, led by %s: an account, which level %d does not know: %v", name, v.leader(), landedLevel, err)
+		}
+		_, err := v.client(v.admin, 20, name).Transfer(v.t.Context(), client.TransferRequest{Debit: "@issuance", Credit: "new", Amount: 1})
+		if !isLevel(err) {
+			v.t.Errorf("%s, led by %s: a transfer, which level %d does not know: %v", name, v.leader(), landedLevel, err)
 		}
 	}
 }
 
-// through makes a token at a node and returns through whom it was made, which
-// only later levels know.
-func (v *versions) through(name string) []string {
+func isLevel(err error) bool {
+	e := (*client.Error)(nil)
+	return errors.As(err, &e) && e.Code == client.CodeConflict && e.Reason == "feature_level"
+}
+
+// useNew makes an account of the ledger, which only later levels know, and moves
+// credits to it.
+func (v *versions) useNew(name string) error {
 	v.t.Helper()
 	cl := v.client(v.admin, 20, name)
-	made, err := cl.CreateToken(v.t.Context(), client.TokenRequest{Role: "viewer"})
-	if err != nil {
-		v.t.Fatalf("%s: %v", name, err)
+	if _, err := cl.SetAccount(v.t.Context(), client.AccountRequest{ID: "new", Kind: "service", Owner: "somebody"}); err != nil {
+		return err
 	}
-	all, err := cl.Tokens(v.t.Context(), client.Strong())
-	if err != nil {
-		v.t.Fatalf("%s: %v", name, err)
-	}
-	at := slices.IndexFunc(all.Tokens, func(t client.Token) bool { return t.ID == made.ID })
-	if at < 0 {
-		v.t.Fatalf("%s: token %s was made and is not listed", name, made.ID)
-	}
-	return all.Tokens[at].Through
+	_, err := cl.Transfer(v.t.Context(), client.TransferRequest{Debit: "@issuance", Credit: "new", Amount: 1})
+	return err
 }
 
 // underLoad runs steps while honest agents act, and checks afterwards that all
@@ -216,7 +220,7 @@ func TestUpgradeServerByServer(t *testing.T) {
 					for _, lead := range []string{name, order[2]} { // this version leads, then the landed one
 						v.lead(lead)
 						v.agree()
-						v.usesOld()
+						v.refusesNew()
 					}
 					if level := v.level(); level != landedLevel {
 						t.Fatalf("level %d with %d of 3 servers upgraded", level, i+1)
@@ -228,11 +232,16 @@ func TestUpgradeServerByServer(t *testing.T) {
 				v.eventually("the level rises by itself", func() bool { return v.level() > landedLevel })
 				v.agree()
 			})
-			for _, name := range v.names() {
-				if through := v.through(name); len(through) != 1 {
-					t.Errorf("%s: after the upgrade a token is made through %v", name, through)
+			for i, name := range v.names() {
+				if err := v.useNew(name); err != nil {
+					t.Errorf("%s: what is new: %v", name, err)
+				}
+				a, err := v.client(v.admin, 20, name).Account(t.Context(), "new", client.Strong())
+				if err != nil || a.Balance != int64(i+1) {
+					t.Errorf("%s: the account that is new: %+v, %v", name, a, err)
 				}
 			}
+			v.agree()
 			v.refusesOldServer()
 		})
 	}

@@ -43,6 +43,12 @@ func (s *State) admit(c *change, callers []Code, claim *Claim) ClaimResult {
 	if code := callers[claim.Caller]; code != CodeOK {
 		return refused(code)
 	}
+	return s.takeClaim(c, claim)
+}
+
+// takeClaim admits a claim, once.
+func (s *State) takeClaim(c *change, claim *Claim) ClaimResult {
+	refused := func(code Code) ClaimResult { return ClaimResult{Code: code, Index: c.index, ClockMs: c.atMs} }
 	d := s.decide(claim, c.atMs)
 	switch {
 	case d.repeated:

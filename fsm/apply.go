@@ -16,6 +16,10 @@ type change struct {
 	kind    Kind
 	actor   Actor
 	records []Record
+	sealed  []byte // memory of the ledger's records
+	keyed   bool   // under an idempotency key
+
+	released int // holds of the ledger that were given back
 }
 
 // refuse is a Result that changes nothing.
@@ -51,7 +55,8 @@ func (s *State) apply(index uint64, cmd Command, body any) (Result, []Record) {
 		return refuse(CodeClockAhead, "", "stamped %d, beyond any time", cmd.AtMs), nil
 	}
 	if tick, ok := body.(Tick); ok {
-		return s.applyTick(index, cmd, tick), nil
+		c := &change{index: index, kind: cmd.Kind}
+		return s.applyTick(c, cmd, tick), c.records
 	}
 	if !s.stampAllowed(cmd.AtMs) {
 		return refuse(CodeClockAhead, "", "stamped %d ms ahead of the cluster clock, at most %d: check the leader's clock",
@@ -65,6 +70,9 @@ func (s *State) apply(index uint64, cmd Command, body any) (Result, []Record) {
 		// Claims have ids of their own; a remembered batch would have no verdicts.
 		return refuse(CodeInvalid, "", "admissions take claim ids, not an idempotency key"), nil
 	}
+	if cmd.Idem != nil && cmd.Kind.answersEach() && cmd.Kind != KindLedgerBatch {
+		return refuse(CodeInvalid, "", "reports and confirmations are told apart by their ids, they take no idempotency key"), nil
+	}
 	if cmd.Idem != nil {
 		if res, seen := s.remembered(*cmd.Idem, cmd.Actor); seen {
 			return res, nil
@@ -73,8 +81,9 @@ func (s *State) apply(index uint64, cmd Command, body any) (Result, []Record) {
 	if res, ok := s.checkVia(cmd.Actor); !ok {
 		return res, nil
 	}
-	c := &change{index: index, atMs: s.meta.v.ClockMs, stampMs: cmd.AtMs, kind: cmd.Kind, actor: cmd.Actor}
+	c := &change{index: index, atMs: s.meta.v.ClockMs, stampMs: cmd.AtMs, kind: cmd.Kind, actor: cmd.Actor, keyed: cmd.Idem != nil}
 	res := tenants[cmd.Kind].apply(s, c, body)
+	s.ledger.accounts.settle()
 	if cmd.Idem != nil && res.OK() {
 		s.remember(*cmd.Idem, c, res)
 	}
@@ -95,11 +104,12 @@ func (s *State) advance(atMs int64) {
 	s.meta.v.ClockMs = atMs
 	floor := s.nonces.dropBefore(atMs - s.policy.v.MaxSkewMs)
 	s.meta.v.NonceFloorMs = max(s.meta.v.NonceFloorMs, floor)
+	s.dropIDs()
 }
 
 // applyTick moves the clock. The first tick of a term may pass MaxAheadMs when
 // the wall times it carries, of a majority of voters, support its stamp.
-func (s *State) applyTick(index uint64, cmd Command, t Tick) Result {
+func (s *State) applyTick(c *change, cmd Command, t Tick) Result {
 	if cmd.Term != 0 && t.Term > cmd.Term {
 		return refuse(CodeInvalid, "term", "a tick of term %d in term %d", t.Term, cmd.Term)
 	}
@@ -117,11 +127,14 @@ func (s *State) applyTick(index uint64, cmd Command, t Tick) Result {
 	}
 	s.hearAuditHeads(t.Heads)
 	if t.Mark {
+		c.atMs = s.meta.v.ClockMs
+		s.releaseHolds(c, MaxReleases)
 		s.purgeExpired()
-		s.settleKeys(index)
+		s.ledger.purgeReports(s.meta.v.ClockMs)
+		s.settleKeys(c.index)
 		s.windows.prune(s.meta.v.ClockMs, s.policy.v.limitOf)
 		s.selves.prune(s.meta.v.ClockMs, func(string) RateLimit { return s.policy.v.SelfLimit() })
-		marks := append(slices.Clone(s.marks.v), Mark{Index: index, Digest: s.Digest()})
+		marks := append(slices.Clone(s.marks.v), Mark{Index: c.index, Digest: s.Digest()})
 		s.marks.v = marks[max(0, len(marks)-MaxMarks):]
 	}
 	return Result{Code: CodeOK}

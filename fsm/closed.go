@@ -38,7 +38,7 @@ func (r TimeRange) without(gaps []TimeRange) []TimeRange {
 // that a clock recovery closes the time between, too.
 const maxSkipped = 4
 
-// rememberJump notes which timestamps no admitted claim has when the clock jumps
+// rememberJump notes which timestamps no admitted claim and no id of the ledger has when the clock jumps
 // ahead: those after the last nonce kept, and before what could be admitted
 // after the jump under any policy. If the jump was wrong and is taken back, they
 // need not stay closed.
@@ -53,7 +53,8 @@ func (s *State) rememberJump(toMs int64) {
 		}
 	}
 	s.meta.v.Skipped = open
-	r := TimeRange{FromMs: max(s.meta.v.NonceFloorMs, s.nonces.top()) + 1, ToMs: toMs - MaxSkewMs - 1}
+	used := max(s.meta.v.NonceFloorMs, s.nonces.top(), s.ledger.book.v.IDFloorMs, s.ledger.ids.top())
+	r := TimeRange{FromMs: used + 1, ToMs: toMs - MaxSkewMs - 1}
 	if r.FromMs <= r.ToMs && len(open) < maxSkipped {
 		s.meta.v.Skipped = append(open, r)
 	}
@@ -66,15 +67,20 @@ const maxClosed = 16
 // closeRange adds a range. The list stays in order and without overlaps. What
 // the floor covers needs no range: when the floor falls, that is closed.
 func (s *State) closeRange(r TimeRange) {
+	s.meta.v.Closed = withRange(s.meta.v.Closed, r, s.meta.v.NonceFloorMs)
+}
+
+// withRange returns a new list with a range added, for what has a floor of its own.
+func withRange(list []TimeRange, r TimeRange, floorMs int64) []TimeRange {
 	var closed []TimeRange
-	for _, have := range s.meta.v.Closed {
+	for _, have := range list {
 		if have.FromMs <= r.ToMs+1 && r.FromMs <= have.ToMs+1 {
 			r.FromMs, r.ToMs = min(r.FromMs, have.FromMs), max(r.ToMs, have.ToMs)
-		} else if have.ToMs > s.meta.v.NonceFloorMs {
+		} else if have.ToMs > floorMs {
 			closed = append(closed, have)
 		}
 	}
-	if r.ToMs > s.meta.v.NonceFloorMs {
+	if r.ToMs > floorMs {
 		closed = append(closed, r)
 	}
 	slices.SortFunc(closed, func(a, b TimeRange) int { return cmp.Compare(a.FromMs, b.FromMs) })
@@ -82,11 +88,13 @@ func (s *State) closeRange(r TimeRange) {
 		closed[n-2].ToMs = closed[n-1].ToMs
 		closed = closed[:n-1]
 	}
-	s.meta.v.Closed = closed
+	return closed
 }
 
-func (s *State) closedAt(timestampMs int64) bool {
-	for _, r := range s.meta.v.Closed {
+func (s *State) closedAt(timestampMs int64) bool { return inRanges(s.meta.v.Closed, timestampMs) }
+
+func inRanges(list []TimeRange, timestampMs int64) bool {
+	for _, r := range list {
 		if timestampMs >= r.FromMs && timestampMs <= r.ToMs {
 			return true
 		}
@@ -98,9 +106,15 @@ func (s *State) closedAt(timestampMs int64) bool {
 // is more than any wrong clock was followed for, and no backup ends admissions.
 const maxClosedByBackupMs = 365 * 24 * 3_600_000
 
-// closedAheadMs is how much of the time to come is closed.
-func (s *State) closedAheadMs() (sum int64) {
-	for _, r := range s.meta.v.Closed {
+// closesMore is how much more of the time to come is closed than in another state, to
+// requests or to ids of the ledger, whichever is more.
+func (s *State) closesMore(than *State) int64 {
+	return max(s.aheadMs(s.meta.v.Closed)-than.aheadMs(than.meta.v.Closed),
+		s.aheadMs(s.ledger.book.v.Closed)-than.aheadMs(than.ledger.book.v.Closed))
+}
+
+func (s *State) aheadMs(closed []TimeRange) (sum int64) {
+	for _, r := range closed {
 		sum += max(0, r.ToMs-max(r.FromMs-1, s.meta.v.ClockMs))
 	}
 	return sum
@@ -111,23 +125,35 @@ func (s *State) closedAheadMs() (sum int64) {
 // there, they would fill the window until the world comes to their time. Nonces
 // of one wrong clock lie within two of the widest windows.
 func (s *State) closeFar() {
+	s.closeFarOf(s.nonces, s.closeRange)
+	s.closeFarOf(s.ledger.ids, s.ledger.closeRange)
+}
+
+// bucketed is what lies in buckets by time.
+type bucketed interface {
+	label() string
+	numbers() []int64 // of the buckets, ascending
+	dropAfter(last int64)
+}
+
+func (s *State) closeFarOf(w bucketed, closeRange func(TimeRange)) {
 	last := bucketOf(later(s.meta.v.ClockMs, MaxSkewMs))
 	var r TimeRange
-	for _, number := range s.nonces.order {
+	for _, number := range w.numbers() {
 		if number <= last {
 			continue
 		}
 		from, to := number*NonceBucketMs, number*NonceBucketMs+NonceBucketMs-1
 		if r.ToMs == 0 || from-r.ToMs > 2*MaxSkewMs {
 			if r.ToMs > 0 {
-				s.closeRange(r)
+				closeRange(r)
 			}
 			r.FromMs = from
 		}
 		r.ToMs = to
 	}
 	if r.ToMs > 0 {
-		s.closeRange(r)
-		s.nonces.dropAfter(last)
+		closeRange(r)
+		w.dropAfter(last)
 	}
 }

@@ -42,13 +42,21 @@ const (
 
 	KindCoordinatorCleanUp Kind = 20 // from LevelUpgrades on
 
-	KindKeyScheduleSet Kind = 21 // this and the next ones from LevelKeys on
-	KindKeyPrepare     Kind = 22
-	KindKeyReady       Kind = 23
-	KindKeySwitch      Kind = 24
-	KindKeyRotate      Kind = 25
-	KindKeyRevoke      Kind = 26
-	KindKeyRecover     Kind = 27
+	KindLedgerPolicySet  Kind = 21 // this and what follows from LevelLedger on
+	KindLedgerAccountSet Kind = 22
+	KindLedgerBatch      Kind = 23
+	KindLedgerReports    Kind = 24
+	KindLedgerConfirm    Kind = 25
+	KindLedgerEpochClose Kind = 26
+	KindCosignerSetPut   Kind = 27 // this and what follows from LevelCheckpoints on
+	KindEdgeJoin         Kind = 28
+	KindKeyScheduleSet   Kind = 29 // this and what follows from LevelKeys on
+	KindKeyPrepare       Kind = 30
+	KindKeyReady         Kind = 31
+	KindKeySwitch        Kind = 32
+	KindKeyRotate        Kind = 33
+	KindKeyRevoke        Kind = 34
+	KindKeyRecover       Kind = 35
 )
 
 // commandVersion is the version of the envelope; a body changes by new

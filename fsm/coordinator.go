@@ -29,9 +29,12 @@ type Coordinator struct {
 	// UpdatedMs is when it last described itself anew, by the cluster clock; 0:
 	// not since LevelUpgrades.
 	UpdatedMs int64 `cbor:"15,keyasint,omitempty"`
+	// Through are the nodes by whose word it was taken in, as Token.Through; at most
+	// MaxThrough. Apply sets it. From LevelCheckpoints on.
+	Through []string `cbor:"16,keyasint,omitempty"`
 	// Keys are its signing keys once it has changed them; until then SigningKey,
 	// which it joined with, is the one. From LevelKeys on.
-	Keys Ring `cbor:"16,keyasint,omitempty"`
+	Keys Ring `cbor:"17,keyasint,omitempty"`
 }
 
 // Ring returns the signing keys.
@@ -118,6 +121,9 @@ func (s *State) applyCoordinatorJoin(c *change, b CoordinatorJoin) Result {
 	if res, ok := s.checkJoin(n, b.ReplaceID); !ok {
 		return res
 	}
+	if res, ok := s.checkThrough(c.actor); !ok {
+		return res
+	}
 	if b.ReplaceID != "" {
 		s.dropCoordinator(c, b.ReplaceID, false)
 		s.record(c, "coordinator_replace", b.ReplaceID, "by="+n.ID)
@@ -164,6 +170,9 @@ func (s *State) checkJoin(n Coordinator, replaceID string) (Result, bool) {
 		if other.Name == n.ID || other.ID == n.Name {
 			return refuse(CodeConflict, "id", "a node's id is never another's name: operators name nodes by either"), false
 		}
+	}
+	if res, ok := s.checkNotEdge(n.ID, n.Name); !ok {
+		return res, false
 	}
 	ref := n.SigningKey.Fingerprint()
 	_, taken := s.keyOwners.get(string(ref[:]))
@@ -226,7 +235,7 @@ func addressFault(addresses ...string) (field, fault string) {
 }
 
 func (s *State) putCoordinator(c *change, n Coordinator) {
-	n.JoinedMs, n.UpdatedMs, n.Hosts, n.Keys = c.atMs, 0, nil, nil
+	n.JoinedMs, n.UpdatedMs, n.Hosts, n.Through, n.Keys = c.atMs, 0, nil, s.takenInThrough(c.actor), nil
 	ref := n.SigningKey.Fingerprint()
 	s.coordinators.put(n.ID, n)
 	s.keyOwners.put(string(ref[:]), ownerCoordinator+n.ID)

@@ -51,6 +51,9 @@ func (s *State) purgeExpired() {
 		case expireToken:
 			if t, ok := s.tokens.get(e.key); ok && t.PurgeMs == e.atMs {
 				s.tokens.remove(e.key)
+				if t.Edge != nil {
+					delete(s.edges, t.Edge.NodeID)
+				}
 			}
 		case expireBan:
 			if b, ok := s.bans.get(e.key); ok && b.ExpiresMs == e.atMs {
@@ -73,9 +76,13 @@ func (s *State) reindex() {
 	for k, b := range s.bans.m {
 		s.expireAt(b.ExpiresMs, expireBan, k)
 	}
+	s.indexEdges()
+	s.indexSets()
 	s.outcomes = map[string]int{}
 	for k, o := range s.idempotent.m {
 		s.outcomes[o.TokenID]++
 		s.expireAt(o.ExpiresMs, expireOutcome, k)
 	}
+	s.ledger.reindexHolds()
+	s.ledger.reindexReports()
 }

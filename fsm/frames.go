@@ -9,6 +9,8 @@ import (
 	"hash"
 	"io"
 	"math"
+
+	"github.com/edgecoder/edgecoder/crypto"
 )
 
 // A stranger's file must not make us hold more than a state that commands make.
@@ -19,8 +21,8 @@ const (
 	maxPolicyBytes = 1 << 20
 	// maxSmallRowBytes: what there may be a million of has a few ids and numbers.
 	maxSmallRowBytes = 1 << 10
-	// maxTokenBytes: likewise, with the nodes that it was made through.
-	maxTokenBytes = 4 << 10
+	// maxTokenBytes: likewise, with the nodes that it was made through and an edge.
+	maxTokenBytes = 6 << 10
 	// maxAgentBytes: likewise, with keys and addresses.
 	maxAgentBytes = 4 << 10
 	// maxTrustBytes: MaxManifestSigners signers with MaxSignerKeys keys of some 250 bytes.
@@ -36,6 +38,10 @@ const (
 	maxLiveBytes = 2 << 30
 )
 
+// assert that a token's row fits its frame: the key and four ids, those of MaxThrough nodes, label and version, each with a head of
+// at most three bytes; two hashes and a key; numbers.
+var _ [maxTokenBytes - ((5+MaxThrough)*(3+crypto.MaxIDBytes) + 2*(3+MaxLabelBytes) + 3*48 + 16*10)]byte
+
 // frameLimit bounds the rows of a field.
 func frameLimit(field string) uint64 {
 	switch field {
@@ -43,7 +49,8 @@ func frameLimit(field string) uint64 {
 		return maxWindowBytes
 	case "policy":
 		return maxPolicyBytes
-	case "bans", "idempotency", "key_owners", "nonces":
+	case "bans", "idempotency", "key_owners", "nonces",
+		"ledger_accounts", "ledger_holds", "ledger_ids", "ledger_reports", "ledger_epochs", "ledger_weights":
 		return maxSmallRowBytes
 	case "tokens":
 		return maxTokenBytes

@@ -34,6 +34,7 @@ func startWorld(t *rapid.T) *world {
 	w.enroll("a", "b")
 	w.setPolicy(func(p *Policy) { p.RateLimit = RateLimit{Requests: 3, WindowMs: 1_000}; p.MaxSkewMs = 5_000 })
 	w.must(w.trust(trustOf(1, genSigners...)))
+	w.openGenerated()
 	return w
 }
 
@@ -66,7 +67,7 @@ func (w *world) draw(t *rapid.T, i int) Command {
 	}
 	cmd.AtMs = at
 	often := 5
-	if cmd.Kind == KindAdmitBatch {
+	if cmd.Kind.answersEach() {
 		often = 30 // always refused
 	}
 	if cmd.Kind != KindTick && chance(t, "idempotent", often) {
@@ -83,7 +84,7 @@ func (w *world) drawBody(t *rapid.T, i int, at int64) (Actor, any) {
 		}
 		return actor
 	}
-	switch kind := rapid.IntRange(0, 28).Draw(t, "kind"); kind {
+	switch kind := rapid.IntRange(0, 40).Draw(t, "kind"); kind {
 	default:
 		return actor, w.drawBatch(t)
 	case 0, 1, 2, 3:
@@ -120,6 +121,8 @@ func (w *world) drawBody(t *rapid.T, i int, at int64) (Actor, any) {
 		return by("operator"), w.drawManifest(t)
 	case 21:
 		return by("admin"), w.drawTrust(t)
+	case 29, 30, 31, 32, 33, 34, 35, 36:
+		return w.drawLedger(t, actor, by)
 	case 22:
 		return by("admin"), ManifestRevoke{Name: pick(t, "manifest", []string{"m1", "m1", "m2", "x"}), Version: pick(t, "version", genVersions), Forget: chance(t, "forget", 2)}
 	}

@@ -12,7 +12,7 @@ import (
 // binary that knows it was released. All others stay as they were written: levels
 // 1 and 2 by commit a73cd48, level 3 as commit 4fa5b56 applied it, levels 4 and 5 by
 // commit 6b8c156, level 6 by commit e8d34b7.
-const unreleasedGolden = LevelKeys
+const unreleasedGolden = LevelLedger
 
 // goldenLevels makes the scene of every level.
 func goldenLevels() map[uint32]func(testing.TB) *world {
@@ -27,8 +27,14 @@ func goldenLevels() map[uint32]func(testing.TB) *world {
 		LevelThrough: func(t testing.TB) *world {
 			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withThrough()
 		},
+		LevelLedger: func(t testing.TB) *world { // withThrough takes members that the scenes beyond it need
+			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger()
+		},
+		LevelCheckpoints: func(t testing.TB) *world {
+			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger().withCosigners().withEdges()
+		},
 		LevelKeys: func(t testing.TB) *world {
-			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withThrough().withKeys()
+			return goldenScene(t, LevelClients).withProfiles().withClients().withUpgrades().withLedger().withCosigners().withEdges().withKeys()
 		},
 	}
 }

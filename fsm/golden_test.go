@@ -21,10 +21,11 @@ import (
 
 const (
 	goldenCommands = "testdata/golden.json"
-	goldenSnapshot = "testdata/golden.snapshot"
 	goldenFirst    = "testdata/golden.v1.snapshot"     // format version 1, of binaries before history had a file
 	goldenLevel2   = "testdata/golden.level2.snapshot" // of binaries that know no manifests
 	goldenLevel3   = "testdata/golden.level3.snapshot" // of binaries that know no audit heads
+	goldenSnapshot = "testdata/golden.level8.snapshot"
+	goldenLevel5   = "testdata/golden.snapshot" // of binaries that know neither ledger nor cosigner sets
 )
 
 // goldenBodies has a command of each kind with fixed contents. What is there is
@@ -35,7 +36,7 @@ func goldenBodies(w *world) map[string]any {
 	ban := eventOf("agent-ünï", "event-1", worldStart)
 	ban.ExpiresAtMs, ban.EvidenceRef = &expires, "s3://evidence/1"
 	ban.Link(crypto.BlacklistGenesis, privateKey("node n0"))
-	return map[string]any{
+	out := map[string]any{
 		"genesis": genesisOf("n0"),
 		"tick":    Tick{Term: 3, Voters: 3, Walls: walls(worldStart, 0, 1, -1), Mark: true},
 		"admit_batch": AdmitBatch{Callers: []string{"verifier", "operator"}, Claims: []Claim{
@@ -76,14 +77,17 @@ func goldenBodies(w *world) map[string]any {
 		"tick_round": Tick{Term: 3, Mark: true, Round: &Round{Mark: 17, Voters: 3, Reports: []Report{
 			{NodeID: "n0", Votes: true, Digest: crypto.Sum([]byte("one"))}, {NodeID: "n1", Digest: crypto.Sum([]byte("two"))}}}},
 	}
+	maps.Copy(out, goldenLedger())
+	maps.Copy(out, goldenCosigners())
+	maps.Copy(out, goldenEdges())
+	maps.Copy(out, goldenKeyBodies())
+	return out
 }
 
 func goldenEncoded(t *testing.T) map[string]string {
 	t.Helper()
 	out := map[string]string{}
-	bodies := goldenBodies(newWorld(t))
-	maps.Copy(bodies, goldenKeyBodies())
-	for name, body := range bodies {
+	for name, body := range goldenBodies(newWorld(t)) {
 		cmd, err := New(Actor{TokenID: "admin", NodeID: "n0"}, body)
 		if err != nil {
 			t.Fatal(err)
@@ -170,24 +174,28 @@ func TestGoldenFirstSnapshot(t *testing.T) {
 	}
 }
 
-// What a binary without manifests, or without audit heads, wrote reads, and as long
+// What a binary without manifests, audit heads, a ledger or cosigner sets wrote reads, and as long
 // as nobody uses them is written as that binary reads it.
 func TestGoldenSnapshotsOfLowerLevels(t *testing.T) {
-	for _, path := range []string{goldenLevel2, goldenLevel3} {
+	for _, path := range []string{goldenLevel2, goldenLevel3, goldenLevel5} {
 		golden := readGolden(t, path)
 		s, records := restored(t, golden)
 		if again := snapshotOf(t, s, historyOf(t, records)); !bytes.Equal(again, golden) {
 			t.Errorf("%s encodes to other bytes, which a server that is still to be upgraded could not read", path)
 		}
 	}
-	w := level3SampleWorld(t)
-	if !bytes.Equal(snapshotOf(t, w.s, w.history), readGolden(t, goldenLevel3)) {
-		t.Error("the same log leads to another snapshot than it did: nodes of two versions would differ")
+	for path, w := range map[string]*world{goldenLevel3: level3SampleWorld(t), goldenLevel5: level5SampleWorld(t)} {
+		if !bytes.Equal(snapshotOf(t, w.s, w.history), readGolden(t, path)) {
+			t.Errorf("%s: the same log leads to another snapshot than it did: nodes of two versions would differ", path)
+		}
 	}
 }
 
 func TestGoldenSnapshot(t *testing.T) {
-	w := level4SampleWorld(t)
+	w := level8SampleWorld(t)
+	if *update {
+		writeGolden(t, goldenSnapshot, snapshotOf(t, w.s, w.history))
+	}
 	golden := readGolden(t, goldenSnapshot)
 	s, records := restored(t, golden)
 	if again := snapshotOf(t, s, historyOf(t, records)); !bytes.Equal(again, golden) {

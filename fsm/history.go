@@ -51,7 +51,7 @@ func (t Totals) Cover(other Totals) bool {
 }
 
 // Streams lists the streams in the order in which a snapshot carries them.
-func Streams() []Stream { return []Stream{StreamBlacklist, StreamAdmin} }
+func Streams() []Stream { return []Stream{StreamBlacklist, StreamAdmin, StreamLedger} }
 
 // MemoryHistory is a History in memory, for tests and simulations. It is safe
 // for concurrent use.

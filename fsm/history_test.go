@@ -6,6 +6,8 @@ import (
 	"iter"
 	"slices"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func recordsForTest() []Record {
@@ -151,4 +153,17 @@ func TestHistoryImport(t *testing.T) {
 	if err := h.Append(1, []Record{{Stream: StreamAdmin, Seq: 4, Index: 9, Data: []byte("x")}}); err == nil {
 		t.Error("a new record of an older epoch was accepted")
 	}
+}
+
+// TestFrameSize: what is counted is what the general encoder writes.
+func TestFrameSize(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		n := rapid.Uint64Range(0, 1<<rapid.IntRange(0, 63).Draw(t, "bits"))
+		r := Record{Stream: Stream(rapid.Byte().Draw(t, "stream")), Seq: n.Draw(t, "seq"), Index: n.Draw(t, "index"),
+			Data: make([]byte, rapid.SampledFrom([]int{0, 1, 23, 24, 255, 256, 300, 70_000}).Draw(t, "size"))}
+		data, err := Encode(r)
+		if err != nil || FrameSize(r) != frameSize(len(data)) {
+			t.Fatalf("%d bytes counted of %d, %v", FrameSize(r), frameSize(len(data)), err)
+		}
+	})
 }

@@ -6,7 +6,7 @@ import (
 
 // LevelKeys is the feature level from which keys have schedules: successors that
 // are announced ahead of their time, overlaps, revocations at one log index.
-const LevelKeys = 7
+const LevelKeys = 9
 
 // Key is a key of a subject and the window in which it verifies, both ends
 // included, by the cluster clock. Where keys of a subject stand is its ring: the

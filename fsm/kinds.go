@@ -31,13 +31,21 @@ var tenants = map[Kind]tenant{
 
 	KindCoordinatorCleanUp: tenantOf((*State).applyCoordinatorCleanUp),
 
-	KindKeyScheduleSet: tenantOf((*State).applyKeyScheduleSet),
-	KindKeyPrepare:     tenantOf((*State).applyKeyPrepare),
-	KindKeyReady:       tenantOf((*State).applyKeyReady),
-	KindKeySwitch:      tenantOf((*State).applyKeySwitch),
-	KindKeyRotate:      tenantOf((*State).applyKeyRotate),
-	KindKeyRevoke:      tenantOf((*State).applyKeyRevoke),
-	KindKeyRecover:     tenantOf((*State).applyKeyRecover),
+	KindLedgerPolicySet:  tenantOf((*State).applyLedgerPolicySet),
+	KindLedgerAccountSet: tenantOf((*State).applyLedgerAccountSet),
+	KindLedgerBatch:      tenantOf((*State).applyLedgerBatch),
+	KindLedgerReports:    tenantOf((*State).applyLedgerReports),
+	KindLedgerConfirm:    tenantOf((*State).applyLedgerConfirm),
+	KindLedgerEpochClose: tenantOf((*State).applyLedgerEpochClose),
+	KindCosignerSetPut:   tenantOf((*State).applyCosignerSetPut),
+	KindEdgeJoin:         tenantOf((*State).applyEdgeJoin),
+	KindKeyScheduleSet:   tenantOf((*State).applyKeyScheduleSet),
+	KindKeyPrepare:       tenantOf((*State).applyKeyPrepare),
+	KindKeyReady:         tenantOf((*State).applyKeyReady),
+	KindKeySwitch:        tenantOf((*State).applyKeySwitch),
+	KindKeyRotate:        tenantOf((*State).applyKeyRotate),
+	KindKeyRevoke:        tenantOf((*State).applyKeyRevoke),
+	KindKeyRecover:       tenantOf((*State).applyKeyRecover),
 }
 
 // Level returns the feature level from which a cluster's log may carry a kind:
@@ -52,10 +60,23 @@ func (k Kind) Level() uint32 {
 		return LevelClients
 	case KindCoordinatorCleanUp:
 		return LevelUpgrades
+	case KindLedgerPolicySet, KindLedgerAccountSet, KindLedgerBatch, KindLedgerReports, KindLedgerConfirm, KindLedgerEpochClose:
+		return LevelLedger
+	case KindCosignerSetPut, KindEdgeJoin:
+		return LevelCheckpoints
 	case KindKeyScheduleSet, KindKeyPrepare, KindKeyReady, KindKeySwitch, KindKeyRotate, KindKeyRevoke, KindKeyRecover:
 		return LevelKeys
 	}
 	return 0
+}
+
+// answersEach tells whether a command of the kind has an answer for each of many.
+func (k Kind) answersEach() bool {
+	switch k {
+	case KindAdmitBatch, KindLedgerBatch, KindLedgerReports, KindLedgerConfirm:
+		return true
+	}
+	return false
 }
 
 // kindsByType finds the kind of a body.

@@ -1,5 +1,7 @@
 package fsm
 
+import "github.com/edgecoder/edgecoder/ledger"
+
 // Every collection, text and window of the replicated state is bounded here.
 // At a cap the command is refused with CodeOverloaded (collections) or
 // CodeTooLarge (sizes); nothing is ever evicted to make room, because an
@@ -39,6 +41,8 @@ const (
 	maxOwnRequests = MaxCoordinators + MaxManifestSigners + 2
 	// MaxTokens: operators make tokens by hand or by script; a million is a runaway script.
 	MaxTokens = 100_000
+	// MaxEdges bounds edges that are members: each is one of the tokens, and gossip lists 4,096 members.
+	MaxEdges = 4_000
 	// MaxCoordinators bounds voters and observers together; raft itself wants few.
 	MaxCoordinators = 64
 	// MaxRemoved bounds removed coordinator ids, kept for ever so that they stay refused.
@@ -97,6 +101,55 @@ const (
 	// MaxRevokedSigners bounds the revoked keys of signers that the trust policy names
 	// no more; none of them ever signs again.
 	MaxRevokedSigners = 1_000
+	// MaxLedgerEntries bounds the entries of a LedgerBatch, and the reports and
+	// confirmations of one command: at some 2 µs each Apply takes some 10 ms. It is
+	// four batches of a caller: what waits goes into one entry of the log.
+	MaxLedgerEntries = 4_096
+	// MaxLedgerAccounts: about 350 bytes each with its id and place in the map, 70 MiB.
+	MaxLedgerAccounts = ledger.MaxAccounts
+	// MaxLedgerHolds bounds holds that are pending, about 400 bytes each.
+	MaxLedgerHolds = ledger.MaxHolds
+	// accountPart and payerPart are how much of what is left of holds and reports one
+	// account may have: a 16th and a quarter. The first service comes to 9,529 holds, the
+	// first agent to 6,352, and a hundred agents to 931 each: who sets a micro-credit
+	// aside a thousand times must not leave nobody room for a week. One payer comes to
+	// 36,000 reports.
+	accountPart = 16
+	payerPart   = 4
+	// MaxLedgerIDs bounds the ids that are remembered, about 150 bytes each, 600 MiB.
+	// In the default window of ten minutes that is a steady 6,600 transfers a second,
+	// in one of 30 s 130,000, in the narrowest of ten seconds 400,000.
+	MaxLedgerIDs = ledger.MaxIDs
+	// MaxTokenIDs and MaxAgentIDs bound those of one caller that is no operator: tokens
+	// are given out by hand, agents may be anybody's. In the default window an agent may
+	// move money 166 times a second, a token 1,666 times.
+	MaxTokenIDs = ledger.MaxTokenIDs
+	MaxAgentIDs = ledger.MaxAgentIDs
+	// MaxLedgerReports bounds the reports that may still be asked about.
+	MaxLedgerReports = ledger.MaxReports
+	// MaxAccountReports bounds those for one account: a report a minute that nobody
+	// decides on for a day, or three a second that are decided at once.
+	MaxAccountReports = MaxLedgerReports / 100
+	// MaxReleases bounds the holds that one entry or mark gives back, for whatever
+	// reason: some 30 ms.
+	MaxReleases = 8_192
+	// MaxReportPurges bounds the reports that one mark or batch forgets: some 50 ms.
+	MaxReportPurges = 4_096
+	// MaxOpenEpochs is two days of epochs that nobody closed.
+	MaxOpenEpochs = ledger.MaxOpenEpochs
+	// MaxClosedEpochs is a week of epochs that were closed, for whoever asks which
+	// there were: all of them are in history.
+	MaxClosedEpochs = 168
+	// MaxEpochAccounts bounds the accounts of one epoch, because it is paid in one
+	// entry: some 30 ms, once an hour.
+	MaxEpochAccounts = ledger.MaxEpochAccounts
+	// MaxEpochWeights bounds the accounts of all open epochs together.
+	MaxEpochWeights = ledger.MaxEpochWeights
+	// MaxCosignerSets bounds the versions of who cosigns checkpoints, kept so that
+	// whoever trusts an old one can follow. One is made when a coordinator comes or
+	// goes; of five cosigners it takes 1 KiB, 64 take 12. The oldest goes for the
+	// next: else nobody could come or go any more. Who trusts one that old joins again.
+	MaxCosignerSets = 4096
 	// MaxMarks is how many digests are kept for nodes to compare.
 	MaxMarks = 16
 

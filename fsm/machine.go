@@ -169,7 +169,7 @@ func (m *Machine) become(s *State, place func() error) error {
 // that the state calls its newest must be the one that hashes to its head.
 func (m *Machine) checkHead(s *State) error {
 	if s.meta.v.ChainSize == 0 {
-		return nil
+		return m.checkLedgerHead(s)
 	}
 	fault := func(err error) error {
 		return fmt.Errorf("fsm: event %d of the history is not the head of the state, the history is damaged: %w", s.meta.v.ChainSize, err)
@@ -180,6 +180,25 @@ func (m *Machine) checkHead(s *State) error {
 	}
 	if err := s.isHead(records[0]); err != nil {
 		return fault(err)
+	}
+	return m.checkLedgerHead(s)
+}
+
+// checkLedgerHead does the same for the ledger.
+func (m *Machine) checkLedgerHead(s *State) error {
+	size := s.ledger.book.v.Size
+	if size == 0 {
+		return nil
+	}
+	records, err := m.history.Read(StreamLedger, size, 1)
+	if err == nil && len(records) == 0 {
+		err = errors.New("it cannot be read")
+	}
+	if err == nil {
+		err = s.isLedgerHead(records[0])
+	}
+	if err != nil {
+		return fmt.Errorf("fsm: record %d of the ledger's history is not the head of the state, the history is damaged: %w", size, err)
 	}
 	return nil
 }

@@ -35,6 +35,9 @@ func (s *State) keepManifests(backup, present *State) {
 // fields.
 func (s *State) NeedsLevel() uint32 {
 	need := s.policy.v.level()
+	if s.ledger.book.known {
+		need = max(need, LevelLedger)
+	}
 	for _, gone := range s.removed.m {
 		if gone.SilentMs > 0 {
 			need = max(need, LevelUpgrades)

@@ -25,9 +25,11 @@ type model struct {
 	events    []modelEvent
 	used      []modelUse
 	spent     map[string][]int64 // admission times that an agent's window remembers
+	asked     map[string][]int64 // times at which an agent asked for itself
 	closed    []TimeRange        // every range that a clock recovery ever closed
 	members   map[string]bool
 	manifests modelManifests
+	ledger    *modelLedger
 	differs   map[string]Divergence // by node, or "" when nobody knows who is right
 }
 
@@ -60,7 +62,7 @@ type modelUse struct {
 
 func newModel(t *rapid.T) *model {
 	return &model{t: t, policy: DefaultPolicy(), agents: map[string]*modelAgent{}, keys: map[string]bool{},
-		tokens: map[string]*modelToken{}, spent: map[string][]int64{}, members: map[string]bool{}, differs: map[string]Divergence{}}
+		tokens: map[string]*modelToken{}, spent: map[string][]int64{}, asked: map[string][]int64{}, members: map[string]bool{}, differs: map[string]Divergence{}, ledger: newModelLedger()}
 }
 
 // follow takes in one entry of the log and checks the answer against its own.
@@ -93,9 +95,16 @@ func (m *model) follow(l logged) {
 		if b.Mark {
 			m.forgetBans()
 			m.forgetSpent()
+			m.ledger.release(m.clockMs)
 		}
 	case AdmitBatch:
 		m.followBatch(l, b)
+	case LedgerBatch:
+		m.followLedgerBatch(l, b)
+	case LedgerReports:
+		m.followReports(l, b)
+	case LedgerConfirm:
+		m.followConfirm(l, b)
 	case ManifestAccept:
 		m.followManifest(l, b)
 	case BlacklistAppend:
@@ -149,6 +158,8 @@ func (m *model) believe(l logged, body any) {
 		m.members[b.Coordinator.ID] = true
 	case CoordinatorRemove:
 		m.remove(b.ID)
+	case LedgerPolicySet, LedgerAccountSet, LedgerEpochClose:
+		m.believeLedger(l, body)
 	}
 }
 
@@ -168,7 +179,9 @@ func (m *model) setBack(toMs int64) {
 		m.t.Fatalf("the clock of %d is set back to %d", m.clockMs, toMs)
 	}
 	m.closed = append(m.closed, TimeRange{FromMs: toMs, ToMs: m.floorMs})
+	was := m.clockMs
 	m.clockMs, m.floorMs = toMs, toMs+m.policy.MaxSkewMs
+	m.ledger.setBack(was, toMs, m.floorMs)
 	for _, times := range m.spent {
 		for i := range times {
 			times[i] = min(times[i], toMs)
@@ -287,6 +300,7 @@ func (m *model) advance(atMs int64) {
 			m.floorMs = max(m.floorMs, lastOfSecond)
 		}
 	}
+	m.ledger.advance(m.clockMs)
 }
 
 func (m *model) limit(agent string) RateLimit {
@@ -373,15 +387,14 @@ func (m *model) expect(b AdmitBatch, c Claim) (Code, *modelUse) {
 	case t.role != RoleVerifier && t.role != RoleOperator && t.role != RoleAdmin:
 		return CodeForbidden, nil
 	}
-	switch a := m.agents[c.AgentID]; {
-	case a == nil:
-		return CodeUnknownAgent, nil
-	case a.state != AgentActive:
-		return CodeAgentNotActive, nil
-	case a.key != c.Key:
-		return CodeInvalidSignature, nil
-	case m.banned(c.AgentID):
-		return CodeBlacklisted, nil
+	return m.expectClaim(c, int64(len(m.recent(c.AgentID))) >= m.limit(c.AgentID).Requests)
+}
+
+// expectClaim is the word on what an agent signed, whoever asks; spent says that its
+// requests are used up.
+func (m *model) expectClaim(c Claim, spent bool) (Code, *modelUse) {
+	if code := m.mayAct(c.AgentID, c.Key); code != CodeOK {
+		return code, nil
 	}
 	if m.paused(m.clockMs) {
 		return CodeUnavailable, nil
@@ -412,10 +425,24 @@ func (m *model) expect(b AdmitBatch, c Claim) (Code, *modelUse) {
 			return CodeConflict, nil
 		}
 	}
-	if int64(len(m.recent(c.AgentID))) >= m.limit(c.AgentID).Requests {
+	if spent {
 		return CodeRateLimited, nil
 	}
 	return CodeOK, nil
+}
+
+func (m *model) mayAct(agentID string, key KeyRef) Code {
+	switch a := m.agents[agentID]; {
+	case a == nil:
+		return CodeUnknownAgent
+	case a.state != AgentActive:
+		return CodeAgentNotActive
+	case a.key != key:
+		return CodeInvalidSignature
+	case m.banned(agentID):
+		return CodeBlacklisted
+	}
+	return CodeOK
 }
 
 // admitted records the claim. The promise itself, apart from all rules above:
@@ -427,6 +454,10 @@ func (m *model) admitted(l logged, c Claim) {
 		}
 	}
 	m.used = append(m.used, modelUse{claim: c, index: l.index, clockMs: m.clockMs})
+	if c.Self {
+		m.asked[c.AgentID] = append(m.asked[c.AgentID], m.clockMs)
+		return
+	}
 	m.spent[c.AgentID] = append(m.recent(c.AgentID), m.clockMs)
 }
 
@@ -473,6 +504,9 @@ func (m *model) checkState(s *State) error {
 		}
 	}
 	if err := m.checkManifests(s); err != nil {
+		return err
+	}
+	if err := m.checkLedger(s); err != nil {
 		return err
 	}
 	rows := s.Divergences()

@@ -16,6 +16,7 @@ import (
 // only the slice headers. One map finds a row by nonce whatever its timestamp,
 // because a nonce used again under another timestamp is a replay too.
 type nonceWindow struct {
+	name    string
 	limit   int
 	buckets map[int64]*nonceBucket // by timestamp / NonceBucketMs
 	order   []int64                // bucket numbers, ascending
@@ -49,9 +50,10 @@ type nonceRow struct {
 
 const nonceRowBytes = 8 + 16 + 16 + 16 + 8 + 8
 
-func newNonceWindow() *nonceWindow {
+func newNonceWindow(name string, limit int) *nonceWindow {
 	return &nonceWindow{
-		limit:   MaxNonces,
+		name:    name,
+		limit:   limit,
 		buckets: map[int64]*nonceBucket{},
 		byNonce: map[nonceKey]nonceRef{},
 		byClaim: map[ClaimTag]nonceRef{},
@@ -189,8 +191,9 @@ func (r nonceRow) encode(bucket int64) []byte {
 	return binary.BigEndian.AppendUint64(out, uint64(r.clockMs))
 }
 
-func (w *nonceWindow) label() string { return "nonces" }
-func (w *nonceWindow) size() int     { return len(w.byNonce) }
+func (w *nonceWindow) label() string    { return w.name }
+func (w *nonceWindow) numbers() []int64 { return w.order }
+func (w *nonceWindow) size() int        { return len(w.byNonce) }
 
 func (w *nonceWindow) digest() Digest {
 	var sum Digest
@@ -211,25 +214,18 @@ func (w *nonceWindow) recompute() Digest {
 }
 
 func (w *nonceWindow) load(data []byte) error {
-	if len(data) != nonceRowBytes {
+	number, row, ok := decodeNonceRow(data)
+	if !ok {
 		return fmt.Errorf("nonce row of %d bytes, want %d", len(data), nonceRowBytes)
 	}
-	number := int64(binary.BigEndian.Uint64(data))
-	var row nonceRow
-	data = data[8:]
-	data = data[copy(row.key[:], data):]
-	data = data[copy(row.tag[:], data):]
-	data = data[copy(row.claim[:], data):]
-	row.index = binary.BigEndian.Uint64(data)
-	row.clockMs = int64(binary.BigEndian.Uint64(data[8:]))
 	if _, twice := w.byNonce[row.key]; twice {
-		return errors.New("nonce twice")
+		return errors.New("nonce or id twice")
 	}
 	if w.claimTaken(row.claim, row.key) {
 		return errors.New("claim id twice")
 	}
 	if w.full() {
-		return fmt.Errorf("more than %d nonces", w.limit)
+		return fmt.Errorf("more than %d rows", w.limit)
 	}
 	// Bucket after bucket, as freeze writes them: in any other order each one
 	// would have to be put in its place among all.
@@ -238,6 +234,20 @@ func (w *nonceWindow) load(data []byte) error {
 	}
 	w.insertAt(number, row)
 	return nil
+}
+
+func decodeNonceRow(data []byte) (number int64, row nonceRow, ok bool) {
+	if len(data) != nonceRowBytes {
+		return 0, row, false
+	}
+	number = int64(binary.BigEndian.Uint64(data))
+	data = data[8:]
+	data = data[copy(row.key[:], data):]
+	data = data[copy(row.tag[:], data):]
+	data = data[copy(row.claim[:], data):]
+	row.index = binary.BigEndian.Uint64(data)
+	row.clockMs = int64(binary.BigEndian.Uint64(data[8:]))
+	return number, row, true
 }
 
 // frozenNonces holds slice headers: rows below each length never change.

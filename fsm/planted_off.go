@@ -14,6 +14,10 @@ const (
 	plantStaleHead     = false
 	plantKeyStays      = false
 	plantBlindHistory  = false
+	plantLedgerLost    = false
+	plantLedgerTwice   = false
+	plantLedgerFloor   = false
+	plantLedgerHalf    = false
 )
 
 func plantedNowMs() int64                   { return 0 }

@@ -17,6 +17,10 @@ var (
 	plantTagIgnored    = planted("tag_ignored")     // whoever repeats a nonce gets its first answer
 	plantStaleHead     = planted("stale_head")      // an event may be linked to any head
 	plantKeyStays      = planted("key_stays")       // a key that was replaced verifies for ever
+	plantLedgerLost    = planted("ledger_lost")     // one transfer of eight is answered and not done
+	plantLedgerTwice   = planted("ledger_twice")    // no id is remembered
+	plantLedgerFloor   = planted("ledger_floor")    // what there is not is spent
+	plantLedgerHalf    = planted("ledger_half")     // of linked entries those before the one that failed stay
 	// History finds two of them by itself, for it differs from what is replayed;
 	// it is the judges that are judged.
 	plantBlindHistory = plantOldSnapshot || plantRestoreNoBans

@@ -138,6 +138,10 @@ func LevelOf(cmd Command) uint32 {
 		if b, err := BodyOf[AgentEnroll](cmd); err == nil && len(b.EncryptionProof) > 0 {
 			level = max(level, LevelClients)
 		}
+	case KindCoordinatorJoin:
+		if b, err := BodyOf[CoordinatorJoin](cmd); err == nil && len(b.Coordinator.Through) > 0 {
+			level = max(level, LevelCheckpoints)
+		}
 	}
 	return level
 }

@@ -61,7 +61,7 @@ func (s *State) Recover(r Recovery, survivor string) ([]Record, error) {
 		return nil, err
 	}
 	head, size, epoch := s.meta.v.ChainHead, s.meta.v.ChainSize, s.meta.v.Epoch
-	c := s.openEpoch(epoch, r)
+	c := s.openEpoch(epoch, r, s.meta.v)
 	known := s.meta.v.Recoveries
 	s.meta.v.Recoveries = append(slices.Clone(known[max(0, len(known)+1-maxRecoveries):]), r.ID)
 	for _, d := range s.divergent.values() {
@@ -132,10 +132,11 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	}
 	copyTable(s.bans, backup.bans, nil)
 	copyTable(s.signingKeys, backup.signingKeys, nil)
-	copyTable(s.keyOwners, backup.keyOwners, nil)
+	copyTable(s.keyOwners, backup.keyOwners, func(owner string) bool { return !strings.HasPrefix(owner, ownerEdge) }) // its edges do not come over
 	copyTable(s.tokens, present.tokens, nil)
 	copyTable(s.coordinators, present.coordinators, nil)
-	copyTable(s.auditHeads, present.auditHeads, nil) // the logs are not taken back: what they once held they still must
+	copyTable(s.cosignerSets, present.cosignerSets, nil) // who cosigns is who the members are
+	copyTable(s.auditHeads, present.auditHeads, nil)     // the logs are not taken back: what they once held they still must
 	for id, gone := range backup.removed.m {
 		gone.LeftAt, gone.Audit = "", nil // nobody looks where a file says, nor for what it says
 		if was.Level < LevelThrough {
@@ -150,10 +151,16 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	for id := range s.coordinators.m {
 		s.removed.remove(id) // the backup may be of a past that this cluster did not take
 	}
+	for id := range present.edges {
+		if _, member := present.Edge(id); member {
+			s.removed.remove(id)
+		}
+	}
 	s.keepManifests(backup, present)
+	s.ledger.copyFrom(backup.ledger)
 	s.adoptKeys(backup, present)
 	s.keepKeys(backup, present)
-	if err := s.agentsOwn(); err != nil {
+	if err := s.keysOwn(); err != nil {
 		return nil, nil, err
 	}
 	if field, fault := s.ManifestTrust().Validate(); fault != "" {
@@ -161,11 +168,11 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	}
 	// What neither state knows of was admitted under the policy of either.
 	s.meta.v.NonceFloorMs = max(s.meta.v.NonceFloorMs, later(max(s.meta.v.ClockMs, r.AtMs), present.policy.v.MaxSkewMs))
-	c := s.openEpoch(max(was.Epoch, old.Epoch, max(was.Reserved, 1)-1), r) // the one that was reserved, if one was
+	c := s.openEpoch(max(was.Epoch, old.Epoch, max(was.Reserved, 1)-1), r, old) // the one that was reserved, if one was
 	s.keepClosed(present)
 	s.keepClosed(backup)
 	s.closeFar()
-	if more := s.closedAheadMs() - present.closedAheadMs(); more > maxClosedByBackupMs {
+	if more := s.closesMore(present); more > maxClosedByBackupMs {
 		return nil, nil, fmt.Errorf("fsm: the backup closes %d ms to come in which nothing would be admitted, at most a year (%d ms): take a backup of before, into a new cluster",
 			more, int64(maxClosedByBackupMs))
 	}
@@ -210,7 +217,9 @@ func (s *State) adoptKeys(backup, present *State) {
 		}
 	}
 	copyTable(s.signingKeys, present.signingKeys, nil)
-	copyTable(s.keyOwners, present.keyOwners, func(owner string) bool { return strings.HasPrefix(owner, ownerCoordinator) })
+	copyTable(s.keyOwners, present.keyOwners, func(owner string) bool {
+		return strings.HasPrefix(owner, ownerCoordinator) || strings.HasPrefix(owner, ownerEdge)
+	})
 }
 
 // checkCaps: two states within their bounds may exceed them together. What is
@@ -271,8 +280,9 @@ func copyTable[V any](to, from *table[V], which func(V) bool) {
 	}
 }
 
-// openEpoch begins an epoch after one, and after any that was reserved.
-func (s *State) openEpoch(after uint64, r Recovery) *change {
+// openEpoch begins an epoch after one, and after any that was reserved. Was is what the
+// ledger, which may be that of a backup, last knew of time.
+func (s *State) openEpoch(after uint64, r Recovery, was Meta) *change {
 	s.meta.v.Epoch, s.meta.v.Reserved = max(after, s.meta.v.Reserved)+1, 0
 	s.meta.v.ClockMs = max(s.meta.v.ClockMs, r.AtMs)
 	skew := s.policy.v.MaxSkewMs
@@ -286,7 +296,9 @@ func (s *State) openEpoch(after uint64, r Recovery) *change {
 			s.tokens.remove(t.ID)
 		}
 	}
-	return &change{index: s.meta.v.Index, atMs: s.meta.v.ClockMs, actor: r.Actor}
+	c := &change{index: s.meta.v.Index, atMs: s.meta.v.ClockMs, actor: r.Actor}
+	s.recoverLedger(c, was)
+	return c
 }
 
 // Recovering tells until when admissions pause after a recovery: requests
@@ -324,7 +336,8 @@ func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
 		return res
 	}
 	to := c.stampMs
-	was, floor := s.meta.v.ClockMs, s.meta.v.NonceFloorMs
+	before := s.meta.v
+	was, floor := before.ClockMs, before.NonceFloorMs
 	switch {
 	case to < 1:
 		return refuse(CodeInvalid, "at_ms", "the leader stamped %d, that is no time", to)
@@ -337,7 +350,8 @@ func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
 	}
 	s.meta.v.ClockMs, s.meta.v.NonceFloorMs = to, 0
 	head, size, epoch := s.meta.v.ChainHead, s.meta.v.ChainSize, s.meta.v.Epoch
-	next := s.openEpoch(epoch, Recovery{AtMs: to})
+	next := s.openEpoch(epoch, Recovery{AtMs: to, Actor: c.actor}, before)
+	c.records = append(c.records, next.records...)
 	if fresh := s.meta.v.NonceFloorMs; floor > fresh {
 		for _, r := range (TimeRange{FromMs: fresh + 1, ToMs: floor}).without(s.meta.v.Skipped) {
 			s.closeRange(r)
@@ -373,6 +387,9 @@ type Undone struct {
 	Forked      bool         // the backup's chain is no prefix of the present one, as far as sizes tell
 	RulesKept   []string     // of signature profiles, stricter than the backup's: they stay
 	RulesNew    []string     // of the backup, stricter than at present: they come
+
+	// Records of the ledger now and in the backup, whose balances come back with them.
+	LedgerNow, LedgerThen uint64
 
 	ManifestsKept    []Manifest    // accepted since the backup: they stay accepted
 	ManifestsAdded   []Manifest    // that only the backup has, or in a newer version: they become accepted
@@ -416,7 +433,8 @@ func Compare(backup, present *State) Undone {
 	for _, gone := range backup.removed.values() {
 		_, known := present.removed.get(gone.ID)
 		_, member := present.coordinators.get(gone.ID) // it stays one
-		if !known && !member {
+		_, edge := present.Edge(gone.ID)
+		if !known && !member && !edge {
 			u.GoneAdded = append(u.GoneAdded, gone)
 		}
 	}
@@ -430,6 +448,7 @@ func Compare(backup, present *State) Undone {
 		u.Forked = true
 	}
 	u.compareManifests(backup, present)
+	u.LedgerNow, u.LedgerThen = present.ledger.book.v.Size, backup.ledger.book.v.Size
 	next := backup.policy.v.stricterRules(present.policy.v)
 	u.RulesKept, u.RulesNew = ruleChanges(backup.policy.v, next), ruleChanges(present.policy.v, next)
 	return u

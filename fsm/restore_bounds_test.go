@@ -117,7 +117,7 @@ func TestP1OnceInAnotherClusterAfterAWiderWindow(t *testing.T) {
 	otherPast, oh := backupOf(t, lost)
 	otherPast.meta.v.Recoveries = []string{"00112233aabbccdd"} // one that this cluster did not go through
 	otherPast.policy.v.MaxSkewMs = DefaultSkewMs
-	otherPast.nonces = newNonceWindow()
+	otherPast.nonces = newNonceWindow("nonces", MaxNonces)
 	for name, r := range map[string]*world{
 		"another cluster": restoreWorld(t, otherWorld(t), backup, h, lost.wallMs),
 		"another past":    restoreWorld(t, genesisWorld(t), otherPast, copyOf(t, oh), lost.wallMs),
@@ -166,7 +166,7 @@ func TestClockRecoverForgetsWhatIsFarAhead(t *testing.T) {
 		t.Error("the digest kept is not that of the contents")
 	}
 	pause := w.s.Recovering() - w.wallMs
-	if pause > DefaultSkewMs+1 || w.s.closedAheadMs() > 3*MaxSkewMs {
+	if pause > DefaultSkewMs+1 || w.s.aheadMs(w.s.meta.v.Closed) > 3*MaxSkewMs {
 		t.Errorf("a pause of %d ms, closed %v", pause, w.s.Meta().Closed)
 	}
 	w.waitOut("a")
@@ -188,7 +188,7 @@ func TestBusyClusterIsSoundAfterAClockRecovery(t *testing.T) {
 				t.Fatalf("%d nonces: %v", w.s.nonces.size(), err)
 			}
 			s, _, err := Restored(w.s, w.s, recoveryAt(w.wallMs, "restore"))
-			if err != nil || s.nonces.size() != 0 || !s.closedAt(kept.TimestampMs) || s.closedAheadMs() > 3*MaxSkewMs {
+			if err != nil || s.nonces.size() != 0 || !s.closedAt(kept.TimestampMs) || s.aheadMs(s.meta.v.Closed) > 3*MaxSkewMs {
 				t.Errorf("%v: closed %v", err, s.Meta().Closed)
 			}
 		})

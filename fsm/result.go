@@ -24,6 +24,18 @@ const (
 	CodeClockAhead Code = "clock_ahead"
 )
 
+// Codes of the ledger's entries, besides those of commands and of agents that may
+// not act.
+const (
+	CodeInsufficient  Code = "insufficient_credits" // less than that is available
+	CodeAccountFrozen Code = "account_frozen"
+	CodeHoldExpired   Code = "hold_expired"
+	CodeOverflow      Code = "overflow"      // beyond the largest amount
+	CodeIDExpired     Code = "id_expired"    // too old to know whether it was used: look it up in the records
+	CodeIDAhead       Code = "id_ahead"      // its time is too far ahead of the cluster clock
+	CodeLinkedFailed  Code = "linked_failed" // an entry that it is linked with was refused
+)
+
 // Codes of claims (CONTRACT.md "Verdict codes"), besides CodeOK,
 // CodeConflict (a claim id reused for another request), CodeUnauthorized,
 // CodeForbidden and CodeOverloaded.
@@ -54,6 +66,19 @@ func (c Code) NeverAdmitted() bool {
 	return false
 }
 
+// NeverMoved tells whether an entry of the ledger refused with the code certainly
+// took no effect in an earlier entry of the log either: its id was looked up, and was
+// unused or another entry's. What is refused before that, or once ids are forgotten,
+// may have taken effect.
+func (c Code) NeverMoved() bool {
+	switch c {
+	case CodeInsufficient, CodeAccountFrozen, CodeHoldExpired, CodeOverflow, CodeIDAhead, CodeInvalid, CodeConflict, CodeNotFound, CodeForbidden, CodeOverloaded,
+		CodeReplay, CodeRateLimited: // of an agent's request: its nonce was looked up
+		return true
+	}
+	return false
+}
+
 // Result is what Apply answers. It is a pure function of the log, so every
 // replica computes the same one; the node that proposed hands it to the caller.
 type Result struct {
@@ -68,9 +93,11 @@ type Result struct {
 	Chain    *ChainResult  `cbor:"9,keyasint,omitempty"` // of a BlacklistAppend
 	// Tokens is of a CoordinatorRemove of a compromised node; from LevelThrough on.
 	Tokens *TokensRevoked `cbor:"10,keyasint,omitempty"`
+	// Ledger answers the entries of a LedgerBatch, or reports, or confirmations, in order.
+	Ledger []LedgerResult `cbor:"11,keyasint,omitempty"`
 	// Ended is of a KeyRevoke, and of a CoordinatorRemove of a compromised node; from
 	// LevelKeys on.
-	Ended *KeysEnded `cbor:"11,keyasint,omitempty"`
+	Ended *KeysEnded `cbor:"12,keyasint,omitempty"`
 }
 
 // KeysEnded tells what a command ended of the keys that coordinators share.
@@ -109,6 +136,7 @@ type Stream uint8
 const (
 	StreamBlacklist Stream = 1 // one record an event, its wire JSON
 	StreamAdmin     Stream = 2 // one record an administrative action, CBOR of AdminRecord
+	StreamLedger    Stream = 3 // one record a change of the ledger, see package ledger
 )
 
 // Record is one entry of history: it only grows, Apply never reads it.

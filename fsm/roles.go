@@ -37,6 +37,7 @@ const (
 	CapJoinObserver                        // join as an observer
 	CapJoinEdge                            // join as an edge
 	CapEnroll                              // enrol an agent
+	CapTransfer                            // move credits; of which accounts is asked where they are
 )
 
 var capabilities = map[Role]Capability{
@@ -44,18 +45,21 @@ var capabilities = map[Role]Capability{
 	RoleObserver:    CapJoinObserver,
 	RoleEdge:        CapJoinEdge,
 	RoleAgent:       CapEnroll,
+	RoleEdgeMember:  CapAdmit | CapReadTrust | CapReadStatus,
 	RoleMesh:        CapReadTrust | CapReadLedger,
-	RoleVerifier:    CapAdmit | CapReadTrust,
+	RoleVerifier:    CapAdmit | CapReadTrust | CapTransfer,
 	RoleViewer:      CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps,
-	RoleOperator:    CapAdmit | CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps | CapOperate,
-	RoleAdmin:       CapAdmit | CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps | CapOperate | CapAdmin,
+	RoleOperator:    CapAdmit | CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps | CapTransfer | CapOperate,
+	RoleAdmin:       CapAdmit | CapReadTrust | CapReadStatus | CapReadLedger | CapReadOps | CapTransfer | CapOperate | CapAdmin,
 }
 
-// Roles returns all roles in the order of their names.
-func Roles() []Role { return slices.Sorted(maps.Keys(capabilities)) }
+// Roles returns all roles that tokens are made of, in the order of their names.
+func Roles() []Role {
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(capabilities)), func(r Role) bool { return !r.Known() })
+}
 
-// Known tells whether r is a role.
-func (r Role) Known() bool { _, ok := capabilities[r]; return ok }
+// Known tells whether r is a role that tokens are made of.
+func (r Role) Known() bool { _, ok := capabilities[r]; return ok && r != RoleEdgeMember }
 
 // Can tells whether r has every capability in c.
 func (r Role) Can(c Capability) bool { return capabilities[r]&c == c }

@@ -90,7 +90,8 @@ func (s *State) Freeze() *Frozen {
 // Totals returns how many records of each stream belong to the state.
 func (s *State) Totals() Totals {
 	t := Totals{}
-	for stream, n := range map[Stream]uint64{StreamBlacklist: s.meta.v.ChainSize, StreamAdmin: s.meta.v.AdminSize} {
+	for stream, n := range map[Stream]uint64{StreamBlacklist: s.meta.v.ChainSize, StreamAdmin: s.meta.v.AdminSize,
+		StreamLedger: s.ledger.book.v.Size} {
 		if n > 0 {
 			t[stream] = n
 		}

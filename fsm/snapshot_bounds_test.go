@@ -78,7 +78,8 @@ func TestLongestRowsSurviveASnapshot(t *testing.T) {
 	s.agents.put(id("a"), Agent{ID: id("a"), State: AgentSuspended, Keys: Ring{key, key, key, key}, EncryptionKey: make([]byte, 32),
 		EnrolledMs: MaxTimeMs, UpdatedMs: MaxTimeMs, TokenID: id("t"), Index: 1 << 60})
 	s.tokens.put(id("t"), Token{ID: id("t"), Role: RoleCoordinator, CreatedMs: MaxTimeMs, ExpiresMs: MaxTimeMs, UsesLeft: 1 << 60, RevokedMs: MaxTimeMs,
-		PurgeMs: MaxTimeMs, Label: strings.Repeat("l", MaxLabelBytes), Epoch: maxEpoch, Told: true, Through: slices.Repeat([]string{id("n")}, MaxThrough)})
+		PurgeMs: MaxTimeMs, Label: strings.Repeat("l", MaxLabelBytes), Epoch: maxEpoch, Told: true, Through: slices.Repeat([]string{id("n")}, MaxThrough),
+		Edge: &Edge{NodeID: id("e"), Name: id("e"), SigningKey: k, TLSKey: crypto.Sum(nil), JoinToken: id("j"), Version: strings.Repeat("v", MaxLabelBytes)}})
 	s.bans.put(id("a"), Ban{AgentID: id("a"), EventID: id("e"), Seq: 1 << 60, ReasonCode: "policy_violation_x", TimestampMs: MaxTimeMs, ExpiresMs: MaxTimeMs})
 	s.idempotent.put(strings.Repeat("k", 32), Outcome{ID: id("o"), Index: 1 << 60, ExpiresMs: MaxTimeMs, TokenID: id("t")})
 	s.keyOwners.put(strings.Repeat("k", 32), ownerCoordinator+id("n"))

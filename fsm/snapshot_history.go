@@ -8,6 +8,7 @@ import (
 	"iter"
 
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/dcbor"
 )
 
 // The history part of a snapshot: a title frame with the number of records of
@@ -37,13 +38,16 @@ func WriteHistory(out io.Writer, totals Totals, records iter.Seq2[Record, error]
 	return w.finish()
 }
 
-// FrameSize returns how many bytes a record takes in the history part.
+// FrameSize returns how many bytes a record takes in the history part: it is asked
+// for with every record, so it is counted and not encoded.
 func FrameSize(r Record) int64 {
-	data, err := Encode(r)
-	if err != nil {
-		panic(fmt.Sprintf("fsm: encode record: %v", err)) // plain integers and bytes always encode
-	}
-	return frameSize(len(data))
+	var room [64]byte
+	head := dcbor.AppendArray(room[:0], 4, false)
+	head = dcbor.AppendUnsigned(head, uint64(r.Stream))
+	head = dcbor.AppendUnsigned(head, r.Seq)
+	head = dcbor.AppendUnsigned(head, r.Index)
+	head = dcbor.AppendHead(head, dcbor.Bytes, uint64(len(r.Data)))
+	return frameSize(len(head) + len(r.Data))
 }
 
 func frameSize(n int) int64 {
@@ -247,7 +251,7 @@ func scanSnapshot(in io.Reader, keep func(Record) error) (*State, SnapshotInfo, 
 	if err != nil || !present {
 		return s, info, err
 	}
-	var newest Record // of the blacklist
+	var newest, paid Record // of the blacklist, and of the ledger
 	for r, err := range h.Records() {
 		if err == nil {
 			err = keep(r)
@@ -257,11 +261,18 @@ func scanSnapshot(in io.Reader, keep func(Record) error) (*State, SnapshotInfo, 
 		}
 		if r.Stream == StreamBlacklist {
 			newest = r
+		} else if r.Stream == StreamLedger {
+			paid = r
 		}
 	}
 	if newest.Seq > 0 { // then it is the one that the state calls its newest: the totals were held
 		if err := s.isHead(newest); err != nil {
 			return nil, SnapshotInfo{}, fmt.Errorf("%w: event %d of its history is not the head of its state: %w", ErrSnapshot, newest.Seq, err)
+		}
+	}
+	if paid.Seq > 0 { // likewise
+		if err := s.isLedgerHead(paid); err != nil {
+			return nil, SnapshotInfo{}, fmt.Errorf("%w: record %d of its ledger is not the head of its state: %w", ErrSnapshot, paid.Seq, err)
 		}
 	}
 	info.HistoryBytes = count.n - info.LiveBytes

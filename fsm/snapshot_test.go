@@ -16,7 +16,7 @@ import (
 
 // sampleWorld has a row in every field and records in every stream.
 func sampleWorld(t testing.TB) *world {
-	w := level4SampleWorld(t)
+	w := level8SampleWorld(t)
 	w.withKeyRows()
 	for label, n := range w.s.Sizes() {
 		if n == 0 {
@@ -26,8 +26,21 @@ func sampleWorld(t testing.TB) *world {
 	return w
 }
 
-// level4SampleWorld is the sample that the stored snapshot of level 4 was made of.
-func level4SampleWorld(t testing.TB) *world {
+// level8SampleWorld is the sample that the stored snapshot of level 8 was made of.
+func level8SampleWorld(t testing.TB) *world {
+	w := level5SampleWorld(t)
+	w.s.meta.v.Level = LevelCheckpoints
+	w.openLedger("a", "b")
+	w.wantEntry(w.entry(w.holdOf("a", "b", 500, 60_000)), CodeOK)
+	work := w.workOf("a", 1_000)
+	w.report(work, w.workOf("b", 2_000))
+	w.wantEntry(w.confirm(operator, work.Report.ID)[0], CodeOK)
+	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0")}))
+	return w
+}
+
+// level5SampleWorld is the sample that the stored snapshot of level 5 was made of.
+func level5SampleWorld(t testing.TB) *world {
 	w := level3SampleWorld(t)
 	w.s.meta.v.Level = LevelClients
 	w.must(w.do(Actor{NodeID: "n0"}, AdmitBatch{Callers: []string{SelfCaller}, Claims: []Claim{claimOf("b", "of its own", w.wallMs, "")}}))

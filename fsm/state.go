@@ -31,14 +31,19 @@ type State struct {
 	divergent     *table[Divergence]    // replicas that differ; empty when all is well
 	manifestTrust *table[ManifestTrust] // one row once it is set
 	manifests     *table[Manifest]
-	auditHeads    *table[AuditHead]  // of members, by node id
-	keySchedules  *table[Schedule]   // by subject, or by kind of subject
-	keyRequests   *table[KeyRequest] // rotations that wait for their owner, by subject
-	keyRings      *table[Ring]       // of what coordinators share, by subject
+	ledger        *ledgerState
+	auditHeads    *table[AuditHead]   // of members, by node id
+	cosignerSets  *table[CosignerSet] // by version
+	keySchedules  *table[Schedule]    // by subject, or by kind of subject
+	keyRequests   *table[KeyRequest]  // rotations that wait for their owner, by subject
+	keyRings      *table[Ring]        // of what coordinators share, by subject
 
 	// Indexes derived from the fields above, rebuilt by restore.
 	expiries expiryIndex
-	outcomes map[string]int // rows of idempotent by the token that asked
+	outcomes map[string]int    // rows of idempotent by the token that asked
+	edges    map[string]string // ids of edges' tokens by node id
+
+	newestSet uint64 // version of the cosigner set in force, 0 without one
 }
 
 // Meta is the state's own bookkeeping.
@@ -112,17 +117,20 @@ func NewState() *State {
 		signingKeys:   newTable[SigningKey]("signing_keys", MaxSigningKeys),
 		bans:          newTable[Ban]("bans", MaxBans),
 		idempotent:    newTable[Outcome]("idempotency", MaxIdempotency),
-		nonces:        newNonceWindow(),
+		nonces:        newNonceWindow("nonces", MaxNonces),
 		windows:       newRateWindows(),
 		selves:        newSelfWindows(),
 		divergent:     newTable[Divergence]("divergent", MaxCoordinators+1),
 		manifestTrust: newTable[ManifestTrust]("manifest_trust", 1),
 		manifests:     newTable[Manifest]("manifests", MaxManifests),
 		auditHeads:    newTable[AuditHead]("audit_heads", MaxCoordinators),
+		ledger:        newLedgerState(),
+		cosignerSets:  newTable[CosignerSet]("cosigner_sets", MaxCosignerSets),
 		keySchedules:  newTable[Schedule]("key_schedules", MaxKeySchedules),
 		keyRequests:   newTable[KeyRequest]("key_requests", MaxKeyRequests+maxOwnRequests),
 		keyRings:      newTable[Ring]("key_rings", 2),
 		outcomes:      map[string]int{},
+		edges:         map[string]string{},
 	}
 	return s
 }
@@ -131,19 +139,19 @@ func NewState() *State {
 // of the snapshot. Without rows a field is no part of the digest, so replicas
 // with and without a newer field agree until a feature level lets it be used.
 func (s *State) fields() []field {
-	return []field{
+	return append([]field{
 		s.meta, s.policy, s.marks, s.agents, s.keyOwners, s.tokens, s.coordinators,
 		s.removed, s.signingKeys, s.bans, s.idempotent, s.nonces, s.windows, s.divergent,
-		s.manifestTrust, s.manifests, s.auditHeads, s.selves,
-		s.keySchedules, s.keyRequests, s.keyRings,
-	}
+		s.manifestTrust, s.manifests, s.auditHeads, s.selves, s.cosignerSets, s.keySchedules, s.keyRequests, s.keyRings,
+	}, s.ledger.fields()...)
 }
 
 // newerFields are those that came after the first release. A snapshot leaves
 // them out while they are empty: binaries that do not know them can read it, as
 // they must while a cluster is upgraded server by server.
-var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "audit_heads": true, "self_windows": true,
-	"key_schedules": true, "key_requests": true, "key_rings": true}
+var newerFields = map[string]bool{"manifest_trust": true, "manifests": true, "audit_heads": true, "self_windows": true, "cosigner_sets": true,
+	"key_schedules": true, "key_requests": true, "key_rings": true,
+	"ledger_book": true, "ledger_accounts": true, "ledger_holds": true, "ledger_ids": true, "ledger_reports": true, "ledger_epochs": true, "ledger_weights": true}
 
 // Digest returns the digest of the whole state, from the parts that each field
 // keeps. It brings lazily kept parts up to date, so it is a write: within

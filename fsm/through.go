@@ -26,6 +26,8 @@ type TokensRevoked struct {
 	Count int      `cbor:"1,keyasint"`
 	IDs   []string `cbor:"2,keyasint"`           // the first MaxTokensTold of them
 	Kept  string   `cbor:"3,keyasint,omitempty"` // the acting token, if it is one of them
+	// Joined are the coordinators that were taken in through the node: they stay. From LevelCheckpoints on.
+	Joined []string `cbor:"4,keyasint,omitempty"`
 }
 
 // checkVia refuses what a node forwarded that was removed meanwhile.
@@ -84,7 +86,8 @@ func (s *State) revokeThrough(c *change, nodeID string) (*TokensRevoked, Result,
 			out.IDs = append(out.IDs, t.ID)
 		}
 	}
-	if out.Count == 0 && out.Kept == "" {
+	out.Joined = s.joinedThrough(nodeID)
+	if out.Count == 0 && out.Kept == "" && len(out.Joined) == 0 {
 		return nil, Result{}, true
 	}
 	return &out, Result{}, true
@@ -133,5 +136,9 @@ func (t *TokensRevoked) text() string {
 	if t == nil {
 		return ""
 	}
-	return fmt.Sprintf(" tokens_revoked=%d ids=%s kept=%s", t.Count, strings.Join(t.IDs, ","), t.Kept)
+	out := fmt.Sprintf(" tokens_revoked=%d ids=%s kept=%s", t.Count, strings.Join(t.IDs, ","), t.Kept)
+	if len(t.Joined) > 0 {
+		out += " joined=" + strings.Join(t.Joined, ",")
+	}
+	return out
 }

@@ -26,6 +26,8 @@ type Token struct {
 	// Through are the members that made it for its maker, and those that made the
 	// token under which it was made; at most MaxThrough. From LevelThrough on.
 	Through []string `cbor:"12,keyasint,omitempty"`
+	// Edge is whose credential it is, of RoleEdgeMember alone. From LevelCheckpoints on.
+	Edge *Edge `cbor:"13,keyasint,omitempty"`
 }
 
 // tokenKeepMs is how long an ended token stays listed, so that an operator

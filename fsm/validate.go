@@ -38,16 +38,19 @@ func (s *State) Validate(wallMs int64) error {
 		{"signing_keys", func() error { return eachRow(s.signingKeys, s.signingKeyFault) }},
 		{"key_owners", s.ownersFault},
 		{"tokens", func() error { return eachRow(s.tokens, tokenFault) }},
+		{"tokens", s.edgesFault},
 		{"removed", func() error { return eachRow(s.removed, removalFault) }},
 		{"bans", func() error { return eachRow(s.bans, s.banFault) }},
 		{"idempotency", func() error { return eachRow(s.idempotent, outcomeFault) }},
-		{"nonces", s.noncesFault},
+		{"nonces", func() error { return s.bucketsFault(s.nonces) }},
 		{"rate_windows", s.windows.fault},
 		{"self_windows", s.selves.fault},
 		{"divergent", func() error { return eachRow(s.divergent, divergenceFault) }},
 		{"manifest_trust", func() error { return eachRow(s.manifestTrust, s.manifestTrustFault) }},
 		{"manifests", func() error { return eachRow(s.manifests, manifestFault) }},
 		{"audit_heads", func() error { return eachRow(s.auditHeads, s.auditHeadFault) }},
+		{"ledger", s.ledgerFaults},
+		{"cosigner_sets", func() error { return eachRow(s.cosignerSets, s.cosignerSetFault) }},
 		{"key_schedules", func() error { return eachRow(s.keySchedules, scheduleFault) }},
 		{"key_requests", func() error { return eachRow(s.keyRequests, keyRequestFault) }},
 		{"key_rings", func() error { return eachRow(s.keyRings, s.sharedRingFault) }},
@@ -219,7 +222,7 @@ func (s *State) coordinatorFault(key string, n Coordinator) error {
 	if err := optionalID(n.TokenID); err != nil {
 		return err
 	}
-	if err := n.hostsFault(); err != nil {
+	if err := errors.Join(n.hostsFault(), throughFault(n.Through)); err != nil {
 		return err
 	}
 	if err := timeFault(MaxTimeMs, "the last description", n.UpdatedMs); err != nil {
@@ -272,8 +275,16 @@ func (s *State) ownersFault() error {
 			return err
 		}
 	}
-	if have := s.keyOwners.size() - s.replacedKeys(); have != n {
-		return fmt.Errorf("%d owners of keys, the agents and coordinators have %d keys", have, n)
+	for id, t := range s.tokens.m {
+		if t.Edge == nil {
+			continue
+		}
+		if err := owned(t.Edge.SigningKey, ownerEdge+t.Edge.NodeID); err != nil {
+			return fmt.Errorf("the edge of token %s: %w", shown(id), err)
+		}
+	}
+	if have := s.keyOwners.size() - s.replacedKeys() - s.forgottenEdges(); have != n {
+		return fmt.Errorf("%d owners of keys, the agents, coordinators and edges have %d keys", have, n)
 	}
 	return nil
 }
@@ -297,14 +308,20 @@ func (s *State) replacedKeys() (n int) {
 	return n
 }
 
-// agentsOwn tells whether each agent's key is its own.
-func (s *State) agentsOwn() error {
+// keysOwn tells whether each agent's and coordinator's key is its own.
+func (s *State) keysOwn() error {
 	for _, a := range s.agents.m {
 		for _, k := range a.Keys {
 			ref := k.Public.Fingerprint()
 			if owner, _ := s.keyOwners.get(string(ref[:])); owner != ownerAgent+a.ID {
 				return fmt.Errorf("fsm: a key of the backup's agent %s belongs to %s here", shown(a.ID), shown(owner))
 			}
+		}
+	}
+	for _, k := range s.signingKeys.m {
+		ref := k.Public.Fingerprint()
+		if owner, _ := s.keyOwners.get(string(ref[:])); owner != ownerCoordinator+k.NodeID {
+			return fmt.Errorf("fsm: a key of the backup's coordinator %s belongs to %s here", shown(k.NodeID), shown(owner))
 		}
 	}
 	return nil
@@ -315,19 +332,17 @@ func tokenFault(key string, t Token) error {
 		return err
 	}
 	switch {
-	case !t.Role.Known():
+	case !t.Role.Known() && t.Role != RoleEdgeMember:
 		return fmt.Errorf("unknown role %s", shown(string(t.Role)))
+	case t.credentialFault() != nil:
+		return t.credentialFault()
 	case t.UsesLeft < -1:
 		return fmt.Errorf("%d uses left", t.UsesLeft)
 	case len(t.Label) > MaxLabelBytes:
 		return fmt.Errorf("a label of %d bytes, at most %d", len(t.Label), MaxLabelBytes)
-	case len(t.Through) > MaxCoordinators:
-		return fmt.Errorf("made through %d nodes, at most %d", len(t.Through), MaxCoordinators)
 	}
-	for _, id := range t.Through {
-		if err := crypto.CheckID(id); err != nil {
-			return fmt.Errorf("made through: %w", err)
-		}
+	if err := throughFault(t.Through); err != nil {
+		return err
 	}
 	return timeFault(lastTokenMs, "its begin", t.CreatedMs, "its end", t.ExpiresMs, "the revocation", t.RevokedMs, "the purge", t.PurgeMs)
 }
@@ -384,17 +399,17 @@ func outcomeFault(key string, o Outcome) error {
 	return timeFault(lastTimeMs+IdempotencyMs, "its end", o.ExpiresMs)
 }
 
-// noncesFault: what was admitted lies up to the widest window ahead of the
+// bucketsFault: what was admitted lies up to the widest window ahead of the
 // clock; further ahead only after a recovery, which may set the clock back. A
 // restore closes the time of those and forgets them.
-func (s *State) noncesFault() error {
+func (s *State) bucketsFault(w bucketed) error {
 	last := bucketOf(s.meta.v.ClockMs + MaxSkewMs)
-	for _, number := range s.nonces.order {
+	for _, number := range w.numbers() {
 		if number < 0 || number > bucketOf(lastTimeMs) {
 			return fmt.Errorf("bucket %d: no time", number)
 		}
 		if number > last && s.meta.v.Epoch < 2 {
-			return fmt.Errorf("bucket %d: nonces far ahead of the clock %d", number, s.meta.v.ClockMs)
+			return fmt.Errorf("bucket %d: %s far ahead of the clock %d", number, w.label(), s.meta.v.ClockMs)
 		}
 	}
 	return nil

@@ -270,7 +270,7 @@ func TestTimesDoNotOverflow(t *testing.T) {
 		t.Errorf("with all time closed: %d", until)
 	}
 	s = NewState()
-	s.openEpoch(1, Recovery{AtMs: math.MaxInt64 - 1, Forgetful: true})
+	s.openEpoch(1, Recovery{AtMs: math.MaxInt64 - 1, Forgetful: true}, Meta{})
 	if s.meta.v.NonceFloorMs != math.MaxInt64 {
 		t.Errorf("the floor is %d", s.meta.v.NonceFloorMs)
 	}
@@ -278,7 +278,7 @@ func TestTimesDoNotOverflow(t *testing.T) {
 
 func TestNoncesLoadInOrder(t *testing.T) {
 	row := func(i byte, bucket int64) []byte { return nonceRow{key: nonceKey{i}}.encode(bucket) }
-	w := newNonceWindow()
+	w := newNonceWindow("nonces", MaxNonces)
 	for i, bucket := range []int64{0, 5, 5, 6} {
 		if err := w.load(row(byte(i), bucket)); err != nil {
 			t.Fatal(err)

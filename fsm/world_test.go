@@ -25,6 +25,9 @@ type world struct {
 	index   uint64
 	term    uint64
 	log     []logged
+	ids     int // of the ledger, made so far
+
+	sameEnds int64 // see drawSameHolds
 }
 
 // logged is an entry of the log and all that came of it.

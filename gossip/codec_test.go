@@ -157,7 +157,7 @@ func TestLimitsFitOneDatagram(t *testing.T) {
 	const sealed, compound, perMessage, userByte, checksum = sealOverhead, 2, 2, 1, 5
 	labelBytes := 2 + len(label(strings.Repeat("c", MaxClusterID)))
 	avail := udpBufferSize - compound - labelBytes - sealed
-	for kind, size := range map[uint64]int{kindNews: MaxNews, kindHead: MaxHead} {
+	for kind, size := range map[uint64]int{kindNews: MaxNews, kindHead: MaxHead, kindReport: MaxHead} {
 		m := message{Kind: kind, From: strings.Repeat("i", 128), AtMs: 1<<53 - 1, Body: make([]byte, size)}
 		b, err := m.encode()
 		if err != nil {

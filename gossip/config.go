@@ -145,7 +145,8 @@ func (c Config) Validate() error {
 // timings returns memberlist's settings for a profile.
 //
 // Against memberlist's own defaults: RetransmitMult is higher, because with 4 the last of five members misses about one message in
-// two hundred; push/pull is more frequent, because it repairs heads; compression is off, because what we send is mostly signatures.
+// two hundred; push/pull is more frequent, because it repairs heads; on one site news go out twice as often and to four members instead of three, so that they
+// reach a thousand in well under a second, at no more bytes: each member sends each message equally often; compression is off, because what we send is mostly signatures.
 func (p Profile) timings() *memberlist.Config {
 	var mc *memberlist.Config
 	switch p {
@@ -164,6 +165,8 @@ func (p Profile) timings() *memberlist.Config {
 		mc.IndirectChecks = 2
 	default:
 		mc = memberlist.DefaultLANConfig()
+		mc.GossipInterval = 100 * time.Millisecond
+		mc.GossipNodes = 4
 		mc.TCPTimeout = 5 * time.Second
 		mc.PushPullInterval = 15 * time.Second
 	}

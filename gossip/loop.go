@@ -69,7 +69,7 @@ func (p *Pool) take(it item) {
 			return
 		}
 		for _, h := range heads {
-			p.takeHead(&message{Kind: kindHead, From: h.Node, Body: h.Head}, false)
+			p.takeHead(&message{Kind: kindHead, From: h.Node, Body: h.Head})
 		}
 		return
 	}
@@ -83,7 +83,11 @@ func (p *Pool) take(it item) {
 	case kindNews:
 		p.takeNews(&m)
 	case kindHead:
-		p.takeHead(&m, true)
+		if p.takeHead(&m) {
+			p.enqueue(&m, nil)
+		}
+	case kindReport:
+		p.takeHead(&m)
 	case kindGoodbye:
 		p.takeGoodbye(&m)
 	case kindAcks:
@@ -111,26 +115,25 @@ func (p *Pool) takeNews(m *message) {
 }
 
 // takeHead asks OnHead about a head that differs from the one we hold. One that was just refused is not asked about again for a while,
-// but then it is: it may have been refused because we were behind. What push/pull brought is passed on by push/pull.
-func (p *Pool) takeHead(m *message, passOn bool) {
+// but then it is: it may have been refused because we were behind. Only a broadcast is passed on: what push/pull brought goes on by
+// push/pull, and a report stays where it was sent. It tells whether the head is new and good.
+func (p *Pool) takeHead(m *message) bool {
 	if !p.table.heard(m.From) {
 		if m.From != p.cfg.Card.NodeID {
 			p.count.newsUntrusted.Add(1)
 		}
-		return
+		return false
 	}
 	if bytes.Equal(p.table.head(m.From), m.Body) || !p.seenHeads.add(m.id(), p.cfg.Now()) {
 		p.count.newsRepeated.Add(1)
-		return
+		return false
 	}
 	if !p.cfg.OnHead(m.From, bytes.Clone(m.Body)) {
-		return
+		return false
 	}
 	p.count.newsNew.Add(1)
-	p.table.setHead(m.From, m.Body)
-	if passOn {
-		p.enqueue(m, nil)
-	}
+	p.table.setHead(m.From, m.Body, m.Kind == kindReport)
+	return true
 }
 
 func (p *Pool) takeGoodbye(m *message) {

@@ -156,6 +156,9 @@ func (p *Pool) startMemberlist(t memberlist.Transport) error {
 // Members lists everybody seen lately, ourselves and the dead included, sorted by name.
 func (p *Pool) Members() []Member { return p.table.members() }
 
+// LiveOf returns the ids of live and trusted members of a role, suspected ones included and ourselves not: what of a large pool is asked for often.
+func (p *Pool) LiveOf(role string) []string { return p.table.liveOf(role) }
+
 // LocalAddr is where we listen, host:port.
 func (p *Pool) LocalAddr() string { return p.bound }
 
@@ -201,7 +204,7 @@ func (p *Pool) SetHead(head []byte) error {
 	if bytes.Equal(p.table.head(p.cfg.Card.NodeID), head) {
 		return nil
 	}
-	p.table.setHead(p.cfg.Card.NodeID, bytes.Clone(head))
+	p.table.setHead(p.cfg.Card.NodeID, bytes.Clone(head), false)
 	p.enqueue(p.message(kindHead, head), nil)
 	return nil
 }

@@ -21,10 +21,10 @@ type entry struct {
 	state               string    // as listed
 	changed             time.Time
 
-	head []byte
-
-	acks   []AckID // the keys it says it holds; replaced, never written to
-	acksMs int64   // when it said so, by its clock
+	acks     []AckID // the keys it says it holds; replaced, never written to
+	acksMs   int64   // when it said so, by its clock
+	head     []byte
+	reported bool // head is for whom it was sent to, and not for push/pull
 }
 
 // table is the pool's view. The loop is the only writer but for the line of the node itself, which its owner sets; anybody reads.
@@ -191,12 +191,34 @@ func (t *table) head(id string) []byte {
 	return nil
 }
 
-func (t *table) setHead(id string, head []byte) {
+func (t *table) setHead(id string, head []byte, reported bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e := t.lines[id]; e != nil {
-		e.head = head
+		e.head, e.reported = head, reported
 	}
+}
+
+// addressOf returns where a live member is, empty if it is not.
+func (t *table) addressOf(id string) string {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if e := t.lines[id]; e != nil && e.live && id != t.self {
+		return e.addr
+	}
+	return ""
+}
+
+// liveOf returns the ids of live and trusted members of a role, suspected ones included and ourselves not, in no order.
+func (t *table) liveOf(role string) (ids []string) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for id, e := range t.lines {
+		if id != t.self && e.live && e.trusted && e.card.Role == role {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // setSelf replaces the node's own card.
@@ -272,19 +294,19 @@ func (t *table) addresses() (live map[string]bool, dead []string) {
 	return live, dead
 }
 
-// heads lists what push/pull carries: our own head first, then those of trusted live members, at most maxStateHeads.
+// heads lists what push/pull carries: our own head first, then those of trusted live members, at most maxStateHeads; no reported ones.
 func (t *table) heads() []headOf {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	var out []headOf
-	if h := t.lines[t.self].head; h != nil {
+	if h := t.lines[t.self].head; h != nil && !t.lines[t.self].reported {
 		out = append(out, headOf{Node: t.self, Head: h})
 	}
 	for id, e := range t.lines {
 		if len(out) >= maxStateHeads {
 			break
 		}
-		if id != t.self && e.live && e.trusted && e.head != nil {
+		if id != t.self && e.live && e.trusted && e.head != nil && !e.reported {
 			out = append(out, headOf{Node: id, Head: e.head})
 		}
 	}

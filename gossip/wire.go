@@ -13,7 +13,8 @@ const (
 	kindNews    = 1
 	kindHead    = 2
 	kindGoodbye = 3 // body empty: the origin leaves on purpose
-	kindAcks    = 4 // acksVersion, then the AckIDs of the keys that the origin holds
+	kindReport  = 4 // a head, for the one member that it was sent to
+	kindAcks    = 5 // acksVersion, then the AckIDs of the keys that the origin holds
 )
 
 const stateVersion = 1
@@ -35,7 +36,7 @@ func (m *message) check() error {
 	switch m.Kind {
 	case kindNews:
 		limit = MaxNews
-	case kindHead:
+	case kindHead, kindReport:
 		limit = MaxHead
 	case kindAcks:
 		limit = maxAckBytes
@@ -87,7 +88,7 @@ func (m *message) id() crypto.Hash {
 		return crypto.Sum(m.Body)
 	}
 	unsent := *m
-	if m.Kind == kindHead {
+	if m.Kind == kindHead || m.Kind == kindReport {
 		unsent.AtMs = 0
 	}
 	b, err := unsent.encode()

@@ -25,9 +25,12 @@ func NewRates[K comparable](now func() time.Time, perSecond float64, burst, entr
 }
 
 // Take takes one from a budget, or tells after what time there is one.
-func (b *Rates[K]) Take(holder K) (wait time.Duration) {
+func (b *Rates[K]) Take(holder K) (wait time.Duration) { return b.TakeN(holder, 1) }
+
+// TakeN takes n, at most the burst, or none.
+func (b *Rates[K]) TakeN(holder K, n int) (wait time.Duration) {
 	now := b.now()
-	r := b.limiter(holder).ReserveN(now, 1)
+	r := b.limiter(holder).ReserveN(now, n)
 	if wait = r.DelayFrom(now); wait > 0 {
 		r.CancelAt(now)
 	}

@@ -322,6 +322,7 @@ func TestPlanShowsWhatOnlyTheBackupHas(t *testing.T) {
 func TestPlanShowsNodesThatOnlyTheBackupRemoved(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, 1)
+	c.eventually("the young cluster has its cosigner set", func() bool { return c.nodes[0].epochNow().set.Version > 0 })
 	path := c.save(0)
 	cl := c.client(0, c.admin)
 	plan, err := cl.RestorePlan(t.Context(), c.open(path))
@@ -348,6 +349,7 @@ func TestPlanHoldsTheAdminHistoryAgainstOurs(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, 1)
 	c.enroll(0, "honest")
+	c.eventually("the young cluster has its cosigner set", func() bool { return c.nodes[0].epochNow().set.Version > 0 })
 	path := c.save(0)
 	cl := c.client(0, c.admin)
 	rewritten := func(change func(fsm.Record) []byte) string {

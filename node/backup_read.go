@@ -11,6 +11,7 @@ import (
 
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/ledger"
 )
 
 // BackupInfo describes a backup.
@@ -24,7 +25,9 @@ type BackupInfo struct {
 	ChainHead    string         `json:"chain_head"`
 	ChainSize    uint64         `json:"chain_size"`    // events
 	AdminRecords uint64         `json:"admin_records"` // of the history of administrative actions
-	Tables       map[string]int `json:"tables"`        // rows of each field of the state
+	LedgerSize   uint64         `json:"ledger_size"`   // records of the ledger
+	LedgerHead   string         `json:"ledger_head,omitempty"`
+	Tables       map[string]int `json:"tables"` // rows of each field of the state
 	Bytes        int64          `json:"bytes"`
 	HistoryBytes int64          `json:"history_bytes"` // of Bytes; 0: format 1, which does not tell
 	StateDigest  string         `json:"state_digest"`
@@ -41,6 +44,9 @@ type BackupReport struct {
 	Unproven int                `json:"unproven"`        // of them, whose reporter's signature was taken out or is wrong
 	Keys     map[string]string  `json:"-"`               // PEM of the keys in the backup by coordinator id
 	Fault    *crypto.ChainError `json:"-"`               // of the chain, when that is the fault
+
+	LedgerRecords uint64              `json:"ledger_records_verified"` // good ones, from the first on
+	LedgerFault   *ledger.RecordError `json:"-"`                       // of the ledger, when that is the fault
 }
 
 // ErrBackup is wrapped by everything that is wrong with a backup itself.
@@ -60,7 +66,8 @@ func InspectBackup(path string) (BackupInfo, error) {
 // rules of the cluster, and walks the history: that administrative records are
 // such, and the chain: links, hashes, each
 // coordinator's signature by the keys in the state, the reporters' where they
-// are there, and that the bans in force follow from it. On a fault the report
+// are there, and that the bans in force follow from it; and the ledger: all its
+// rules, and that the balances follow from its records. On a fault the report
 // says how far it came. The keys are the file's own: whether they are the
 // cluster's is for the caller.
 func VerifyBackup(path string, progress Progress) (BackupReport, error) {
@@ -73,7 +80,11 @@ func VerifyBackup(path string, progress Progress) (BackupReport, error) {
 			report.Keys[id] = key.PEM()
 		}
 	}
+	if walk.ledger != nil {
+		report.LedgerRecords = walk.ledger.Seq()
+	}
 	errors.As(err, &report.Fault)
+	errors.As(err, &report.LedgerFault)
 	return report, err
 }
 
@@ -161,8 +172,13 @@ func badBackup(err error) error { return fmt.Errorf("%w: %w", ErrBackup, err) }
 
 func infoOf(s *fsm.State) BackupInfo {
 	m := s.Meta()
-	return BackupInfo{Format: s.SnapshotVersion(), ClusterID: m.ClusterID, Epoch: m.Epoch, Index: m.Index, ClockMs: m.ClockMs, FeatureLevel: m.Level,
-		ChainHead: m.ChainHead, ChainSize: m.ChainSize, AdminRecords: m.AdminSize, Tables: s.Sizes(), StateDigest: s.Digest().String()}
+	book, open := s.LedgerBook()
+	info := BackupInfo{Format: s.SnapshotVersion(), ClusterID: m.ClusterID, Epoch: m.Epoch, Index: m.Index, ClockMs: m.ClockMs, FeatureLevel: m.Level,
+		ChainHead: m.ChainHead, ChainSize: m.ChainSize, AdminRecords: m.AdminSize, Tables: s.Sizes(), StateDigest: s.Digest().String(), LedgerSize: book.Size}
+	if open {
+		info.LedgerHead = book.Head.String()
+	}
+	return info
 }
 
 // counted counts what is read. The snapshot reader reads to the end of its
@@ -193,6 +209,7 @@ type chainWalk struct {
 	latestMs int64             // the latest that the clock was at, as far as the records tell
 	bans     map[string]banned // the newest ban on each agent that was not lifted, but for those that settled says
 	state    *fsm.State
+	ledger   *ledger.Verifier // nil where the state has no ledger
 }
 
 const actionRecoverClock = "recover_clock" // of the admin record
@@ -217,13 +234,22 @@ func (w *chainWalk) begin(s *fsm.State) {
 	w.chain = crypto.NewChainVerifier(w.keys)
 	w.chain.CountWrongReporters()
 	_, w.of = s.Chain()
+	if book, open := s.LedgerBook(); open {
+		w.ledger = ledger.NewVerifier(book.Origin)
+	}
 }
 
 func (w *chainWalk) next(r fsm.Record) error {
-	if r.Stream == fsm.StreamAdmin {
+	switch r.Stream {
+	case fsm.StreamAdmin:
 		return w.admin(r)
-	}
-	if r.Stream != fsm.StreamBlacklist {
+	case fsm.StreamLedger:
+		if w.ledger == nil {
+			return errors.New("it has records of a ledger, and its state has none")
+		}
+		return w.ledger.Add(r.Data)
+	case fsm.StreamBlacklist:
+	default:
 		return nil
 	}
 	e, err := crypto.ParseBlacklistEvent(r.Data)
@@ -312,6 +338,9 @@ func (w *chainWalk) end(s *fsm.State) error {
 		return fmt.Errorf("the last administrative record is of %d, the clock is at %d", w.adminMs, s.ClockMs())
 	}
 	w.latestMs = max(w.latestMs, s.ClockMs())
+	if err := w.endLedger(s); err != nil {
+		return err
+	}
 	head, _ := s.Chain()
 	if err := w.chain.Finish(head); err != nil {
 		return err
@@ -336,4 +365,18 @@ func (w *chainWalk) end(s *fsm.State) error {
 		}
 	}
 	return nil
+}
+
+// endLedger holds the ledger of the state against what its records come to.
+func (w *chainWalk) endLedger(s *fsm.State) error {
+	book, open := s.LedgerBook()
+	if !open {
+		return nil
+	}
+	if err := w.ledger.Finish(book.Size, book.Head); err != nil {
+		return err
+	}
+	live := s.LedgerLive()
+	live.Refuses = s.LedgerRefuses // nobody else has the state
+	return w.ledger.Compare(live)
 }

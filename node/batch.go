@@ -118,17 +118,8 @@ func (n *Node) serveAdmit(ctx context.Context, _ string, batch fsm.AdmitBatch) (
 	return n.decideHere(ctx, l, batch)
 }
 
-// unit is one node's batch waiting at the leader.
-type unit struct {
-	batch fsm.AdmitBatch
-	ctx   context.Context
-	reply chan unitReply // buffered: the batch loop never waits for a reader
-}
-
-type unitReply struct {
-	reply admitReply
-	err   error
-}
+// admitUnit is one node's batch of admissions waiting at the leader.
+type admitUnit = unit[fsm.AdmitBatch, admitReply]
 
 func (n *Node) decideHere(ctx context.Context, l *leadership, batch fsm.AdmitBatch) (admitReply, error) {
 	if err := l.usable(ctx); err != nil {
@@ -137,40 +128,29 @@ func (n *Node) decideHere(ctx context.Context, l *leadership, batch fsm.AdmitBat
 	if len(batch.Claims) > fsm.MaxClaims || len(batch.Callers) > fsm.MaxCallers {
 		return admitReply{}, &client.Error{Code: client.CodeTooLarge, Detail: "a batch over its bounds"}
 	}
-	u := &unit{batch: batch, ctx: ctx, reply: make(chan unitReply, 1)}
+	u := newUnit[fsm.AdmitBatch, admitReply](ctx, batch)
 	l.units.put(u)
-	select {
-	case r := <-u.reply:
-		return r.reply, r.err
-	case <-l.over:
-	case <-ctx.Done():
-	}
-	select {
-	case r := <-u.reply: // it may have come at the same instant
-		return r.reply, r.err
-	default:
-	}
-	return admitReply{}, errUnknown()
+	return u.await(l, errUnknown())
 }
 
 // batchLoop merges the batches of all nodes into one log entry at a time: one
 // fsync on each of a majority serves hundreds of requests.
 func (n *Node) batchLoop(ctx context.Context, l *leadership) {
-	var waiting []*unit
+	var waiting []*admitUnit
 	for {
 		if len(waiting) == 0 {
 			if waiting = l.units.take(ctx, maxUnits); waiting == nil {
 				return
 			}
 		}
-		var units []*unit
-		units, waiting = fill(waiting)
+		var units []*admitUnit
+		units, waiting = fill(waiting, roomForClaims())
 		if len(units) == 0 {
 			continue
 		}
 		all, err := n.commitUnits(l, units)
 		for _, u := range units {
-			r := unitReply{err: err}
+			r := unitReply[admitReply]{err: err}
 			if err == nil {
 				r.reply = admitReply{Results: all.Results[:len(u.batch.Claims)], MaxSkewMs: all.MaxSkewMs}
 				all.Results = all.Results[len(u.batch.Claims):]
@@ -180,28 +160,17 @@ func (n *Node) batchLoop(ctx context.Context, l *leadership) {
 	}
 }
 
-// maxUnits bounds what is looked at for one entry: more nodes than a cluster has.
-const maxUnits = 256
-
-// fill returns the units that fit one entry and those that wait for the next;
-// those whose callers are gone are left out.
-func fill(waiting []*unit) (now, later []*unit) {
+// roomForClaims tells which batches fit one entry together.
+func roomForClaims() func(*fsm.AdmitBatch) bool {
 	claims, callers := 0, 0
-	for i, u := range waiting {
-		if u.ctx.Err() != nil {
-			continue
-		}
-		claims, callers = claims+len(u.batch.Claims), callers+len(u.batch.Callers)
-		if claims > fsm.MaxClaims || callers > fsm.MaxCallers {
-			return now, waiting[i:]
-		}
-		now = append(now, u)
+	return func(b *fsm.AdmitBatch) bool {
+		claims, callers = claims+len(b.Claims), callers+len(b.Callers)
+		return claims <= fsm.MaxClaims && callers <= fsm.MaxCallers
 	}
-	return now, nil
 }
 
 // commitUnits proposes one entry for all units and waits for it.
-func (n *Node) commitUnits(l *leadership, units []*unit) (admitReply, error) {
+func (n *Node) commitUnits(l *leadership, units []*admitUnit) (admitReply, error) {
 	var all fsm.AdmitBatch
 	for _, u := range units {
 		base := uint16(len(all.Callers))
@@ -228,12 +197,10 @@ func (n *Node) commitUnits(l *leadership, units []*unit) (admitReply, error) {
 			return reply, nil
 		}
 	}
-	err = future.Error()
-	future.release()
+	res, err := future.finish()
 	if err != nil {
-		return admitReply{}, raftError(err)
+		return admitReply{}, err
 	}
-	res := future.Response().(fsm.Result)
 	if !res.OK() {
 		return admitReply{}, &client.Error{Code: client.CodeUnavailable, Detail: res.Detail, Reason: string(res.Code)}
 	}

@@ -226,6 +226,21 @@ func (b *addressBook) coordinators(self string) []string {
 	return out
 }
 
+// coordinatorAddresses returns where coordinators listen, by node id: what gossip
+// heard goes before the records.
+func (b *addressBook) coordinatorAddresses() map[string]peerAddress {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := map[string]peerAddress{}
+	for id, a := range b.Members {
+		if a.Role == fsm.RoleCoordinator {
+			out[id] = a
+		}
+	}
+	maps.Copy(out, b.heard)
+	return out
+}
+
 // raftAddresses returns the addresses to try for a node, newest first.
 func (b *addressBook) raftAddresses(id string) []string {
 	b.mu.Lock()

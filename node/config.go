@@ -88,6 +88,8 @@ const (
 	maxDiskReserve = 1 << 40
 	// minStall is what a disk under load takes now and then.
 	minStall = 500 * time.Millisecond
+	// minLease leaves a round of checkpoints a second, whose time is counted in seconds.
+	minLease = 3 * time.Second
 )
 
 // Setting spells the three names under which an operator gives a setting: its
@@ -148,6 +150,9 @@ func (c Config) Validate() error {
 	}
 	if c.Timing.Stall < minStall {
 		bad("stall limit %s: below %s a sound disk would be taken for a hung one", c.Timing.Stall, minStall)
+	}
+	if c.Timing.Lease < minLease {
+		bad("checkpoint lease %s: below %s coordinators would do little but cosign", c.Timing.Lease, minLease)
 	}
 	if t := c.Timing; t.LeaderLease > t.Silence || t.Silence > t.Heartbeat {
 		bad("leader lease %s, silence %s, heartbeat %s: none may exceed the next, or a deposed leader could think it leads", t.LeaderLease, t.Silence, t.Heartbeat)

@@ -68,6 +68,7 @@ func (r joinReply) shared() *sharedSet {
 func (n *Node) joinServer() *http.Server {
 	routes := http.NewServeMux()
 	routes.HandleFunc("POST "+joinPath, answerJoiner(n, n.serveJoin))
+	routes.HandleFunc("POST "+edgeJoinPath, answerJoiner(n, n.serveEdgeJoin))
 	routes.HandleFunc("POST "+manifestPath, answerJoiner(n, n.serveManifest))
 	s := &http.Server{Handler: routes, ReadTimeout: 5 * time.Second, WriteTimeout: 20 * time.Second,
 		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0)}
@@ -339,15 +340,21 @@ func join(ctx context.Context, cfg Config, id *identity) (*joinReply, error) {
 	if err != nil {
 		return nil, err
 	}
+	return askSeeds(ctx, cfg, func(seed string) (*joinReply, error) {
+		if err := askSeed(ctx, seed, token, cfg); err != nil {
+			return nil, err
+		}
+		return joinAt(ctx, cfg, seed, token, req)
+	})
+}
+
+// askSeeds asks the seeds in turn until one takes a joiner in.
+func askSeeds[T any](ctx context.Context, cfg Config, ask func(seed string) (*T, error)) (*T, error) {
 	for {
 		var failed error
 		hopeless := true
 		for _, seed := range cfg.Join {
-			err := askSeed(ctx, seed, token, cfg)
-			var reply *joinReply
-			if err == nil {
-				reply, err = joinAt(ctx, cfg, seed, token, req)
-			}
+			reply, err := ask(seed)
 			if err == nil {
 				return reply, nil
 			}
@@ -398,16 +405,16 @@ func tlsPublic(pkcs8 []byte) ([]byte, error) {
 	return x509.MarshalPKIXPublicKey(signer.Public())
 }
 
-// postSeed posts a request to the join service of a seed, whose CA the token pins,
-// and returns which node that is.
-func postSeed(ctx context.Context, cfg Config, seed string, token crypto.TokenText, path string, req, reply any) (met peerName, err error) {
+// postSeed posts a request to the join service of a seed, which the TLS configuration
+// makes sure of, and returns which node that is.
+func postSeed(ctx context.Context, cfg Config, seed string, config *tls.Config, path string, req, reply any) (met peerName, err error) {
 	body, err := fsm.Encode(req)
 	if err != nil {
 		return met, err
 	}
 	c := &http.Client{Timeout: 20 * time.Second, Transport: &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialSeed(ctx, cfg, seed, joinDial(token), 5*time.Second)
+			return dialSeed(ctx, cfg, seed, config, 5*time.Second)
 		}, DisableKeepAlives: true}}
 	post, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+seed+path, bytes.NewReader(body))
 	if err != nil {
@@ -418,7 +425,7 @@ func postSeed(ctx context.Context, cfg Config, seed string, token crypto.TokenTe
 		return met, err
 	}
 	defer resp.Body.Close()
-	if met, err = nameOf(resp.TLS.PeerCertificates[0]); err != nil { // checkPinned has seen it
+	if met, err = nameOf(resp.TLS.PeerCertificates[0]); err != nil { // the configuration has seen it
 		return met, err
 	}
 	data := make([]byte, maxJoinBytes) // one buffer, since it holds the pool key and the CA key
@@ -444,7 +451,7 @@ func postSeed(ctx context.Context, cfg Config, seed string, token crypto.TokenTe
 func joinAt(ctx context.Context, cfg Config, seed string, token crypto.TokenText, req joinRequest) (*joinReply, error) {
 	var reply joinReply
 	var err error
-	if reply.seed, err = postSeed(ctx, cfg, seed, token, joinPath, req, &reply); err != nil {
+	if reply.seed, err = postSeed(ctx, cfg, seed, joinDial(token), joinPath, req, &reply); err != nil {
 		return nil, err
 	}
 	set := reply.shared()

@@ -93,6 +93,12 @@ func TestDataOfTheLandedVersion(t *testing.T) {
 	}
 	c.eventually("the level rises", func() bool { level, _ := n.clusterLevel(); return level == fsm.LevelSupported && c.allReady() })
 	c.holdsLanded()
+	c.eventually("the old chain gets its tree, and a checkpoint", func() bool {
+		var size uint64
+		n.machine.Read(func(s *fsm.State) { _, size = s.Chain() })
+		o, _, ok := c.newestCheckpoint(0)
+		return ok && o.Size == size && size > 0
+	})
 	if err := n.raft.Snapshot().Error(); err != nil {
 		t.Fatal(err)
 	}

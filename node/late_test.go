@@ -35,7 +35,7 @@ func newLostAnswers(t *testing.T) *lostAnswers {
 	l.n = l.node()
 	l.n.admit = newAdmitter()
 	l.n.cfg.Timing.NoLeader = time.Second
-	l.owned = &leadership{ready: make(chan struct{}), over: t.Context().Done(), units: newIntake[*unit]()}
+	l.owned = &leadership{ready: make(chan struct{}), over: t.Context().Done(), units: newIntake[*admitUnit]()}
 	close(l.owned.ready)
 	l.n.lead.Store(l.owned)
 	return l
@@ -91,10 +91,10 @@ func (l *lostAnswers) ask(token string, claims []fsm.Claim, first, meanwhile fun
 	go func() { l.n.sendLoop(ctx); close(done) }()
 	u := l.owned.units.take(ctx, 1)[0]
 	first()
-	u.reply <- unitReply{err: errUnknown()}
+	u.reply <- unitReply[admitReply]{err: errUnknown()}
 	meanwhile()
 	u = l.owned.units.take(ctx, 1)[0]
-	u.reply <- unitReply{reply: admitReply{Results: l.at(fsm.Actor{}, u.batch).Claims, MaxSkewMs: 120_000}}
+	u.reply <- unitReply[admitReply]{reply: admitReply{Results: l.at(fsm.Actor{}, u.batch).Claims, MaxSkewMs: 120_000}}
 	<-call.done
 	cancel()
 	<-done

@@ -20,20 +20,22 @@ import (
 // leadership is one term of leading. It is made when raft elects this node and
 // dropped when it is deposed; whoever holds a stale one gets not_leader.
 type leadership struct {
-	term    uint64
-	ready   chan struct{}   // closed once the first tick of the term is applied
-	over    <-chan struct{} // closed when leadership ended
-	end     context.CancelFunc
-	clock   atomic.Pointer[clockVerdict] // of our wall clock; nil before the first; kept by the duties loop
-	drift   atomic.Int64                 // Node.drift when that was judged
-	full    atomic.Bool                  // no majority of voters has room on its disk; kept by the duties loop
-	since   time.Time
-	chain   linker
-	units   *intake[*unit]       // batches that wait for an entry
-	passed  map[string]time.Time // since when nodes hold a restore that did not take effect; guarded by Node.members
-	healthy map[string]time.Time // since when servers have been healthy without a break; guarded by Node.members
-	tried   time.Time            // when a transfer that was asked for began last; guarded by Node.members
-	cleaned time.Time            // when a clean-up began last; guarded by Node.members
+	term      uint64
+	ready     chan struct{}   // closed once the first tick of the term is applied
+	over      <-chan struct{} // closed when leadership ended
+	end       context.CancelFunc
+	clock     atomic.Pointer[clockVerdict] // of our wall clock; nil before the first; kept by the duties loop
+	drift     atomic.Int64                 // Node.drift when that was judged
+	full      atomic.Bool                  // no majority of voters has room on its disk; kept by the duties loop
+	since     time.Time
+	chain     linker
+	units     *intake[*admitUnit]  // batches that wait for an entry
+	moves     *intake[*moveUnit]   // of the ledger, likewise
+	passed    map[string]time.Time // since when nodes hold a restore that did not take effect; guarded by Node.members
+	healthy   map[string]time.Time // since when servers have been healthy without a break; guarded by Node.members
+	tried     time.Time            // when a transfer that was asked for began last; guarded by Node.members
+	cleaned   time.Time            // when a clean-up began last; guarded by Node.members
+	setFailed time.Time            // when the cosigner set was last not moved; owned by membersLoop
 
 	rotating sync.Mutex // held while a shared key is taken a step on
 
@@ -81,7 +83,7 @@ func (n *Node) watchLeadership(ctx context.Context, notices <-chan bool) {
 }
 
 func (n *Node) accede(ctx context.Context) {
-	l := &leadership{term: n.raft.CurrentTerm(), ready: make(chan struct{}), units: newIntake[*unit](), since: time.Now(), chain: newLinker(), voteless: map[string]uint64{}, passed: map[string]time.Time{}, healthy: map[string]time.Time{}}
+	l := &leadership{term: n.raft.CurrentTerm(), ready: make(chan struct{}), units: newIntake[*admitUnit](), moves: newIntake[*moveUnit](), since: time.Now(), chain: newLinker(), voteless: map[string]uint64{}, passed: map[string]time.Time{}, healthy: map[string]time.Time{}}
 	ctx, l.end = context.WithCancel(ctx)
 	l.over = ctx.Done()
 	n.lead.Store(l)
@@ -89,6 +91,8 @@ func (n *Node) accede(ctx context.Context) {
 	n.loops.Go(func() { n.duties(ctx, l) })
 	n.loops.Go(func() { n.membersLoop(ctx, l) })
 	n.loops.Go(func() { n.batchLoop(ctx, l) })
+	n.loops.Go(func() { n.ledgerLoop(ctx, l) })
+	n.loops.Go(func() { n.ledgerEpochLoop(ctx, l) })
 	n.loops.Go(func() { n.sharedDuties(ctx, l) })
 	n.loops.Go(func() { n.watchKeys(ctx, l) })
 }
@@ -138,6 +142,7 @@ func (n *Node) membersLoop(ctx context.Context, l *leadership) {
 		case <-l.ready:
 			n.alignMembers(ctx)
 			n.raiseLevel(ctx, l)
+			n.alignCosigners(ctx, l)
 		default:
 		}
 		select {
@@ -327,6 +332,9 @@ func (n *Node) dropServer(ctx context.Context, id string) error {
 			return errNotLeader() // the next leader removes us
 		}
 		return &client.Error{Code: client.CodeConflict, Field: "id", Detail: "no other voter answers that could lead as well as this one: look at the disks and clocks of the others (edgecoder status)"}
+	}
+	if err := n.cosignersWithout(ctx, id); err != nil {
+		return err
 	}
 	n.resting.set(id, cameBack, false) // it goes: leadership must not
 	known := false

@@ -170,7 +170,7 @@ func askSeed(ctx context.Context, seed string, token crypto.TokenText, cfg Confi
 		return err
 	}
 	var reply manifestReply
-	_, err = postSeed(ctx, cfg, seed, token, manifestPath, manifestRequest{Token: token.String(), Name: cfg.RequireManifest}, &reply)
+	_, err = postSeed(ctx, cfg, seed, joinDial(token), manifestPath, manifestRequest{Token: token.String(), Name: cfg.RequireManifest}, &reply)
 	if err != nil {
 		return fmt.Errorf("ask whether this binary was accepted: %w", err)
 	}

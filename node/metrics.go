@@ -11,12 +11,13 @@ import (
 
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
+	"github.com/edgecoder/edgecoder/ledger"
 )
 
 // meter holds what is measured as it happens. Everything else is read from where
 // it lies when somebody scrapes, see nodeCollector.
 type meter struct {
-	batch, commit, apply, propose prometheus.Histogram
+	batch, entries, commit, apply, propose prometheus.Histogram
 
 	leaders    prometheus.Counter
 	silences   prometheus.Counter
@@ -33,7 +34,8 @@ func newMeter() *meter {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
 	}
 	return &meter{
-		batch: histogram("edgecoder_admission_batch_claims", "Claims in one log entry, where this node leads.", prometheus.ExponentialBuckets(1, 2, 13)),
+		batch:   histogram("edgecoder_admission_batch_claims", "Claims in one log entry, where this node leads.", prometheus.ExponentialBuckets(1, 2, 13)),
+		entries: histogram("edgecoder_ledger_batch_entries", "Operations of the ledger in one log entry, where this node leads.", prometheus.ExponentialBuckets(1, 2, 13)),
 		commit: histogram("edgecoder_commit_duration_seconds", "Time from an entry's start at the leader until it was applied there, where this node leads.",
 			latencyBuckets),
 		apply: histogram("edgecoder_apply_duration_seconds", "Time that applying one log entry took here.", latencyBuckets),
@@ -72,7 +74,7 @@ func since(start time.Time, to prometheus.Observer) { to.Observe(time.Since(star
 // Collectors implements api.Observed.
 func (n *Node) Collectors() []prometheus.Collector {
 	m := n.meter
-	return []prometheus.Collector{m.batch, m.commit, m.apply, m.propose, m.leaders, m.silences, nodeCollector{n}}
+	return []prometheus.Collector{m.batch, m.entries, m.commit, m.apply, m.propose, m.leaders, m.silences, n.enforcement.delay, nodeCollector{n}}
 }
 
 // nodeCollector reads a node as it is. It asks nothing of other nodes nor of
@@ -89,42 +91,53 @@ var series = map[string]struct {
 	kind   prometheus.ValueType
 	labels []string
 }{
-	"edgecoder_build_info":                 {"Version of this binary and the highest feature level that it supports.", prometheus.GaugeValue, []string{"version", "feature_level"}},
-	"edgecoder_ready":                      {"1 while this node can serve: leader known, caught up, disk writes.", prometheus.GaugeValue, nil},
-	"edgecoder_diverged":                   {"1 while the state of this replica differs from the majority's.", prometheus.GaugeValue, nil},
-	"edgecoder_leader":                     {"1 on the node that leads.", prometheus.GaugeValue, nil},
-	"edgecoder_leader_known":               {"1 while this node knows a leader.", prometheus.GaugeValue, nil},
-	"edgecoder_raft_term":                  {"Raft's current term.", prometheus.GaugeValue, nil},
-	"edgecoder_raft_commit_index":          {"Highest log index that this node knows to be committed.", prometheus.GaugeValue, nil},
-	"edgecoder_raft_applied_index":         {"Log index that this replica reflects.", prometheus.GaugeValue, nil},
-	"edgecoder_raft_voters":                {"Voters in raft's configuration.", prometheus.GaugeValue, nil},
-	"edgecoder_recovery_epoch":             {"Recovery epoch of the state.", prometheus.GaugeValue, nil},
-	"edgecoder_recovery_rivals":            {"Former members that serve another recovery of this cluster.", prometheus.GaugeValue, nil},
-	"edgecoder_feature_level":              {"Feature level of the cluster.", prometheus.GaugeValue, nil},
-	"edgecoder_clock_timestamp_seconds":    {"Cluster clock, Unix time.", prometheus.GaugeValue, nil},
-	"edgecoder_clock_skew_seconds":         {"Wall clock of this node minus the median of the voters'.", prometheus.GaugeValue, nil},
-	"edgecoder_peer_clock_offset_seconds":  {"Wall clock of another server of the cluster minus this node's, of those that answered lately.", prometheus.GaugeValue, []string{"peer"}},
-	"edgecoder_gossip_members":             {"Members that gossip sees, by state.", prometheus.GaugeValue, []string{"state"}},
-	"edgecoder_gossip_queue_messages":      {"Broadcasts waiting to be sent.", prometheus.GaugeValue, nil},
-	"edgecoder_gossip_dropped_total":       {"Gossip that was dropped, by reason.", prometheus.CounterValue, []string{"reason"}},
-	"edgecoder_queue_length":               {"Work that waits here, by queue.", prometheus.GaugeValue, []string{"queue"}},
-	"edgecoder_queue_length_max":           {"Most work that may wait here, by queue; what is above is refused.", prometheus.GaugeValue, []string{"queue"}},
-	"edgecoder_handshakes":                 {"TLS handshakes under way, by who speaks: coordinators are what comes from addresses of members, claims who speaks their protocol from elsewhere, strangers are also those that said nothing yet.", prometheus.GaugeValue, []string{"of"}},
-	"edgecoder_handshakes_max":             {"Most TLS handshakes under way, by who speaks.", prometheus.GaugeValue, []string{"of"}},
-	"edgecoder_handshakes_refused_total":   {"Connections that ended before their TLS handshake: room, the slow made room for others; rate, their address began too many, or too many claimed to be coordinators.", prometheus.CounterValue, []string{"reason"}},
-	"edgecoder_disk_free_bytes":            {"Free space under the data directory.", prometheus.GaugeValue, nil},
-	"edgecoder_disk_reserve_bytes":         {"Space held back for what must be written on a full disk.", prometheus.GaugeValue, nil},
-	"edgecoder_disk_low":                   {"1 while the disk is too full to take writes.", prometheus.GaugeValue, nil},
-	"edgecoder_disk_stalled_seconds":       {"Age of the oldest durable write in flight that should have ended.", prometheus.GaugeValue, nil},
-	"edgecoder_disk_write_median_seconds":  {"Median time of the last log writes; 0 without any lately.", prometheus.GaugeValue, nil},
-	"edgecoder_history_records":            {"Records of history, by stream.", prometheus.GaugeValue, []string{"stream"}},
-	"edgecoder_history_bytes":              {"Bytes of history as a snapshot carries them, by stream.", prometheus.GaugeValue, []string{"stream"}},
-	"edgecoder_state_rows":                 {"Rows of a collection of the live state.", prometheus.GaugeValue, []string{"collection"}},
-	"edgecoder_state_rows_max":             {"Cap of a collection of the live state; at it new rows are refused.", prometheus.GaugeValue, []string{"collection"}},
-	"edgecoder_snapshot_timestamp_seconds": {"When this replica last took or was sent a snapshot, Unix time; absent before the first.", prometheus.GaugeValue, nil},
-	"edgecoder_backup_timestamp_seconds":   {"When this node last wrote a scheduled backup, Unix time; 0 before the first, absent without a schedule.", prometheus.GaugeValue, nil},
-	"edgecoder_keys":                       {"Subjects whose key is due for rotation, overdue or expired, where this node leads.", prometheus.GaugeValue, []string{"kind", "state"}},
-	"edgecoder_backup_failed":              {"1 while the last try of a scheduled backup failed.", prometheus.GaugeValue, nil},
+	"edgecoder_build_info":                     {"Version of this binary and the highest feature level that it supports.", prometheus.GaugeValue, []string{"version", "feature_level"}},
+	"edgecoder_ready":                          {"1 while this node can serve: leader known, caught up, disk writes.", prometheus.GaugeValue, nil},
+	"edgecoder_diverged":                       {"1 while the state of this replica differs from the majority's.", prometheus.GaugeValue, nil},
+	"edgecoder_leader":                         {"1 on the node that leads.", prometheus.GaugeValue, nil},
+	"edgecoder_leader_known":                   {"1 while this node knows a leader.", prometheus.GaugeValue, nil},
+	"edgecoder_raft_term":                      {"Raft's current term.", prometheus.GaugeValue, nil},
+	"edgecoder_raft_commit_index":              {"Highest log index that this node knows to be committed.", prometheus.GaugeValue, nil},
+	"edgecoder_raft_applied_index":             {"Log index that this replica reflects.", prometheus.GaugeValue, nil},
+	"edgecoder_raft_voters":                    {"Voters in raft's configuration.", prometheus.GaugeValue, nil},
+	"edgecoder_recovery_epoch":                 {"Recovery epoch of the state.", prometheus.GaugeValue, nil},
+	"edgecoder_recovery_rivals":                {"Former members that serve another recovery of this cluster.", prometheus.GaugeValue, nil},
+	"edgecoder_feature_level":                  {"Feature level of the cluster.", prometheus.GaugeValue, nil},
+	"edgecoder_clock_timestamp_seconds":        {"Cluster clock, Unix time.", prometheus.GaugeValue, nil},
+	"edgecoder_clock_skew_seconds":             {"Wall clock of this node minus the median of the voters'.", prometheus.GaugeValue, nil},
+	"edgecoder_peer_clock_offset_seconds":      {"Wall clock of another server of the cluster minus this node's, of those that answered lately.", prometheus.GaugeValue, []string{"peer"}},
+	"edgecoder_gossip_members":                 {"Members that gossip sees, by state.", prometheus.GaugeValue, []string{"state"}},
+	"edgecoder_gossip_queue_messages":          {"Broadcasts waiting to be sent.", prometheus.GaugeValue, nil},
+	"edgecoder_gossip_dropped_total":           {"Gossip that was dropped, by reason.", prometheus.CounterValue, []string{"reason"}},
+	"edgecoder_queue_length":                   {"Work that waits here, by queue.", prometheus.GaugeValue, []string{"queue"}},
+	"edgecoder_queue_length_max":               {"Most work that may wait here, by queue; what is above is refused.", prometheus.GaugeValue, []string{"queue"}},
+	"edgecoder_handshakes":                     {"TLS handshakes under way, by who speaks: coordinators are what comes from addresses of members, claims who speaks their protocol from elsewhere, strangers are also those that said nothing yet.", prometheus.GaugeValue, []string{"of"}},
+	"edgecoder_handshakes_max":                 {"Most TLS handshakes under way, by who speaks.", prometheus.GaugeValue, []string{"of"}},
+	"edgecoder_handshakes_refused_total":       {"Connections that ended before their TLS handshake: room, the slow made room for others; rate, their address began too many, or too many claimed to be coordinators.", prometheus.CounterValue, []string{"reason"}},
+	"edgecoder_disk_free_bytes":                {"Free space under the data directory.", prometheus.GaugeValue, nil},
+	"edgecoder_disk_reserve_bytes":             {"Space held back for what must be written on a full disk.", prometheus.GaugeValue, nil},
+	"edgecoder_disk_low":                       {"1 while the disk is too full to take writes.", prometheus.GaugeValue, nil},
+	"edgecoder_disk_stalled_seconds":           {"Age of the oldest durable write in flight that should have ended.", prometheus.GaugeValue, nil},
+	"edgecoder_disk_write_median_seconds":      {"Median time of the last log writes; 0 without any lately.", prometheus.GaugeValue, nil},
+	"edgecoder_ledger_size":                    {"Records of the ledger.", prometheus.GaugeValue, nil},
+	"edgecoder_ledger_circulation_micro":       {"Micro-credits that were issued and not given back.", prometheus.GaugeValue, nil},
+	"edgecoder_ledger_sum_micro":               {"Sum of all balances of the ledger, micro-credits; anything but 0 is an alarm.", prometheus.GaugeValue, nil},
+	"edgecoder_ledger_epoch_timestamp_seconds": {"Beginning of the newest issuance epoch that was paid, Unix time; 0 before the first.", prometheus.GaugeValue, nil},
+	"edgecoder_history_records":                {"Records of history, by stream.", prometheus.GaugeValue, []string{"stream"}},
+	"edgecoder_history_bytes":                  {"Bytes of history as a snapshot carries them, by stream.", prometheus.GaugeValue, []string{"stream"}},
+	"edgecoder_state_rows":                     {"Rows of a collection of the live state.", prometheus.GaugeValue, []string{"collection"}},
+	"edgecoder_state_rows_max":                 {"Cap of a collection of the live state; at it new rows are refused.", prometheus.GaugeValue, []string{"collection"}},
+	"edgecoder_snapshot_timestamp_seconds":     {"When this replica last took or was sent a snapshot, Unix time; absent before the first.", prometheus.GaugeValue, nil},
+	"edgecoder_backup_timestamp_seconds":       {"When this node last wrote a scheduled backup, Unix time; 0 before the first, absent without a schedule.", prometheus.GaugeValue, nil},
+	"edgecoder_keys":                           {"Subjects whose key is due for rotation, overdue or expired, where this node leads.", prometheus.GaugeValue, []string{"kind", "state"}},
+	"edgecoder_backup_failed":                  {"1 while the last try of a scheduled backup failed.", prometheus.GaugeValue, nil},
+	"edgecoder_log_records":                    {"Records in this node's tree of a log.", prometheus.GaugeValue, []string{"log"}},
+	"edgecoder_checkpoint_size":                {"Records in the newest checkpoint that a majority cosigned.", prometheus.GaugeValue, []string{"log"}},
+	"edgecoder_checkpoint_timestamp_seconds":   {"When the slowest of its majority signed the newest checkpoint, Unix time; 0 before the first.", prometheus.GaugeValue, []string{"log"}},
+	"edgecoder_checkpoint_cosignatures":        {"Cosignatures on the newest checkpoint.", prometheus.GaugeValue, []string{"log"}},
+	"edgecoder_cosignature_withheld":           {"1 while this node found a record that is not sound and cosigns nothing.", prometheus.GaugeValue, []string{"log"}},
+	"edgecoder_log_forked":                     {"1 on a node that stopped serving because its log is not the one that was signed.", prometheus.GaugeValue, []string{"log"}},
+	"edgecoder_cosigner_set_version":           {"Version of the cosigner set in force; 0 before the first.", prometheus.GaugeValue, []string{"log"}},
 }
 
 var descs = func() map[string]*prometheus.Desc {
@@ -156,6 +169,7 @@ func (c nodeCollector) Collect(out chan<- prometheus.Metric) {
 	c.n.measureState(put)
 	c.n.measureCopies(put)
 	c.n.measureKeys(put)
+	c.n.measureLogs(put)
 }
 
 func (n *Node) measureStatus(put sample) {
@@ -224,6 +238,8 @@ func (n *Node) measureQueues(put sample) {
 	n.admit.mu.Unlock()
 	put("edgecoder_queue_length", float64(waiting), "admissions")
 	put("edgecoder_queue_length_max", maxWaiting, "admissions")
+	put("edgecoder_queue_length", float64(n.movers.waiting.Load()), "ledger")
+	put("edgecoder_queue_length_max", maxMoving, "ledger")
 	put("edgecoder_queue_length", float64(len(n.proposals)), "proposals")
 	put("edgecoder_queue_length_max", float64(cap(n.proposals)), "proposals")
 	put("edgecoder_queue_length", float64(len(n.joining)), "joins")
@@ -253,7 +269,18 @@ func (n *Node) measureHandshakes(put sample) {
 
 func (n *Node) measureState(put sample) {
 	var usage []fsm.Usage
-	n.machine.Read(func(s *fsm.State) { usage = s.Usage() })
+	var book fsm.LedgerBook
+	var issued, sum int64
+	n.machine.Read(func(s *fsm.State) {
+		usage = s.Usage()
+		book, _ = s.LedgerBook()
+		issuance, _ := s.LedgerAccount(ledger.Issuance)
+		issued, sum = -issuance.Balance, s.LedgerSum()
+	})
+	put("edgecoder_ledger_size", float64(book.Size))
+	put("edgecoder_ledger_circulation_micro", float64(issued))
+	put("edgecoder_ledger_sum_micro", float64(sum))
+	put("edgecoder_ledger_epoch_timestamp_seconds", seconds(book.NewestEpoch()))
 	for _, u := range usage {
 		put("edgecoder_state_rows", float64(u.Rows), u.Name)
 		put("edgecoder_state_rows_max", float64(u.Cap), u.Name)
@@ -261,7 +288,7 @@ func (n *Node) measureState(put sample) {
 }
 
 // streamNames name the streams of history in labels.
-var streamNames = map[fsm.Stream]string{fsm.StreamBlacklist: "blacklist", fsm.StreamAdmin: "admin"}
+var streamNames = map[fsm.Stream]string{fsm.StreamBlacklist: "blacklist", fsm.StreamAdmin: "admin", fsm.StreamLedger: "ledger"}
 
 func (n *Node) measureCopies(put sample) {
 	for _, s := range fsm.Streams() {

@@ -66,7 +66,7 @@ func (n *Node) startGossip() error {
 	n.pool, err = gossip.Start(gossip.Config{
 		ClusterID: n.id.ClusterID, Card: card, BindAddr: n.cfg.GossipAddr, Sockets: sockets, PoolKeys: n.shared.Load().ring,
 		Seeds: n.seeds, Profile: n.cfg.Timing.Gossip,
-		OnStream: onStream, MemberAt: n.isMemberAt, Trust: n.trustCard, OnHead: n.acceptHead, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
+		OnStream: onStream, MemberAt: n.isMemberAt, Trust: n.trustCard, OnHead: n.acceptHead, OnNews: n.passOn, Now: n.cfg.Now, Log: n.log.With("part", "gossip"),
 	})
 	return err
 }
@@ -118,8 +118,13 @@ func (n *Node) trustCard(c gossip.Card) bool {
 func (n *Node) enrolledKeys(id string) (keys []crypto.PublicKey, known bool) {
 	c, known := n.onRecord(id)
 	if known = known && !c.SigningKey.IsZero(); known {
-		keys = c.Ring().Verifying(n.clockMs())
+		return c.Ring().Verifying(n.clockMs()), true
 	}
+	n.machine.Read(func(s *fsm.State) {
+		if e, edge := s.Edge(id); edge {
+			keys, known = []crypto.PublicKey{e.SigningKey}, true
+		}
+	})
 	if !known && !n.isRemoved(id) {
 		if v, ok := n.vouchedFor(id); ok {
 			return v.keys(n.clockMs()), true
@@ -137,7 +142,7 @@ func (n *Node) enrolledKeys(id string) (keys []crypto.PublicKey, known bool) {
 func (n *Node) hearMembers() {
 	for _, m := range n.pool.Members() {
 		c := m.Card
-		if c.NodeID != n.id.NodeID && (m.State == gossip.StateAlive || m.State == gossip.StateSuspect) {
+		if c.NodeID != n.id.NodeID && c.Role != string(fsm.RoleEdge) && (m.State == gossip.StateAlive || m.State == gossip.StateSuspect) {
 			n.book.hear(c.NodeID, peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Reached: m.Addr})
 		}
 	}
@@ -150,11 +155,14 @@ func (n *Node) acceptHead(from string, data []byte) bool {
 		return false
 	}
 	keys, known := n.enrolledKeys(from)
-	if !known || !slices.ContainsFunc(keys, func(key crypto.PublicKey) bool {
+	was := n.heads[from]
+	signed := slices.ContainsFunc(keys, func(key crypto.PublicKey) bool {
 		return crypto.VerifyText(key, h.Signature, headLabel, h.parts(n.id.ClusterID, from)...)
-	}) {
+	})
+	if !known || !signed || !n.heads.rises(from, h) {
 		return false
 	}
+	n.hearEnforced(was, h)
 	n.hearEpoch(from, h.Epoch)
 	return true
 }
@@ -172,6 +180,7 @@ func (n *Node) newsLoop(ctx context.Context) {
 			h.Head, h.Size = s.Chain()
 			h.Epoch, h.Index = s.Meta().Epoch, s.Index()
 		})
+		n.enforcement.grew(h.Epoch, h.Size, time.Now())
 		// The cluster may go on without an epoch that is not confirmed.
 		by, _ := n.signingPublic()
 		if h.Epoch > 0 && n.unconfirmed() == nil && (h.Epoch != announced.Epoch || h.Head != announced.Head || by != announcedBy) {

@@ -47,6 +47,7 @@ type Node struct {
 	disk    *disk
 	audit   *audit.Log // of security events; nil before it is open
 	admit   *admitter
+	movers  *movers
 	meter   *meter
 	reads   *readIndexer // of this node's own questions, wherever the leader is
 
@@ -90,6 +91,8 @@ type Node struct {
 	pingNow        chan struct{}
 	tripped        chan struct{} // diverged was set
 	news           chan struct{}
+	heads          headFloor // owned by gossip's loop
+	enforcement    *enforcement
 	membersChanged chan struct{}
 	sharedMoved    chan struct{} // the state says something new of shared keys
 
@@ -105,6 +108,7 @@ type Node struct {
 	cancel     context.CancelFunc
 	face       face
 	store      *store.Store
+	logs       logs // of which this coordinator keeps trees and cosigns checkpoints
 	transport  *termGuard
 	unlock     func() error
 	stop       sync.Once
@@ -136,12 +140,13 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 	}
 	cfg.Passphrase = bytes.Clone(cfg.Passphrase) // the caller wipes its own
 	n := &Node{
-		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(), meter: newMeter(),
+		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(), movers: newMovers(), meter: newMeter(),
 		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), words: limit.NewRates[string](time.Now, wordRate, wordBurst, 2*fsm.MaxCoordinators), knocks: limit.NewRates[string](time.Now, knockRate, knockBurst, 2*fsm.MaxCoordinators), updates: limit.NewRates[string](time.Now, updateRate, updateBurst, 2*fsm.MaxCoordinators), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
-		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1),
+		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1), heads: headFloor{}, enforcement: newEnforcement(),
 		membersChanged: make(chan struct{}, 1), sharedMoved: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
 		keyRounds: keyRounds{active: map[string]crypto.PublicKey{}},
 		joinLog:   rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), joinRates: limit.NewRates[string](time.Now, joinsPerSecond, joinsBurst, joinsEntries), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
+		logs: newLogs(),
 	}
 	if err := n.start(ctx); err != nil {
 		_ = n.shutdown() // the start's own error is the one to report
@@ -191,6 +196,9 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.openStore(); err != nil {
 		return err
 	}
+	if err := n.openLogs(); err != nil {
+		return err
+	}
 	if err := n.doubtBook(); err != nil {
 		return err
 	}
@@ -217,7 +225,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.serve(sockets)
-	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.newsLoop, n.certificateLoop, n.apiCertLoop, n.sharingLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop, n.keyLoop} {
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.moveLoop, n.newsLoop, n.certificateLoop, n.apiCertLoop, n.sharingLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop, n.logsLoop, n.snapshotLoop, n.keyLoop} {
 		n.loops.Go(func() { loop(run) })
 	}
 	return n.awaitBootstrap(ctx)
@@ -260,13 +268,15 @@ func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 		ring(n.sharedMoved)
 	}
 	switch kind {
-	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove, fsm.KindCoordinatorCleanUp:
+	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove, fsm.KindCoordinatorCleanUp,
+		fsm.KindEdgeJoin, fsm.KindTokenRevoke: // which ends an edge, perhaps
 		n.membersMoved.Store(true)
 		ring(n.membersChanged)
 	case fsm.KindBlacklistAppend, fsm.KindClockRecover, fsm.KindLevelRaise: // head, epoch or level changed
 	default:
 		return
 	}
+	n.logs.ring()
 	ring(n.news)
 }
 
@@ -318,6 +328,7 @@ func (n *Node) shutdown() error {
 			n.rpc.CloseIdleConnections()
 		}
 		n.loops.Wait()
+		n.logs.close()
 		n.forgetPassphrase()
 		n.signer.hold(nil)
 		close(n.done)

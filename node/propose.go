@@ -47,7 +47,7 @@ func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
 		res = fsm.Result{}
 		return n.call(ctx, leader, rpcPropose, cmd, &res)
 	})
-	if e := (*client.Error)(nil); errors.As(err, &e) && e.Code == client.CodeInvalid {
+	if e := (*client.Error)(nil); errors.As(err, &e) && (e.Code == client.CodeInvalid || e.Code == client.CodeForbidden) {
 		if early := n.levelAllows(cmd); early != nil {
 			return res, early // a leader of an older binary cannot say so: it does not know the command
 		}
@@ -401,6 +401,16 @@ func (n *Node) enqueue(l *leadership, cmd fsm.Command) (proposal, error) {
 		<-n.proposals
 		since(begun, n.meter.commit)
 	}}, nil
+}
+
+// finish waits for a log entry, however long raft takes.
+func (p proposal) finish() (fsm.Result, error) {
+	err := p.Error()
+	p.release()
+	if err != nil {
+		return fsm.Result{}, raftError(err)
+	}
+	return p.Response().(fsm.Result), nil
 }
 
 // await waits for a log entry within ctx. Past that the outcome is unknown:

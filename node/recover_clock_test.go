@@ -19,6 +19,7 @@ func TestP1ClockRecovery(t *testing.T) {
 	t.Parallel()
 	var world shiftedWorld
 	c := &trio{t: t, adjust: func(_ int, cfg *Config) { cfg.Now = world.now }}
+	t.TempDir() // first, so that it is removed last: after the nodes have stopped
 	t.Cleanup(c.stopAll)
 	c.grow(3)
 	a, verifier := c.enroll(0, "honest"), c.token("verifier", -1)

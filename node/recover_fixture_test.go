@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto/checkpoint"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -18,11 +19,13 @@ type lostTrio struct {
 	verifier string
 	used     client.AdmissionRequest // admitted before the stop
 	ban      client.BlacklistChange
+	trusted  checkpoint.SignedSet // that somebody trusts since before the stop
 }
 
 func newLostTrio(t *testing.T) *lostTrio {
 	t.Helper()
 	c := &lostTrio{trio: &trio{t: t, adjust: func(_ int, cfg *Config) { cfg.Timing.Mark = 500 * time.Millisecond }}}
+	t.TempDir() // first, so that it is removed last: after the nodes have stopped
 	t.Cleanup(c.stopAll)
 	c.grow(3)
 	c.agent, c.verifier = c.enroll(0, "agent-1"), c.token("verifier", -1)
@@ -34,6 +37,8 @@ func newLostTrio(t *testing.T) *lostTrio {
 	c.trio.ban(1, "outlaw")
 	c.ban = c.trio.ban(2, "bandit")
 	c.settled()
+	sets := c.nodes[0].sets()
+	c.trusted = sets[len(sets)-1]
 	c.stopAll()
 	clear(c.nodes)
 	return c

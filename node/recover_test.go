@@ -86,6 +86,7 @@ func (c *lostTrio) recoverOneOfThree(t *testing.T) {
 		t.Errorf("the survivor's id became %s", got)
 	}
 	c.checkRejoin(2, 0, 1)
+	c.cosignersBeginAnew(2, c.trusted)
 }
 
 // bytesOf returns the contents of every file below a directory.

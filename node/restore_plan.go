@@ -131,10 +131,12 @@ func (n *Node) plan(t *taken, present *fsm.State) (client.RestorePlan, error) {
 	p.Closed, p.ClosedMs = newlyClosed(next.Meta(), m)
 	events, records := t.common[fsm.StreamBlacklist], t.common[fsm.StreamAdmin]
 	p.EventsLost = m.ChainSize - min(m.ChainSize, events)
+	money := t.common[fsm.StreamLedger]
+	p.LedgerLost, p.LedgerThen = u.LedgerNow-min(u.LedgerNow, money), u.LedgerThen
 	if !p.OtherCluster {
 		p.RecordsLost = m.AdminSize - min(m.AdminSize, records)
 		// A past of this cluster has nothing that the present never had.
-		p.Forked = t.ChainSize > events || t.AdminRecords > records || p.AgentsAdded > 0 || p.KeysAdded > 0 || p.GoneAdded > 0 || p.ManifestsAdded > 0 || u.ManifestsForked
+		p.Forked = t.ChainSize > events || t.AdminRecords > records || u.LedgerThen > money || p.AgentsAdded > 0 || p.KeysAdded > 0 || p.GoneAdded > 0 || p.ManifestsAdded > 0 || u.ManifestsForked
 	}
 	same, err := samePolicy(t.state.Policy(), present.Policy())
 	if err != nil {
@@ -206,6 +208,7 @@ func lossText(p client.RestorePlan) string {
 	count(uint64(p.GoneAdded), "removed nodes that only the backup knows, refused for ever")
 	count(p.EventsLost, "events of the chain that end")
 	count(p.RecordsLost, "administrative records that end")
+	count(p.LedgerLost, "records of the ledger that end, with what they moved")
 	if p.PolicyLost {
 		all = append(all, "another policy")
 	}
@@ -236,7 +239,7 @@ const maxGoneOfAnother = fsm.MaxRemoved / 100
 // lacks, or whether admissions would be gone for long. A new cluster's own
 // beginnings are no loss.
 func olderThan(p client.RestorePlan) bool {
-	lost := p.BansLost > 0 || p.AgentsLost > 0 || p.AgentsChanged > 0 || p.EventsLost > 0 || p.AdmissionsPauseMs > maxPauseMs || p.ClosedMs > maxPauseMs
+	lost := p.BansLost > 0 || p.AgentsLost > 0 || p.AgentsChanged > 0 || p.EventsLost > 0 || p.LedgerLost > 0 || p.AdmissionsPauseMs > maxPauseMs || p.ClosedMs > maxPauseMs
 	if p.OtherCluster {
 		return lost || p.GoneAdded > maxGoneOfAnother
 	}
@@ -318,8 +321,12 @@ func rekeyed(then agentsThen, all []fsm.Agent) (n int) {
 
 // lossOf says in one line what is known to be lost, for the history.
 func lossOf(t *taken, p client.RestorePlan) string {
-	return fmt.Sprintf("sha256=%s of_index=%d taken=%s bans_lost=%d bans_back=%d agents_lost=%d agents_changed=%d agents_rekeyed=%d agents_added=%d manifests_kept=%d manifests_added=%d manifest_trust_changed=%t signature_rules_kept=%d signature_rules_new=%d events_lost=%d admin_records_lost=%d forked=%t",
+	text := fmt.Sprintf("sha256=%s of_index=%d taken=%s bans_lost=%d bans_back=%d agents_lost=%d agents_changed=%d agents_rekeyed=%d agents_added=%d manifests_kept=%d manifests_added=%d manifest_trust_changed=%t signature_rules_kept=%d signature_rules_new=%d events_lost=%d admin_records_lost=%d forked=%t",
 		t.SHA256, t.Index, time.UnixMilli(t.ClockMs).UTC().Format(time.RFC3339), p.BansLost, p.BansBack, p.AgentsLost, p.AgentsChanged, p.AgentsRekeyed, p.AgentsAdded, p.ManifestsKept, p.ManifestsAdded, p.TrustLost, p.RulesKept, p.RulesNew, p.EventsLost, p.RecordsLost, p.Forked)
+	if p.LedgerLost > 0 || p.LedgerThen > 0 {
+		text += fmt.Sprintf(" ledger_lost=%d ledger_size=%d", p.LedgerLost, p.LedgerThen)
+	}
+	return text
 }
 
 // copyOf returns the present state for somebody who takes long over it.

@@ -22,6 +22,7 @@ import (
 const (
 	rpcPropose   = "/propose"
 	rpcAdmit     = "/admit"
+	rpcLedger    = "/ledger"
 	rpcReadIndex = "/read-index"
 	rpcPing      = "/ping"
 	rpcCertify   = "/certify"
@@ -31,6 +32,10 @@ const (
 	rpcFields    = "/fields"
 	rpcReach     = "/reach"
 	rpcReturn    = returnPath
+
+	rpcCosign     = "/cosign"
+	rpcCosignSet  = "/cosign-set"
+	rpcCheckpoint = "/checkpoint"
 
 	// maxRPCBytes bounds a call: the largest is a command at its own bound.
 	maxRPCBytes = fsm.MaxCommandBytes + 64<<10
@@ -147,6 +152,7 @@ func (n *Node) rpcServer() *http.Server {
 	routes := http.NewServeMux()
 	routes.HandleFunc("POST "+rpcPropose, serveRPC(n, anyNode, n.servePropose))
 	routes.HandleFunc("POST "+rpcAdmit, serveRPC(n, coordinatorsOnly, n.serveAdmit))
+	routes.HandleFunc("POST "+rpcLedger, serveRPC(n, coordinatorsOnly, n.serveLedger))
 	routes.HandleFunc("POST "+rpcReadIndex, serveRPC(n, anyNode, n.serveReadIndex))
 	routes.HandleFunc("POST "+rpcPing, serveRPC(n, anyNode, n.servePing))
 	routes.HandleFunc("POST "+rpcCertify, serveRPC(n, anyNode, n.serveCertify))
@@ -154,6 +160,9 @@ func (n *Node) rpcServer() *http.Server {
 	routes.HandleFunc("POST "+rpcReach, serveRPC(n, anyNode, n.serveReach))
 	routes.HandleFunc("POST "+rpcFields, serveRPC(n, anyNode, n.serveFields))
 	routes.HandleFunc("POST "+rpcAudit, serveRPC(n, anyNode, n.serveAudit))
+	routes.HandleFunc("POST "+rpcCosign, serveRPC(n, coordinatorsOnly, n.serveCosign))
+	routes.HandleFunc("POST "+rpcCosignSet, serveRPC(n, coordinatorsOnly, n.serveCosignSet))
+	routes.HandleFunc("POST "+rpcCheckpoint, serveRPC(n, coordinatorsOnly, n.serveCheckpoint))
 	routes.HandleFunc("POST "+rpcMember, serveRPC(n, anyNode, n.serveMember))
 	routes.HandleFunc("POST "+rpcReturn, serveRPC(n, anyNode, n.serveReturn))
 	return &http.Server{

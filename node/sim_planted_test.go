@@ -26,6 +26,9 @@ func TestSimPlanted(t *testing.T) {
 		// A node finds these by itself, once a power cut took what it had acknowledged, and does not start.
 		{"no_sync", "did not come to agree again", 3},
 		{"no_dir_sync", "did not come to agree again", 3},
+		{"ledger_lost", "[P7] money moved once", 1},
+		{"ledger_twice", "[P7] ledger adds up", 1},
+		{"ledger_floor", "[P7] ledger adds up", 1},
 	} {
 		t.Run(p.bug, func(t *testing.T) {
 			t.Parallel()

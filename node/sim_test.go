@@ -46,8 +46,8 @@ func simScenario(seed uint64, lasts time.Duration) chaos.Scenario {
 		Seed: seed, Nodes: 5, Duration: chaos.Duration(lasts), Gossip: true,
 		// Slow traffic, so that hours pass; the limited agent is put to the test all the same. Every other seed has a window
 		// that passes many times, and agents whose clocks are off by most of it.
-		Traffic: chaos.Traffic{Clients: 3, Agents: 8, Rate: 1, SkewMs: int64(seed%2) * 20_000, NarrowMs: 100_000, Poll: chaos.Duration(5 * time.Second),
-			Weights: chaos.Weights{Claim: 40, Replay: 10, Retry: 6, Ban: 20, BanRead: 10, PolicySet: 1, PolicyRead: 8, ChainRead: 10, Rekey: 3}},
+		Traffic: chaos.Traffic{Clients: 3, Agents: 8, Rate: 1, SkewMs: int64(seed%2) * 20_000, NarrowMs: 100_000, Accounts: 12, Islands: 4, Poll: chaos.Duration(5 * time.Second),
+			Weights: chaos.Weights{Claim: 40, Replay: 10, Retry: 6, Ban: 20, BanRead: 10, PolicySet: 1, PolicyRead: 8, ChainRead: 10, Rekey: 3, Move: 30, AccountRead: 10}},
 		Random: &chaos.Random{Every: chaos.Duration(every), Min: chaos.Duration(time.Second), Max: chaos.Duration(longest), Pairs: 0.4,
 			Faults: map[string]int{"kill": 8, "stop": 2, "rolling": 1, "transfer": 2, "partition": 6, "netem": 3, "gossip_loss": 1, "clock": 3,
 				"disk_stall": 1, "disk_full": 1, "wipe": 1, "replace": 1, "pause": 3, "grow": 1, "shrink": 1}}}

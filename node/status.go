@@ -1,6 +1,8 @@
 package node
 
 import (
+	"crypto/ed25519"
+	"encoding/base64"
 	"strings"
 	"time"
 
@@ -8,6 +10,7 @@ import (
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/ledger"
 )
 
 // Status implements api.Cluster: this node's own view, from local knowledge.
@@ -19,7 +22,7 @@ func (n *Node) Status() client.Status {
 		Node: client.NodeRef{ID: n.id.NodeID, Name: n.cfg.Name}, ClusterID: n.id.ClusterID,
 		State: strings.ToLower(n.raft.State().String()), Term: n.raft.CurrentTerm(), CommitIndex: n.raft.CommitIndex(),
 		ClockSkewMs: -median, Version: n.cfg.Version, Voters: []client.Server{}, NonVoters: []client.Server{},
-		Disk: n.disk.status(), Backup: n.backupStatus(), Rivals: n.rivals.list(), Warnings: n.warnings(),
+		Disk: n.disk.status(), Backup: n.backupStatus(), Rivals: n.rivals.list(), Warnings: n.warnings(), Logs: n.logStatus(),
 	}
 	st.Manifest, _ = n.manifestStatus()
 	names := map[string]fsm.Coordinator{}
@@ -71,6 +74,11 @@ func apiURL(addr string) string {
 func (n *Node) Identity() client.Identity {
 	key := n.publicKey()
 	return client.Identity{PeerID: key.CoordinatorID(), PublicKeyPEM: key.PEM(), CoordinatorURL: apiURL(n.cfg.APIAddr), NetworkMode: "public_mesh"}
+}
+
+// SignOrdering implements api.OrderingSigner.
+func (n *Node) SignOrdering(r *ledger.OrderingRecord) string {
+	return base64.StdEncoding.EncodeToString(ed25519.Sign(n.id.signingKey(), []byte(r.Hash)))
 }
 
 // Members implements api.Cluster: what gossip sees.

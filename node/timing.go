@@ -24,6 +24,7 @@ type Timing struct {
 	Mark        time.Duration // digest mark
 	Ping        time.Duration // clock and health exchange between coordinators
 	PingRTT     time.Duration // a slower answer to a ping says too little about the clock behind it
+	Lease       time.Duration // how long a verifier may go by a checkpoint; a new one is cosigned at least every third of it
 	Stall       time.Duration // a write of raft that takes longer hangs: a leader ends, others are not ready
 	Gossip      gossip.Profile
 }
@@ -46,6 +47,11 @@ func TimingOf(name string) (Timing, error) {
 		Setting("timing"), name, TimingLocal, TimingWAN)
 }
 
+// checkpointLease is the same whatever the links: it is how long a strict verifier
+// that is cut off may still let pass whom the others banned, so it is short; and
+// it spans two renewals that fail beside one that takes its time, and a failover.
+const checkpointLease = 30 * time.Second
+
 // LocalTiming suits nodes on one machine or one network. Silence is what the
 // failovers of docs/benchmarks.md were measured with: while two processors were
 // fought for by forty processes, no follower saw its leader silent for longer
@@ -56,7 +62,7 @@ func LocalTiming() Timing {
 		Commit: 50 * time.Millisecond, Peer: 3 * time.Second,
 		Request: 3 * time.Second, NoLeader: time.Second,
 		Tick: time.Second, Mark: 5 * time.Second, Ping: time.Second, PingRTT: time.Second,
-		Stall: 1500 * time.Millisecond, Gossip: gossip.ProfileLAN,
+		Lease: checkpointLease, Stall: 1500 * time.Millisecond, Gossip: gossip.ProfileLAN,
 	}
 }
 
@@ -69,6 +75,6 @@ func WANTiming() Timing {
 		Commit: 500 * time.Millisecond, Peer: 10 * time.Second,
 		Request: 15 * time.Second, NoLeader: 8 * time.Second,
 		Tick: time.Second, Mark: 5 * time.Second, Ping: time.Second, PingRTT: 2500 * time.Millisecond,
-		Stall: 1500 * time.Millisecond, Gossip: gossip.ProfileWAN,
+		Lease: checkpointLease, Stall: 1500 * time.Millisecond, Gossip: gossip.ProfileWAN,
 	}
 }

@@ -87,6 +87,9 @@ func (n *Node) stateServes(d *fsm.Divergence) error {
 	if e := n.unconfirmed(); e != nil {
 		return e
 	}
+	if e := n.logs.forked(); e != nil {
+		return e
+	}
 	if d == nil {
 		d = n.diverged.Load()
 	}

@@ -42,6 +42,7 @@ func divergingTrio(t *testing.T) (*trio, *syncedLog) {
 		cfg.Timing.Mark = time.Second
 		cfg.Log = slog.New(slog.NewTextHandler(log, nil))
 	}}
+	t.TempDir() // first, so that it is removed last: after the nodes have stopped
 	t.Cleanup(c.stopAll)
 	c.grow(3)
 	return c, log

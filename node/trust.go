@@ -288,6 +288,8 @@ var forwarded = []fsm.Kind{
 	fsm.KindTokenCreate, fsm.KindTokenRevoke, fsm.KindAgentEnroll, fsm.KindAgentSetState, fsm.KindPolicySet,
 	fsm.KindBlacklistAppend, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove,
 	fsm.KindClockRecover, fsm.KindManifestTrustSet, fsm.KindManifestAccept, fsm.KindManifestRevoke, fsm.KindAgentRekey,
+	fsm.KindLedgerPolicySet, fsm.KindLedgerAccountSet, fsm.KindLedgerBatch, fsm.KindLedgerReports, fsm.KindLedgerConfirm,
+	fsm.KindEdgeJoin,
 	fsm.KindKeyScheduleSet, fsm.KindKeyPrepare, fsm.KindKeyRotate, fsm.KindKeyRevoke, fsm.KindKeyRecover,
 }
 

@@ -64,6 +64,7 @@ func TestDeadCoordinatorIsCleanedUp(t *testing.T) {
 			return 1 << 29, 1 << 30, nil
 		}
 	}}
+	t.TempDir() // first, so that it is removed last: after the nodes have stopped
 	t.Cleanup(c.stopAll)
 	c.grow(3)
 	dead := c.nodes[2].id.NodeID

@@ -79,6 +79,10 @@ func (h *History) commit(b batch) error {
 		return err
 	}
 	h.w.at("history/committed")
+	trees, err := treesOf(h.db)
+	if err != nil {
+		return err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for s, w := range h.waiting {
@@ -87,7 +91,7 @@ func (h *History) commit(b batch) error {
 			delete(h.waiting, s)
 		}
 	}
-	h.disk, h.durable, h.full = b.head, b.given, nil
+	h.disk, h.trees, h.durable, h.full = b.head, trees, b.given, nil
 	h.count -= len(b.rows)
 	h.size -= b.size
 	h.changed.Broadcast()

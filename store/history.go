@@ -54,14 +54,16 @@ type History struct {
 	disk    head       // what is durable
 	epoch   uint64     // with what waits
 	waiting map[fsm.Stream][]row
-	count   int   // of waiting rows
-	size    int   // of their data
-	given   int64 // appends so far, for Flush
-	durable int64 // the last of them that is on disk
-	swaps   int   // how often Import replaced the file
-	failed  error // of a write; it stays
-	full    error // why the flusher found no space, nil once it did
-	ending  bool  // nobody waits for the disk any more
+	count   int                   // of waiting rows
+	size    int                   // of their data
+	given   int64                 // appends so far, for Flush
+	durable int64                 // the last of them that is on disk
+	swaps   int                   // how often Import replaced the file
+	kept    map[fsm.Stream]bool   // the streams whose tree is kept
+	trees   map[fsm.Stream]uint64 // how many durable records each tree covers
+	failed  error                 // of a write; it stays
+	full    error                 // why the flusher found no space, nil once it did
+	ending  bool                  // nobody waits for the disk any more
 	closed  bool
 
 	syncEvery int64 // importSync but in tests
@@ -71,10 +73,13 @@ type History struct {
 	loops  sync.WaitGroup
 }
 
-// newHistory serves an open file whose head is known, and starts the flusher.
-func newHistory(path string, db *bbolt.DB, disk head, w *writer, log *slog.Logger, onDamage func(error)) *History {
+// newHistory serves an open file whose head and trees are known, and starts the flusher.
+func newHistory(path string, db *bbolt.DB, disk head, trees map[fsm.Stream]uint64, w *writer, log *slog.Logger, onDamage func(error)) *History {
 	h := &History{path: path, db: db, w: w, log: log, onDamage: onDamage, disk: disk, epoch: disk.epoch,
-		waiting: map[fsm.Stream][]row{}, syncEvery: importSync, stop: make(chan struct{})}
+		waiting: map[fsm.Stream][]row{}, kept: map[fsm.Stream]bool{}, trees: trees, syncEvery: importSync, stop: make(chan struct{})}
+	for s := range trees {
+		h.kept[s] = true
+	}
 	h.changed = sync.NewCond(&h.mu)
 	h.loops.Go(h.flushLoop)
 	return h

@@ -28,7 +28,7 @@ func openTestHistory(t rapid.TB, dir string, w *writer, onDamage func(error)) *H
 	if err != nil {
 		t.Fatal(err)
 	}
-	return newHistory(under(dir, fileHistory), db, h, w, discard(), onDamage)
+	return newHistory(under(dir, fileHistory), db, h, mustTrees(t, db), w, discard(), onDamage)
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -53,8 +53,11 @@ func openHistory(dir string, whole int64) (db *bbolt.DB, h head, rest bool, err 
 		return nil, h, false, fmt.Errorf("%s: %w", fileHistory, err)
 	}
 	h, err = readHead(db)
-	if err == nil && rest {
-		err = checkTails(db, h)
+	switch {
+	case err == nil && rest:
+		err = errors.Join(checkTails(db, h), checkTreeTails(db, h))
+	case err == nil:
+		err = checkTrees(db, h)
 	}
 	if err != nil {
 		return nil, h, false, errors.Join(damaged(fileHistory, err), db.Close())
@@ -85,7 +88,7 @@ func createHistory(dir string) error {
 // checkHistory reads all of history.db: every record, no gap, and the sums of
 // the head.
 func checkHistory(path string) error {
-	h, seen, some := newHead(), map[fsm.Stream]tail{}, false
+	h, seen, some, trees := newHead(), map[fsm.Stream]tail{}, false, map[fsm.Stream]uint64{}
 	_, err := checkBolt(path, false, func(bucket, key, value []byte) (err error) {
 		if bytes.Equal(bucket, bucketMeta) {
 			if !bytes.Equal(key, keyHead) {
@@ -98,6 +101,10 @@ func checkHistory(path string) error {
 		s, err := streamOf(bucket)
 		if err != nil {
 			return err
+		}
+		if bytes.HasPrefix(bucket, []byte(treePrefix)) {
+			trees[s]++
+			return nextNodes(s, trees[s], key, value)
 		}
 		end, err := nextRow(s, seen[s], key, value)
 		seen[s] = end
@@ -112,16 +119,33 @@ func checkHistory(path string) error {
 	if !maps.Equal(seen, h.tails) {
 		return fmt.Errorf("it holds %v, its head says %v", seen, h.tails)
 	}
+	for s, size := range trees {
+		if size > h.tails[s].seq {
+			return fmt.Errorf("stream %d: a tree of %d records, there are %d", s, size, h.tails[s].seq)
+		}
+	}
 	return nil
 }
 
 func streamOf(bucket []byte) (fsm.Stream, error) {
 	number, ok := strings.CutPrefix(string(bucket), streamPrefix)
+	if !ok {
+		number, ok = strings.CutPrefix(string(bucket), treePrefix)
+	}
 	n, err := strconv.ParseUint(number, 10, 8)
 	if !ok || err != nil {
 		return 0, fmt.Errorf("unknown bucket %q", bucket)
 	}
 	return fsm.Stream(n), nil
+}
+
+// nextNodes checks the hashes of the record that comes next.
+func nextNodes(s fsm.Stream, seq uint64, key, value []byte) error {
+	if len(key) != 8 || binary.BigEndian.Uint64(key) != seq {
+		return fmt.Errorf("stream %d: key %x where the hashes of record %d should be", s, key, seq)
+	}
+	_, err := decodeNodes(s, seq, value)
+	return err
 }
 
 // nextRow checks the row behind end.
@@ -210,12 +234,15 @@ func checkRange(db *bbolt.DB, s fsm.Stream, first uint64, end tail) error {
 // readRest reads in the background what Open did not. Import may replace the
 // file meanwhile; what it wrote was checked as it came, so there is nothing left
 // to do then.
-func (h *History) readRest(was head) {
+func (h *History) readRest(was head, trees map[fsm.Stream]uint64) {
 	began := time.Now()
 	for _, s := range slices.Sorted(maps.Keys(was.tails)) {
-		end := was.tails[s]
+		end, tree := was.tails[s], treeCheck{stream: s}
 		for next := uint64(1); next <= end.seq; {
 			rows, swaps, err := h.read(s, next, chunkRecords, chunkBytes)
+			if err == nil && swaps == 0 {
+				err = h.checkTree(&tree, rows, trees[s])
+			}
 			switch {
 			case errors.Is(err, ErrClosed), err == nil && swaps != 0:
 				return

@@ -137,7 +137,7 @@ func (h *History) extend(totals fsm.Totals, records iter.Seq2[fsm.Record, error]
 		}
 		h.w.at("import/batch done")
 		h.tell(func() { h.disk = next })
-		return nil
+		return h.learnTrees()
 	}
 	return im.run(totals, records)
 }
@@ -163,13 +163,17 @@ func (h *History) place(fresh string, epoch uint64, next head) error {
 	if err == nil {
 		err = h.swap(fresh)
 	}
+	var trees map[fsm.Stream]uint64
 	if err == nil {
 		h.db, err = bbolt.Open(h.path, 0o600, historyOptions())
+	}
+	if err == nil {
+		trees, err = treesOf(h.db)
 	}
 	if err != nil {
 		return h.broken(err)
 	}
-	h.tell(func() { h.disk, h.epoch, h.swaps = next, epoch, h.swaps+1 })
+	h.tell(func() { h.disk, h.trees, h.epoch, h.swaps = next, trees, epoch, h.swaps+1 })
 	h.w.at("import/swapped")
 	return nil
 }
@@ -212,7 +216,9 @@ func (h *History) build(path string, epoch uint64, totals fsm.Totals, records it
 		unsynced = 0
 		return h.w.must(SyncHistory, func() error { return syncBolt(db) })
 	}
-	err = im.run(totals, records)
+	if err = createTrees(db, h.keptTrees()); err == nil {
+		err = im.run(totals, records)
+	}
 	if err == nil {
 		err = h.w.must(SyncHistory, func() error { return errors.Join(writeRows(db, nil, im.h), syncBolt(db)) })
 	}

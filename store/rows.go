@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"maps"
 	"slices"
+	"strconv"
 
 	"go.etcd.io/bbolt"
 
@@ -16,7 +17,7 @@ import (
 
 // history.db has a bucket for each stream, from the big-endian sequence number
 // to a row: CRC-32C, log index, bytes of the stream's frames up to and with this
-// record, data. The bucket "meta" has one value, the head: what the streams
+// record, data. Beside it may be the stream's tree (tree.go). The bucket "meta" has one value, the head: what the streams
 // should add up to, so that a lost tail is seen.
 const (
 	rowHeader     = 4 + 8 + 8
@@ -32,7 +33,7 @@ var (
 	keyHead    = []byte("head")
 )
 
-func bucketOf(s fsm.Stream) []byte { return fmt.Appendf(nil, "%s%d", streamPrefix, s) }
+func bucketOf(s fsm.Stream) []byte { return strconv.AppendUint([]byte(streamPrefix), uint64(s), 10) }
 
 func seqKey(seq uint64) []byte { return binary.BigEndian.AppendUint64(nil, seq) }
 
@@ -42,11 +43,16 @@ type row struct {
 	sum int64
 }
 
-func (r row) encode() []byte {
-	b := make([]byte, rowHeader, rowHeader+len(r.Data))
+func (r row) encode() []byte { return r.append(make([]byte, 0, r.size())) }
+
+func (r *row) size() int { return rowHeader + len(r.Data) }
+
+func (r *row) append(dst []byte) []byte {
+	from := len(dst)
+	dst = append(dst, make([]byte, rowHeader)...)
+	b := append(dst, r.Data...)[from:]
 	binary.BigEndian.PutUint64(b[4:], r.Index)
 	binary.BigEndian.PutUint64(b[12:], uint64(r.sum))
-	b = append(b, r.Data...)
 	binary.BigEndian.PutUint32(b, rowSum(r.Stream, r.Seq, b))
 	return b
 }
@@ -55,7 +61,16 @@ func rowSum(s fsm.Stream, seq uint64, b []byte) uint32 {
 	var head [9]byte
 	head[0] = byte(s)
 	binary.BigEndian.PutUint64(head[1:], seq)
-	return crc32.Update(crc32.Update(0, castagnoli, head[:]), castagnoli, b[4:])
+	return crc32.Update(shortSum(head[:]), castagnoli, b[4:])
+}
+
+// shortSum is crc32.Checksum of a few bytes, which stay on the stack.
+func shortSum(b []byte) uint32 {
+	crc := ^uint32(0)
+	for _, c := range b {
+		crc = castagnoli[byte(crc)^c] ^ crc>>8
+	}
+	return ^crc
 }
 
 // decodeRow checks a row. Its data is part of value.
@@ -144,7 +159,9 @@ func writeRows(db *bbolt.DB, rows []row, h head) error {
 	err := db.Update(func(tx *bbolt.Tx) error {
 		var b *bbolt.Bucket
 		var of fsm.Stream
-		for _, r := range rows {
+		var mem slab
+		for i := range rows {
+			r := &rows[i]
 			if b == nil || of != r.Stream {
 				var err error
 				if b, err = tx.CreateBucketIfNotExists(bucketOf(r.Stream)); err != nil {
@@ -152,7 +169,12 @@ func writeRows(db *bbolt.DB, rows []row, h head) error {
 				}
 				b.FillPercent, of = historyFill, r.Stream
 			}
-			if err := b.Put(seqKey(r.Seq), r.encode()); err != nil {
+			if err := b.Put(binary.BigEndian.AppendUint64(mem.room(8), r.Seq), r.append(mem.room(r.size()))); err != nil {
+				return err
+			}
+		}
+		for s := range h.tails {
+			if err := growTree(tx, s, rows); err != nil {
 				return err
 			}
 		}

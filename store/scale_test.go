@@ -141,7 +141,7 @@ func feedEvents(b *testing.B, m *fsm.Machine, events int) {
 	}
 }
 
-func takeSnapshot(b *testing.B, s *Store, m *fsm.Machine) int64 {
+func takeSnapshot(b testing.TB, s *Store, m *fsm.Machine) int64 {
 	b.Helper()
 	snapshot, err := m.Snapshot()
 	if err != nil {
@@ -177,7 +177,7 @@ func (s *countingSink) Write(p []byte) (int, error) {
 	return n, err
 }
 
-func newestSnapshot(b *testing.B, s *Store) (*raft.SnapshotMeta, io.ReadCloser) {
+func newestSnapshot(b testing.TB, s *Store) (*raft.SnapshotMeta, io.ReadCloser) {
 	b.Helper()
 	all, err := s.Snapshots.List()
 	if err != nil || len(all) == 0 {

@@ -138,13 +138,17 @@ func open(dir string, o Options, bolt *raftboltdb.BoltStore, found raftFile) (*S
 	if err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
-	history := newHistory(filepath.Join(dir, fileHistory), db, head, w, o.Log, o.OnDamage)
+	trees, err := treesOf(db)
+	if err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	history := newHistory(filepath.Join(dir, fileHistory), db, head, trees, w, o.Log, o.OnDamage)
 	snapshots.history = history
 	if snapshots.statfs = o.Statfs; snapshots.statfs == nil {
 		snapshots.statfs = statfs
 	}
 	if rest {
-		history.loops.Go(func() { history.readRest(head) })
+		history.loops.Go(func() { history.readRest(head, trees) })
 	}
 	return &Store{Logs: cached, Stable: stable, Snapshots: snapshots, History: history, bolt: bolt, mark: log.mark}, nil
 }

@@ -174,8 +174,8 @@ func TestLargeHistory(t *testing.T) {
 				t.Fatalf("record %d: %v", c.seq, err)
 			}
 			told := make(chan error, 1)
-			h := newHistory(path, db, head, &writer{}, discard(), func(err error) { told <- err })
-			h.loops.Go(func() { h.readRest(head) })
+			h := newHistory(path, db, head, mustTrees(t, db), &writer{}, discard(), func(err error) { told <- err })
+			h.loops.Go(func() { h.readRest(head, mustTrees(t, db)) })
 			if err := <-told; !errors.As(err, &d) || d.File != fileHistory {
 				t.Errorf("record %d: told %v", c.seq, err)
 			}
@@ -187,8 +187,8 @@ func TestLargeHistory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h = newHistory(path, db, head, &writer{}, discard(), func(err error) { t.Error(err) })
-	h.loops.Go(func() { h.readRest(head) })
+	h = newHistory(path, db, head, mustTrees(t, db), &writer{}, discard(), func(err error) { t.Error(err) })
+	h.loops.Go(func() { h.readRest(head, mustTrees(t, db)) })
 	if err := h.Close(); err != nil { // does not wait for it
 		t.Error(err)
 	}

@@ -46,12 +46,23 @@ func checkAmounts(c *court) {
 		switch kind {
 		case KindClaim:
 			want("admissions", admitted, seconds)
+		case KindMove:
+			want("acknowledged movements of money", movements(c.run.Ops), seconds/5)
 		case KindBan:
 			if !slices.Contains(c.run.About.Expect, KindLift) { // one goes with the other
 				want(string(KindLift), counts[KindLift].OK, seconds/5)
 			}
 		}
 	}
+}
+
+func movements(ops []Op) (n int) {
+	for i := range ops {
+		if ops[i].Kind == KindMove && ops[i].moved() {
+			n++
+		}
+	}
+	return n
 }
 
 // skipped begins the error of a fault that the machine cannot do.

@@ -39,6 +39,8 @@ func (op *Op) Succeeded() bool {
 		return false
 	case op.Kind == KindClaim:
 		return op.Claim.admitted()
+	case op.Kind == KindMove:
+		return op.moved()
 	}
 	return op.Kind == KindBan || op.Kind == KindLift || op.Kind == KindPolicySet
 }

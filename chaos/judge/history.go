@@ -28,6 +28,8 @@ const (
 	KindPolicyRead Kind = "policy_read" // the policy
 	KindStatus     Kind = "status"      // a node's view of itself
 	KindRekey      Kind = "rekey"       // an agent's key is replaced by another
+	KindMove       Kind = "move"        // operations of the ledger
+	KindAccount    Kind = "account"     // what is on an account
 )
 
 // Outcome tells what the asker knows after the answer.
@@ -83,6 +85,9 @@ type Op struct {
 	PolicyRead *PolicyRead `json:"policy_read,omitempty"`
 	Status     *Status     `json:"status,omitempty"`
 	Rekey      *Rekey      `json:"rekey,omitempty"`
+
+	Move    *Move        `json:"move,omitempty"`
+	Account *AccountRead `json:"account,omitempty"`
 }
 
 // Claim is the question whether a signed request may act, and its answer.
@@ -206,6 +211,7 @@ func (op *Op) bodies() map[Kind]bool {
 		KindBansRead: op.BansRead != nil, KindChainRead: op.ChainRead != nil, KindCheckpoint: op.Checkpoint != nil,
 		KindPolicySet: op.PolicySet != nil, KindPolicyRead: op.PolicyRead != nil, KindStatus: op.Status != nil,
 		KindRekey: op.Rekey != nil,
+		KindMove:  op.Move != nil, KindAccount: op.Account != nil,
 	}
 }
 
@@ -232,6 +238,11 @@ func (op *Op) checkBody() error {
 	for kind, has := range present {
 		if has != (kind == op.Kind) {
 			return fmt.Errorf("operation %d of kind %s: member %s is missing or out of place", op.ID, op.Kind, kind)
+		}
+	}
+	if op.Kind == KindMove {
+		if err := op.Move.check(op.Outcome); err != nil {
+			return fmt.Errorf("operation %d: %w", op.ID, err)
 		}
 	}
 	return nil

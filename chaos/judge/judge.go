@@ -48,6 +48,10 @@ var checkers = []struct {
 	{"policy is one register", "P3", checkPolicy},
 	{"limits hold", "P6", checkLimits},
 	{"keys verify in their time", "P5", checkKeys},
+	{"ledger adds up", "P7", checkBooks},
+	{"money moved once", "P7", checkMoves},
+	{"ledger answers match the log", "P7", checkLedgerAnswers},
+	{"balances linearizable", "P7", checkIslands},
 	{"it works again", "P9", checkWorksAgain},
 	{"enough happened", "P9", checkEnough},
 }

@@ -43,6 +43,8 @@ func (r *Run) indexMarks(entries []admission) []mark {
 			m.at = op.Status.AppliedIndex
 		case op.Kind == KindClaim:
 			m.at = op.Claim.Index
+		case op.Kind == KindMove:
+			m.at, m.made = op.newestMove()
 		case op.Kind == KindBan, op.Kind == KindLift:
 			m.made = !proposalOf(op).Repeated
 		case op.Kind == KindPolicySet:

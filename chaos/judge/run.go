@@ -39,17 +39,19 @@ type About struct {
 	StartedMs   int64             `json:"started_ms"` // wall clock at time zero of the history
 	TrafficNS   int64             `json:"traffic_ns"` // when the traffic ended
 	Nodes       []string          `json:"nodes"`
-	Observers   []string          `json:"observers,omitempty"`   // replicas that only read
-	Agents      []string          `json:"agents,omitempty"`      // enrolled and active before the first operation
-	Policy      *PolicyRead       `json:"policy,omitempty"`      // in force before the first operation
-	ChainSize   uint64            `json:"chain_size,omitempty"`  // events before the first operation
-	Expect      []Kind            `json:"expect,omitempty"`      // kinds of which enough must have succeeded: see checkEnough
-	Planned     int               `json:"planned,omitempty"`     // faults in the schedule
-	AllowSkips  bool              `json:"allow_skips,omitempty"` // faults that the machine cannot do may be missing
-	Healed      bool              `json:"healed"`                // the cluster agreed again after the last fault
-	HealDetail  string            `json:"heal_detail,omitempty"` // why not, or how long it took
-	Interrupted bool              `json:"interrupted,omitempty"` // somebody ended the run before it was over
-	Environment map[string]string `json:"environment,omitempty"` // machine and versions, for the report
+	Observers   []string          `json:"observers,omitempty"`    // replicas that only read
+	Agents      []string          `json:"agents,omitempty"`       // enrolled and active before the first operation
+	Policy      *PolicyRead       `json:"policy,omitempty"`       // in force before the first operation
+	ChainSize   uint64            `json:"chain_size,omitempty"`   // events before the first operation
+	LedgerSize  uint64            `json:"ledger_size,omitempty"`  // records before the first operation
+	IDWindowMs  int64             `json:"id_window_ms,omitempty"` // how old the id of an operation of the ledger may be
+	Expect      []Kind            `json:"expect,omitempty"`       // kinds of which enough must have succeeded: see checkEnough
+	Planned     int               `json:"planned,omitempty"`      // faults in the schedule
+	AllowSkips  bool              `json:"allow_skips,omitempty"`  // faults that the machine cannot do may be missing
+	Healed      bool              `json:"healed"`                 // the cluster agreed again after the last fault
+	HealDetail  string            `json:"heal_detail,omitempty"`  // why not, or how long it took
+	Interrupted bool              `json:"interrupted,omitempty"`  // somebody ended the run before it was over
+	Environment map[string]string `json:"environment,omitempty"`  // machine and versions, for the report
 }
 
 // Event is something that happened to the cluster rather than to a client.
@@ -73,6 +75,7 @@ type Final struct {
 	Identity client.Identity   `json:"identity"`
 	Peers    []client.MeshPeer `json:"peers,omitempty"`
 	Status   *Status           `json:"status,omitempty"`
+	Ledger   *LedgerFinal      `json:"ledger,omitempty"` // nil when the traffic moved no money, or it could not be had
 	Error    string            `json:"error,omitempty"`
 }
 

@@ -9,6 +9,14 @@ import (
 // sweepKinds is what the last sweep asks of every node.
 var sweepKinds = []Kind{KindClaim, KindBan, KindLift, KindPolicySet}
 
+// sweepKinds adds what only some runs do.
+func (r *Run) sweepKinds() []Kind {
+	if slices.Contains(r.About.Expect, KindMove) {
+		return append(slices.Clone(sweepKinds), KindMove, KindAccount)
+	}
+	return sweepKinds
+}
+
 // checkWorksAgain holds that a healed cluster does its work again: in the last
 // sweep one fresh admission, ban, lift and policy change through every node
 // must succeed; what is unknown, when it is asked again. A cluster all of whose servers run and which still does
@@ -27,13 +35,17 @@ func checkWorksAgain(c *court) {
 			c.fail([]*Op{op}, "after healing %s does not work through %s: %s", op.Kind, op.Node, op.Code)
 		case op.Kind == KindClaim && !op.Claim.admitted():
 			c.fail([]*Op{op}, "after healing a fresh request is denied through %s: %s", op.Node, cmp.Or(op.Claim.Code, "no code"))
+		case op.Kind == KindMove && op.undecided():
+			if !settled[op.identity()] {
+				c.fail([]*Op{op}, "after healing money does not move through %s", op.Node)
+			}
 		default:
 			done[op.Node+string(op.Kind)] = true
 		}
 	}
 	if c.Examined > 0 && c.Result == Pass {
 		for _, node := range c.run.About.Nodes {
-			for _, kind := range sweepKinds {
+			for _, kind := range c.run.sweepKinds() {
 				if !done[node+string(kind)] {
 					c.doubt(nil, "the last sweep asked no %s of %s", kind, node)
 				}
@@ -72,6 +84,9 @@ func (op *Op) identity() string {
 	if op.Kind == KindClaim {
 		return op.Claim.sameNonce()
 	}
+	if op.Kind == KindMove {
+		return op.Move.Entries[0].ID
+	}
 	return op.Key
 }
 
@@ -79,7 +94,7 @@ func (op *Op) identity() string {
 func (r *Run) settled() map[string]bool {
 	all := map[string]bool{}
 	for i := range r.Ops {
-		if op := &r.Ops[i]; op.Sweep && op.Outcome == OK {
+		if op := &r.Ops[i]; op.Sweep && op.Outcome == OK && (op.Kind != KindMove || !op.undecided()) {
 			all[op.identity()] = true
 		}
 	}

@@ -74,11 +74,13 @@ type facts struct {
 	uses     map[string]*uses
 	bans     banEvents
 	keys     keyChanges
+	books    ledgerBooks
 }
 
 func gather(run *Run) *facts {
 	f := &facts{chain: run.chain(), policies: run.policies(), clock: newLogClock(run.admissions()), keys: run.keyChanges()}
 	f.uses, f.bans = run.uses(f.clock), run.banEvents(f.chain)
+	f.books = run.ledgerBooks()
 	return f
 }
 
@@ -170,6 +172,10 @@ func (op *Op) asked() string {
 		return fmt.Sprintf("%s read: is %s banned", level, op.BanRead.Agent)
 	case KindRekey:
 		return fmt.Sprintf("change the key of %s from %.12s to %.12s", op.Rekey.Agent, op.Rekey.From, op.Rekey.To)
+	case KindMove:
+		return op.Move.text()
+	case KindAccount:
+		return fmt.Sprintf("%s read: what is on %s", level, op.Account.Account)
 	case KindPolicySet:
 		return fmt.Sprintf("set policy if version %d to %s", op.PolicySet.IfVersion, op.PolicySet.Policy.text())
 	}
@@ -193,6 +199,10 @@ func (op *Op) answered() string {
 		return fmt.Sprintf("size %d head %.12s agents %v index %d", op.BansRead.Size, op.BansRead.Head, op.BansRead.Agents, op.Index)
 	case KindChainRead:
 		return fmt.Sprintf("size %d head %.12s", op.ChainRead.Size, op.ChainRead.Head)
+	case KindMove:
+		return op.Move.answers()
+	case KindAccount:
+		return fmt.Sprintf("balance %d held %d available %d index %d", op.Account.Balance, op.Account.Held, op.Account.Available, op.Index)
 	case KindPolicySet:
 		return fmt.Sprintf("version %d index %d", op.PolicySet.Version, op.Index)
 	case KindPolicyRead:

@@ -126,6 +126,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	default:
 	}
 	wait, open := c.net.open(c.local.String(), c.remote.String())
+	c.net.sent.Add(uint64(len(p)))
 	var err error
 	doom := false
 	c.out.change(func() {

@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -39,6 +40,7 @@ type Network struct {
 	loss  float64
 	fate  func(from, to string) []time.Duration
 	lost  uint64
+	sent  atomic.Uint64 // bytes, of packets and streams
 
 	streams map[*conn]struct{} // ends that were not closed yet
 }
@@ -82,6 +84,9 @@ func (n *Network) Lost() uint64 {
 	defer n.mu.Unlock()
 	return n.lost
 }
+
+// Sent says how many bytes hosts gave to the network, lost ones included; headers of transports are not in it.
+func (n *Network) Sent() uint64 { return n.sent.Load() }
 
 func (n *Network) set(f func()) {
 	n.mu.Lock()
@@ -319,6 +324,7 @@ func (p *packetConn) WriteTo(b []byte, to net.Addr) (int, error) {
 		return len(b), nil
 	}
 	in := packet{b: append([]byte(nil), b...), from: net.UDPAddrFromAddrPort(h.addr)}
+	h.net.sent.Add(uint64(len(b)))
 	h.net.send(h.Addr(), to.String(), in)
 	return len(b), nil
 }

@@ -1,0 +1,308 @@
+package edge
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/edgecoder/edgecoder/crypto"
+)
+
+// The formats. All numbers are big-endian.
+//
+// A list: "EDGELST1", generation (8 bytes), length of the cluster id (4) and the id, length of the position (4) and the position, number
+// of bans (8), a row of 32 bytes each, and the SHA-256 of all that.
+//
+// Steps: "EDGESTP1", generation (8), then for each step: length of what follows the hash (4), SHA-256 of that and of the hash before, and
+
+const (
+	listMagic  = "EDGELST1"
+	stepsMagic = "EDGESTP1"
+	// maxStepBytes bounds one step; what is larger goes into a new list at once.
+	maxStepBytes = 8 << 20
+	maxNameBytes = 256
+)
+
+var errSum = errors.New("the checksum does not match")
+
+// list is what bans.list holds.
+type list struct {
+	clusterID  string
+	generation uint64
+	position   Position
+	view       *View
+	bytes      int64
+}
+
+// summing hashes what goes through it.
+type summing struct {
+	r   io.Reader
+	sum hash.Hash
+	n   int64
+}
+
+func (s *summing) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.sum.Write(p[:n])
+	s.n += int64(n)
+	return n, err
+}
+
+// field reads n bytes.
+func field(r io.Reader, n int) ([]byte, error) {
+	b := make([]byte, n)
+	_, err := io.ReadFull(r, b)
+	return b, err
+}
+
+// sized reads a field that says its own length, bounded.
+func sized(r io.Reader, most int) ([]byte, error) {
+	head, err := field(r, 4)
+	if err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint32(head)
+	if int64(n) > int64(most) {
+		return nil, fmt.Errorf("a field of %d bytes, at most %d", n, most)
+	}
+	return field(r, int(n))
+}
+
+// readList reads a list and verifies it, position and checksum.
+func readList(f io.Reader) (l list, err error) {
+	r := &summing{r: bufio.NewReaderSize(f, 1<<20), sum: sha256.New()}
+	head, err := field(r, len(listMagic)+8)
+	if err != nil || string(head[:len(listMagic)]) != listMagic {
+		return l, errors.New("it does not begin as a list does")
+	}
+	l.generation = binary.BigEndian.Uint64(head[len(listMagic):])
+	name, err := sized(r, maxNameBytes)
+	if err != nil {
+		return l, err
+	}
+	l.clusterID = string(name)
+	position, err := sized(r, maxPositionBytes)
+	if err != nil {
+		return l, err
+	}
+	if l.view, err = readBans(r); err != nil {
+		return l, err
+	}
+	want := r.sum.Sum(nil)
+	if got, err := field(r, crypto.HashSize); err != nil || !bytes.Equal(got, want) {
+		return l, errSum
+	}
+	if n, _ := r.Read(make([]byte, 1)); n > 0 {
+		return l, errors.New("something follows its checksum")
+	}
+	l.bytes = r.n
+	if l.position, _, err = decodePosition(position); err != nil {
+		return l, err
+	}
+	l.view.Head = l.position.Head
+	return l, nil
+}
+
+// readBans reads bans, which stand shard by shard, so that no more than one shard's rows are held beside the view.
+func readBans(r io.Reader) (*View, error) {
+	head, err := field(r, 8)
+	if err != nil {
+		return nil, err
+	}
+	n := binary.BigEndian.Uint64(head)
+	if n > MaxBans {
+		return nil, fmt.Errorf("%d bans, at most %d", n, MaxBans)
+	}
+	v, at := emptyView(), 0
+	var mine []slot
+	row := make([]byte, rowBytes)
+	for range n {
+		if _, err := io.ReadFull(r, row); err != nil {
+			return nil, err
+		}
+		c, err := parseRow(row)
+		if err != nil {
+			return nil, err
+		}
+		switch of := c.Key.shard(); {
+		case c.Lift || of < at:
+			return nil, errors.New("a lift in a list, or a ban out of order")
+		case of > at:
+			v.shards[at], at, mine = newShard(mine), of, mine[:0]
+		}
+		mine = append(mine, slot{c.Key, c.Ban})
+	}
+	v.shards[at] = newShard(mine)
+	v.count = int(n)
+	return v, v.checkOnce()
+}
+
+// checkOnce refuses a key that stands in a view twice.
+func (v *View) checkOnce() error {
+	for _, s := range v.shards {
+		for i := range s {
+			if s[i].used() && s.find(s[i].key) != i {
+				return errors.New("a key stands in it twice")
+			}
+		}
+	}
+	return nil
+}
+
+func writeList(w io.Writer, clusterID string, generation uint64, p Position, v *View) error {
+	position, err := encodePosition(p, p.Head.Size)
+	if err != nil {
+		return err
+	}
+	sum := sha256.New()
+	b := bufio.NewWriterSize(io.MultiWriter(w, sum), 1<<18)
+	head := binary.BigEndian.AppendUint64([]byte(listMagic), generation)
+	head = binary.BigEndian.AppendUint32(head, uint32(len(clusterID)))
+	head = append(head, clusterID...)
+	head = binary.BigEndian.AppendUint32(head, uint32(len(position)))
+	head = append(head, position...)
+	head = binary.BigEndian.AppendUint64(head, uint64(v.Len()))
+	if _, err := b.Write(head); err != nil {
+		return err
+	}
+	row := make([]byte, 0, rowBytes)
+	for key, ban := range v.all() {
+		if _, err := b.Write(appendRow(row, Change{Key: key, Ban: ban})); err != nil {
+			return err
+		}
+	}
+	if err := b.Flush(); err != nil {
+		return err
+	}
+	_, err = w.Write(sum.Sum(nil))
+	return err
+}
+
+func stepsHead(generation uint64) []byte {
+	return binary.BigEndian.AppendUint64([]byte(stepsMagic), generation)
+}
+
+func encodeStep(from uint64, p Position, changes []Change) ([]byte, error) {
+	position, err := encodePosition(p, from)
+	if err != nil {
+		return nil, err
+	}
+	n := 4 + len(position) + rowBytes*len(changes)
+	out := make([]byte, 4+crypto.HashSize, 4+crypto.HashSize+n)
+	binary.BigEndian.PutUint32(out, uint32(n))
+	out = binary.BigEndian.AppendUint32(out, uint32(len(position)))
+	out = append(out, position...)
+	for _, c := range changes {
+		out = appendRow(out, c)
+	}
+	sum := crypto.Sum(out[4+crypto.HashSize:])
+	copy(out[4:], sum[:])
+	return out, nil
+}
+
+// readSteps applies steps to a view. It returns how many bytes of the file are whole steps: a file ends in the middle of one when the
+// process ended there, since a step is acted on only once it is on disk. A step that is there as a whole and does not match is damage.
+func readSteps(f io.Reader, generation uint64, v *View, p *Position) (_ *View, _ *Position, whole int64, err error) {
+	r := bufio.NewReaderSize(f, 1<<18)
+	head, err := field(r, len(stepsMagic)+8)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return v, p, 0, nil
+	}
+	if err != nil || !bytes.Equal(head, stepsHead(generation)) {
+		return nil, nil, 0, fmt.Errorf("it does not begin as steps of generation %d do", generation)
+	}
+	whole = int64(len(head))
+	for {
+		next, at, n, err := readStep(r, v, p)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return v, p, whole, nil
+		}
+		if err != nil {
+			return nil, nil, 0, fmt.Errorf("step at byte %d: %w", whole, err)
+		}
+		v, p, whole = next, at, whole+n
+	}
+}
+
+func readStep(r io.Reader, v *View, p *Position) (*View, *Position, int64, error) {
+	head, err := field(r, 4+crypto.HashSize)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	n := binary.BigEndian.Uint32(head)
+	if n > maxStepBytes {
+		return nil, nil, 0, fmt.Errorf("%d bytes, at most %d", n, maxStepBytes)
+	}
+	body, err := field(r, int(n))
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	if crypto.Sum(body) != crypto.Hash(head[4:]) {
+		return nil, nil, 0, errSum
+	}
+	rows := bytes.NewReader(body)
+	position, err := sized(rows, maxPositionBytes)
+	if err != nil || rows.Len()%rowBytes != 0 {
+		return nil, nil, 0, errors.New("its fields do not fill it")
+	}
+	next, from, err := decodePosition(position)
+	if err != nil {
+		return nil, nil, 0, err
+	}
+	if from != p.Head.Size || next.Head.Size < from || next.Head.Epoch < p.Head.Epoch {
+		return nil, nil, 0, fmt.Errorf("it leads from size %d to %d of epoch %d, the list is at %d of epoch %d", from, next.Head.Size, next.Head.Epoch, p.Head.Size, p.Head.Epoch)
+	}
+	var changes []Change
+	for b := body[len(body)-rows.Len():]; len(b) > 0; b = b[rowBytes:] {
+		c, err := parseRow(b)
+		if err != nil {
+			return nil, nil, 0, err
+		}
+		changes = append(changes, c)
+	}
+	out, err := v.with(changes, next.Head, 0)
+	return out, &next, int64(len(head)) + int64(n), err
+}
+
+// writeFile replaces a file in one step: the new one is whole and on disk before it takes the name.
+func writeFile(path string, write func(io.Writer) error) (n int64, err error) {
+	temp := path + ".new"
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	defer func() {
+		if err != nil {
+			_ = os.Remove(temp)
+		}
+	}()
+	if err = write(f); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		n, err = f.Seek(0, io.SeekEnd)
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return 0, err
+	}
+	if err = os.Rename(temp, path); err != nil {
+		return 0, err
+	}
+	return n, syncDir(filepath.Dir(path))
+}
+
+// syncDir makes the names in a directory durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

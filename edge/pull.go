@@ -1,0 +1,223 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/checkpoint"
+)
+
+// errSource marks an answer that did not verify, rather than one that did not come.
+var errSource = errors.New("the answer does not verify")
+
+// catchUp verifies the checkpoint that a hint brought, or asks sources in turn until one brings the edge up to date.
+func (s *Syncer) catchUp(ctx context.Context, hint *Hint, st *Status) error {
+	sources := s.cfg.Sources(st.Wanted)
+	sources = sources[:min(len(sources), maxTries)]
+	if hint != nil && len(hint.Note) > 0 {
+		if o, err := s.position.Trusted.OpenFinal(hint.Note); err == nil && s.take(ctx, sources, hint.Note, o, st) == nil {
+			return nil
+		}
+	}
+	failed := errors.New("no member is known that could be asked")
+	for i, source := range sources {
+		err := s.ask(ctx, sources[i:], st)
+		if err == nil {
+			st.Source = source.Name()
+			return nil // should others have more, the next look asks them
+		}
+		if errors.Is(err, errSource) {
+			st.Refused++
+		}
+		failed = fmt.Errorf("%s: %w", source.Name(), err)
+		if ctx.Err() != nil || st.Halted != "" {
+			return failed
+		}
+	}
+	return failed
+}
+
+// isCurrent tells whether a checkpoint is of the list that is here.
+func (s *Syncer) isCurrent(o checkpoint.Opened) bool {
+	at := s.position.Head
+	return o.Origin.Log == checkpoint.LogBlacklist && o.Origin.Epoch == at.Epoch && o.Size == at.Size && o.Root == at.Root
+}
+
+// ask takes the checkpoint of the first source, and what it is about from all of them in turn.
+func (s *Syncer) ask(ctx context.Context, sources []Source, st *Status) error {
+	if st.Looks%followEvery == 0 {
+		if err := s.follow(ctx, sources[0]); err != nil {
+			return err
+		}
+	}
+	note, err := sources[0].Checkpoint(ctx)
+	if err != nil {
+		return err
+	}
+	o, err := s.open(ctx, sources[0], note)
+	if err != nil {
+		return err
+	}
+	return s.take(ctx, sources, note, o, st)
+}
+
+// open verifies a checkpoint by the cosigners that are trusted, or by those that they handed over to.
+func (s *Syncer) open(ctx context.Context, source Source, note []byte) (checkpoint.Opened, error) {
+	o, err := s.position.Trusted.OpenFinal(note)
+	if err != nil {
+		if followErr := s.follow(ctx, source); followErr != nil {
+			return o, errors.Join(err, followErr)
+		}
+		o, err = s.position.Trusted.OpenFinal(note)
+	}
+	if err != nil {
+		s.cfg.Alarm(AlarmCheckpoint, fmt.Sprintf("%s: %v", source.Name(), err))
+		return o, fmt.Errorf("%w: %w", errSource, err)
+	}
+	if o.Origin.Log != checkpoint.LogBlacklist {
+		return o, fmt.Errorf("%w: a checkpoint of the log %s", errSource, o.Origin.Log)
+	}
+	return o, nil
+}
+
+// follow takes up newer versions of the cosigner set, each vouched for by a majority of the one before.
+func (s *Syncer) follow(ctx context.Context, source Source) error {
+	at := s.position.Trusted
+	for range maxSets {
+		notes, err := source.Cosigners(ctx, at.Version+1)
+		if err != nil {
+			return err
+		}
+		if len(notes) == 0 {
+			break
+		}
+		before := at.Version
+		for _, note := range notes[:min(len(notes), maxSets)] {
+			next, err := checkpoint.ParseSet(note)
+			if err == nil && next.Version <= at.Version {
+				continue
+			}
+			if err == nil {
+				err = at.Verify(next)
+			}
+			if errors.Is(err, checkpoint.ErrNewRoot) {
+				s.cfg.Alarm(AlarmNewRoot, fmt.Sprintf("%s: %v: join again with a new token to trust it", source.Name(), err))
+			}
+			if err != nil {
+				return errors.Join(s.adopt(at), fmt.Errorf("%w: %w", errSource, err))
+			}
+			s.recent.addSet(next)
+			at = next
+		}
+		if at.Version == before {
+			break
+		}
+	}
+	return s.adopt(at)
+}
+
+// adopt keeps a newer version of the cosigner set.
+func (s *Syncer) adopt(set checkpoint.SignedSet) error {
+	if set.Version == s.position.Trusted.Version {
+		return nil
+	}
+	next := s.position
+	next.Trusted = set
+	if err := s.cfg.Store.Step(next.Head.Size, next, nil, s.cfg.Set.View()); err != nil {
+		return err
+	}
+	s.cfg.Log.Info("the cosigners changed", "version", set.Version, "epoch", set.Epoch, "cosigners", set.Names())
+	s.position = next
+	s.learn(set.Cosigners)
+	return nil
+}
+
+// take acts on a final checkpoint: it renews the lease of the list that is here, or brings the list up to it.
+func (s *Syncer) take(ctx context.Context, sources []Source, note []byte, o checkpoint.Opened, st *Status) error {
+	at := s.position.Head
+	switch {
+	case o.Origin.Epoch < at.Epoch:
+		return fmt.Errorf("%w: a checkpoint of epoch %d, this list is of %d", errSource, o.Origin.Epoch, at.Epoch)
+	case o.Origin.Epoch == at.Epoch && o.Size < at.Size:
+		return s.smaller(o)
+	case o.Origin.Epoch == at.Epoch && o.Size == at.Size && o.Root != at.Root:
+		return s.fork(note, o, st)
+	case s.isCurrent(o):
+		s.renew(note, o)
+		return nil
+	}
+	return s.pull(ctx, sources, note, o, st)
+}
+
+// smaller refuses a tree that is smaller than the one that is here: a source that is behind, or, if the word of the majority is newer than the
+// one on the list, a majority that takes something back.
+func (s *Syncer) smaller(o checkpoint.Opened) error {
+	err := fmt.Errorf("%w: a checkpoint of size %d, this list has %d", errSource, o.Size, s.position.Head.Size)
+	if have, openErr := s.position.Trusted.OpenFinal(s.position.Note); openErr == nil && o.MajorityAtS() > have.MajorityAtS() {
+		s.cfg.Alarm(AlarmRollback, fmt.Sprintf("%v, and a majority vouched for it later", err))
+	}
+	return err
+}
+
+// renew counts the lease from a checkpoint on.
+func (s *Syncer) renew(note []byte, o checkpoint.Opened) {
+	if _, newer := s.cfg.Lease.Renew(o.MajorityAtS() * 1000); newer {
+		s.position.Note = note
+	}
+}
+
+// pull fetches what is missing up to a checkpoint, verifies it, keeps it, and only then lets others see it.
+func (s *Syncer) pull(ctx context.Context, sources []Source, note []byte, o checkpoint.Opened, st *Status) error {
+	at := s.position.Head
+	var d *draft
+	var err error
+	if o.Size >= at.Size {
+		d = s.draftOf(s.position.Frontier, at.Chain, s.cfg.Set.View())
+		d.probing = o.Origin.Epoch > at.Epoch
+		err = s.fill(ctx, d, sources, o, st)
+	}
+	if o.Origin.Epoch > at.Epoch && (d == nil || errors.Is(err, errRoot) || errors.Is(err, errSource)) {
+		// A recovery may have taken back records: then this is another list.
+		d = s.draftOf(checkpoint.Frontier{}, crypto.BlacklistGenesis, emptyView())
+		err = s.fill(ctx, d, sources, o, st)
+	}
+	if errors.Is(err, errRoot) {
+		s.cfg.Alarm(AlarmRoot, err.Error())
+	}
+	if err != nil {
+		return err
+	}
+	return s.settle(d, note, o)
+}
+
+// settle makes a draft the list.
+func (s *Syncer) settle(d *draft, note []byte, o checkpoint.Opened) error {
+	before := s.position
+	next := Position{Frontier: d.frontier, Note: note, Trusted: before.Trusted, Keys: d.keys(before.Keys),
+		Head: Head{Epoch: o.Origin.Epoch, Size: o.Size, Root: o.Root, Chain: d.chain}}
+	view, err := d.base.with(d.changes, next.Head, s.cfg.Lease.NowMs())
+	if err != nil {
+		s.cfg.Alarm(AlarmFull, err.Error())
+		return err
+	}
+	if d.folded {
+		err = s.cfg.Store.Replace(next, view)
+	} else {
+		err = s.cfg.Store.Step(before.Head.Size, next, d.changes, view)
+	}
+	if err != nil {
+		return err
+	}
+	if next.Head.Epoch != before.Head.Epoch && len(before.Note) > 0 {
+		s.cfg.Alarm(AlarmEpoch, fmt.Sprintf("epoch %d with %d events, vouched for by a majority of the cosigners of version %d, follows epoch %d with %d events",
+			next.Head.Epoch, next.Head.Size, next.Trusted.Version, before.Head.Epoch, before.Head.Size))
+	}
+	s.position = next
+	s.cfg.Set.replace(view)
+	s.cfg.Lease.Renew(o.MajorityAtS() * 1000)
+	s.recent.add(next.Head, d.tail)
+	s.cfg.Moved(next)
+	return nil
+}

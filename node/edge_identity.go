@@ -1,0 +1,242 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/checkpoint"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// obtainIdentity reads who this edge is, or joins. The cosigners that the join pinned are returned, nil if it joined before.
+func (e *Edge) obtainIdentity(ctx context.Context) (pinned *checkpoint.SignedSet, err error) {
+	if e.id, err = loadIdentity(e.cfg.DataDir, e.cfg.Passphrase); err != nil {
+		return nil, err
+	}
+	switch {
+	case e.id != nil && e.id.Role != "" && e.id.Role != fsm.RoleEdge:
+		return nil, fmt.Errorf("%s is the directory of a %s, not of an edge", e.cfg.DataDir, e.id.Role)
+	case e.id != nil && e.id.ClusterID != "":
+		e.shared.Store(e.id.shared())
+		return nil, e.renew(ctx)
+	case len(e.cfg.Join) == 0 || e.cfg.JoinToken == "":
+		return nil, fmt.Errorf("%s is empty: give --join and --join-token-file or EDGECODER_JOIN_TOKEN (make one with `edgecoder token create --role edge`)", e.cfg.DataDir)
+	}
+	token, err := crypto.ParseTokenText(e.cfg.JoinToken)
+	if err != nil {
+		return nil, fmt.Errorf("join token: %w", err)
+	}
+	if token.Pin == "" {
+		return nil, errors.New("join token: it pins no CA, so it is no join token")
+	}
+	if err := e.prepareIdentity(token); err != nil {
+		return nil, err
+	}
+	reply, err := e.askToJoin(ctx, token, joinDial(token), e.cfg.Join)
+	if err == nil && !slices.ContainsFunc(reply.shared().cas, func(a authority) bool { return a.id().String() == token.Pin }) {
+		err = errors.New("the seed's answer is not of the cluster in the token")
+	}
+	if err != nil {
+		return nil, err
+	}
+	set, err := checkpoint.ParseSet(reply.Cosigners)
+	if err != nil {
+		return nil, fmt.Errorf("the cosigners in the seed's answer: %w", err)
+	}
+	return &set, e.become(reply)
+}
+
+// prepareIdentity makes keys and credential, and writes them down before the join is asked for: a crash, or an answer that is lost, then costs neither token nor
+// name.
+func (e *Edge) prepareIdentity(token crypto.TokenText) (err error) {
+	if e.id == nil {
+		if e.id, err = newIdentity(); err != nil {
+			return err
+		}
+		e.id.iterations = e.cfg.iterations
+	}
+	if have, err := crypto.ParseTokenText(e.id.Credential); err == nil && have.ClusterID == token.ClusterID {
+		return nil // of an earlier try
+	}
+	credential, err := crypto.NewTokenText(rand.Reader, token.ClusterID, string(fsm.RoleEdgeMember), "")
+	if err != nil {
+		return err
+	}
+	e.id.Credential, e.id.Role = credential.String(), fsm.RoleEdge
+	return e.id.save(e.cfg.DataDir, e.cfg.Passphrase)
+}
+
+// become takes what a coordinator told a member: at a start, before anybody else looks at the identity.
+func (e *Edge) become(reply *edgeJoinReply) error {
+	fresh, err := e.keep(reply)
+	if err != nil {
+		return err
+	}
+	*e.id = *fresh
+	return nil
+}
+
+// keep writes down what a coordinator told a member and returns the identity with it. Others read the one in use, of which the parts
+// that change count at a start alone.
+func (e *Edge) keep(reply *edgeJoinReply) (*identity, error) {
+	set, fresh := reply.shared(), *e.id
+	err := set.check()
+	if err == nil {
+		err = issuedBy(reply.TLSCert, set.active())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the coordinator's answer: %w", err)
+	}
+	fresh.take(set)
+	fresh.ClusterID, fresh.TLSCert = reply.ClusterID, reply.TLSCert
+	if err := fresh.save(e.cfg.DataDir, e.cfg.Passphrase); err != nil {
+		return nil, err
+	}
+	e.book.record(reply.Members)
+	e.shared.Store(set)
+	return &fresh, nil
+}
+
+// renewTime bounds how long a start waits for a fresh certificate: the edge answers without one.
+const renewTime = 3 * time.Second
+
+// renew asks for what may have changed since this edge was last up. Nobody being there is no reason not to start.
+func (e *Edge) renew(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, renewTime)
+	defer cancel()
+	reply, err := e.rejoin(ctx)
+	var refused *client.Error
+	switch {
+	case errors.As(err, &refused) && (refused.Code == client.CodeUnauthorized || refused.Code == client.CodeForbidden):
+		return fmt.Errorf("the cluster takes this edge for none of its own: %w. If it was removed, move %s away and join with a new token", err, filepath.Join(e.cfg.DataDir, fileKeys))
+	case err != nil:
+		e.log.Warn("no coordinator was reached at the start: answering from the list of the last run", "error", err)
+		return nil
+	}
+	return e.become(reply)
+}
+
+// rejoin asks the coordinators by this edge's own credential.
+func (e *Edge) rejoin(ctx context.Context) (*edgeJoinReply, error) {
+	credential, err := crypto.ParseTokenText(e.id.Credential)
+	if err != nil {
+		return nil, fmt.Errorf("the credential of this edge: %w", err)
+	}
+	config := &tls.Config{
+		MinVersion: tls.VersionTLS13, NextProtos: []string{protoJoin},
+		InsecureSkipVerify: true, // checkKnown decides
+		VerifyConnection:   e.checkKnown,
+	}
+	return e.askToJoin(ctx, credential, config, e.seeds())
+}
+
+// checkKnown makes sure that a seed is a coordinator: by any CA that this edge trusts, and where it missed a rotation of the CA by the
+// TLS key that the coordinator had on record when the edge last heard.
+func (e *Edge) checkKnown(s tls.ConnectionState) error {
+	var failed error
+	for _, a := range e.shared.Load().cas {
+		if failed = checkPinned(s, crypto.TokenText{ClusterID: e.id.ClusterID, Pin: a.id().String()}); failed == nil {
+			return nil
+		}
+	}
+	if len(s.PeerCertificates) > 0 {
+		seed, err := nameOf(s.PeerCertificates[0])
+		known, _, listed := e.book.recordOf(seed.id)
+		if err == nil && listed && seed.cluster == e.id.ClusterID && known.Role == fsm.RoleCoordinator && known.TLSKey == seed.tlsKey {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %w", errWrongSeed, failed)
+}
+
+// askToJoin asks seeds in turn until one answers, for as long as ctx lasts.
+func (e *Edge) askToJoin(ctx context.Context, token crypto.TokenText, config *tls.Config, seeds []string) (*edgeJoinReply, error) {
+	req, err := e.joinRequest(token)
+	if err != nil {
+		return nil, err
+	}
+	cfg := e.cfg.config()
+	cfg.Join, cfg.Log = seeds, e.log
+	if len(seeds) == 0 {
+		return nil, errors.New("no coordinator's gossip address is known: give --join")
+	}
+	return askSeeds(ctx, cfg, func(seed string) (*edgeJoinReply, error) {
+		var reply edgeJoinReply
+		if _, err := postSeed(ctx, cfg, seed, config, edgeJoinPath, req, &reply); err != nil {
+			return nil, err
+		}
+		if reply.ClusterID != token.ClusterID {
+			return nil, errors.New("the seed's answer is not of the cluster in the token")
+		}
+		return &reply, nil
+	})
+}
+
+func (e *Edge) joinRequest(token crypto.TokenText) (edgeJoinRequest, error) {
+	public, err := tlsPublic(e.id.TLSKey)
+	if err != nil {
+		return edgeJoinRequest{}, err
+	}
+	credential, err := crypto.ParseTokenText(e.id.Credential)
+	if err != nil {
+		return edgeJoinRequest{}, err
+	}
+	text := token
+	if token.ID == credential.ID {
+		text = credential
+	}
+	req := edgeJoinRequest{Token: text.String(), ID: credential.ID, Hash: credential.Hash(), TLSPublic: public,
+		Edge: fsm.Edge{NodeID: e.id.NodeID, Name: e.cfg.Name, SigningKey: e.id.publicKey(), TLSKey: crypto.Sum(public), Version: e.cfg.Version}}
+	parts, err := req.parts()
+	if err != nil {
+		return edgeJoinRequest{}, err
+	}
+	key := e.id.signingKey()
+	defer clear(key)
+	req.Proof = crypto.SignText(key, edgeJoinLabel, parts...)
+	return req, nil
+}
+
+// seeds are the gossip addresses of coordinators, as far as this edge knows them.
+func (e *Edge) seeds() []string {
+	out := e.book.gossipSeeds(e.id.NodeID)
+	for _, a := range e.cfg.Join {
+		if a != e.cfg.GossipAddr && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+// refreshLoop fetches, once a day, a certificate that ends later, and what else changed.
+func (e *Edge) refreshLoop(ctx context.Context) {
+	for pause(ctx, 24*time.Hour) {
+		if err := e.refresh(ctx); err != nil {
+			e.log.Warn("certificate not renewed, trying again tomorrow", "error", err)
+		}
+	}
+}
+
+func (e *Edge) refresh(ctx context.Context) error {
+	e.refreshing.Lock()
+	defer e.refreshing.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	reply, err := e.rejoin(ctx)
+	if err != nil {
+		return err
+	}
+	fresh, err := e.keep(reply)
+	if err != nil {
+		return err
+	}
+	return e.useShared(fresh)
+}
