@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/edgecoder/edgecoder/client"
@@ -61,8 +62,7 @@ type cosignReply struct {
 // checkpointDuty runs a round if one is due.
 func (n *Node) checkpointDuty(run context.Context, lead *leadership, l *keptLog, e epochNow) {
 	r := &l.round
-	set := e.cosigners()
-	if e.set.Version == 0 || !set.Has(n.id.publicKey()) || time.Since(r.failed) < roundPause {
+	if _, cosigns := n.ownCosigner(e.cosigners()); !cosigns || time.Since(r.failed) < roundPause {
 		return
 	}
 	_, totals := n.store.History.Totals()
@@ -92,7 +92,10 @@ func (n *Node) checkpointDuty(run context.Context, lead *leadership, l *keptLog,
 
 // checkpointRound gathers cosignatures of a head within ctx, and spreads what is final, for which the node's life is left.
 func (n *Node) checkpointRound(run, ctx context.Context, l *keptLog, e epochNow, head checkpoint.Checkpoint) error {
-	key := n.id.signingKey()
+	key, err := n.cosigningKey(e.cosigners())
+	if err != nil {
+		return err
+	}
 	defer clear(key)
 	note := checkpoint.Note{Checkpoint: head, Signatures: []checkpoint.Signature{checkpoint.SignLog(key, head)}}
 	if err := n.gatherCosignatures(ctx, l, e, &note); err != nil {
@@ -167,13 +170,13 @@ func (n *Node) gatherCosignatures(ctx context.Context, l *keptLog, e epochNow, n
 
 // askCosigner asks the coordinator that holds a key, which may be this one.
 func (n *Node) askCosigner(ctx context.Context, l *keptLog, e epochNow, of crypto.PublicKey, request cosignRequest) (cosignReply, error) {
-	if of == n.id.publicKey() {
+	node, known := n.nodeOf(of)
+	if node == n.id.NodeID {
 		if _, err := n.reads.get(ctx); err != nil {
 			return cosignReply{}, err
 		}
 		return n.cosignHere(ctx, l, e, request)
 	}
-	node, known := n.nodeOf(of)
 	if !known {
 		return cosignReply{}, &client.Error{Code: client.CodeUnavailable, Detail: of.CoordinatorID() + " is no member any more"}
 	}
@@ -182,16 +185,33 @@ func (n *Node) askCosigner(ctx context.Context, l *keptLog, e epochNow, of crypt
 	return reply, err
 }
 
-// nodeOf returns the coordinator that signs with a key, an observer never.
+// nodeOf returns the coordinator that cosigns with a key, an observer never.
 func (n *Node) nodeOf(key crypto.PublicKey) (id string, known bool) {
 	n.machine.Read(func(s *fsm.State) {
-		for _, c := range s.Coordinators() {
-			if c.SigningKey == key && c.Role == fsm.RoleCoordinator {
-				id, known = c.ID, true
-			}
+		if c, ok := s.Cosigner(key); ok {
+			id, known = c.ID, true
 		}
 	})
 	return id, known
+}
+
+// ownCosigner returns this node's key in a set: after a rotation the one before, until the set has followed.
+func (n *Node) ownCosigner(set checkpoint.Set) (key crypto.PublicKey, ok bool) {
+	for _, key := range set.Cosigners {
+		if node, known := n.nodeOf(key); known && node == n.id.NodeID && n.signer.holds(key) {
+			return key, true
+		}
+	}
+	return key, false
+}
+
+// cosigningKey returns a copy of the private half of this node's key in a set: clear it after use.
+func (n *Node) cosigningKey(set checkpoint.Set) (crypto.PrivateKey, error) {
+	public, _ := n.ownCosigner(set)
+	if key := n.signer.private(public); key != nil {
+		return key, nil
+	}
+	return nil, &client.Error{Code: client.CodeUnavailable, Detail: fmt.Sprintf("this node holds no key of cosigner set %d", set.Version)}
 }
 
 // takeCosignature verifies what a cosigner answered. One that claims a fork is told of, whoever is right.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/cosign"
-	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/checkpoint"
 	"github.com/edgecoder/edgecoder/fsm"
 )
@@ -57,7 +56,10 @@ func (n *Node) cosignHere(ctx context.Context, l *keptLog, e epochNow, in cosign
 			return later(err.Error()), nil
 		}
 	}
-	key := n.id.signingKey()
+	key, err := n.cosigningKey(e.cosigners())
+	if err != nil {
+		return later(err.Error()), nil
+	}
 	defer clear(key)
 	line, err := l.Cosign(ctx, asked.Checkpoint, o, key, n.cfg.now().Unix())
 	if err != nil && !n.sameEpochStill(e) {
@@ -156,10 +158,4 @@ func (n *Node) sendNewest(run context.Context, l *keptLog, id string) {
 		}
 		sent = next
 	}
-}
-
-// signingKeyOf returns the key of a coordinator that votes or may.
-func signingKeyOf(s *fsm.State, id string) (crypto.PublicKey, bool) {
-	c, ok := s.Coordinator(id)
-	return c.SigningKey, ok && c.Role == fsm.RoleCoordinator
 }

@@ -70,9 +70,8 @@ func (n *Node) cosignersWithout(ctx context.Context, id string) error {
 	if e.level < fsm.LevelCheckpoints || e.set.Version == 0 || lead == nil {
 		return nil
 	}
-	var key crypto.PublicKey
-	n.machine.Read(func(s *fsm.State) { key, _ = signingKeyOf(s, id) })
-	if !e.cosigners().Has(key) {
+	cosigns := func(key crypto.PublicKey) bool { node, _ := n.nodeOf(key); return node == id }
+	if !slices.ContainsFunc(e.set.Cosigners, cosigns) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
@@ -113,13 +112,14 @@ func (n *Node) moveCosigners(ctx context.Context, lead *leadership, e epochNow, 
 	return nil
 }
 
-// voterKeys returns the signing keys of the voters but one.
+// voterKeys returns the keys that the voters but one sign with now. A node that is to be shown a new one has verified it for a while.
 func (n *Node) voterKeys(leaving string) (keys []crypto.PublicKey) {
 	ids := voters(n.servers())
 	n.machine.Read(func(s *fsm.State) {
 		for _, id := range ids {
-			if key, ok := signingKeyOf(s, id); ok && id != leaving {
-				keys = append(keys, key)
+			c, known := s.Coordinator(id)
+			if key, signs := c.Ring().Signing(s.ClockMs()); known && signs && c.Role == fsm.RoleCoordinator && id != leaving {
+				keys = append(keys, key.Public)
 			}
 		}
 	})
@@ -135,23 +135,15 @@ func (n *Node) nextSet(e epochNow, keys []crypto.PublicKey) (checkpoint.Set, err
 	return checkpoint.NewSet(e.cluster, e.set.Version+1, e.epoch, previous, keys)
 }
 
-// lostMajority tells whether a recovery took away so many cosigners that those left cannot vouch for the next set.
-func (n *Node) lostMajority(e epochNow) bool {
-	left := 0
-	for _, key := range e.set.Cosigners {
-		if _, member := n.nodeOf(key); member {
-			left++
-		}
-	}
-	return e.set.Epoch < e.epoch && left < e.cosigners().Majority()
+// lostMajority tells whether a recovery or revocations took away so many cosigners that those left cannot vouch for the next set.
+func (n *Node) lostMajority(e epochNow) (lost bool) {
+	n.machine.Read(func(s *fsm.State) { lost = s.CosignersLost(e.set) })
+	return lost
 }
 
-// gatherSetSignatures asks those who must vouch for a set: the cosigners of the one in force, or of a root its own.
+// gatherSetSignatures asks those who must vouch for a set.
 func (n *Node) gatherSetSignatures(ctx context.Context, e epochNow, next checkpoint.Set) (checkpoint.SignedSet, error) {
-	by := e.cosigners()
-	if next.Root() {
-		by = next
-	}
+	by := e.vouchers(next)
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Peer)
 	defer cancel()
 	type answer struct {
@@ -162,7 +154,7 @@ func (n *Node) gatherSetSignatures(ctx context.Context, e epochNow, next checkpo
 	answers := make(chan answer, len(by.Cosigners))
 	for _, key := range by.Cosigners {
 		go func() { // ends with ctx
-			line, err := n.askSetSignature(ctx, key, next)
+			line, err := n.askSetSignature(ctx, key, by, next)
 			answers <- answer{key, line, err}
 		}()
 	}
@@ -190,23 +182,35 @@ func (n *Node) gatherSetSignatures(ctx context.Context, e epochNow, next checkpo
 	return out, by.Verify(out)
 }
 
-func (n *Node) askSetSignature(ctx context.Context, of crypto.PublicKey, next checkpoint.Set) (checkpoint.Signature, error) {
-	if of == n.id.publicKey() {
-		return n.signSet(next), nil
-	}
+func (n *Node) askSetSignature(ctx context.Context, of crypto.PublicKey, by, next checkpoint.Set) (line checkpoint.Signature, err error) {
 	node, known := n.nodeOf(of)
-	if !known {
-		return checkpoint.Signature{}, fmt.Errorf("%s is no member any more", of.CoordinatorID())
+	switch {
+	case !known:
+		return line, fmt.Errorf("%s is no member any more, or was revoked", of.CoordinatorID())
+	case node == n.id.NodeID:
+		return n.signSet(by, next)
 	}
 	var reply setReply
-	err := n.call(ctx, node, rpcCosignSet, setRequest{Text: next.Text()}, &reply)
+	err = n.call(ctx, node, rpcCosignSet, setRequest{Text: next.Text()}, &reply)
 	return checkpoint.Signature{Name: reply.Name, KeyID: reply.KeyID, Bytes: reply.Bytes}, err
 }
 
-func (n *Node) signSet(next checkpoint.Set) checkpoint.Signature {
-	key := n.id.signingKey()
+// signSet signs the next set with this node's key in the one that vouches for it, which may be one that it has replaced since.
+func (n *Node) signSet(by, next checkpoint.Set) (line checkpoint.Signature, err error) {
+	key, err := n.cosigningKey(by)
+	if err != nil {
+		return line, err
+	}
 	defer clear(key)
-	return next.Sign(key)
+	return next.Sign(key), nil
+}
+
+// vouchers are those who must sign a set: the cosigners of the one in force, or of a root its own.
+func (e epochNow) vouchers(next checkpoint.Set) checkpoint.Set {
+	if next.Root() {
+		return next
+	}
+	return e.cosigners()
 }
 
 // serveCosignSet signs the next set for the leader, if it is the one that follows here and names the coordinators that
@@ -222,14 +226,18 @@ func (n *Node) serveCosignSet(ctx context.Context, from string, in setRequest) (
 	if err != nil {
 		return setReply{}, err
 	}
+	e := n.epochNow()
 	next, err := checkpoint.ParseSetText(in.Text)
 	if err == nil {
-		err = n.setFault(n.epochNow(), next)
+		err = n.setFault(e, next)
 	}
 	if err != nil {
 		return setReply{}, &client.Error{Code: client.CodeConflict, Field: "set", Detail: err.Error()}
 	}
-	line := n.signSet(next)
+	line, err := n.signSet(e.vouchers(next), next)
+	if err != nil {
+		return setReply{}, err
+	}
 	return setReply{Name: line.Name, KeyID: line.KeyID, Bytes: line.Bytes}, nil
 }
 
@@ -241,19 +249,22 @@ func (n *Node) setFault(e epochNow, next checkpoint.Set) error {
 	case e.level < fsm.LevelCheckpoints || want.Hash() != next.Hash():
 		return fmt.Errorf("version %d of epoch %d does not follow version %d here, in epoch %d", next.Version, next.Epoch, e.set.Version, e.epoch)
 	}
-	for _, key := range next.Cosigners {
-		if _, member := n.nodeOf(key); !member {
-			return fmt.Errorf("%s is no coordinator", key.CoordinatorID())
+	ids, missing := voters(n.servers()), 0
+	n.machine.Read(func(s *fsm.State) {
+		in := map[string]bool{}
+		for _, key := range next.Cosigners {
+			c, _ := s.Cosigner(key)
+			in[c.ID] = true
 		}
-	}
-	missing := 0
-	for _, key := range n.voterKeys("") {
-		if !next.Has(key) {
-			missing++
+		for _, id := range ids {
+			if c, known := s.Coordinator(id); known && c.Role == fsm.RoleCoordinator && !in[id] {
+				missing++
+			}
 		}
+		err = s.CosignersFault(next.Cosigners)
+	})
+	if err == nil && missing > 1 {
+		err = fmt.Errorf("%d coordinators that vote are not in it: one at a time may leave", missing)
 	}
-	if missing > 1 {
-		return fmt.Errorf("%d coordinators that vote are not in it: one at a time may leave", missing)
-	}
-	return nil
+	return err
 }

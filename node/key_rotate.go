@@ -145,8 +145,10 @@ func (n *Node) checkPrepare(b fsm.KeyPrepare) (res fsm.Result) {
 }
 
 // dropEndedKeys takes out of the file what will never sign again. The last one
-// stays: an identity has a key.
+// stays: an identity has a key. So does one of the cosigner set in force: it vouches
+// for the set that follows.
 func (n *Node) dropEndedKeys(st fsm.KeyStanding, clock int64) error {
+	cosigners := n.epochNow().cosigners()
 	n.idMu.Lock()
 	defer n.idMu.Unlock()
 	held := n.id.signingSeeds()
@@ -156,7 +158,7 @@ func (n *Node) dropEndedKeys(st fsm.KeyStanding, clock int64) error {
 			return false
 		}
 		state := st.Ring.StateOf(i, clock)
-		return state == fsm.KeyRetired || state == fsm.KeyRevoked
+		return state == fsm.KeyRetired && !cosigners.Has(st.Ring[i].Public) || state == fsm.KeyRevoked
 	})
 	if len(kept) == len(held) || len(kept) == 0 {
 		return nil

@@ -78,7 +78,12 @@ func (n *Node) Identity() client.Identity {
 
 // SignOrdering implements api.OrderingSigner.
 func (n *Node) SignOrdering(r *ledger.OrderingRecord) string {
-	return base64.StdEncoding.EncodeToString(ed25519.Sign(n.id.signingKey(), []byte(r.Hash)))
+	key, err := n.signingKey()
+	if err != nil {
+		return "" // its keys were revoked: who reads on takes it for unsigned
+	}
+	defer clear(key)
+	return base64.StdEncoding.EncodeToString(ed25519.Sign(key, []byte(r.Hash)))
 }
 
 // Members implements api.Cluster: what gossip sees.
