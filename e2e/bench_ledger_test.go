@@ -83,11 +83,12 @@ func (m *mesh) processors() (servers, clients float64) {
 }
 
 // enrich gives every account what no benchmark spends, and narrows the window of
-// ids: what is remembered of one that is as wide as by default fills up in a minute.
+// ids to a minute: what is remembered of one that is as wide as by default fills up,
+// and in a narrower one ids grow too old in the queue of a busy machine.
 func (m *mesh) enrich() {
 	m.t.Helper()
 	cl := m.any(m.admin)
-	window := int64(10_000)
+	window := int64(60_000)
 	p, err := cl.LedgerPolicy(m.t.Context(), client.Strong())
 	if err == nil {
 		_, err = cl.SetLedgerPolicy(m.t.Context(), p.Version, client.LedgerPolicyUpdate{IDWindowMs: &window})
