@@ -116,83 +116,17 @@ func (s *State) applyCosignerSetPut(c *change, b CosignerSetPut) Result {
 	if have, ok := s.cosignerSets.get(setKey(next.Version)); ok && have.sameText(next, s.meta.v.ClusterID) {
 		return Result{Code: CodeOK, ID: setKey(next.Version), Repeated: true}
 	}
-	if res, ok := s.checkNextSet(next); !ok {
+	if res, ok := s.CheckCosigners(next); !ok {
 		return res
+	}
+	if err := s.vouchedFor(next); err != nil {
+		return refuse(CodeInvalid, "signatures", "%v", err)
 	}
 	next.AtMs = c.atMs
 	s.putSet(next)
 	set := next.Signed(s.meta.v.ClusterID).Set
 	s.record(c, "cosigner_set", s.meta.v.ClusterID, fmt.Sprintf("version=%d epoch=%d root=%t hash=%s cosigners=%v", set.Version, set.Epoch, set.Root(), set.Hash(), set.Names()))
 	return Result{Code: CodeOK, ID: setKey(next.Version)}
-}
-
-// checkNextSet asks whether a set follows the one in force: no version left out, members' keys alone, vouched for.
-func (s *State) checkNextSet(next CosignerSet) (Result, bool) {
-	now, some := s.CosignerSet()
-	root := next.Previous.IsZero()
-	switch {
-	case next.Version != now.Version+1:
-		return refuse(CodeConflict, "version", "version %d, the set in force is %d", next.Version, now.Version), false
-	case next.Epoch != s.meta.v.Epoch:
-		return refuse(CodeConflict, "epoch", "epoch %d, the cluster is in %d", next.Epoch, s.meta.v.Epoch), false
-	case root && some && !s.lostMajority(now):
-		return refuse(CodeConflict, "previous", "a set that none before vouches for, but no recovery has taken the majority of version %d", now.Version), false
-	case !root && next.Previous != now.Signed(s.meta.v.ClusterID).Hash():
-		return refuse(CodeConflict, "previous", "it follows another version %d", now.Version), false
-	case some && slices.Equal(next.Cosigners, now.Cosigners):
-		return refuse(CodeConflict, "cosigners", "they are those of version %d, which is in force", now.Version), false
-	}
-	for _, key := range next.Cosigners {
-		if !s.signsAsCoordinator(key) {
-			return refuse(CodeInvalid, "cosigners", "%s is no key that a coordinator signs with", key.CoordinatorID()), false
-		}
-	}
-	by := now
-	if root {
-		by = next
-	}
-	if err := next.vouchedFor(by, s.meta.v.ClusterID); err != nil {
-		return refuse(CodeInvalid, "signatures", "%v", err), false
-	}
-	return Result{}, true
-}
-
-// lostMajority tells whether a recovery since left so few cosigners that they cannot vouch for the next set.
-func (s *State) lostMajority(now CosignerSet) bool {
-	left := 0
-	for _, key := range now.Cosigners {
-		if s.signsAsCoordinator(key) {
-			left++
-		}
-	}
-	return now.Epoch < s.meta.v.Epoch && left < now.Signed(s.meta.v.ClusterID).Majority()
-}
-
-// signsAsCoordinator tells whether a key is that of a member that may vote.
-func (s *State) signsAsCoordinator(key crypto.PublicKey) bool {
-	known, ok := s.signingKeys.get(key.CoordinatorID())
-	n, member := s.coordinators.get(known.NodeID)
-	return ok && member && n.SigningKey == key && n.Role == RoleCoordinator
-}
-
-// vouchedFor verifies that a majority of a set signed this one, each once, and nobody else: verifiers read a note strictly.
-func (v CosignerSet) vouchedFor(by CosignerSet, clusterID string) error {
-	signed, voucher := v.Signed(clusterID), by.Signed(clusterID)
-	names, done := voucher.Names(), map[string]bool{}
-	for _, line := range signed.Signatures {
-		i := slices.Index(names, line.Name)
-		if i < 0 || done[line.Name] {
-			return fmt.Errorf("a signature of %s, which is no cosigner of version %d or signed before", shown(line.Name), by.Version)
-		}
-		if err := signed.VerifySignature(line, voucher.Cosigners[i]); err != nil {
-			return err
-		}
-		done[line.Name] = true
-	}
-	if need := voucher.Majority(); len(done) < need {
-		return fmt.Errorf("%d of %d cosigners of version %d signed, %d are needed", len(done), len(by.Cosigners), by.Version, need)
-	}
-	return nil
 }
 
 // fault holds a set to its form.

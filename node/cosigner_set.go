@@ -15,10 +15,10 @@ import (
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
-// Who cosigns is who votes. The leader has the set follow raft's configuration: a new voter comes in once it votes; one
-// that leaves goes out before it leaves, while its signature may still be needed. Each version is signed by a majority of
-// the one before, so a verifier that trusts any follows to the newest. After a recovery that lost that majority a set
-// begins anew as a root, and verifiers must be told.
+// The leader has the set follow the coordinators (fsm.State.NextCosigners): a new one comes in once it votes; one that
+// leaves goes out before it leaves, while its signature may still be needed. Each version is signed by a majority of the
+// one before, so a verifier that trusts any follows to the newest. After a recovery, or removals, that took that
+// majority a set begins anew as a root, and verifiers must be told.
 
 // setRequest asks to sign the text of the next cosigner set.
 type setRequest struct {
@@ -42,55 +42,65 @@ func (n *Node) alignCosigners(ctx context.Context, lead *leadership) {
 		return
 	}
 	defer n.members.Unlock()
-	if err := n.moveCosigners(ctx, lead, e, ""); err != nil {
+	if e = n.epochNow(); n.cosignersFollow(e) {
+		return
+	}
+	next, err := n.nextCosigners("")
+	if err == nil {
+		err = n.moveCosigners(ctx, lead, e, next)
+	}
+	if err != nil {
 		lead.setFailed = time.Now()
 		n.log.Warn("the cosigner set does not follow the coordinators", "version", e.set.Version, "error", err)
 	}
 }
 
-// cosignersFollow tells whether the set in force is that of the voters.
+// cosignersFollow tells whether the set in force is that of the coordinators.
 func (n *Node) cosignersFollow(e epochNow) bool {
-	keys := n.voterKeys("")
-	if len(keys) != len(e.set.Cosigners) {
-		return false
-	}
-	for _, key := range keys {
-		if !slices.Contains(e.set.Cosigners, key) {
-			return false
-		}
-	}
-	return true
+	next, err := n.nextCosigners("")
+	return err == nil && e.set.Version > 0 && slices.Equal(next.Cosigners, e.set.Cosigners)
+}
+
+// nextCosigners is the set that should follow once a coordinator has left; "": none leaves.
+func (n *Node) nextCosigners(leaving string) (next checkpoint.Set, err error) {
+	ids := voters(n.servers())
+	n.machine.Read(func(s *fsm.State) { next, err = s.NextCosigners(ids, leaving) })
+	return next, err
 }
 
 // cosignersWithout has a coordinator leave the set before it leaves the cluster: a majority of the set must be there to
-// sign the next. The caller holds members.
-func (n *Node) cosignersWithout(ctx context.Context, id string) error {
+// sign the next. A compromised one goes even so, or whoever holds the set could never be removed: a root follows. The
+// caller holds members.
+func (n *Node) cosignersWithout(ctx context.Context, id string, compromised bool) error {
 	e := n.epochNow()
 	lead := n.lead.Load()
-	if e.level < fsm.LevelCheckpoints || e.set.Version == 0 || lead == nil {
+	if e.level < fsm.LevelCheckpoints || lead == nil {
 		return nil
 	}
 	var key crypto.PublicKey
 	n.machine.Read(func(s *fsm.State) { key, _ = signingKeyOf(s, id) })
-	if !e.cosigners().Has(key) {
-		return nil
+	next, err := n.nextCosigners(id)
+	if !e.cosigners().Has(key) || err == nil && next.Root() {
+		return nil // a root names who is left
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()
-	if err := n.moveCosigners(ctx, lead, e, id); err != nil {
-		return &client.Error{Code: client.CodeConflict, Field: "id", Detail: fmt.Sprintf(
-			"without it nobody could vouch for who cosigns the blacklist next: a majority of cosigner set %d must sign its successor first, and did not (%v); bring the others back and ask again", e.set.Version, err)}
+	if err == nil {
+		err = n.moveCosigners(ctx, lead, e, next)
 	}
-	return nil
+	switch {
+	case err == nil:
+		return nil
+	case compromised:
+		n.log.Warn("a compromised coordinator goes before the cosigner set could move on: if it takes the majority of the set, the next is a root, and whoever pinned one must be told", "node", id, "set", e.set.Version, "error", err)
+		return nil
+	}
+	return &client.Error{Code: client.CodeConflict, Field: "id", Detail: fmt.Sprintf(
+		"without it nobody could vouch for who cosigns the blacklist next: a majority of cosigner set %d must sign its successor first, and did not (%v); bring the others back and ask again, or remove it as compromised: then a new set begins that nobody follows to, and whoever pinned one must be told", e.set.Version, err)}
 }
 
-// moveCosigners proposes the next set if it differs from the one in force: all voters but one that is leaving.
-func (n *Node) moveCosigners(ctx context.Context, lead *leadership, e epochNow, leaving string) error {
-	keys := n.voterKeys(leaving)
-	next, err := n.nextSet(e, keys)
-	if err != nil || len(keys) == 0 || e.set.Version > 0 && slices.Equal(next.Cosigners, e.set.Cosigners) {
-		return err
-	}
+// moveCosigners proposes the next set.
+func (n *Node) moveCosigners(ctx context.Context, lead *leadership, e epochNow, next checkpoint.Set) error {
 	signed, err := n.gatherSetSignatures(ctx, e, next)
 	if err != nil {
 		return err
@@ -113,37 +123,17 @@ func (n *Node) moveCosigners(ctx context.Context, lead *leadership, e epochNow, 
 	return nil
 }
 
-// voterKeys returns the signing keys of the voters but one.
-func (n *Node) voterKeys(leaving string) (keys []crypto.PublicKey) {
+// voterKeys returns the signing keys of the voters.
+func (n *Node) voterKeys() (keys []crypto.PublicKey) {
 	ids := voters(n.servers())
 	n.machine.Read(func(s *fsm.State) {
 		for _, id := range ids {
-			if key, ok := signingKeyOf(s, id); ok && id != leaving {
+			if key, ok := signingKeyOf(s, id); ok {
 				keys = append(keys, key)
 			}
 		}
 	})
 	return keys
-}
-
-// nextSet is the set that follows the one in force: a root if there is none, or if a recovery has left no majority of it.
-func (n *Node) nextSet(e epochNow, keys []crypto.PublicKey) (checkpoint.Set, error) {
-	previous := crypto.Hash{}
-	if e.set.Version > 0 && !n.lostMajority(e) {
-		previous = e.cosigners().Hash()
-	}
-	return checkpoint.NewSet(e.cluster, e.set.Version+1, e.epoch, previous, keys)
-}
-
-// lostMajority tells whether a recovery took away so many cosigners that those left cannot vouch for the next set.
-func (n *Node) lostMajority(e epochNow) bool {
-	left := 0
-	for _, key := range e.set.Cosigners {
-		if _, member := n.nodeOf(key); member {
-			left++
-		}
-	}
-	return e.set.Epoch < e.epoch && left < e.cosigners().Majority()
 }
 
 // gatherSetSignatures asks those who must vouch for a set: the cosigners of the one in force, or of a root its own.
@@ -209,8 +199,8 @@ func (n *Node) signSet(next checkpoint.Set) checkpoint.Signature {
 	return next.Sign(key)
 }
 
-// serveCosignSet signs the next set for the leader, if it is the one that follows here and names the coordinators that
-// vote: all of them but one, who may be about to leave. A leader that lies could else make itself the only cosigner.
+// serveCosignSet signs the next set for the leader, if it may follow by the records here. A leader that lies could else
+// make itself the only cosigner.
 func (n *Node) serveCosignSet(ctx context.Context, from string, in setRequest) (setReply, error) {
 	if err := n.mayDecide(fsm.KindCoordinatorRemove); err != nil { // who removes a liar has it leave the set first
 		return setReply{}, err
@@ -224,7 +214,7 @@ func (n *Node) serveCosignSet(ctx context.Context, from string, in setRequest) (
 	}
 	next, err := checkpoint.ParseSetText(in.Text)
 	if err == nil {
-		err = n.setFault(n.epochNow(), next)
+		err = n.setFault(next)
 	}
 	if err != nil {
 		return setReply{}, &client.Error{Code: client.CodeConflict, Field: "set", Detail: err.Error()}
@@ -233,21 +223,20 @@ func (n *Node) serveCosignSet(ctx context.Context, from string, in setRequest) (
 	return setReply{Name: line.Name, KeyID: line.KeyID, Bytes: line.Bytes}, nil
 }
 
-func (n *Node) setFault(e epochNow, next checkpoint.Set) error {
-	want, err := n.nextSet(e, next.Cosigners)
-	switch {
-	case err != nil:
-		return err
-	case e.level < fsm.LevelCheckpoints || want.Hash() != next.Hash():
-		return fmt.Errorf("version %d of epoch %d does not follow version %d here, in epoch %d", next.Version, next.Epoch, e.set.Version, e.epoch)
+// setFault asks what Apply will, and that of the coordinators that vote none but one, who may be about to leave, is left
+// out: whom raft has vote the leader writes, so that alone would say little.
+func (n *Node) setFault(next checkpoint.Set) error {
+	if e := n.epochNow(); e.level < fsm.LevelCheckpoints {
+		return fmt.Errorf("the cluster is at feature level %d", e.level)
 	}
-	for _, key := range next.Cosigners {
-		if _, member := n.nodeOf(key); !member {
-			return fmt.Errorf("%s is no coordinator", key.CoordinatorID())
-		}
+	var res fsm.Result
+	var ok bool
+	n.machine.Read(func(s *fsm.State) { res, ok = s.CheckCosigners(fsm.NewCosignerSet(checkpoint.SignedSet{Set: next})) })
+	if !ok {
+		return errors.New(res.Detail)
 	}
 	missing := 0
-	for _, key := range n.voterKeys("") {
+	for _, key := range n.voterKeys() {
 		if !next.Has(key) {
 			missing++
 		}

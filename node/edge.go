@@ -153,7 +153,7 @@ func (e *Edge) start(ctx context.Context) error {
 		return err
 	}
 	e.book = openAddressBook(e.cfg.DataDir, e.log)
-	pinned, err := e.obtainIdentity(ctx)
+	err := e.obtainIdentity(ctx)
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (e *Edge) start(ctx context.Context) error {
 		return err
 	}
 	e.ask = e.newPeerTransport()
-	if err := e.openList(ctx, pinned); err != nil {
+	if err := e.openList(); err != nil {
 		return err
 	}
 	run, cancel := context.WithCancel(context.Background())
@@ -182,26 +182,19 @@ func (e *Edge) start(ctx context.Context) error {
 	return nil
 }
 
-// openList reads the list that an earlier run kept, or begins one that trusts the cosigners of the join.
-func (e *Edge) openList(ctx context.Context, pinned *checkpoint.SignedSet) error {
+// openList reads the list that an earlier run kept, or begins one that trusts the cosigners sealed at the join.
+func (e *Edge) openList() error {
 	store, view, at, err := edge.OpenStore(e.cfg.DataDir, e.id.ClusterID)
 	if err != nil {
 		return err
 	}
 	e.store = store
 	if at == nil {
-		if pinned == nil {
-			reply, err := e.rejoin(ctx)
-			if err != nil {
-				return fmt.Errorf("%s holds no list, and the cosigners to begin one with could not be had: %w", e.cfg.DataDir, err)
-			}
-			set, err := checkpoint.ParseSet(reply.Cosigners)
-			if err != nil {
-				return err
-			}
-			pinned = &set
+		pinned, err := checkpoint.ParseSet(e.id.Cosigners)
+		if err != nil {
+			return fmt.Errorf("%s holds no list, and no cosigners to begin one with (%w): move it away and join with a new token", e.cfg.DataDir, err)
 		}
-		first := edge.NewPosition(*pinned)
+		first := edge.NewPosition(pinned)
 		if err := store.Replace(first, view); err != nil {
 			return err
 		}

@@ -165,6 +165,7 @@ func (n *Node) checkBlacklistRecord(before *fsm.Record, r fsm.Record) error {
 type epochNow struct {
 	cluster string
 	epoch   uint64
+	since   string // id of the last recovery from a copy
 	level   uint32
 	swaps   int
 	set     fsm.CosignerSet // in force; of version 0 when none
@@ -174,13 +175,16 @@ func (n *Node) epochNow() (e epochNow) {
 	n.machine.Read(func(s *fsm.State) {
 		e.cluster, e.epoch, e.level = s.Meta().ClusterID, s.Meta().Epoch, s.Meta().Level
 		e.set, _ = s.CosignerSet()
+		if ids := s.Meta().Recoveries; len(ids) > 0 {
+			e.since = ids[len(ids)-1]
+		}
 	})
 	e.swaps = n.store.History.Swaps()
 	return e
 }
 
 func (e epochNow) origin(log string) checkpoint.Origin {
-	return checkpoint.Origin{ClusterID: e.cluster, Log: log, Epoch: e.epoch}
+	return checkpoint.Origin{ClusterID: e.cluster, Log: log, Epoch: e.epoch, Recovery: e.since}
 }
 
 func (e epochNow) cosigners() checkpoint.Set { return e.set.Signed(e.cluster).Set }

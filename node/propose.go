@@ -253,6 +253,7 @@ func (n *Node) levelAllows(cmd fsm.Command) *client.Error {
 // of raft's configuration first; one of them leaves at a time.
 func (n *Node) changeMembers(ctx context.Context, l *leadership, cmd fsm.Command) (fsm.Result, error) {
 	var leaving string
+	compromised := false
 	if cmd.Kind == fsm.KindCoordinatorJoin {
 		var err error
 		if cmd, leaving, err = n.completeJoin(l, cmd); err != nil {
@@ -263,7 +264,7 @@ func (n *Node) changeMembers(ctx context.Context, l *leadership, cmd fsm.Command
 		if err != nil {
 			return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 		}
-		leaving = body.ID
+		leaving, compromised = body.ID, body.Compromised
 	}
 	dropped := leaving != "" && n.wouldAccept(cmd, leaving)
 	if dropped {
@@ -274,7 +275,7 @@ func (n *Node) changeMembers(ctx context.Context, l *leadership, cmd fsm.Command
 		if err := n.refuses(l, cmd.Kind); err != nil {
 			return fsm.Result{}, err // before it is out of the configuration, not after
 		}
-		if err := n.dropServer(ctx, leaving); err != nil {
+		if err := n.dropServer(ctx, leaving, compromised); err != nil {
 			return fsm.Result{}, err
 		}
 	}
