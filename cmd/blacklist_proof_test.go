@@ -295,6 +295,40 @@ func TestVerifyChainAgainstACheckpoint(t *testing.T) {
 	wantStatus(t, runArgs(t, auditText(events, key), "blacklist", "verify", "-", "--trust", trust), exitUsage)
 }
 
+// TestVerifyChainBehindACheckpoint: what stands behind it must be vouched for by something that the file does not bring along.
+func TestVerifyChainBehindACheckpoint(t *testing.T) {
+	cleanEnv(t)
+	c := newProofCluster(t, 4)
+	events, key := chainOf(t, 5)
+	c.events = events[:4]
+	dir := t.TempDir()
+	note, trust := filepath.Join(dir, "cp.note"), c.trustFile(2)
+	wantStatus(t, runAt(t, c.serve(), "blacklist", "checkpoint", "--trust", trust, "--out", note), exitDone)
+	forger, forged := mustKey(t, 77), events[4]
+	forged.AgentID, forged.SourceCoordinatorID = "victim", crypto.PublicOf(mustKey(t, 77)).CoordinatorID()
+	forged.Link(events[3].EventHash, forger)
+	honest, lie := auditText(events, key), auditText(append(events[:4:4], forged), key, forger)
+	keys := writeTemp(t, "keys.json", auditText(nil, key))
+	for name, tt := range map[string]struct {
+		text   string
+		args   []string
+		status int
+	}{
+		"a forged event":                   {lie, nil, exitRefused},
+		"a forged event, keys pinned":      {lie, []string{"--keys", keys}, exitRefused},
+		"a forged event behind the head":   {lie, []string{"--head", events[3].EventHash}, exitRefused},
+		"an event by a key of the file":    {honest, nil, exitRefused},
+		"an event by a pinned key":         {honest, []string{"--keys", keys}, exitDone},
+		"an event that a head covers":      {honest, []string{"--head", events[4].EventHash}, exitDone},
+		"an event that no head reaches to": {honest, []string{"--head", events[3].EventHash}, exitRefused},
+	} {
+		r := runArgs(t, tt.text, append([]string{"blacklist", "verify", "-", "--trust", trust, "--checkpoint", note}, tt.args...)...)
+		if r.status != tt.status || (r.status == exitRefused) != strings.Contains(r.out, "NOT verified") {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
 // TestCosignersAreSavedAndFollowed.
 func TestCosignersAreSavedAndFollowed(t *testing.T) {
 	cleanEnv(t)
