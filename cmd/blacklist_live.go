@@ -22,13 +22,15 @@ const bundleTitle = "c2sp.org/tlog-proof@"
 
 // provenView is the JSON of `blacklist verify` of a bundle.
 type provenView struct {
-	Verified   bool            `json:"verified"`
-	Seq        uint64          `json:"seq,omitempty"`
-	EventID    string          `json:"event_id,omitempty"`
-	AgentID    string          `json:"agent_id,omitempty"`
-	ReasonCode string          `json:"reason_code,omitempty"`
-	Checkpoint *checkpointView `json:"checkpoint,omitempty"`
-	Fault      string          `json:"fault,omitempty"`
+	Verified    bool            `json:"verified"`
+	Seq         uint64          `json:"seq,omitempty"`
+	EventID     string          `json:"event_id,omitempty"`
+	AgentID     string          `json:"agent_id,omitempty"`
+	ReasonCode  string          `json:"reason_code,omitempty"`
+	Lift        bool            `json:"lift,omitempty"`          // it ends a ban
+	ExpiresAtMs *int64          `json:"expires_at_ms,omitempty"` // absent: permanent
+	Checkpoint  *checkpointView `json:"checkpoint,omitempty"`
+	Fault       string          `json:"fault,omitempty"`
 }
 
 // verifyBundle checks a proof with nothing but whom --trust names; with --addr the cluster tells how that went on.
@@ -79,7 +81,8 @@ func openBundle(text []byte, t *trust) (provenView, error) {
 			return view, err
 		}
 		vouched := viewOf(o, version, t.from, b.Note)
-		return provenView{Verified: true, Seq: b.Index + 1, EventID: e.EventID, AgentID: e.AgentID, ReasonCode: e.ReasonCode, Checkpoint: &vouched}, nil
+		return provenView{Verified: true, Seq: b.Index + 1, EventID: e.EventID, AgentID: e.AgentID, ReasonCode: e.ReasonCode,
+			Lift: e.EndsBeforeItBegins(), ExpiresAtMs: e.ExpiresAtMs, Checkpoint: &vouched}, nil
 	}()
 	if err != nil {
 		view.Fault = err.Error()
@@ -95,6 +98,8 @@ func (v provenView) draw(t *table) {
 	}
 	t.row("proof", "verified")
 	t.row("agent", v.AgentID)
+	t.row("says", eventKind(v.Lift))
+	t.row("until", proofEnd(t, v.Lift, v.ExpiresAtMs))
 	t.row("reason code", v.ReasonCode)
 	t.row("event", v.EventID)
 	t.row("seq", number(v.Seq))
