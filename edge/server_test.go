@@ -313,7 +313,7 @@ func TestEdgePagesAreASource(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		store, _, _, err := edge.OpenStore(t.TempDir(), edgetest.ClusterID)
+		store, _, _, err := edge.OpenStore(t.TempDir(), edgetest.ClusterID, edgetest.Seal)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -409,7 +409,7 @@ func overSocket(t testing.TB, bans int) (*face, string) {
 	c := newCluster(1)
 	c.Ban("bad", bans, 0)
 	c.Cosign(1)
-	store, view, _, err := edge.OpenStore(t.TempDir(), edgetest.ClusterID)
+	store, view, _, err := edge.OpenStore(t.TempDir(), edgetest.ClusterID, edgetest.Seal)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -184,7 +184,12 @@ func (e *Edge) start(ctx context.Context) error {
 
 // openList reads the list that an earlier run kept, or begins one that trusts the cosigners of the join.
 func (e *Edge) openList(ctx context.Context, pinned *checkpoint.SignedSet) error {
-	store, view, at, err := edge.OpenStore(e.cfg.DataDir, e.id.ClusterID)
+	key, err := e.id.listKey()
+	if err != nil {
+		return err
+	}
+	store, view, at, err := edge.OpenStore(e.cfg.DataDir, e.id.ClusterID, key)
+	clear(key)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@
 package edgetest
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/binary"
@@ -17,6 +18,9 @@ import (
 
 // ClusterID is that of every cluster here.
 const ClusterID = "00112233445566778899aabbccddeeff"
+
+// Seal is what edges here seal their files with.
+var Seal = bytes.Repeat([]byte{7}, 32)
 
 // Cluster is a log with its cosigners. All methods may be called from any goroutine.
 type Cluster struct {
