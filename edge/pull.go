@@ -215,6 +215,7 @@ func (s *Syncer) settle(d *draft, note []byte, o checkpoint.Opened) error {
 			next.Head.Epoch, next.Head.Size, next.Trusted.Version, before.Head.Epoch, before.Head.Size))
 	}
 	s.position = next
+	s.learn(next.Keys)
 	s.cfg.Set.replace(view)
 	s.cfg.Lease.Renew(o.MajorityAtS() * 1000)
 	s.recent.add(next.Head, d.tail)

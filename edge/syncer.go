@@ -47,7 +47,7 @@ const (
 type Syncer struct {
 	cfg      Config
 	position Position
-	keys     map[string]crypto.PublicKey // by coordinator id: of position, and of the trusted set
+	keys     map[string]crypto.PublicKey // by coordinator id: that signed events of the position, or were in a trusted set
 	recent   *recent
 	retry    time.Duration // before the next look while less is here than was hinted; 0: none is waiting
 

@@ -210,6 +210,7 @@ type Member struct {
 	Tamper  func(seq uint64, record []byte) []byte       // changes what is served
 	Upto    uint64                                       // serves no later event; 0: all
 	Skip    uint64                                       // leaves out this event; 0: none
+	Tell    func([]crypto.PublicKey) []crypto.PublicKey  // changes which keys it tells
 	Asked   func(what string, bytes int)                 // told of each answer
 
 	mu sync.Mutex // guards the fields above
@@ -302,9 +303,16 @@ func (m *Member) Keys(ctx context.Context) ([]crypto.PublicKey, error) {
 	if err := m.answer(ctx, "keys"); err != nil {
 		return nil, err
 	}
+	m.mu.Lock()
+	tell := m.Tell
+	m.mu.Unlock()
 	m.Cluster.mu.Lock()
 	defer m.Cluster.mu.Unlock()
-	return append([]crypto.PublicKey(nil), m.Cluster.ever...), nil
+	keys := append([]crypto.PublicKey(nil), m.Cluster.ever...)
+	if tell != nil {
+		keys = tell(keys)
+	}
+	return keys, nil
 }
 
 // ErrDown is what a member answers that is down.
