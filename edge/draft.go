@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/checkpoint"
@@ -44,19 +45,23 @@ func (d *draft) keys(before []crypto.PublicKey) []crypto.PublicKey {
 // fill pulls pages until the draft has the size of a checkpoint, and compares the roots. A source that fails is left; the next goes on where it
 // stopped, since every event that was taken in is signed and linked.
 func (s *Syncer) fill(ctx context.Context, d *draft, sources []Source, o checkpoint.Opened, st *Status) error {
+	ctx, cancel := forPull(ctx, o.Size-d.frontier.Size())
+	defer cancel()
 	failed := errors.New("no source was asked")
 	for len(sources) > 0 && d.frontier.Size() < o.Size {
-		if failed = s.page(ctx, d, sources[0], o.Size, st); failed == nil {
-			continue
+		began := time.Now()
+		full, err := s.page(ctx, d, sources[0], o.Size, st)
+		if err != nil {
+			failed = err
 		}
-		if errors.Is(failed, errSource) && !d.probing {
+		if errors.Is(err, errSource) && !d.probing {
 			st.Refused++
-			s.cfg.Alarm(AlarmChain, fmt.Sprintf("%s: %v", sources[0].Name(), failed))
+			s.cfg.Alarm(AlarmChain, fmt.Sprintf("%s: %v", sources[0].Name(), err))
 		}
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return fmt.Errorf("the pull took too long: %w", ctx.Err())
 		}
-		sources = sources[1:]
+		sources = turn(sources, full, time.Since(began), err)
 	}
 	if d.frontier.Size() < o.Size {
 		return failed
@@ -67,32 +72,35 @@ func (s *Syncer) fill(ctx context.Context, d *draft, sources []Source, o checkpo
 	return nil
 }
 
-// page takes in one page of events.
-func (s *Syncer) page(ctx context.Context, d *draft, source Source, size uint64, st *Status) error {
-	have := d.frontier.Size()
-	events, err := source.Events(ctx, have+1, int(min(pageEvents, size-have)))
+// page takes in one page of events. It tells whether it was a full one: as many as were asked for, or as much as fits.
+func (s *Syncer) page(ctx context.Context, d *draft, source Source, size uint64, st *Status) (full bool, err error) {
+	ctx, cancel := forPage(ctx, source)
+	defer cancel()
+	have, before := d.frontier.Size(), st.Bytes
+	asked := min(pageEvents, size-have)
+	events, err := source.Events(ctx, have+1, int(asked))
 	if err != nil {
-		return err
+		return false, err
 	}
 	if len(events) == 0 {
-		return fmt.Errorf("it has no event %d", have+1)
+		return false, fmt.Errorf("it has no event %d", have+1)
 	}
 	told := sync.OnceValues(func() ([]crypto.PublicKey, error) { return source.Keys(ctx) })
-	for _, raw := range events[:min(uint64(len(events)), size-have)] {
+	for _, raw := range events[:min(uint64(len(events)), asked)] {
 		st.Bytes += uint64(len(raw))
 		if err := s.event(d, raw, told); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if len(d.changes) >= foldEvents {
 		head := Head{Size: d.frontier.Size(), Chain: d.chain}
 		if d.base, err = d.base.with(d.changes, head, s.cfg.Lease.NowMs()); err != nil {
 			s.cfg.Alarm(AlarmFull, err.Error())
-			return err
+			return false, err
 		}
 		d.changes, d.folded = d.changes[:0], true
 	}
-	return nil
+	return uint64(len(events)) >= asked || st.Bytes-before >= maxPageBytes/2, nil
 }
 
 // event takes in the next event: linked, hashed and signed by the coordinator that it names. The names of coordinators are hashes of their keys,

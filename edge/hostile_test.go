@@ -1,7 +1,9 @@
 package edge_test
 
 import (
+	"context"
 	"crypto/rand"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -47,6 +49,81 @@ func TestP3KeysThatAreMadeUpFillNothing(t *testing.T) {
 		}
 		if n := len(r.Status().Position.Keys); n > 4 {
 			t.Errorf("%d keys are kept", n)
+		}
+	})
+}
+
+// A source that serves genuine events as slowly as it may holds nobody up, whatever it is slow with.
+func TestP4EdgeIsNotHeldUpByADrip(t *testing.T) {
+	for name, slow := range map[string]func(*edgetest.Member){
+		"an event a page, at the last moment": func(m *edgetest.Member) { m.Most = 1; m.Before = drip("events") },
+		"an event a page, at once":            func(m *edgetest.Member) { m.Most = 1 },
+		"full pages, at the last moment":      func(m *edgetest.Member) { m.Before = drip("events") },
+		"everything at the last moment":       func(m *edgetest.Member) { m.Most = 1; m.Before = drip("") },
+		"nothing, ever":                       func(m *edgetest.Member) { m.Before = hang },
+	} {
+		for _, isEdge := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, edge %t", name, isEdge), func(t *testing.T) {
+				inBubble(t, func(t *testing.T) {
+					c := newCluster(3)
+					c.Ban("a", 2, 0)
+					c.Cosign(3)
+					bad := &edgetest.Member{ID: "slow", Edge: isEdge, Cluster: c}
+					asked := new(atomic.Int64)
+					bad.Asked = func(string, int) { asked.Add(1) }
+					r := startRig(t, t.TempDir(), c, bad, &edgetest.Member{ID: "c1", Cluster: c})
+					pass(time.Second)
+					bad.Change(slow)
+					asked.Store(0)
+					c.Ban("late", 1500, 0)
+					c.Cosign(3)
+					r.tell()
+					pass(15 * time.Second)
+					if !r.banned("late-1499") || r.lease.Left() <= 0 || asked.Load() > 20 {
+						t.Errorf("after 15 s: %s, lease %s, the slow one answered %d times", brief(r.Status()), r.lease.Left(), asked.Load())
+					}
+				})
+			})
+		}
+	}
+}
+
+// drip answers just before the caller's patience with a coordinator ends.
+func drip(only string) func(context.Context, string) error {
+	return func(ctx context.Context, what string) error {
+		if only != "" && what != only {
+			return nil
+		}
+		select {
+		case <-time.After(4900 * time.Millisecond):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func hang(ctx context.Context, _ string) error {
+	select {
+	case <-ctx.Done():
+	case <-time.After(5 * time.Second): // the bound of a client
+	}
+	return edgetest.ErrDown
+}
+
+// One slow coordinator alone is still a source: what it serves in a while is taken.
+func TestPullFromOneSlowCoordinator(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(3)
+		c.Ban("a", 1500, 0)
+		c.Cosign(3)
+		r := startRig(t, t.TempDir(), c, &edgetest.Member{ID: "c1", Cluster: c, Most: 150, Before: func(ctx context.Context, what string) error {
+			time.Sleep(2 * time.Second)
+			return ctx.Err()
+		}})
+		pass(30 * time.Second)
+		if !r.banned("a-1499") {
+			t.Error(brief(r.Status()))
 		}
 	})
 }

@@ -47,20 +47,27 @@ func (s *Syncer) isCurrent(o checkpoint.Opened) bool {
 
 // ask takes the checkpoint of the first source, and what it is about from all of them in turn.
 func (s *Syncer) ask(ctx context.Context, sources []Source, st *Status) error {
-	if st.Looks%followEvery == 0 {
-		if err := s.follow(ctx, sources[0]); err != nil {
-			return err
-		}
-	}
-	note, err := sources[0].Checkpoint(ctx)
-	if err != nil {
-		return err
-	}
-	o, err := s.open(ctx, sources[0], note)
+	note, o, err := s.head(ctx, sources[0], st.Looks%followEvery == 0)
 	if err != nil {
 		return err
 	}
 	return s.take(ctx, sources, note, o, st)
+}
+
+// head returns the checkpoint of a source, verified.
+func (s *Syncer) head(ctx context.Context, source Source, follow bool) (note []byte, o checkpoint.Opened, err error) {
+	ctx, cancel := context.WithTimeout(ctx, headTime)
+	defer cancel()
+	if follow {
+		if err := s.follow(ctx, source); err != nil {
+			return nil, o, err
+		}
+	}
+	if note, err = source.Checkpoint(ctx); err != nil {
+		return nil, o, err
+	}
+	o, err = s.open(ctx, source, note)
+	return note, o, err
 }
 
 // open verifies a checkpoint by the cosigners that are trusted, or by those that they handed over to.

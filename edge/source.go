@@ -11,6 +11,8 @@ import (
 // made from one goroutine at a time.
 type Source interface {
 	Name() string
+	// Coordinator tells whether the member has the whole chain, so that it is asked however slow it is.
+	Coordinator() bool
 	// Checkpoint returns the newest checkpoint that a majority cosigned, as a signed note.
 	Checkpoint(ctx context.Context) ([]byte, error)
 	// Cosigners returns versions of the cosigner set from one on, in order, as signed notes: some of them, or none if there are no more.

@@ -209,7 +209,7 @@ func (e *Edge) coordinatorSource(a namedAddress) (edge.Source, error) {
 // edgeSource asks another edge by this edge's certificate.
 func (e *Edge) edgeSource(id string) (edge.Source, error) {
 	c, err := client.New(client.Config{Addrs: []string{"https://" + id}, Transport: e.ask, Timeout: sourceTime, Attempts: 1})
-	return edge.ClientSource{ID: id, Client: c}, err
+	return edge.ClientSource{ID: id, Edge: true, Client: c}, err
 }
 
 // newPeerTransport returns a transport whose hosts are node ids of edges.

@@ -205,11 +205,13 @@ func (c *Cluster) Replace(n int, by ...int) {
 // Member is one way to the cluster, as an edge.Source. Once somebody may ask, its fields are changed by Change alone.
 type Member struct {
 	ID      string
+	Edge    bool // an edge, not a coordinator
 	Cluster *Cluster
 	Before  func(ctx context.Context, what string) error // called before each answer: delay, failure
 	Tamper  func(seq uint64, record []byte) []byte       // changes what is served
 	Upto    uint64                                       // serves no later event; 0: all
 	Skip    uint64                                       // leaves out this event; 0: none
+	Most    int                                          // events in a page; 0: as many as are asked for
 	Tell    func([]crypto.PublicKey) []crypto.PublicKey  // changes which keys it tells
 	Asked   func(what string, bytes int)                 // told of each answer
 
@@ -225,6 +227,9 @@ func (m *Member) Change(f func(*Member)) {
 
 // Name implements edge.Source.
 func (m *Member) Name() string { return m.ID }
+
+// Coordinator implements edge.Source.
+func (m *Member) Coordinator() bool { return !m.Edge }
 
 func (m *Member) answer(ctx context.Context, what string) error {
 	m.mu.Lock()
@@ -279,6 +284,9 @@ func (m *Member) Events(ctx context.Context, from uint64, limit int) (events [][
 	}
 	m.mu.Lock()
 	tamper, upto, skip := m.Tamper, m.Upto, m.Skip
+	if m.Most > 0 {
+		limit = min(limit, m.Most)
+	}
 	m.mu.Unlock()
 	m.Cluster.mu.Lock()
 	defer m.Cluster.mu.Unlock()
