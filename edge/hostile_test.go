@@ -54,7 +54,7 @@ func TestP3KeysThatAreMadeUpFillNothing(t *testing.T) {
 }
 
 // A source that serves genuine events as slowly as it may holds nobody up, whatever it is slow with.
-func TestP4EdgeIsNotHeldUpByADrip(t *testing.T) {
+func TestP2EdgeIsNotHeldUpByADrip(t *testing.T) {
 	for name, slow := range map[string]func(*edgetest.Member){
 		"an event a page, at the last moment": func(m *edgetest.Member) { m.Most = 1; m.Before = drip("events") },
 		"an event a page, at once":            func(m *edgetest.Member) { m.Most = 1 },
@@ -124,6 +124,75 @@ func TestPullFromOneSlowCoordinator(t *testing.T) {
 		pass(30 * time.Second)
 		if !r.banned("a-1499") {
 			t.Error(brief(r.Status()))
+		}
+	})
+}
+
+// Heads of chains that nobody has cost a few questions, whoever makes them up however fast, and keep no true news away.
+func TestHintsOfNothingAreNoStorm(t *testing.T) {
+	for _, epoch := range []uint64{1, 1 << 40} {
+		inBubble(t, func(t *testing.T) {
+			c := newCluster(3)
+			c.Ban("a", 2, 0)
+			c.Cosign(3)
+			asked := new(atomic.Int64)
+			r := startRig(t, t.TempDir(), c, &edgetest.Member{ID: "c1", Cluster: c, Asked: func(string, int) { asked.Add(1) }})
+			pass(time.Second)
+			asked.Store(0)
+			for i := range uint64(3000) {
+				r.Hint(edge.Hint{Epoch: epoch, Size: 1<<40 + i})
+				pass(20 * time.Millisecond)
+			}
+			if n := asked.Load(); n > 60 {
+				t.Errorf("%d questions in a minute of made up heads", n)
+			}
+			c.Ban("late", 1, 0)
+			r.Hint(edge.Hint{Epoch: 1, Size: 3, Note: c.Cosign(3)})
+			r.Hint(edge.Hint{Epoch: epoch, Size: 1 << 50})
+			pass(100 * time.Millisecond)
+			if !r.banned("late-0") {
+				t.Errorf("true news wait behind made up ones: %s", brief(r.Status()))
+			}
+		})
+	}
+}
+
+// Genuine checkpoints that are sent again and again keep an edge from asking nobody.
+func TestP2OldNotesDoNotReplaceAsking(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(3)
+		c.Ban("a", 2, 0)
+		old := c.Cosign(3)
+		r := startRig(t, t.TempDir(), c)
+		c.Ban("late", 1, 0)
+		for range 20 {
+			c.Cosign(3)
+			r.Hint(edge.Hint{Epoch: c.Epoch(), Size: 2, Note: old})
+			pass(3 * time.Second)
+			if r.lease.Left() <= 20*time.Second {
+				t.Fatalf("lease %s, %s", r.lease.Left(), brief(r.Status()))
+			}
+		}
+		if !r.banned("late-0") {
+			t.Error(brief(r.Status()))
+		}
+	})
+}
+
+// A burst that goes on is followed closely, although some of it is always missing.
+func TestSyncFollowsASteadyBurst(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(3)
+		r := startRig(t, t.TempDir(), c)
+		pass(time.Second)
+		for i := range 100 {
+			c.Ban(fmt.Sprintf("bad-%d", i), 1, 0)
+			r.tell()
+			pass(20 * time.Millisecond)
+			c.Cosign(2)
+			if have := r.set.View().Head.Size; i > 10 && have+15 < c.Size() {
+				t.Fatalf("%d of %d: %s", have, c.Size(), brief(r.Status()))
+			}
 		}
 	})
 }

@@ -21,6 +21,7 @@ func (s *Syncer) catchUp(ctx context.Context, hint *Hint, st *Status) error {
 			return nil
 		}
 	}
+	s.poll()
 	failed := errors.New("no member is known that could be asked")
 	for i, source := range sources {
 		err := s.ask(ctx, sources[i:], st)

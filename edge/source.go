@@ -23,12 +23,6 @@ type Source interface {
 	Keys(ctx context.Context) ([]crypto.PublicKey, error)
 }
 
-// Hint is news of the chain. It only makes the edge look.
-type Hint struct {
-	Epoch, Size uint64
-	Note        []byte // a checkpoint, if the news brought one; it is verified like any other
-}
-
 // Bounds of a pull.
 const (
 	// pageEvents is how many events are asked for at once; of the usual size they are half a megabyte.
