@@ -66,6 +66,7 @@ type Edge struct {
 	sources sourceCache
 	heard   map[string]gossip.Card // cards that were trusted, by node id; owned by gossip's loop
 	heads   headFloor              // owned by gossip's loop
+	noted   noteFloor              // owned by gossip's loop
 
 	enforced  atomic.Pointer[[]byte] // signed head of the list in force, for the coordinators
 	reportNow chan struct{}          // one token
