@@ -235,8 +235,8 @@ type reached struct {
 	seal     crypto.Hash // of the last of them
 }
 
-// readSteps applies steps to a list. It returns how many bytes of the file are whole steps: a file ends in the middle of one when the
-// process ended there, since a step is acted on only once it is on disk. A step that is there as a whole and does not match is damage.
+// readSteps applies steps to a list. It returns how many bytes of the file are whole steps: a file ends in the middle of one, or in zeros, when the
+// process or the power ended there, since a step is acted on only once it is on disk. A step that is there as a whole and does not match is damage.
 func readSteps(f io.Reader, key sealKey, generation uint64, at reached) (_ reached, whole int64, err error) {
 	r := bufio.NewReaderSize(f, 1<<18)
 	head, err := field(r, len(stepsMagic)+8)
@@ -249,7 +249,7 @@ func readSteps(f io.Reader, key sealKey, generation uint64, at reached) (_ reach
 	whole = int64(len(head))
 	for {
 		body, seal, err := readStep(r, key, at.seal)
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errSeal) && isTorn(body, r) {
 			return at, whole, nil
 		}
 		if err == nil {
@@ -262,7 +262,22 @@ func readSteps(f io.Reader, key sealKey, generation uint64, at reached) (_ reach
 	}
 }
 
-// readStep reads the body of the step behind what a seal ends, and the step's own seal.
+// isTorn tells whether a step was lost with the power: the file had grown, and the end of what it grew by was never written, so there are zeros. No step ends in
+// a row of zeros, since events count from 1.
+func isTorn(body []byte, rest io.Reader) bool {
+	end := io.MultiReader(bytes.NewReader(body[max(len(body)-rowBytes, 0):]), rest)
+	for b := make([]byte, 4096); ; {
+		n, err := end.Read(b)
+		if bytes.Count(b[:n], []byte{0}) != n {
+			return false
+		}
+		if err != nil {
+			return errors.Is(err, io.EOF)
+		}
+	}
+}
+
+// readStep reads the body of the step behind what a seal ends, and the step's own seal. The body comes with [errSeal] too.
 func readStep(r io.Reader, key sealKey, before crypto.Hash) (body []byte, seal crypto.Hash, err error) {
 	head, err := field(r, 4+crypto.HashSize)
 	if err != nil {
@@ -277,7 +292,7 @@ func readStep(r io.Reader, key sealKey, before crypto.Hash) (body []byte, seal c
 	}
 	seal = key.step(before, head[:4], body)
 	if !hmac.Equal(seal[:], head[4:]) {
-		return nil, seal, errSeal
+		return body, seal, errSeal
 	}
 	return body, seal, nil
 }

@@ -148,6 +148,45 @@ func TestStoreSurvivesACrashAnywhere(t *testing.T) {
 	}
 }
 
+// Where the power went before a step was on disk, the file may have grown all the same, by zeros.
+func TestStoreSurvivesZerosAtTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	s, _, _ := openStore(t, dir)
+	w := newWalk(t)
+	for range 2 {
+		from, changes := w.step(t, 3)
+		if err := s.Step(from, w.at, changes, w.v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, view, whole := w.at, w.v, s.stepsBytes
+	from, changes := w.step(t, 30)
+	if err := s.Step(from, w.at, changes, w.v); err != nil {
+		t.Fatal(err)
+	}
+	steps, err := os.ReadFile(s.stepsPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for written := whole; written < int64(len(steps))-rowBytes; written += 1 + (written-whole)%97 {
+		for _, more := range []int{0, 700, 9000} {
+			at := t.TempDir()
+			copyFile(t, s.path(fileList), filepath.Join(at, fileList))
+			torn := make([]byte, len(steps)+more)
+			copy(torn, steps[:written])
+			if err := os.WriteFile(filepath.Join(at, filepath.Base(s.stepsPath())), torn, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, v, p := openStore(t, at)
+			sameList(t, v, p, view, kept)
+			again, _, p := openStore(t, at)
+			if p.Head != kept.Head || again.stepsBytes != whole {
+				t.Fatalf("after %d bytes and zeros: size %d, %d bytes of steps", written-whole, p.Head.Size, again.stepsBytes)
+			}
+		}
+	}
+}
+
 func copyFile(t testing.TB, from, to string) {
 	t.Helper()
 	data, err := os.ReadFile(from)
