@@ -238,7 +238,7 @@ func (e *Edge) serve(local net.Listener) {
 		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0)}
 	face := e.server.HTTP()
 	e.http = []*http.Server{face, pages}
-	e.loops.Go(func() { _ = face.Serve(local) }) // always ends with ErrServerClosed or a closed listener
+	e.loops.Go(func() { _ = face.Serve(edge.Bounded(local)) }) // always ends with ErrServerClosed or a closed listener
 	e.loops.Go(func() { _ = pages.Serve(e.creds.pagesListener(e.pages)) })
 }
 
