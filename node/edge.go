@@ -66,6 +66,7 @@ type Edge struct {
 	sources sourceCache
 	heard   map[string]gossip.Card // cards that were trusted, by node id; owned by gossip's loop
 	heads   headFloor              // owned by gossip's loop
+	noted   noteFloor              // owned by gossip's loop
 
 	enforced  atomic.Pointer[[]byte] // signed head of the list in force, for the coordinators
 	reportNow chan struct{}          // one token
@@ -184,7 +185,12 @@ func (e *Edge) start(ctx context.Context) error {
 
 // openList reads the list that an earlier run kept, or begins one that trusts the cosigners sealed at the join.
 func (e *Edge) openList() error {
-	store, view, at, err := edge.OpenStore(e.cfg.DataDir, e.id.ClusterID)
+	key, err := e.id.listKey()
+	if err != nil {
+		return err
+	}
+	store, view, at, err := edge.OpenStore(e.cfg.DataDir, e.id.ClusterID, key)
+	clear(key)
 	if err != nil {
 		return err
 	}
@@ -225,7 +231,7 @@ func (e *Edge) serve(local net.Listener) {
 		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0)}
 	face := e.server.HTTP()
 	e.http = []*http.Server{face, pages}
-	e.loops.Go(func() { _ = face.Serve(local) }) // always ends with ErrServerClosed or a closed listener
+	e.loops.Go(func() { _ = face.Serve(edge.Bounded(local)) }) // always ends with ErrServerClosed or a closed listener
 	e.loops.Go(func() { _ = pages.Serve(e.creds.pagesListener(e.pages)) })
 }
 
