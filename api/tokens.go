@@ -35,6 +35,9 @@ func (s *Server) createToken(c *call) error {
 		return err
 	}
 	text, err := s.newTokenText(role)
+	if err == nil && role == fsm.RoleEdge {
+		err = c.pinCosigners(&text)
+	}
 	if err != nil {
 		return err
 	}
@@ -76,6 +79,22 @@ func (s *Server) newTokenText(role fsm.Role) (crypto.TokenText, error) {
 		pin = s.cfg.CAPin()
 	}
 	return crypto.NewTokenText(s.cfg.Rand, s.cfg.ClusterID, string(role), pin)
+}
+
+// pinCosigners has a token tell an edge whom to believe. Below the level of edges it is refused when it is proposed.
+func (c *call) pinCosigners(text *crypto.TokenText) error {
+	var level uint32
+	err := c.readAt(ReadOptions{}, func(state *fsm.State) {
+		level = state.Meta().Level
+		if v, ok := state.CosignerSet(); ok {
+			text.Set, text.SetHash = v.Version, v.Signed(state.Meta().ClusterID).Hash()
+		}
+	})
+	if err == nil && text.Set == 0 && level >= fsm.LevelCheckpoints {
+		err = &client.Error{Code: client.CodeUnavailable, Reason: "no_cosigners", RetryAfter: time.Second,
+			Detail: "the coordinators have not agreed yet on who cosigns checkpoints: an edge would have nobody to trust"}
+	}
+	return err
 }
 
 func tokenTerms(role fsm.Role, req client.TokenRequest) (ttl time.Duration, uses int64, err error) {

@@ -75,8 +75,20 @@ func (e *EdgeClient) EdgeStatus(ctx context.Context) (out EdgeStatus, err error)
 	return out, err
 }
 
+// reason is the code of why what rests on it is not known for certain, or "".
+func (f Freshness) reason() string {
+	switch {
+	case f.Halted != "":
+		return AllowedHalted
+	case !f.Fresh:
+		return AllowedStale
+	}
+	return ""
+}
+
 // Guard passes requests on whose agent the edge allows, and answers the others itself: 403 with the code as a problem document, 503 when the edge
-// cannot be asked or its list is not fresh. It fails closed. agentOf names the agent of a request; whoever proved it, this does not: it is for services that
+// cannot be asked, or its list is not fresh or contradicts another. It fails closed, whatever the mode of the edge: who means to go on without fresh answers, as
+// best_effort is for, asks Allowed and decides over its Freshness. The operator's own list needs none. agentOf names the agent of a request; whoever proved it, this does not: it is for services that
 // know their callers already. Others use Middleware.
 func (e *EdgeClient) Guard(next http.Handler, agentOf func(*http.Request) string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -89,12 +101,16 @@ func (e *EdgeClient) Guard(next http.Handler, agentOf func(*http.Request) string
 		switch {
 		case err != nil:
 			writeProblem(w, (&Error{Code: CodeUnavailable, RetryAfter: defaultRetryAfter, Detail: "whether this agent may act could not be found out: try again"}).Problem())
-		case answer.Allowed:
+		case answer.Code == AllowedListed, answer.Allowed && answer.Freshness.reason() == "":
 			next.ServeHTTP(w, r)
 		case answer.Code == AllowedBlacklisted:
 			writeProblem(w, verdictProblem(*denial(VerdictBlacklisted, "agent %q is banned", agent)))
 		default:
-			writeProblem(w, (&Error{Code: CodeUnavailable, Reason: answer.Code, RetryAfter: defaultRetryAfter, Detail: "whether this agent may act is not known for certain now: try again"}).Problem())
+			why := answer.Code
+			if answer.Allowed {
+				why = answer.Freshness.reason()
+			}
+			writeProblem(w, (&Error{Code: CodeUnavailable, Reason: why, RetryAfter: defaultRetryAfter, Detail: "whether this agent may act is not known for certain now: try again"}).Problem())
 		}
 	})
 }

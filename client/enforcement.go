@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// MemberUnseen is the state of a recorded coordinator that the pool does not see.
+// MemberUnseen is the state of a recorded coordinator or edge that the pool does not see.
 const MemberUnseen = "unseen"
 
 // What to wait for, see Enforcement.Meets.
@@ -17,8 +17,8 @@ const (
 	EnforcedAll    = "all"
 )
 
-// Enforcement says who enforces the chain up to a size, as the node that answers heard of them: coordinators on record, and the edges of the pool but
-// those that left. A coordinator enforces what its replica applied, an edge what it verified.
+// Enforcement says who enforces the chain up to a size, as the node that answers heard of them: coordinators and edges on record, until they are
+// removed, whether the pool sees them or not. A head beyond the answering node's chain, or of another chain, counts for nothing. A coordinator enforces what its replica applied, an edge what it verified.
 type Enforcement struct {
 	Epoch        uint64      `json:"epoch"`
 	Size         uint64      `json:"size"` // of the chain that is asked about

@@ -161,33 +161,18 @@ func (p *program) blacklistCosigners(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	all := client.CosignerSets{Sets: []client.CosignerSet{}}
-	for from := uint64(1); from != 0; {
-		page, err := api.CosignerSets(c.Context, from, 100)
-		if err != nil {
-			return err
-		}
-		all.Sets = append(all.Sets, page.Sets...)
-		if from = page.Next; from != 0 && from <= all.Sets[len(all.Sets)-1].Version {
-			return refusedf("the cluster's list of cosigner sets does not end")
-		}
+	if t.keys != nil {
+		return usagef("--trust holds keys, from which no version follows: give a file of cosigner sets, or none to see what the cluster says")
+	}
+	all, err := t.told(c.Context, api)
+	if err != nil {
+		return err
 	}
 	if out := c.String("out"); out != "" {
-		if t.keys != nil {
-			return usagef("--trust holds keys: versions that follow from them cannot be saved")
-		}
-		err := intoFile(out, true, func(f *os.File) error {
-			for _, s := range all.Sets {
-				if _, err := f.WriteString(s.Note); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-		if err != nil {
+		if err := intoFile(out, true, t.save); err != nil {
 			return err
 		}
-		p.say("saved %d cosigner sets to %s; the newest is version %d, %s: compare that with other operators", len(all.Sets), out, t.newest(), t.sets[len(t.sets)-1].Hash())
+		p.say("saved %d cosigner sets to %s; the newest is version %d, %s: compare that with other operators", len(t.sets), out, t.newest(), t.sets[len(t.sets)-1].Hash())
 	}
 	return p.emit(c, all, func(t *table) {
 		t.row("VERSION", "EPOCH", "SINCE", "HASH", "VOUCHED FOR BY", "COSIGNERS")
@@ -203,11 +188,33 @@ func (p *program) blacklistCosigners(c *cli.Context) error {
 
 // proofView is the JSON of `blacklist proof`.
 type proofView struct {
-	Seq        uint64         `json:"seq"`
-	EventID    string         `json:"event_id"`
-	AgentID    string         `json:"agent_id"`
-	Checkpoint checkpointView `json:"checkpoint"`
-	Bundle     string         `json:"bundle"`
+	Seq         uint64         `json:"seq"`
+	EventID     string         `json:"event_id"`
+	AgentID     string         `json:"agent_id"`
+	Lift        bool           `json:"lift"`
+	ExpiresAtMs *int64         `json:"expires_at_ms,omitempty"` // absent: permanent
+	Checkpoint  checkpointView `json:"checkpoint"`
+	Bundle      string         `json:"bundle"`
+}
+
+func (v proofView) what() string { return eventKind(v.Lift) + " of " + v.AgentID }
+
+func eventKind(lift bool) string {
+	if lift {
+		return "the lift of a ban"
+	}
+	return "a ban"
+}
+
+// proofEnd is when a proven ban ends by itself; a lift has no end.
+func proofEnd(t *table, lift bool, at *int64) string {
+	switch {
+	case lift:
+		return "-"
+	case at == nil:
+		return until(t, 0)
+	}
+	return t.when(*at)
 }
 
 func (p *program) blacklistProof(c *cli.Context) error {
@@ -245,12 +252,15 @@ func (p *program) blacklistProof(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if agent != "" && (view.AgentID != agent || view.Lift) {
+		return refusedf("the cluster says that event %d is the ban on %s, and it is %s", seq, agent, view.what())
+	}
 	switch out := c.String("out"); {
 	case out != "":
 		if err := intoFile(out, true, func(f *os.File) error { _, err := f.WriteString(bundle); return err }); err != nil {
 			return err
 		}
-		p.say("wrote the proof of event %d on %s to %s; check it with: edgecoder blacklist verify %s --trust FILE", seq, view.AgentID, out, shellWord(out))
+		p.say("wrote the proof of event %d, %s, to %s; check it with: edgecoder blacklist verify %s --trust FILE", seq, view.what(), out, shellWord(out))
 	case format == formatTable:
 		_, err := p.out.Write([]byte(bundle))
 		return err
@@ -258,6 +268,8 @@ func (p *program) blacklistProof(c *cli.Context) error {
 	return p.emit(c, view, func(t *table) {
 		t.row("event", view.EventID)
 		t.row("agent", view.AgentID)
+		t.row("says", eventKind(view.Lift))
+		t.row("until", proofEnd(t, view.Lift, view.ExpiresAtMs))
 		t.row("seq", number(view.Seq))
 		view.Checkpoint.draw(t)
 	})
@@ -298,7 +310,8 @@ func (p *program) makeBundle(ctx context.Context, api *client.Client, t *trust, 
 		return "", proofView{}, refusedf("the cluster's proof of event %d: %w", seq, err)
 	}
 	text := string(bundle.Encode())
-	return text, proofView{Seq: seq, EventID: event.EventID, AgentID: event.AgentID, Checkpoint: viewOf(o, version, t.from, note), Bundle: text}, nil
+	return text, proofView{Seq: seq, EventID: event.EventID, AgentID: event.AgentID, Lift: event.EndsBeforeItBegins(), ExpiresAtMs: event.ExpiresAtMs,
+		Checkpoint: viewOf(o, version, t.from, note), Bundle: text}, nil
 }
 
 // checkpointWith waits for a checkpoint that holds an event: one of a moment ago is in none yet.

@@ -22,13 +22,15 @@ const bundleTitle = "c2sp.org/tlog-proof@"
 
 // provenView is the JSON of `blacklist verify` of a bundle.
 type provenView struct {
-	Verified   bool            `json:"verified"`
-	Seq        uint64          `json:"seq,omitempty"`
-	EventID    string          `json:"event_id,omitempty"`
-	AgentID    string          `json:"agent_id,omitempty"`
-	ReasonCode string          `json:"reason_code,omitempty"`
-	Checkpoint *checkpointView `json:"checkpoint,omitempty"`
-	Fault      string          `json:"fault,omitempty"`
+	Verified    bool            `json:"verified"`
+	Seq         uint64          `json:"seq,omitempty"`
+	EventID     string          `json:"event_id,omitempty"`
+	AgentID     string          `json:"agent_id,omitempty"`
+	ReasonCode  string          `json:"reason_code,omitempty"`
+	Lift        bool            `json:"lift,omitempty"`          // it ends a ban
+	ExpiresAtMs *int64          `json:"expires_at_ms,omitempty"` // absent: permanent
+	Checkpoint  *checkpointView `json:"checkpoint,omitempty"`
+	Fault       string          `json:"fault,omitempty"`
 }
 
 // verifyBundle checks a proof with nothing but whom --trust names; with --addr the cluster tells how that went on.
@@ -79,7 +81,8 @@ func openBundle(text []byte, t *trust) (provenView, error) {
 			return view, err
 		}
 		vouched := viewOf(o, version, t.from, b.Note)
-		return provenView{Verified: true, Seq: b.Index + 1, EventID: e.EventID, AgentID: e.AgentID, ReasonCode: e.ReasonCode, Checkpoint: &vouched}, nil
+		return provenView{Verified: true, Seq: b.Index + 1, EventID: e.EventID, AgentID: e.AgentID, ReasonCode: e.ReasonCode,
+			Lift: e.EndsBeforeItBegins(), ExpiresAtMs: e.ExpiresAtMs, Checkpoint: &vouched}, nil
 	}()
 	if err != nil {
 		view.Fault = err.Error()
@@ -95,6 +98,8 @@ func (v provenView) draw(t *table) {
 	}
 	t.row("proof", "verified")
 	t.row("agent", v.AgentID)
+	t.row("says", eventKind(v.Lift))
+	t.row("until", proofEnd(t, v.Lift, v.ExpiresAtMs))
 	t.row("reason code", v.ReasonCode)
 	t.row("event", v.EventID)
 	t.row("seq", number(v.Seq))
@@ -272,14 +277,17 @@ func (s *signedTree) add(record []byte) {
 	s.edge.Append(checkpoint.LeafHash(record))
 }
 
-// missing says why the records that were added are not those of the checkpoint, or "".
-func (s *signedTree) missing(what string) string {
+// missing says why the records that were added are not those of the checkpoint, or "". covered is up to which record
+// something else than the checkpoint vouches for them: behind both a file may say what it likes.
+func (s *signedTree) missing(what string, covered uint64) string {
 	s.look()
 	switch {
 	case !s.met:
 		return fmt.Sprintf("the checkpoint is of %d %s, the file has %d: its end is missing", s.want.Size, what, s.edge.Size())
 	case s.root != s.want.Root:
 		return fmt.Sprintf("a majority of coordinators vouches for another list of %d %s: root %s, the file's is %s", s.want.Size, what, s.want.Root, s.root)
+	case s.edge.Size() > max(s.want.Size, covered):
+		return fmt.Sprintf("the checkpoint is of %d %s, the file has %d, and nothing that you trust vouches for those behind it: give a newer checkpoint (--checkpoint FILE), or --head of the last", s.want.Size, what, s.edge.Size())
 	}
 	return ""
 }
@@ -290,12 +298,17 @@ func (s *signedTree) look() {
 	}
 }
 
-// checkTree holds a chain to the checkpoint that a majority vouches for.
-func (v *verifyView) checkTree(s *signedTree) error {
-	if s == nil {
+// checkTree holds a chain to the checkpoint that a majority vouches for. Behind that stand only what a head of --head
+// binds, or, as keysTrusted says, signatures by keys that come from elsewhere than from the file.
+func (v *verifyView) checkTree(known *chainEnd, keysTrusted bool) error {
+	if known.tree == nil {
 		return nil
 	}
-	if why := s.missing("events"); why != "" {
+	covered := uint64(known.at)
+	if keysTrusted {
+		covered = uint64(v.Events)
+	}
+	if why := known.tree.missing("events", covered); why != "" {
 		return v.fail(faultNotSigned, "%s", why)
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -295,6 +297,40 @@ func TestVerifyChainAgainstACheckpoint(t *testing.T) {
 	wantStatus(t, runArgs(t, auditText(events, key), "blacklist", "verify", "-", "--trust", trust), exitUsage)
 }
 
+// TestVerifyChainBehindACheckpoint: what stands behind it must be vouched for by something that the file does not bring along.
+func TestVerifyChainBehindACheckpoint(t *testing.T) {
+	cleanEnv(t)
+	c := newProofCluster(t, 4)
+	events, key := chainOf(t, 5)
+	c.events = events[:4]
+	dir := t.TempDir()
+	note, trust := filepath.Join(dir, "cp.note"), c.trustFile(2)
+	wantStatus(t, runAt(t, c.serve(), "blacklist", "checkpoint", "--trust", trust, "--out", note), exitDone)
+	forger, forged := mustKey(t, 77), events[4]
+	forged.AgentID, forged.SourceCoordinatorID = "victim", crypto.PublicOf(mustKey(t, 77)).CoordinatorID()
+	forged.Link(events[3].EventHash, forger)
+	honest, lie := auditText(events, key), auditText(append(events[:4:4], forged), key, forger)
+	keys := writeTemp(t, "keys.json", auditText(nil, key))
+	for name, tt := range map[string]struct {
+		text   string
+		args   []string
+		status int
+	}{
+		"a forged event":                   {lie, nil, exitRefused},
+		"a forged event, keys pinned":      {lie, []string{"--keys", keys}, exitRefused},
+		"a forged event behind the head":   {lie, []string{"--head", events[3].EventHash}, exitRefused},
+		"an event by a key of the file":    {honest, nil, exitRefused},
+		"an event by a pinned key":         {honest, []string{"--keys", keys}, exitDone},
+		"an event that a head covers":      {honest, []string{"--head", events[4].EventHash}, exitDone},
+		"an event that no head reaches to": {honest, []string{"--head", events[3].EventHash}, exitRefused},
+	} {
+		r := runArgs(t, tt.text, append([]string{"blacklist", "verify", "-", "--trust", trust, "--checkpoint", note}, tt.args...)...)
+		if r.status != tt.status || (r.status == exitRefused) != strings.Contains(r.out, "NOT verified") {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
 // TestCosignersAreSavedAndFollowed.
 func TestCosignersAreSavedAndFollowed(t *testing.T) {
 	cleanEnv(t)
@@ -310,6 +346,77 @@ func TestCosignersAreSavedAndFollowed(t *testing.T) {
 		if r := runAt(t, addr, "blacklist", "checkpoint", "--trust", writeTemp(t, "t", text)); r.status != exitUsage {
 			t.Errorf("%s: %+v", name, r)
 		}
+	}
+}
+
+// lyingNode answers one route of a cluster by itself, from one question of it on.
+func lyingNode(t *testing.T, c *proofCluster, route string, from int, lie func() any) string {
+	t.Helper()
+	to, err := url.Parse(c.serve())
+	if err != nil {
+		t.Fatal(err)
+	}
+	honest, asked := httputil.NewSingleHostReverseProxy(to), 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == route {
+			if asked++; asked >= from {
+				_ = json.NewEncoder(w).Encode(lie())
+				return
+			}
+		}
+		honest.ServeHTTP(w, r)
+	}))
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// TestSavedCosignersAreThoseVerified: a node that shows others to a second question changes nothing of what is saved and shown.
+func TestSavedCosignersAreThoseVerified(t *testing.T) {
+	cleanEnv(t)
+	c := newProofCluster(t, 1)
+	evil := mustKey(t, 66)
+	set, err := checkpoint.NewSet(c.sets[0].ClusterID, 1, 1, crypto.Hash{}, []crypto.PublicKey{crypto.PublicOf(evil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := client.CosignerSet{Version: 2, Hash: "forged", Note: string(checkpoint.SignedSet{Set: set, Signatures: []checkpoint.Signature{set.Sign(evil)}}.Encode())}
+	want := string(c.sets[0].Encode()) + string(c.sets[1].Encode())
+	for _, args := range [][]string{nil, {"--trust", c.trustFile(1)}} {
+		addr := lyingNode(t, c, "/v1/blacklist/cosigners", 2, func() any { return client.CosignerSets{Sets: []client.CosignerSet{forged}} })
+		file := filepath.Join(t.TempDir(), "cosigners.txt")
+		r := runAt(t, addr, append([]string{"blacklist", "cosigners", "--out", file, "--format", "json"}, args...)...)
+		var shown client.CosignerSets
+		text, _ := os.ReadFile(file)
+		if err := json.Unmarshal([]byte(r.out), &shown); err != nil || r.status != exitDone || string(text) != want || len(shown.Sets) != 2 || shown.Sets[1].Hash != c.sets[1].Hash().String() {
+			t.Errorf("%v: %+v, saved:\n%s", args, r, text)
+		}
+	}
+	keys := writeTemp(t, "keys", checkpoint.CosignerKey(crypto.PublicOf(c.keys[0])))
+	wantStatus(t, runAt(t, c.serve(), "blacklist", "cosigners", "--trust", keys), exitUsage)
+}
+
+// TestProofIsOfTheAgent: neither another agent's ban nor a lift proves the ban of who was asked about; a lift reads as one.
+func TestProofIsOfTheAgent(t *testing.T) {
+	cleanEnv(t)
+	c := newProofCluster(t, 3)
+	_, key := chainOf(t, 0)
+	end := testNowMs + int64(50)
+	lift := c.events[1]
+	lift.EventID, lift.TimestampMs, lift.ExpiresAtMs = "lift", end, &end
+	lift.Link(c.events[2].EventHash, key)
+	c.events, c.shown = append(c.events, lift), 4
+	file, trust := filepath.Join(t.TempDir(), "proof"), c.trustFile(2)
+	for seq, want := range map[uint64]string{3: "agent-3", 4: "the lift"} {
+		addr := lyingNode(t, c, "/v1/blacklist/agents/agent-2", 1, func() any { return client.Ban{AgentID: "agent-2", Seq: seq} })
+		r := runAt(t, addr, "blacklist", "proof", "agent-2", "--out", file, "--trust", trust)
+		if _, err := os.Stat(file); r.status != exitRefused || !strings.Contains(r.err, want) || !os.IsNotExist(err) {
+			t.Errorf("event %d: %+v, %v", seq, r, err)
+		}
+	}
+	wantStatus(t, runAt(t, c.serve(), "blacklist", "proof", "--seq", "4", "--out", file, "--trust", trust), exitDone)
+	r := runArgs(t, "", "blacklist", "verify", file, "--trust", trust)
+	if r.status != exitDone || !strings.Contains(r.out, "the lift of a ban") {
+		t.Errorf("%+v", r)
 	}
 }
 

@@ -18,7 +18,7 @@ const maxTrustBytes = 4 << 20
 // trust is whom a verifier believes about checkpoints: versions of the cosigner set, each of which the one before
 // vouches for, or keys that were named one by one.
 type trust struct {
-	sets []checkpoint.Set // ascending
+	sets []checkpoint.SignedSet // ascending, each with the signatures by which it was believed
 	keys []crypto.PublicKey
 	from string // "cluster" proves consistency only
 }
@@ -111,7 +111,7 @@ func (t *trust) addSets(notes []string) error {
 		if err != nil {
 			return err
 		}
-		t.sets = append(t.sets, next.Set)
+		t.sets = append(t.sets, next)
 	}
 	return nil
 }
@@ -153,20 +153,57 @@ func (t *trust) newest() uint64 {
 }
 
 func fetchSets(ctx context.Context, api *client.Client, from uint64) (notes []string, err error) {
+	err = eachSet(ctx, api, from, func(s client.CosignerSet) { notes = append(notes, s.Note) })
+	return notes, err
+}
+
+// eachSet reads a cluster's versions from one on. Nothing of them is verified.
+func eachSet(ctx context.Context, api *client.Client, from uint64, do func(client.CosignerSet)) error {
 	for next := max(from, 1); next != 0; {
 		page, err := api.CosignerSets(ctx, next, 100)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		for _, s := range page.Sets {
-			notes = append(notes, s.Note)
+			do(s)
 		}
 		if page.Next != 0 && page.Next <= next {
-			return nil, refusedf("the cluster's list of cosigner sets does not end")
+			return refusedf("the cluster's list of cosigner sets does not end")
 		}
 		next = page.Next
 	}
-	return notes, nil
+	return nil
+}
+
+// told returns the versions that are trusted, as the API shows them, with the times that the cluster says, which no
+// signature covers.
+func (t *trust) told(ctx context.Context, api *client.Client) (all client.CosignerSets, err error) {
+	at := map[uint64]int64{}
+	if err := eachSet(ctx, api, t.sets[0].Version, func(s client.CosignerSet) {
+		if s.Version <= t.newest() {
+			at[s.Version] = s.AtMs
+		}
+	}); err != nil {
+		return all, err
+	}
+	for _, s := range t.sets {
+		row := client.CosignerSet{Version: s.Version, Epoch: s.Epoch, Hash: s.Hash().String(), Cosigners: s.Names(), AtMs: at[s.Version], Note: string(s.Encode())}
+		if !s.Root() {
+			row.Previous = s.Previous.String()
+		}
+		all.Sets = append(all.Sets, row)
+	}
+	return all, nil
+}
+
+// save writes the sets that were verified, and nothing that only was told.
+func (t *trust) save(f *os.File) error {
+	for _, s := range t.sets {
+		if _, err := f.Write(s.Encode()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // openLog verifies a checkpoint, and that it is of a log: the same coordinators cosign several.

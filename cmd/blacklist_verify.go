@@ -27,7 +27,7 @@ func (p *program) blacklistVerifyCommand() *cli.Command {
 			"Nor can a file tell that its end was cut off: give --head HASH with a chain head that you saved, or --addr, which asks the\n" +
 			"cluster whether its chain has this head there, and how many events came after it.\n" +
 			"With --trust (who cosigns, see `blacklist cosigners`) the chain must be the one that a majority of coordinators vouches for in a\n" +
-			"checkpoint: that of --checkpoint, or the cluster's newest.\n" +
+			"checkpoint: that of --checkpoint, or the cluster's newest. Events behind it must be signed by --keys, or be covered by --head.\n" +
 			"A proof bundle (`blacklist proof`) is checked with --trust alone. Without FILE the nodes of --addr are asked one by one, and\n" +
 			"their checkpoints held against each other.\n" +
 			"Exit status 1 when it is not verified; the first bad event is named.\n\n" +
@@ -112,7 +112,7 @@ func (p *program) blacklistVerify(c *cli.Context) error {
 	}
 	fault := verifyChain(in, claim, keys, known, &view)
 	if fault == nil {
-		fault = view.checkTree(known.tree)
+		fault = view.checkTree(known, c.String("keys") != "" || c.String("trust") == "") // without --trust the cluster is believed about both
 	}
 	if fault == nil {
 		if fault, err = p.checkEnd(c, api, known, &view); err != nil {

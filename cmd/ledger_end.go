@@ -101,7 +101,7 @@ func (end *exportEnd) check(good uint64) error {
 	if end.tree == nil {
 		return nil
 	}
-	if why := end.tree.missing("records"); why != "" {
+	if why := end.tree.missing("records", good); why != "" { // those behind it are told of: exports run ahead of their checkpoint
 		return &ledger.RecordError{Seq: good, Code: faultNotSigned, Detail: why}
 	}
 	return nil

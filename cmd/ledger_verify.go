@@ -98,6 +98,9 @@ func (p *program) ledgerVerify(c *cli.Context) error {
 	if err := p.emit(c, view, func(t *table) { drawLedgerView(t, view) }); err != nil {
 		return err
 	}
+	if v := view.Checkpoint; fault == nil && v != nil && view.Records > max(v.Size, end.seq) {
+		p.say("note: the last %d records are newer than the checkpoint: they rest on the file alone; hold them to a later one with --checkpoint FILE, or to a head with --head", view.Records-max(v.Size, end.seq))
+	}
 	if fault != nil {
 		return refusedf("%s is not verified: %w", args[0], fault)
 	}

@@ -2,15 +2,12 @@ package cosign
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/crypto/checkpoint"
-	"github.com/edgecoder/edgecoder/crypto/keyfile"
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
@@ -47,6 +44,8 @@ type Keeper struct {
 	held checkpoint.Opened
 	seen bool // its root is that of this node's records
 	shut bool // closed
+
+	evidence sync.Mutex // held while evidence is written
 }
 
 // Open reads what this node promised about a log, and the checkpoint it kept.
@@ -230,23 +229,3 @@ func (k *Keeper) agrees(c checkpoint.Checkpoint, caughtUp bool, what string) err
 	}
 	return nil
 }
-
-// KeepEvidence writes both heads of a fork beside each other, with the note that told of the other, and returns the
-// file, and whether it is new. There is one for each pair: what was found first stays.
-func (k *Keeper) KeepEvidence(f *Fork, note []byte) (file string, fresh bool, err error) {
-	text := fmt.Appendf(nil, "%s\n\nhere:\n%s\nthere:\n%s", f.What, f.Mine.Text(), f.Theirs.Text())
-	if len(note) > 0 {
-		text = fmt.Appendf(text, "\nas told:\n%s", note)
-	}
-	path := fmt.Sprintf("%s-%d-%.8s-%.8s", k.path("fork"), f.Theirs.Size, f.Mine.Root, f.Theirs.Root)
-	if _, err := os.Lstat(path); err == nil {
-		return path, false, nil
-	}
-	if found, err := filepath.Glob(k.path("fork") + "-*"); err != nil || len(found) >= maxEvidence {
-		return "", false, errors.Join(err, fmt.Errorf("%d pairs of heads are kept already", len(found)))
-	}
-	return path, true, keyfile.WriteAtomic(path, text)
-}
-
-// maxEvidence bounds the pairs of heads kept as evidence: each is enough.
-const maxEvidence = 64

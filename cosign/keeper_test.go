@@ -216,7 +216,7 @@ func TestTamperedHistoryIsCaught(t *testing.T) {
 			continue
 		}
 		for try := range 2 { // told twice, kept once
-			file, fresh, err := b.KeepEvidence(f, []byte("the note"))
+			file, fresh, err := b.KeepEvidence(Evidence{Fork: f, There: []byte("the note")})
 			text, _ := os.ReadFile(file)
 			if err != nil || fresh != (try == 0) || !bytes.Contains(text, f.Mine.Text()) || !bytes.Contains(text, f.Theirs.Text()) || !bytes.HasSuffix(text, []byte("the note")) {
 				t.Errorf("%s: evidence %q, %v", name, text, err)
@@ -245,7 +245,7 @@ func TestEvidenceIsBounded(t *testing.T) {
 	for i := range maxEvidence + 1 {
 		f := &Fork{Mine: b.head(), Theirs: b.head(), What: "a test"}
 		f.Theirs.Root = crypto.Sum([]byte{byte(i)})
-		if _, _, err := b.KeepEvidence(f, nil); (err != nil) != (i == maxEvidence) {
+		if _, _, err := b.KeepEvidence(Evidence{Fork: f}); (err != nil) != (i == maxEvidence) {
 			t.Errorf("pair %d: %v", i, err)
 		}
 	}

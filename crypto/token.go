@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 )
 
@@ -15,14 +16,20 @@ const tokenPrefix = "edgc"
 var ErrToken = errors.New("this is no EdgeCoder token")
 
 // TokenText is the parts of a token's text:
-// edgc_<cluster id>_<role>_<token id>_<secret>[_<ca pin>]. All but role are
-// lower-case hex. Only the SHA-256 of the whole text is ever stored.
+// edgc_<cluster id>_<role>_<token id>_<secret>[_<ca pin>[_<set>_<set hash>]]. All
+// but role and set, a decimal, are lower-case hex. Only the SHA-256 of the whole
+// text is ever stored.
 type TokenText struct {
 	ClusterID string // 32 hex digits
 	Role      string
 	ID        string // 16 hex digits
 	Secret    string // 64 hex digits: 256 random bits
 	Pin       string // of join and enrolment tokens: SHA-256 of the cluster CA certificate
+	// Set and SetHash, of tokens that let edges join, are version and hash of the
+	// cosigner set in force when it was made: whom the edge believes, whatever the
+	// one that it asks may tell it.
+	Set     uint64
+	SetHash Hash
 }
 
 // NewClusterID returns 128 random bits in hex.
@@ -54,6 +61,9 @@ func (t TokenText) String() string {
 	parts := []string{tokenPrefix, t.ClusterID, t.Role, t.ID, t.Secret}
 	if t.Pin != "" {
 		parts = append(parts, t.Pin)
+		if t.Set != 0 {
+			parts = append(parts, strconv.FormatUint(t.Set, 10), t.SetHash.String())
+		}
 	}
 	return strings.Join(parts, "_")
 }
@@ -64,12 +74,17 @@ func (t TokenText) Hash() Hash { return Sum([]byte(t.String())) }
 // ParseTokenText parses a token's text. It says nothing of its validity.
 func ParseTokenText(text string) (TokenText, error) {
 	parts := strings.Split(text, "_")
-	if len(parts) < 5 || len(parts) > 6 || parts[0] != tokenPrefix {
+	if n := len(parts); n != 5 && n != 6 && n != 8 || parts[0] != tokenPrefix {
 		return TokenText{}, fmt.Errorf("%w: want %s_<cluster>_<role>_<id>_<secret>", ErrToken, tokenPrefix)
 	}
 	t := TokenText{ClusterID: parts[1], Role: parts[2], ID: parts[3], Secret: parts[4]}
-	if len(parts) == 6 {
+	if len(parts) > 5 {
 		t.Pin = parts[5]
+	}
+	if len(parts) == 8 {
+		if err := t.parseSet(parts[6], parts[7]); err != nil {
+			return TokenText{}, err
+		}
 	}
 	for _, f := range []struct {
 		name, v string
@@ -86,4 +101,15 @@ func ParseTokenText(text string) (TokenText, error) {
 		return TokenText{}, fmt.Errorf("%w: its role is not a word", ErrToken)
 	}
 	return t, nil
+}
+
+func (t *TokenText) parseSet(version, hash string) (err error) {
+	t.Set, err = strconv.ParseUint(version, 10, 64)
+	if err != nil || t.Set == 0 || strconv.FormatUint(t.Set, 10) != version {
+		return fmt.Errorf("%w: its cosigner set is no version from 1 on", ErrToken)
+	}
+	if t.SetHash, err = ParseHash(hash); err != nil {
+		return fmt.Errorf("%w: the hash of its cosigner set: %w", ErrToken, err)
+	}
+	return nil
 }

@@ -13,6 +13,8 @@ func FuzzParseTokenText(f *testing.F) {
 	token.Pin = strings.Repeat("3d", 32)
 	f.Add(token.String())
 	f.Add(token.String() + "_")
+	token.Set, token.SetHash = 7, Sum(nil)
+	f.Add(token.String())
 	f.Fuzz(func(t *testing.T, text string) {
 		got, err := ParseTokenText(text)
 		if err == nil && got.String() != text {

@@ -83,11 +83,12 @@ func (m *mesh) processors() (servers, clients float64) {
 }
 
 // enrich gives every account what no benchmark spends, and narrows the window of
-// ids: what is remembered of one that is as wide as by default fills up in a minute.
+// ids to a minute: what is remembered of one that is as wide as by default fills up,
+// and in a narrower one ids grow too old in the queue of a busy machine.
 func (m *mesh) enrich() {
 	m.t.Helper()
 	cl := m.any(m.admin)
-	window := int64(10_000)
+	window := int64(60_000)
 	p, err := cl.LedgerPolicy(m.t.Context(), client.Strong())
 	if err == nil {
 		_, err = cl.SetLedgerPolicy(m.t.Context(), p.Version, client.LedgerPolicyUpdate{IDWindowMs: &window})
@@ -102,21 +103,18 @@ func (m *mesh) enrich() {
 	}
 }
 
-// transferMany moves n times something and returns how long the call took.
+// transferMany moves n times something and returns how long that took. An overloaded
+// node is asked again, beyond what the client does by itself: that is its brake, and
+// the wait counts.
 func transferMany(b *testing.B, cl *client.Client, rng *rand.Rand, n int) time.Duration {
 	entries := make([]client.LedgerEntry, n)
 	for i := range entries {
 		entries[i] = drawEntry(rng)
 	}
 	start := time.Now()
-	results := []client.LedgerResult{{}}
-	var err error
-	if e := entries[0]; n == 1 {
-		results[0], err = cl.Transfer(b.Context(), client.TransferRequest{ID: e.ID, Debit: e.Debit, Credit: e.Credit, Amount: e.Amount})
-	} else {
-		var out client.LedgerResults
-		out, err = cl.MoveLedger(b.Context(), client.LedgerBatch{Entries: entries})
-		results = out.Results
+	results, err := transferOnce(b, cl, entries)
+	for codeOf(err) == client.CodeOverloaded {
+		results, err = transferOnce(b, cl, entries)
 	}
 	took := time.Since(start)
 	if err != nil {
@@ -129,4 +127,13 @@ func transferMany(b *testing.B, cl *client.Client, rng *rand.Rand, n int) time.D
 		}
 	}
 	return took
+}
+
+func transferOnce(b *testing.B, cl *client.Client, entries []client.LedgerEntry) ([]client.LedgerResult, error) {
+	if e := entries[0]; len(entries) == 1 {
+		r, err := cl.Transfer(b.Context(), client.TransferRequest{ID: e.ID, Debit: e.Debit, Credit: e.Credit, Amount: e.Amount})
+		return []client.LedgerResult{r}, err
+	}
+	out, err := cl.MoveLedger(b.Context(), client.LedgerBatch{Entries: entries})
+	return out.Results, err
 }

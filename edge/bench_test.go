@@ -79,7 +79,7 @@ func BenchmarkLoad(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if l, err := readList(f); err != nil || l.view.Len() != benchBans {
+		if l, err := readList(f, testSeal); err != nil || l.view.Len() != benchBans {
 			b.Fatal(err)
 		}
 		_ = f.Close()

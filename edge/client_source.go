@@ -10,12 +10,16 @@ import (
 
 // ClientSource asks a member over HTTP: a coordinator's API with a token, or another edge's [Pages], which have the same paths, with a certificate.
 type ClientSource struct {
-	ID string
+	ID   string
+	Edge bool // another edge, not a coordinator
 	*client.Client
 }
 
 // Name implements Source.
 func (s ClientSource) Name() string { return s.ID }
+
+// Coordinator implements Source.
+func (s ClientSource) Coordinator() bool { return !s.Edge }
 
 // Checkpoint implements Source.
 func (s ClientSource) Checkpoint(ctx context.Context) ([]byte, error) {

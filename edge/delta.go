@@ -42,8 +42,12 @@ func (s *Syncer) Delta(from client.DeltaCursor) (out client.BlacklistDelta, know
 	return out, true
 }
 
-// delta answers GET /v1/blacklist/delta. Who mirrors the list cannot see how old it is, so an edge whose word is not fresh leaves it to the coordinators, in both modes.
+// delta answers GET /v1/blacklist/delta. Who mirrors the list cannot see how old it is, so an edge whose word is not fresh leaves it to the coordinators, in both modes. Only over a
+// unix socket: it is the whole list, by this edge's credential, and a port of loopback cannot tell who asks.
 func (s *Server) delta(r *http.Request) (any, error) {
+	if !isUnix(r) {
+		return nil, &client.Error{Code: client.CodeForbidden, Detail: "an edge tells the list over a unix socket alone: start it with --listen unix:PATH, or ask a coordinator with a token"}
+	}
 	text := r.URL.Query().Get("cursor")
 	if text != "" {
 		from, err := client.ParseCursor(text)
@@ -56,5 +60,5 @@ func (s *Server) delta(r *http.Request) (any, error) {
 			}
 		}
 	}
-	return forward(s, func() (client.BlacklistDelta, error) { return s.Coordinators.BlacklistDelta(r.Context(), text) })
+	return forward(s, s.deltas, func() (client.BlacklistDelta, error) { return s.Coordinators.BlacklistDelta(r.Context(), text) })
 }

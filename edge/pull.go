@@ -21,6 +21,7 @@ func (s *Syncer) catchUp(ctx context.Context, hint *Hint, st *Status) error {
 			return nil
 		}
 	}
+	s.poll()
 	failed := errors.New("no member is known that could be asked")
 	for i, source := range sources {
 		err := s.ask(ctx, sources[i:], st)
@@ -47,20 +48,27 @@ func (s *Syncer) isCurrent(o checkpoint.Opened) bool {
 
 // ask takes the checkpoint of the first source, and what it is about from all of them in turn.
 func (s *Syncer) ask(ctx context.Context, sources []Source, st *Status) error {
-	if st.Looks%followEvery == 0 {
-		if err := s.follow(ctx, sources[0]); err != nil {
-			return err
-		}
-	}
-	note, err := sources[0].Checkpoint(ctx)
-	if err != nil {
-		return err
-	}
-	o, err := s.open(ctx, sources[0], note)
+	note, o, err := s.head(ctx, sources[0], st.Looks%followEvery == 0)
 	if err != nil {
 		return err
 	}
 	return s.take(ctx, sources, note, o, st)
+}
+
+// head returns the checkpoint of a source, verified.
+func (s *Syncer) head(ctx context.Context, source Source, follow bool) (note []byte, o checkpoint.Opened, err error) {
+	ctx, cancel := context.WithTimeout(ctx, headTime)
+	defer cancel()
+	if follow {
+		if err := s.follow(ctx, source); err != nil {
+			return nil, o, err
+		}
+	}
+	if note, err = source.Checkpoint(ctx); err != nil {
+		return nil, o, err
+	}
+	o, err = s.open(ctx, source, note)
+	return note, o, err
 }
 
 // open verifies a checkpoint by the cosigners that are trusted, or by those that they handed over to.
@@ -215,6 +223,7 @@ func (s *Syncer) settle(d *draft, note []byte, o checkpoint.Opened) error {
 			next.Head.Epoch, next.Head.Size, next.Trusted.Version, before.Head.Epoch, before.Head.Size))
 	}
 	s.position = next
+	s.learn(next.Keys)
 	s.cfg.Set.replace(view)
 	s.cfg.Lease.Renew(o.MajorityAtS() * 1000)
 	s.recent.add(next.Head, d.tail)

@@ -21,15 +21,12 @@ import (
 	"github.com/edgecoder/edgecoder/crypto"
 )
 
-// Bounds of a request to an edge. Who asks is on this machine, and may be anybody there.
+// Bounds of a request to an edge; those of what it makes the edge hold are in bounds.go.
 const (
-	maxBodyBytes   = client.MaxBatch * 4 << 10 // a batch of admissions; agents take a fraction of it
 	maxHeaderBytes = 16 << 10
 	readTimeout    = 10 * time.Second
 	writeTimeout   = 30 * time.Second
 	idleTimeout    = 2 * time.Minute
-	// maxForwards bounds questions that wait for a coordinator; above, callers hear at once that the edge is full.
-	maxForwards = 256
 )
 
 // Coordinators decide admissions and have the whole list: a client of them.
@@ -48,23 +45,23 @@ type Server struct {
 	Version      string
 	Log          *slog.Logger
 
-	forwards chan struct{}
+	forwards, deltas, large slots
 }
 
-// HTTP returns the server of l's kind, with every bound set. Call it once.
+// HTTP returns the server of the face, with every bound set but that of connections: serve what [Bounded] makes of a listener. Call it once.
 func (s *Server) HTTP() *http.Server {
-	s.forwards = make(chan struct{}, maxForwards)
+	s.forwards, s.deltas, s.large = make(slots, maxForwards), make(slots, maxDeltas), make(slots, maxLarge)
 	routes := http.NewServeMux()
-	routes.HandleFunc("GET /v1/allowed/{agent}", s.answer(s.allowed))
-	routes.HandleFunc("POST /v1/allowed", s.answer(s.allowedBatch))
-	routes.HandleFunc("POST /v1/admissions", s.answer(s.admit))
-	routes.HandleFunc("POST /v1/admissions/batch", s.answer(s.admitBatch))
-	routes.HandleFunc("GET /v1/blacklist/delta", s.answer(s.delta))
-	routes.HandleFunc("GET /v1/status", s.answer(s.status))
-	routes.HandleFunc("GET /healthz", s.answer(func(*http.Request) (any, error) { return map[string]string{"status": "ok"}, nil }))
-	routes.HandleFunc("GET /readyz", s.answer(s.ready))
+	routes.HandleFunc("GET /v1/allowed/{agent}", s.answer(maxNoBytes, s.allowed))
+	routes.HandleFunc("POST /v1/allowed", s.answer(maxCheckBytes, s.allowedBatch))
+	routes.HandleFunc("POST /v1/admissions", s.answer(maxAdmissionBytes, s.admit))
+	routes.HandleFunc("POST /v1/admissions/batch", s.answer(maxBatchBytes, s.admitBatch))
+	routes.HandleFunc("GET /v1/blacklist/delta", s.answer(maxNoBytes, s.delta))
+	routes.HandleFunc("GET /v1/status", s.answer(maxNoBytes, s.status))
+	routes.HandleFunc("GET /healthz", s.answer(maxNoBytes, func(*http.Request) (any, error) { return map[string]string{"status": "ok"}, nil }))
+	routes.HandleFunc("GET /readyz", s.answer(maxNoBytes, s.ready))
 	routes.Handle("GET /metrics", s.metrics())
-	routes.HandleFunc("/", s.answer(func(r *http.Request) (any, error) {
+	routes.HandleFunc("/", s.answer(maxNoBytes, func(r *http.Request) (any, error) {
 		return nil, &client.Error{Code: client.CodeNotFound, Detail: fmt.Sprintf("an edge has no route %s %.200q", r.Method, r.URL.Path)}
 	}))
 	return &http.Server{Handler: onlyLocal(routes), ReadHeaderTimeout: readTimeout, ReadTimeout: readTimeout, WriteTimeout: writeTimeout,
@@ -90,10 +87,15 @@ func isLocalHost(host string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// answer writes what a handler returns.
-func (s *Server) answer(handle func(*http.Request) (any, error)) http.HandlerFunc {
+// answer writes what a handler returns, which gets a body of at most so many bytes.
+func (s *Server) answer(maxBody int64, handle func(*http.Request) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+		free, err := s.bodied(w, r, maxBody)
+		if err != nil {
+			writeError(w, asError(err))
+			return
+		}
+		defer free()
 		out, err := handle(r)
 		if err != nil {
 			writeError(w, asError(err))
@@ -181,7 +183,7 @@ func (s *Server) admit(r *http.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return forward(s, func() (client.Admission, error) { return s.Coordinators.Admit(r.Context(), in) })
+	return forward(s, s.forwards, func() (client.Admission, error) { return s.Coordinators.Admit(r.Context(), in) })
 }
 
 func (s *Server) admitBatch(r *http.Request) (any, error) {
@@ -189,16 +191,14 @@ func (s *Server) admitBatch(r *http.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return forward(s, func() (client.AdmissionResults, error) { return s.Coordinators.AdmitBatch(r.Context(), in.Requests) })
+	return forward(s, s.forwards, func() (client.AdmissionResults, error) { return s.Coordinators.AdmitBatch(r.Context(), in.Requests) })
 }
 
-func forward[T any](s *Server, ask func() (T, error)) (any, error) {
-	select {
-	case s.forwards <- struct{}{}:
-		defer func() { <-s.forwards }()
-	default:
-		return nil, &client.Error{Code: client.CodeOverloaded, RetryAfter: time.Second, Detail: fmt.Sprintf("%d questions wait for a coordinator already", maxForwards)}
+func forward[T any](s *Server, waiting slots, ask func() (T, error)) (any, error) {
+	if err := waiting.take("questions wait for a coordinator"); err != nil {
+		return nil, err
 	}
+	defer waiting.free()
 	out, err := ask()
 	if e := (*client.Error)(nil); errors.As(err, &e) && (e.Code == client.CodeUnauthorized || e.Code == client.CodeForbidden) {
 		// That is between the edge and its cluster.

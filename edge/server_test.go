@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -26,7 +27,9 @@ import (
 
 // fakeCoordinators answers in place of the coordinators.
 type fakeCoordinators struct {
-	deltas       []string // cursors that were asked about
+	mu           sync.Mutex    // guards deltas
+	hold         chan struct{} // deltas wait for it to be closed; nil: they do not
+	deltas       []string      // cursors that were asked about
 	delta        client.BlacklistDelta
 	asked        []client.AdmissionRequest
 	err          error
@@ -48,7 +51,12 @@ func (f *fakeCoordinators) AdmitBatch(ctx context.Context, requests []client.Adm
 }
 
 func (f *fakeCoordinators) BlacklistDelta(_ context.Context, cursor string, _ ...client.Option) (client.BlacklistDelta, error) {
+	f.mu.Lock()
 	f.deltas = append(f.deltas, cursor)
+	f.mu.Unlock()
+	if f.hold != nil {
+		<-f.hold
+	}
 	return f.delta, f.err
 }
 
@@ -71,6 +79,7 @@ func faceOf(r *rig, mode string) *face {
 func (f *face) do(method, path, body string, change ...func(*http.Request)) (int, string) {
 	r := httptest.NewRequest(method, path, strings.NewReader(body))
 	r.Host = "localhost"
+	r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.UnixAddr{Net: "unix"}))
 	for _, c := range change {
 		c(r)
 	}
@@ -313,7 +322,7 @@ func TestEdgePagesAreASource(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		store, _, _, err := edge.OpenStore(t.TempDir(), edgetest.ClusterID)
+		store, _, _, err := edge.OpenStore(t.TempDir(), edgetest.ClusterID, edgetest.Seal)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -409,7 +418,7 @@ func overSocket(t testing.TB, bans int) (*face, string) {
 	c := newCluster(1)
 	c.Ban("bad", bans, 0)
 	c.Cosign(1)
-	store, view, _, err := edge.OpenStore(t.TempDir(), edgetest.ClusterID)
+	store, view, _, err := edge.OpenStore(t.TempDir(), edgetest.ClusterID, edgetest.Seal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -446,6 +455,7 @@ func FuzzAllowedBatch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r := httptest.NewRequest("POST", "/v1/allowed", bytes.NewReader(body))
 		r.Host = "localhost"
+		r = r.WithContext(context.WithValue(r.Context(), http.LocalAddrContextKey, &net.UnixAddr{Net: "unix"}))
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, r)
 		if w.Code != http.StatusOK && w.Code != http.StatusUnprocessableEntity && w.Code != http.StatusRequestEntityTooLarge || strings.Contains(w.Body.String(), `"allowed":true`) {

@@ -11,6 +11,8 @@ import (
 // made from one goroutine at a time.
 type Source interface {
 	Name() string
+	// Coordinator tells whether the member has the whole chain, so that it is asked however slow it is.
+	Coordinator() bool
 	// Checkpoint returns the newest checkpoint that a majority cosigned, as a signed note.
 	Checkpoint(ctx context.Context) ([]byte, error)
 	// Cosigners returns versions of the cosigner set from one on, in order, as signed notes: some of them, or none if there are no more.
@@ -19,12 +21,6 @@ type Source interface {
 	Events(ctx context.Context, from uint64, limit int) ([][]byte, error)
 	// Keys returns the keys that sign or ever signed events.
 	Keys(ctx context.Context) ([]crypto.PublicKey, error)
-}
-
-// Hint is news of the chain. It only makes the edge look.
-type Hint struct {
-	Epoch, Size uint64
-	Note        []byte // a checkpoint, if the news brought one; it is verified like any other
 }
 
 // Bounds of a pull.

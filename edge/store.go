@@ -1,12 +1,15 @@
 package edge
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/edgecoder/edgecoder/crypto"
 )
 
 // Files of the list in a data directory. bans.list is the list as of one position; bans-N.steps has the steps that came after the
@@ -41,15 +44,18 @@ func (d *Damage) Unwrap() error { return d.Err }
 type Store struct {
 	dir        string
 	clusterID  string
+	key        sealKey
 	generation uint64
+	seal       crypto.Hash // of the list, or of the last step behind it
 	listBytes  int64
 	steps      *os.File // nil until there is a list
 	stepsBytes int64
 }
 
-// OpenStore reads what a directory has. The position is nil if it has no list yet. Errors about contents are a *[Damage].
-func OpenStore(dir, clusterID string) (s *Store, v *View, p *Position, err error) {
-	s = &Store{dir: dir, clusterID: clusterID}
+// OpenStore reads what a directory has. The key is this edge's secret, of at least 32 bytes: what it did not seal is not read. The position is nil
+// if there is no list yet. Errors about contents are a *[Damage].
+func OpenStore(dir, clusterID string, key []byte) (s *Store, v *View, p *Position, err error) {
+	s = &Store{dir: dir, clusterID: clusterID, key: bytes.Clone(key)}
 	path := s.path(fileList)
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -62,7 +68,7 @@ func OpenStore(dir, clusterID string) (s *Store, v *View, p *Position, err error
 		return nil, nil, nil, err
 	}
 	defer f.Close()
-	l, err := readList(f)
+	l, err := readList(f, s.key)
 	if err != nil {
 		return nil, nil, nil, &Damage{File: path, Err: err}
 	}
@@ -70,12 +76,12 @@ func OpenStore(dir, clusterID string) (s *Store, v *View, p *Position, err error
 		return nil, nil, nil, &Damage{File: path, Err: fmt.Errorf("it is of cluster %s, this edge of %s", l.clusterID, clusterID)}
 	}
 	s.generation, s.listBytes = l.generation, l.bytes
-	v, p, err = s.openSteps(l.view, &l.position)
+	at, err := s.openSteps(reached{view: l.view, position: &l.position, seal: l.seal})
 	if err != nil {
 		return nil, nil, nil, err
 	}
 	s.removeOldSteps()
-	return s, v, p, nil
+	return s, at.view, at.position, nil
 }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name) }
@@ -101,13 +107,13 @@ func (s *Store) removeOldSteps() {
 
 // openSteps applies the steps of this generation and gets ready to append. A step that broke off with the process was never acted on,
 // and is cut off.
-func (s *Store) openSteps(v *View, p *Position) (*View, *Position, error) {
+func (s *Store) openSteps(list reached) (reached, error) {
 	path := s.stepsPath()
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, nil, err
+		return list, err
 	}
-	v, p, whole, err := readSteps(f, s.generation, v, p)
+	at, whole, err := readSteps(f, s.key, s.generation, list)
 	if err == nil {
 		err = s.startSteps(f, whole)
 	} else {
@@ -115,10 +121,10 @@ func (s *Store) openSteps(v *View, p *Position) (*View, *Position, error) {
 	}
 	if err != nil {
 		_ = f.Close()
-		return nil, nil, err
+		return list, err
 	}
-	s.steps = f
-	return v, p, nil
+	s.steps, s.seal = f, at.seal
+	return at, nil
 }
 
 // startSteps cuts a file after its whole steps, or begins it.
@@ -146,7 +152,7 @@ func (s *Store) Step(from uint64, p Position, changes []Change, v *View) error {
 	if s.steps == nil || s.stepsBytes > max(minFold, s.listBytes/2) {
 		return s.Replace(p, v)
 	}
-	step, err := encodeStep(from, p, changes)
+	step, seal, err := encodeStep(s.key, s.seal, from, p, changes)
 	if err != nil {
 		return err
 	}
@@ -164,14 +170,18 @@ func (s *Store) Step(from uint64, p Position, changes []Change, v *View) error {
 		}
 		return fmt.Errorf("keep the list in %s: %w", s.dir, err)
 	}
-	s.stepsBytes += int64(len(step))
+	s.stepsBytes, s.seal = s.stepsBytes+int64(len(step)), seal
 	return nil
 }
 
 // Replace writes the whole list anew.
 func (s *Store) Replace(p Position, v *View) error {
 	next := s.generation + 1
-	n, err := writeFile(s.path(fileList), func(w io.Writer) error { return writeList(w, s.clusterID, next, p, v) })
+	var seal crypto.Hash
+	n, err := writeFile(s.path(fileList), func(w io.Writer) (err error) {
+		seal, err = writeList(w, s.key, s.clusterID, next, p, v)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("keep the list in %s: %w", s.dir, err)
 	}
@@ -180,7 +190,7 @@ func (s *Store) Replace(p Position, v *View) error {
 		s.steps = nil
 	}
 	s.generation, s.listBytes = next, n
-	if _, _, err := s.openSteps(v, &p); err != nil {
+	if _, err := s.openSteps(reached{view: v, position: &p, seal: seal}); err != nil {
 		return fmt.Errorf("keep the list in %s: %w", s.dir, err)
 	}
 	s.removeOldSteps()
@@ -189,6 +199,7 @@ func (s *Store) Replace(p Position, v *View) error {
 
 // Close lets go of the files.
 func (s *Store) Close() error {
+	clear(s.key)
 	if s.steps == nil {
 		return nil
 	}

@@ -22,6 +22,8 @@ type walk struct {
 
 const testCluster = "00112233445566778899aabbccddeeff"
 
+var testSeal = sealKey(strings.Repeat("k", 32))
+
 func newWalk(t testing.TB) *walk {
 	t.Helper()
 	key := newReplicaKey()
@@ -58,7 +60,7 @@ func (w *walk) step(t testing.TB, n int) (from uint64, changes []Change) {
 
 func openStore(t testing.TB, dir string) (*Store, *View, *Position) {
 	t.Helper()
-	s, v, p, err := OpenStore(dir, testCluster)
+	s, v, p, err := OpenStore(dir, testCluster, testSeal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,6 +148,45 @@ func TestStoreSurvivesACrashAnywhere(t *testing.T) {
 	}
 }
 
+// Where the power went before a step was on disk, the file may have grown all the same, by zeros.
+func TestStoreSurvivesZerosAtTheEnd(t *testing.T) {
+	dir := t.TempDir()
+	s, _, _ := openStore(t, dir)
+	w := newWalk(t)
+	for range 2 {
+		from, changes := w.step(t, 3)
+		if err := s.Step(from, w.at, changes, w.v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	kept, view, whole := w.at, w.v, s.stepsBytes
+	from, changes := w.step(t, 30)
+	if err := s.Step(from, w.at, changes, w.v); err != nil {
+		t.Fatal(err)
+	}
+	steps, err := os.ReadFile(s.stepsPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for written := whole; written < int64(len(steps))-rowBytes; written += 1 + (written-whole)%97 {
+		for _, more := range []int{0, 700, 9000} {
+			at := t.TempDir()
+			copyFile(t, s.path(fileList), filepath.Join(at, fileList))
+			torn := make([]byte, len(steps)+more)
+			copy(torn, steps[:written])
+			if err := os.WriteFile(filepath.Join(at, filepath.Base(s.stepsPath())), torn, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, v, p := openStore(t, at)
+			sameList(t, v, p, view, kept)
+			again, _, p := openStore(t, at)
+			if p.Head != kept.Head || again.stepsBytes != whole {
+				t.Fatalf("after %d bytes and zeros: size %d, %d bytes of steps", written-whole, p.Head.Size, again.stepsBytes)
+			}
+		}
+	}
+}
+
 func copyFile(t testing.TB, from, to string) {
 	t.Helper()
 	data, err := os.ReadFile(from)
@@ -204,7 +245,7 @@ func TestStoreRefusesDamage(t *testing.T) {
 			if err := os.WriteFile(path, bad, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			other, _, p, err := OpenStore(dir, testCluster)
+			other, _, p, err := OpenStore(dir, testCluster, testSeal)
 			var damage *Damage
 			switch {
 			case err == nil:
@@ -224,13 +265,13 @@ func TestStoreRefusesDamage(t *testing.T) {
 	if err := os.Truncate(s.path(fileList), 100); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := OpenStore(dir, testCluster); err == nil {
+	if _, _, _, err := OpenStore(dir, testCluster, testSeal); err == nil {
 		t.Error("a list that was cut is read")
 	}
 	if err := os.Remove(s.path(fileList)); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := OpenStore(dir, testCluster); err == nil {
+	if _, _, _, err := OpenStore(dir, testCluster, testSeal); err == nil {
 		t.Error("steps without their list are passed over")
 	}
 }
@@ -243,7 +284,7 @@ func TestStoreOfAnotherCluster(t *testing.T) {
 	if err := s.Step(from, w.at, changes, w.v); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := OpenStore(dir, "ffffffffffffffffffffffffffffffff"); err == nil {
+	if _, _, _, err := OpenStore(dir, "ffffffffffffffffffffffffffffffff", testSeal); err == nil {
 		t.Error("taken over")
 	}
 }
@@ -272,7 +313,10 @@ func TestStoreWriteAmplification(t *testing.T) {
 }
 
 func listWriter(w *walk) func(io.Writer) error {
-	return func(to io.Writer) error { return writeList(to, testCluster, 1, w.at, w.v) }
+	return func(to io.Writer) error {
+		_, err := writeList(to, testSeal, testCluster, 1, w.at, w.v)
+		return err
+	}
 }
 
 func FuzzReadList(f *testing.F) {
@@ -288,7 +332,7 @@ func FuzzReadList(f *testing.F) {
 	}
 	f.Add(good)
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if l, err := readList(strings.NewReader(string(data))); err == nil && l.view.Len() > len(data)/rowBytes {
+		if l, err := readList(strings.NewReader(string(data)), testSeal); err == nil && l.view.Len() > len(data)/rowBytes {
 			t.Errorf("%d bans in %d bytes", l.view.Len(), len(data))
 		}
 	})
@@ -298,15 +342,15 @@ func FuzzReadSteps(f *testing.F) {
 	w := newWalk(f)
 	before, view := w.at, w.v
 	from, changes := w.step(f, 3)
-	step, err := encodeStep(from, w.at, changes)
+	step, _, err := encodeStep(testSeal, crypto.Hash{}, from, w.at, changes)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(append(stepsHead(1), step...))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		_, p, whole, err := readSteps(strings.NewReader(string(data)), 1, view, &before)
-		if err == nil && (whole > int64(len(data)) || p.Head.Size < before.Head.Size) {
-			t.Errorf("%d of %d bytes, size %d", whole, len(data), p.Head.Size)
+		at, whole, err := readSteps(strings.NewReader(string(data)), testSeal, 1, reached{view: view, position: &before})
+		if err == nil && (whole > int64(len(data)) || at.position.Head.Size < before.Head.Size) {
+			t.Errorf("%d of %d bytes, size %d", whole, len(data), at.position.Head.Size)
 		}
 	})
 }

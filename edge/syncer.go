@@ -47,12 +47,13 @@ const (
 type Syncer struct {
 	cfg      Config
 	position Position
-	keys     map[string]crypto.PublicKey // by coordinator id: of position, and of the trusted set
+	keys     map[string]crypto.PublicKey // by coordinator id: that signed events of the position, or were in a trusted set
 	recent   *recent
 	retry    time.Duration // before the next look while less is here than was hinted; 0: none is waiting
+	pollAt   time.Time     // when members are asked the next time, whatever news there are until then
 
-	hinted atomic.Pointer[Hint] // the largest since the last look
-	bell   chan struct{}        // one token
+	heads  inbox // hints without a checkpoint, which anybody may make up
+	notes  inbox // hints with one, which the caller verified
 	status atomic.Pointer[Status]
 }
 
@@ -89,7 +90,7 @@ func NewSyncer(cfg Config, at Position) *Syncer {
 	if cfg.Alarm == nil {
 		cfg.Alarm = func(string, string) {}
 	}
-	s := &Syncer{cfg: cfg, position: at, keys: map[string]crypto.PublicKey{}, recent: newRecent(at.Head), bell: make(chan struct{}, 1)}
+	s := &Syncer{cfg: cfg, position: at, keys: map[string]crypto.PublicKey{}, recent: newRecent(at.Head), heads: newInbox(), notes: newInbox()}
 	s.learn(at.Keys)
 	s.learn(at.Trusted.Cosigners)
 	s.status.Store(&Status{Position: at, Wanted: at.Head.Size, Halted: cfg.Halted})
@@ -111,25 +112,15 @@ func (s *Syncer) Recent(from uint64, limit int) [][]byte {
 // Cosigners returns versions of the cosigner set that this run took up, from one on, for other members.
 func (s *Syncer) Cosigners(from uint64) [][]byte { return s.recent.setsFrom(from) }
 
-// Hint makes the edge look soon if the hint tells of something new. It never blocks and may be called by anybody.
+// Hint makes the edge look soon if the hint tells of something new. It never blocks and may be called by anybody. A note should be one that opens under the
+// cosigners of Status: what is known to be true is looked at more often than what is not.
 func (s *Syncer) Hint(h Hint) {
-	for {
-		old := s.hinted.Load()
-		if old != nil && (h.Epoch < old.Epoch || h.Epoch == old.Epoch && h.Size < old.Size) {
-			return
-		}
-		if old != nil && h.Note == nil && old.Epoch == h.Epoch && old.Size == h.Size {
-			return // which may have a note
-		}
-		if s.hinted.CompareAndSwap(old, &h) {
-			break
-		}
-	}
-	if at := s.status.Load().Position.Head; h.Note != nil || h.Epoch > at.Epoch || h.Epoch == at.Epoch && h.Size > at.Size {
-		select {
-		case s.bell <- struct{}{}:
-		default: // it rings already
-		}
+	at := s.status.Load().Position.Head
+	switch {
+	case len(h.Note) > 0:
+		s.notes.put(h)
+	case h.isBeyond(at.Epoch, at.Size):
+		s.heads.put(h)
 	}
 }
 
@@ -145,9 +136,10 @@ func (s *Syncer) Run(ctx context.Context) {
 
 // wait returns when it is time to look again; false: never.
 func (s *Syncer) wait(ctx context.Context) bool {
-	pause := s.cfg.Every - s.cfg.Every/8 + s.cfg.Rand(s.cfg.Every/4)
+	pause, heads := time.Until(s.pollAt), s.heads.bell
 	if s.retry > 0 {
 		pause = min(pause, s.retry/2+s.cfg.Rand(s.retry))
+		heads = nil // something is being looked for already: more heads, true or not, make it no more often
 	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -156,10 +148,11 @@ func (s *Syncer) wait(ctx context.Context) bool {
 		return false
 	case <-timer.C:
 		return true
-	case <-s.bell:
-	}
-	if h := s.hinted.Load(); h != nil && len(h.Note) > 0 && h.Size <= s.position.Head.Size {
-		return true // nobody will be asked
+	case <-heads:
+	case <-s.notes.bell:
+		if h := s.notes.newest.Load(); h != nil && !h.isBeyond(s.position.Head.Epoch, s.position.Head.Size) {
+			return true // nobody will be asked
+		}
 	}
 	spread := time.NewTimer(s.cfg.Rand(s.cfg.Spread))
 	defer spread.Stop()
@@ -175,11 +168,11 @@ func (s *Syncer) wait(ctx context.Context) bool {
 func (s *Syncer) look(ctx context.Context) {
 	st := s.Status()
 	st.Looks++
-	hint := s.hinted.Swap(nil)
+	hint := newerOf(s.notes.newest.Swap(nil), s.heads.newest.Swap(nil))
 	if hint != nil && hint.Epoch >= s.position.Head.Epoch {
 		st.Wanted = hint.Size
 	}
-	before := st.Error
+	before, size := st.Error, s.position.Head.Size
 	err := s.catchUp(ctx, hint, &st)
 	st.Position, st.Error = s.position, ""
 	if err != nil {
@@ -191,7 +184,7 @@ func (s *Syncer) look(ctx context.Context) {
 		st.Wanted = 0 // of what nobody could show in all that time
 	}
 	st.Wanted = max(st.Wanted, s.position.Head.Size)
-	s.retry = s.nextRetry(st.Wanted > s.position.Head.Size || err != nil)
+	s.retry = s.nextRetry(st.Wanted > s.position.Head.Size || err != nil, s.position.Head.Size > size)
 	s.status.Store(&st)
 }
 
@@ -205,13 +198,18 @@ func (s *Syncer) report(before, now string) {
 	}
 }
 
-// nextRetry doubles the pause while something is missing. It ends at Every, so a hint of what does not exist costs little.
-func (s *Syncer) nextRetry(missing bool) time.Duration {
+// poll notes that members are asked now.
+func (s *Syncer) poll() {
+	s.pollAt = time.Now().Add(s.cfg.Every - s.cfg.Every/8 + s.cfg.Rand(s.cfg.Every/4))
+}
+
+// nextRetry doubles the pause while something is missing and none of it comes. It ends at Every, so a hint of what does not exist costs little.
+func (s *Syncer) nextRetry(missing, moved bool) time.Duration {
 	switch {
 	case !missing:
 		return 0
-	case s.retry == 0:
-		return firstRetry
+	case s.retry == 0 || moved:
+		return max(s.retry/2, firstRetry)
 	}
 	return min(2*s.retry, s.cfg.Every)
 }

@@ -44,7 +44,7 @@ func newCluster(n int) *edgetest.Cluster { return edgetest.New(n, nowS) }
 // startRig starts an edge that knows nothing yet, or goes on from its directory.
 func startRig(t *testing.T, dir string, c *edgetest.Cluster, members ...*edgetest.Member) *rig {
 	t.Helper()
-	store, view, at, err := edge.OpenStore(dir, edgetest.ClusterID)
+	store, view, at, err := edge.OpenStore(dir, edgetest.ClusterID, edgetest.Seal)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,130 +116,17 @@ func (s *State) applyCosignerSetPut(c *change, b CosignerSetPut) Result {
 	if have, ok := s.cosignerSets.get(setKey(next.Version)); ok && have.sameText(next, s.meta.v.ClusterID) {
 		return Result{Code: CodeOK, ID: setKey(next.Version), Repeated: true}
 	}
-	if res, ok := s.checkNextSet(next); !ok {
+	if res, ok := s.CheckCosigners(next); !ok {
 		return res
+	}
+	if err := s.vouchedFor(next); err != nil {
+		return refuse(CodeInvalid, "signatures", "%v", err)
 	}
 	next.AtMs = c.atMs
 	s.putSet(next)
 	set := next.Signed(s.meta.v.ClusterID).Set
 	s.record(c, "cosigner_set", s.meta.v.ClusterID, fmt.Sprintf("version=%d epoch=%d root=%t hash=%s cosigners=%v", set.Version, set.Epoch, set.Root(), set.Hash(), set.Names()))
 	return Result{Code: CodeOK, ID: setKey(next.Version)}
-}
-
-// checkNextSet asks whether a set follows the one in force: no version left out, members' keys alone, vouched for.
-func (s *State) checkNextSet(next CosignerSet) (Result, bool) {
-	now, some := s.CosignerSet()
-	root := next.Previous.IsZero()
-	switch {
-	case next.Version != now.Version+1:
-		return refuse(CodeConflict, "version", "version %d, the set in force is %d", next.Version, now.Version), false
-	case next.Epoch != s.meta.v.Epoch:
-		return refuse(CodeConflict, "epoch", "epoch %d, the cluster is in %d", next.Epoch, s.meta.v.Epoch), false
-	case root && some && !s.CosignersLost(now):
-		return refuse(CodeConflict, "previous", "a set that none before vouches for, but no recovery has taken the majority of version %d", now.Version), false
-	case !root && next.Previous != now.Signed(s.meta.v.ClusterID).Hash():
-		return refuse(CodeConflict, "previous", "it follows another version %d", now.Version), false
-	case some && slices.Equal(next.Cosigners, now.Cosigners):
-		return refuse(CodeConflict, "cosigners", "they are those of version %d, which is in force", now.Version), false
-	}
-	if err := s.CosignersFault(next.Cosigners); err != nil {
-		return refuse(CodeInvalid, "cosigners", "%v", err), false
-	}
-	by := now
-	if root {
-		by = next
-	}
-	err := next.vouchedFor(by, s.meta.v.ClusterID)
-	if err == nil {
-		err = s.revokedVoucher(next, by)
-	}
-	if err != nil {
-		return refuse(CodeInvalid, "signatures", "%v", err), false
-	}
-	return Result{}, true
-}
-
-// CosignersFault tells why keys make no cosigner set: each must be one that a coordinator signs with now, no two of the same one, whose
-// word would count twice.
-func (s *State) CosignersFault(keys []crypto.PublicKey) error {
-	of := map[string]bool{}
-	for _, key := range keys {
-		n, known := s.Cosigner(key)
-		switch {
-		case !known || !n.Ring().Verifies(key, s.meta.v.ClockMs):
-			return fmt.Errorf("%s is no key that a coordinator signs with", key.CoordinatorID())
-		case of[n.ID]:
-			return fmt.Errorf("%s is a second key of coordinator %s", key.CoordinatorID(), shown(n.ID))
-		}
-		of[n.ID] = true
-	}
-	return nil
-}
-
-// revokedVoucher looks for a revoked key among those that signed a set: whoever stole it vouches for nobody.
-func (s *State) revokedVoucher(next, by CosignerSet) error {
-	for i, name := range by.Signed(s.meta.v.ClusterID).Names() {
-		signed := slices.ContainsFunc(next.Signatures, func(g CosignerSignature) bool { return g.Name == name })
-		if signed && s.cosignerRevoked(by.Cosigners[i]) {
-			return fmt.Errorf("the key of %s was revoked: it vouches for nobody", shown(name))
-		}
-	}
-	return nil
-}
-
-// CosignersLost tells whether so few cosigners are left that they cannot vouch for the next set: a recovery took them, or their keys were
-// revoked.
-func (s *State) CosignersLost(now CosignerSet) bool {
-	left, revoked := 0, false
-	for _, key := range now.Cosigners {
-		if _, member := s.Cosigner(key); member {
-			left++
-		}
-		revoked = revoked || s.cosignerRevoked(key)
-	}
-	return (now.Epoch < s.meta.v.Epoch || revoked) && left < now.Signed(s.meta.v.ClusterID).Majority()
-}
-
-// Cosigner returns the coordinator that a key of a cosigner set is of. A set follows a little after a rotation: a key whose window is over
-// vouches for the next set all the same, and cosigns until then. One that was revoked does not.
-func (s *State) Cosigner(key crypto.PublicKey) (n Coordinator, known bool) {
-	n, i := s.cosignerKey(key)
-	return n, i >= 0 && n.Role == RoleCoordinator && n.Ring()[i].RevokedAt == 0
-}
-
-func (s *State) cosignerRevoked(key crypto.PublicKey) bool {
-	n, i := s.cosignerKey(key)
-	return i >= 0 && n.Ring()[i].RevokedAt != 0
-}
-
-// cosignerKey returns the member whose ring a key is in, and where; -1 if there is none.
-func (s *State) cosignerKey(key crypto.PublicKey) (Coordinator, int) {
-	row, _ := s.signingKeys.get(key.CoordinatorID())
-	n, member := s.coordinators.get(row.NodeID)
-	if !member {
-		return n, -1
-	}
-	return n, n.Ring().at(key.Fingerprint())
-}
-
-// vouchedFor verifies that a majority of a set signed this one, each once, and nobody else: verifiers read a note strictly.
-func (v CosignerSet) vouchedFor(by CosignerSet, clusterID string) error {
-	signed, voucher := v.Signed(clusterID), by.Signed(clusterID)
-	names, done := voucher.Names(), map[string]bool{}
-	for _, line := range signed.Signatures {
-		i := slices.Index(names, line.Name)
-		if i < 0 || done[line.Name] {
-			return fmt.Errorf("a signature of %s, which is no cosigner of version %d or signed before", shown(line.Name), by.Version)
-		}
-		if err := signed.VerifySignature(line, voucher.Cosigners[i]); err != nil {
-			return err
-		}
-		done[line.Name] = true
-	}
-	if need := voucher.Majority(); len(done) < need {
-		return fmt.Errorf("%d of %d cosigners of version %d signed, %d are needed", len(done), len(by.Cosigners), by.Version, need)
-	}
-	return nil
 }
 
 // fault holds a set to its form.

@@ -55,13 +55,18 @@ func (w *world) nextSet(nodes ...string) CosignerSet {
 func (w *world) withCosigners() *world {
 	w.want(w.do(leader, CosignerSetPut{Set: w.nextSet("n0")}), CodeConflict) // the level is still below
 	w.raiseTo(LevelCheckpoints)
-	first := w.nextSet("n0", "n5")
+	all := []string{"n0", "n5", "n6", "n8"}
+	w.want(w.do(leader, CosignerSetPut{Set: w.nextSet(all[:3]...)}), CodeConflict) // a root names all on record
+	first := w.nextSet(all...)
 	w.must(w.do(leader, CosignerSetPut{Set: first}))
 	w.must(w.do(leader, CosignerSetPut{Set: first})) // told twice
 	w.want(w.do(Actor{NodeID: "n2"}, CosignerSetPut{Set: w.nextSet("n0")}), CodeForbidden)
-	w.want(w.do(leader, CosignerSetPut{Set: w.setOf(2, w.s.Meta().Epoch, crypto.Hash{}, []string{"n0"}, []string{"n0"})}), CodeConflict)
-	w.want(w.do(leader, CosignerSetPut{Set: w.nextSet("n0", "n7")}), CodeInvalid)
-	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0", "n5", "n6")}))
+	w.want(w.do(leader, CosignerSetPut{Set: w.setOf(2, w.s.Meta().Epoch, crypto.Hash{}, all, all)}), CodeConflict)
+	w.want(w.do(leader, CosignerSetPut{Set: w.nextSet("n0", "n5", "n6", "n7")}), CodeInvalid)
+	w.want(w.do(leader, CosignerSetPut{Set: w.nextSet("n0", "n5")}), CodeConflict)
+	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet(all[:3]...)}))
+	w.want(w.do(leader, CosignerSetPut{Set: w.nextSet("n0", "n5")}), CodeConflict)
+	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet(all...)}))
 	w.mark()
 	return w
 }
@@ -69,9 +74,9 @@ func (w *world) withCosigners() *world {
 func TestCosignerSetsFollowEachOther(t *testing.T) {
 	w := genesisWorld(t)
 	w.s.meta.v.Level = LevelCheckpoints
-	w.joinAt("n1", LevelCheckpoints)
 	first := w.nextSet("n0")
 	w.must(w.do(leader, CosignerSetPut{Set: first}))
+	w.joinAt("n1", LevelCheckpoints)
 	epoch, hash := w.s.Meta().Epoch, first.Signed(w.s.Meta().ClusterID).Hash()
 	both := []string{"n0", "n1"}
 	noKey, unsigned, short := w.nextSet(both...), w.nextSet(both...), w.nextSet(both...)
@@ -131,10 +136,11 @@ func TestCosignerSetsFollowEachOther(t *testing.T) {
 // goes: nobody can follow from there.
 func TestCosignerSetAfterARecovery(t *testing.T) {
 	w := levelWorld(t, LevelCheckpoints)
+	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0", "n1")}))
 	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0")}))
 	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0", "n1")}))
 	root := func() CosignerSet {
-		return w.setOf(3, w.s.Meta().Epoch, crypto.Hash{}, []string{"n0"}, []string{"n0"})
+		return w.setOf(4, w.s.Meta().Epoch, crypto.Hash{}, []string{"n0"}, []string{"n0"})
 	}
 	w.want(w.do(leader, CosignerSetPut{Set: root()}), CodeConflict)
 	w.s.meta.v.Epoch++
@@ -145,11 +151,11 @@ func TestCosignerSetAfterARecovery(t *testing.T) {
 	}
 	w.must(w.do(leader, CosignerSetPut{Set: root()}))
 	w.want(w.do(leader, CosignerSetPut{Set: w.nextSet("n0")}), CodeConflict)
-	if sets := w.s.CosignerSets(1, 10); len(sets) != 1 || sets[0].Version != 3 {
+	if sets := w.s.CosignerSets(1, 10); len(sets) != 1 || sets[0].Version != 4 {
 		t.Errorf("kept: %+v", sets)
 	}
 	s, _ := restored(t, snapshotOf(t, w.s, w.history))
-	if now, ok := s.CosignerSet(); !ok || now.Version != 3 || s.Validate(0) != nil || s.Digest() != w.s.Digest() {
+	if now, ok := s.CosignerSet(); !ok || now.Version != 4 || s.Validate(0) != nil || s.Digest() != w.s.Digest() {
 		t.Errorf("of the snapshot: version %d, %v", now.Version, s.Validate(0))
 	}
 }
@@ -157,9 +163,9 @@ func TestCosignerSetAfterARecovery(t *testing.T) {
 // TestCosignerSetsDoNotRunOut: there is always room for the next version, and none is made for nothing.
 func TestCosignerSetsDoNotRunOut(t *testing.T) {
 	w := levelWorld(t, LevelCheckpoints)
-	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0")}))
-	w.want(w.do(leader, CosignerSetPut{Set: w.nextSet("n0")}), CodeConflict)
-	ring := []CosignerSet{w.nextSet("n0", "n1"), w.nextSet("n0")}
+	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0", "n1")}))
+	w.want(w.do(leader, CosignerSetPut{Set: w.nextSet("n0", "n1")}), CodeConflict)
+	ring := []CosignerSet{w.nextSet("n0"), w.nextSet("n0", "n1")}
 	for v := uint64(2); v <= MaxCosignerSets; v++ { // as if they had been put: signing so many takes seconds
 		set, now := ring[v%2], w.s.cosignerSets.m[setKey(v-1)]
 		set.Version, set.Previous = v, now.Signed(w.s.Meta().ClusterID).Hash()
@@ -168,7 +174,7 @@ func TestCosignerSetsDoNotRunOut(t *testing.T) {
 	if err := w.s.Validate(0); err != nil {
 		t.Fatal(err)
 	}
-	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n1")}))
+	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0", "n1")}))
 	if sets := w.s.CosignerSets(1, 1); len(w.s.cosignerSets.m) != MaxCosignerSets || sets[0].Version != 2 || w.s.Validate(0) != nil {
 		t.Errorf("%d are kept, from version %d on: %v", w.s.cosignerSets.size(), sets[0].Version, w.s.Validate(0))
 	}

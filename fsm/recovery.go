@@ -217,9 +217,31 @@ func (s *State) adoptKeys(backup, present *State) {
 		}
 	}
 	copyTable(s.signingKeys, present.signingKeys, nil)
+	if s.meta.v.Level >= LevelCheckpoints { // older logs were applied without
+		s.widenKeys(backup)
+	}
 	copyTable(s.keyOwners, present.keyOwners, func(owner string) bool {
 		return strings.HasPrefix(owner, ownerCoordinator) || strings.HasPrefix(owner, ownerEdge)
 	})
+}
+
+// widenKeys lets a key that both states know have signed whatever it might in either: the present may be of an older copy,
+// which retired who signed the backup's events, and from those nobody could cosign the chain any more.
+func (s *State) widenKeys(backup *State) {
+	for id, then := range backup.signingKeys.m {
+		k, known := s.signingKeys.get(id)
+		if !known || k.Public != then.Public {
+			continue
+		}
+		k.Since = min(k.Since, then.Since)
+		if then.RetiredAt == 0 {
+			then.RetiredAt = backup.meta.v.Index
+		}
+		if k.RetiredAt != 0 {
+			k.RetiredAt = max(k.RetiredAt, then.RetiredAt)
+		}
+		s.signingKeys.put(id, k)
+	}
 }
 
 // checkCaps: two states within their bounds may exceed them together. What is

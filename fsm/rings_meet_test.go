@@ -35,7 +35,7 @@ func TestCosignerSetsFollowRotations(t *testing.T) {
 	w.must(put(2, now(), rotated, both)) // it vouches for its successor all the same
 
 	w.must(w.do(admin, KeyRevoke{Subject: "coordinator/n1", Key: keyRef("node n1 b"), Reason: "stolen"}))
-	w.want(put(3, now(), []string{"n0"}, rotated), CodeInvalid)
+	w.want(put(3, now(), []string{"n0"}, rotated), CodeConflict)
 	w.must(put(3, root, []string{"n0"}, []string{"n0"})) // half of them vouch for nobody: it begins anew
 	w.want(put(4, root, both, both), CodeConflict)
 	if err := w.s.Validate(0); err != nil {
@@ -101,7 +101,7 @@ func TestRestoreKeepsEdgesAndRings(t *testing.T) {
 		t.Error("an edge was lost")
 	}
 	set, _ := s.CosignerSet()
-	if err := s.CosignersFault(set.Cosigners); err != nil || s.CosignersLost(set) {
+	if err := s.cosignersFault(set.Cosigners); err != nil || s.lostMajority(set) {
 		t.Errorf("the cosigners: %v", err)
 	}
 }

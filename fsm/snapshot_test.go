@@ -35,7 +35,7 @@ func level8SampleWorld(t testing.TB) *world {
 	work := w.workOf("a", 1_000)
 	w.report(work, w.workOf("b", 2_000))
 	w.wantEntry(w.confirm(operator, work.Report.ID)[0], CodeOK)
-	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0")}))
+	w.must(w.do(leader, CosignerSetPut{Set: w.nextSet("n0", "n2")}))
 	return w
 }
 

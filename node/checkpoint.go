@@ -139,7 +139,7 @@ func (n *Node) gatherCosignatures(ctx context.Context, l *keptLog, e epochNow, n
 		select {
 		case a := <-answers:
 			waiting--
-			line, err := n.takeCosignature(l, note.Checkpoint, a.key, a.reply, a.err)
+			line, err := n.takeCosignature(l, note.Checkpoint, request.Note, a.key, a.reply, a.err)
 			switch {
 			case err == nil:
 				signed++
@@ -214,8 +214,8 @@ func (n *Node) cosigningKey(set checkpoint.Set) (crypto.PrivateKey, error) {
 	return nil, &client.Error{Code: client.CodeUnavailable, Detail: fmt.Sprintf("this node holds no key of cosigner set %d", set.Version)}
 }
 
-// takeCosignature verifies what a cosigner answered. One that claims a fork is told of, whoever is right.
-func (n *Node) takeCosignature(l *keptLog, head checkpoint.Checkpoint, of crypto.PublicKey, reply cosignReply, err error) (checkpoint.Signature, error) {
+// takeCosignature verifies what a cosigner answered to the note that it was asked to cosign. One that claims a fork is told of, whoever is right.
+func (n *Node) takeCosignature(l *keptLog, head checkpoint.Checkpoint, asked []byte, of crypto.PublicKey, reply cosignReply, err error) (checkpoint.Signature, error) {
 	line := checkpoint.Signature{Name: reply.Name, KeyID: reply.KeyID, Bytes: reply.Bytes}
 	switch {
 	case err != nil:
@@ -226,7 +226,7 @@ func (n *Node) takeCosignature(l *keptLog, head checkpoint.Checkpoint, of crypto
 			return line, err
 		}
 		f := &cosign.Fork{Mine: head, Theirs: theirs, What: "cosigner " + of.CoordinatorID() + " has another head"}
-		n.claimFork(l, f, nil, "its word alone stops nobody")
+		n.claimFork(l, cosign.Evidence{Fork: f, By: of, Here: asked}, "its word alone stops nobody")
 		return line, f
 	case reply.Refused != "":
 		return line, &client.Error{Code: client.CodeUnavailable, Reason: "cosign_" + reply.Refused, Detail: of.CoordinatorID() + ": " + reply.Detail}

@@ -70,7 +70,7 @@ func (n *Node) cosignHere(ctx context.Context, l *keptLog, e epochNow, in cosign
 	case err == nil:
 		return cosignReply{Name: line.Name, KeyID: line.KeyID, Bytes: line.Bytes}, nil
 	case errors.As(err, &f):
-		n.claimFork(l, f, in.Note, "the cosignature is withheld")
+		n.claimFork(l, cosign.Evidence{Fork: f, There: in.Note}, "the cosignature is withheld")
 		return cosignReply{Refused: refusedFork, Detail: f.Error(), Mine: f.Mine.Text()}, nil
 	case errors.As(err, &bad):
 		n.withhold(l, err)

@@ -456,7 +456,7 @@ func (c *trio) cosignersBeginAnew(i int, before checkpoint.SignedSet) {
 			return false
 		}
 		o, err := set.OpenFinal(note)
-		return err == nil && o.Origin.Epoch == 2
+		return err == nil && o.Origin.Epoch == 2 && o.Origin.Recovery != "" // else another copy, recovered too, would have the same log
 	})
 	sets := n.sets()
 	at := slices.IndexFunc(sets, func(s checkpoint.SignedSet) bool { return s.Root() && s.Version > 1 })

@@ -15,10 +15,10 @@ import (
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
-// Who cosigns is who votes. The leader has the set follow raft's configuration: a new voter comes in once it votes; one
-// that leaves goes out before it leaves, while its signature may still be needed. Each version is signed by a majority of
-// the one before, so a verifier that trusts any follows to the newest. After a recovery that lost that majority a set
-// begins anew as a root, and verifiers must be told.
+// The leader has the set follow the coordinators (fsm.State.NextCosigners): a new one comes in once it votes; one that
+// leaves goes out before it leaves, while its signature may still be needed. Each version is signed by a majority of the
+// one before, so a verifier that trusts any follows to the newest. After a recovery, or removals, that took that
+// majority a set begins anew as a root, and verifiers must be told.
 
 // setRequest asks to sign the text of the next cosigner set.
 type setRequest struct {
@@ -42,54 +42,64 @@ func (n *Node) alignCosigners(ctx context.Context, lead *leadership) {
 		return
 	}
 	defer n.members.Unlock()
-	if err := n.moveCosigners(ctx, lead, e, ""); err != nil {
+	if e = n.epochNow(); n.cosignersFollow(e) {
+		return
+	}
+	next, err := n.nextCosigners("")
+	if err == nil {
+		err = n.moveCosigners(ctx, lead, e, next)
+	}
+	if err != nil {
 		lead.setFailed = time.Now()
 		n.log.Warn("the cosigner set does not follow the coordinators", "version", e.set.Version, "error", err)
 	}
 }
 
-// cosignersFollow tells whether the set in force is that of the voters.
+// cosignersFollow tells whether the set in force is that of the coordinators.
 func (n *Node) cosignersFollow(e epochNow) bool {
-	keys := n.voterKeys("")
-	if len(keys) != len(e.set.Cosigners) {
-		return false
-	}
-	for _, key := range keys {
-		if !slices.Contains(e.set.Cosigners, key) {
-			return false
-		}
-	}
-	return true
+	next, err := n.nextCosigners("")
+	return err == nil && e.set.Version > 0 && slices.Equal(next.Cosigners, e.set.Cosigners)
+}
+
+// nextCosigners is the set that should follow once a coordinator has left; "": none leaves.
+func (n *Node) nextCosigners(leaving string) (next checkpoint.Set, err error) {
+	ids := voters(n.servers())
+	n.machine.Read(func(s *fsm.State) { next, err = s.NextCosigners(ids, leaving) })
+	return next, err
 }
 
 // cosignersWithout has a coordinator leave the set before it leaves the cluster: a majority of the set must be there to
-// sign the next. The caller holds members.
-func (n *Node) cosignersWithout(ctx context.Context, id string) error {
+// sign the next. A compromised one goes even so, or whoever holds the set could never be removed: a root follows. The
+// caller holds members.
+func (n *Node) cosignersWithout(ctx context.Context, id string, compromised bool) error {
 	e := n.epochNow()
 	lead := n.lead.Load()
-	if e.level < fsm.LevelCheckpoints || e.set.Version == 0 || lead == nil {
+	if e.level < fsm.LevelCheckpoints || lead == nil {
 		return nil
 	}
-	cosigns := func(key crypto.PublicKey) bool { node, _ := n.nodeOf(key); return node == id }
-	if !slices.ContainsFunc(e.set.Cosigners, cosigns) {
-		return nil
+	cosigns := slices.ContainsFunc(e.set.Cosigners, func(key crypto.PublicKey) bool { node, _ := n.nodeOf(key); return node == id })
+	next, err := n.nextCosigners(id)
+	if !cosigns || err == nil && next.Root() {
+		return nil // a root names who is left
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()
-	if err := n.moveCosigners(ctx, lead, e, id); err != nil {
-		return &client.Error{Code: client.CodeConflict, Field: "id", Detail: fmt.Sprintf(
-			"without it nobody could vouch for who cosigns the blacklist next: a majority of cosigner set %d must sign its successor first, and did not (%v); bring the others back and ask again", e.set.Version, err)}
+	if err == nil {
+		err = n.moveCosigners(ctx, lead, e, next)
 	}
-	return nil
+	switch {
+	case err == nil:
+		return nil
+	case compromised:
+		n.log.Warn("a compromised coordinator goes before the cosigner set could move on: if it takes the majority of the set, the next is a root, and whoever pinned one must be told", "node", id, "set", e.set.Version, "error", err)
+		return nil
+	}
+	return &client.Error{Code: client.CodeConflict, Field: "id", Detail: fmt.Sprintf(
+		"without it nobody could vouch for who cosigns the blacklist next: a majority of cosigner set %d must sign its successor first, and did not (%v); bring the others back and ask again, or remove it as compromised: then a new set begins that nobody follows to, and whoever pinned one must be told", e.set.Version, err)}
 }
 
-// moveCosigners proposes the next set if it differs from the one in force: all voters but one that is leaving.
-func (n *Node) moveCosigners(ctx context.Context, lead *leadership, e epochNow, leaving string) error {
-	keys := n.voterKeys(leaving)
-	next, err := n.nextSet(e, keys)
-	if err != nil || len(keys) == 0 || e.set.Version > 0 && slices.Equal(next.Cosigners, e.set.Cosigners) {
-		return err
-	}
+// moveCosigners proposes the next set.
+func (n *Node) moveCosigners(ctx context.Context, lead *leadership, e epochNow, next checkpoint.Set) error {
 	signed, err := n.gatherSetSignatures(ctx, e, next)
 	if err != nil {
 		return err
@@ -110,35 +120,6 @@ func (n *Node) moveCosigners(ctx context.Context, lead *leadership, e epochNow, 
 	n.log.Info("who cosigns checkpoints changed", "version", next.Version, "root", next.Root(), "cosigners", next.Names())
 	n.note(typeCosignerSet, audit.LevelHigh, "ok", map[string]string{"version": strconv.FormatUint(next.Version, 10), "hash": next.Hash().String(), "root": strconv.FormatBool(next.Root())})
 	return nil
-}
-
-// voterKeys returns the keys that the voters but one sign with now. A node that is to be shown a new one has verified it for a while.
-func (n *Node) voterKeys(leaving string) (keys []crypto.PublicKey) {
-	ids := voters(n.servers())
-	n.machine.Read(func(s *fsm.State) {
-		for _, id := range ids {
-			c, known := s.Coordinator(id)
-			if key, signs := c.Ring().Signing(s.ClockMs()); known && signs && c.Role == fsm.RoleCoordinator && id != leaving {
-				keys = append(keys, key.Public)
-			}
-		}
-	})
-	return keys
-}
-
-// nextSet is the set that follows the one in force: a root if there is none, or if a recovery has left no majority of it.
-func (n *Node) nextSet(e epochNow, keys []crypto.PublicKey) (checkpoint.Set, error) {
-	previous := crypto.Hash{}
-	if e.set.Version > 0 && !n.lostMajority(e) {
-		previous = e.cosigners().Hash()
-	}
-	return checkpoint.NewSet(e.cluster, e.set.Version+1, e.epoch, previous, keys)
-}
-
-// lostMajority tells whether a recovery or revocations took away so many cosigners that those left cannot vouch for the next set.
-func (n *Node) lostMajority(e epochNow) (lost bool) {
-	n.machine.Read(func(s *fsm.State) { lost = s.CosignersLost(e.set) })
-	return lost
 }
 
 // gatherSetSignatures asks those who must vouch for a set.
@@ -213,8 +194,8 @@ func (e epochNow) vouchers(next checkpoint.Set) checkpoint.Set {
 	return e.cosigners()
 }
 
-// serveCosignSet signs the next set for the leader, if it is the one that follows here and names the coordinators that
-// vote: all of them but one, who may be about to leave. A leader that lies could else make itself the only cosigner.
+// serveCosignSet signs the next set for the leader, if it may follow by the records here. A leader that lies could else
+// make itself the only cosigner.
 func (n *Node) serveCosignSet(ctx context.Context, from string, in setRequest) (setReply, error) {
 	if err := n.mayDecide(fsm.KindCoordinatorRemove); err != nil { // who removes a liar has it leave the set first
 		return setReply{}, err
@@ -229,7 +210,7 @@ func (n *Node) serveCosignSet(ctx context.Context, from string, in setRequest) (
 	e := n.epochNow()
 	next, err := checkpoint.ParseSetText(in.Text)
 	if err == nil {
-		err = n.setFault(e, next)
+		err = n.setFault(next)
 	}
 	if err != nil {
 		return setReply{}, &client.Error{Code: client.CodeConflict, Field: "set", Detail: err.Error()}
@@ -241,30 +222,32 @@ func (n *Node) serveCosignSet(ctx context.Context, from string, in setRequest) (
 	return setReply{Name: line.Name, KeyID: line.KeyID, Bytes: line.Bytes}, nil
 }
 
-func (n *Node) setFault(e epochNow, next checkpoint.Set) error {
-	want, err := n.nextSet(e, next.Cosigners)
-	switch {
-	case err != nil:
-		return err
-	case e.level < fsm.LevelCheckpoints || want.Hash() != next.Hash():
-		return fmt.Errorf("version %d of epoch %d does not follow version %d here, in epoch %d", next.Version, next.Epoch, e.set.Version, e.epoch)
+// setFault asks what Apply will, and that of the coordinators that vote none but one, who may be about to leave, is left
+// out: whom raft has vote the leader writes, so that alone would say little.
+func (n *Node) setFault(next checkpoint.Set) error {
+	if e := n.epochNow(); e.level < fsm.LevelCheckpoints {
+		return fmt.Errorf("the cluster is at feature level %d", e.level)
 	}
-	ids, missing := voters(n.servers()), 0
+	var res fsm.Result
+	ids, missing, ok := voters(n.servers()), 0, false
 	n.machine.Read(func(s *fsm.State) {
-		in := map[string]bool{}
+		named := map[string]bool{}
 		for _, key := range next.Cosigners {
 			c, _ := s.Cosigner(key)
-			in[c.ID] = true
+			named[c.ID] = true
 		}
 		for _, id := range ids {
-			if c, known := s.Coordinator(id); known && c.Role == fsm.RoleCoordinator && !in[id] {
+			if c, known := s.Coordinator(id); known && c.Role == fsm.RoleCoordinator && !named[id] {
 				missing++
 			}
 		}
-		err = s.CosignersFault(next.Cosigners)
+		res, ok = s.CheckCosigners(fsm.NewCosignerSet(checkpoint.SignedSet{Set: next}))
 	})
-	if err == nil && missing > 1 {
-		err = fmt.Errorf("%d coordinators that vote are not in it: one at a time may leave", missing)
+	switch {
+	case !ok:
+		return errors.New(res.Detail)
+	case missing > 1:
+		return fmt.Errorf("%d coordinators that vote are not in it: one at a time may leave", missing)
 	}
-	return err
+	return nil
 }

@@ -318,7 +318,7 @@ func (c *trio) spoilAnotherClock(lead int, disks []*badDisk) (sound, wrong int) 
 func (c *trio) keepsLeading(lead, wrong int) {
 	n := c.nodes[lead]
 	n.members.Lock()
-	err := n.dropServer(c.t.Context(), n.id.NodeID)
+	err := n.dropServer(c.t.Context(), n.id.NodeID, false)
 	n.members.Unlock()
 	if code(err) != client.CodeConflict || !strings.Contains(err.Error(), c.cfgs[wrong].Name+" -") {
 		c.t.Errorf("removing a leader whose clock is needed: %v", err)

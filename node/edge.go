@@ -52,6 +52,8 @@ type Edge struct {
 	creds *credentials
 	book  *addressBook
 	pool  *gossip.Pool
+	// strange: a coordinator showed a key that this edge does not know it by; set by gossip's loop, cleared by sharedLoop.
+	strange atomic.Bool
 	// shared is what of the cluster's keys counts now; id has that of the start.
 	shared     atomic.Pointer[sharedSet]
 	refreshing sync.Mutex // one refresh at a time
@@ -70,6 +72,7 @@ type Edge struct {
 	heard   map[string]gossip.Card // cards that were trusted, by node id; owned by gossip's loop
 	heads   headFloor              // owned by gossip's loop
 	said    []gossip.AckID         // what it told the pool that it holds; owned by sharedLoop
+	noted   noteFloor              // owned by gossip's loop
 
 	enforced  atomic.Pointer[[]byte] // signed head of the list in force, for the coordinators
 	reportNow chan struct{}          // one token
@@ -157,7 +160,7 @@ func (e *Edge) start(ctx context.Context) error {
 		return err
 	}
 	e.book = openAddressBook(e.cfg.DataDir, e.log)
-	pinned, err := e.obtainIdentity(ctx)
+	err := e.obtainIdentity(ctx)
 	if err != nil {
 		return err
 	}
@@ -165,7 +168,7 @@ func (e *Edge) start(ctx context.Context) error {
 		return err
 	}
 	e.ask = e.newPeerTransport()
-	if err := e.openList(ctx, pinned); err != nil {
+	if err := e.openList(); err != nil {
 		return err
 	}
 	run, cancel := context.WithCancel(context.Background())
@@ -186,26 +189,24 @@ func (e *Edge) start(ctx context.Context) error {
 	return nil
 }
 
-// openList reads the list that an earlier run kept, or begins one that trusts the cosigners of the join.
-func (e *Edge) openList(ctx context.Context, pinned *checkpoint.SignedSet) error {
-	store, view, at, err := edge.OpenStore(e.cfg.DataDir, e.id.ClusterID)
+// openList reads the list that an earlier run kept, or begins one that trusts the cosigners sealed at the join.
+func (e *Edge) openList() error {
+	key, err := e.id.listKey()
+	if err != nil {
+		return err
+	}
+	store, view, at, err := edge.OpenStore(e.cfg.DataDir, e.id.ClusterID, key)
+	clear(key)
 	if err != nil {
 		return err
 	}
 	e.store = store
 	if at == nil {
-		if pinned == nil {
-			reply, err := e.rejoin(ctx)
-			if err != nil {
-				return fmt.Errorf("%s holds no list, and the cosigners to begin one with could not be had: %w", e.cfg.DataDir, err)
-			}
-			set, err := checkpoint.ParseSet(reply.Cosigners)
-			if err != nil {
-				return err
-			}
-			pinned = &set
+		pinned, err := checkpoint.ParseSet(e.id.Cosigners)
+		if err != nil {
+			return fmt.Errorf("%s holds no list, and no cosigners to begin one with (%w): move it away and join with a new token", e.cfg.DataDir, err)
 		}
-		first := edge.NewPosition(*pinned)
+		first := edge.NewPosition(pinned)
 		if err := store.Replace(first, view); err != nil {
 			return err
 		}
@@ -236,7 +237,7 @@ func (e *Edge) serve(local net.Listener) {
 		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0)}
 	face := e.server.HTTP()
 	e.http = []*http.Server{face, pages}
-	e.loops.Go(func() { _ = face.Serve(local) }) // always ends with ErrServerClosed or a closed listener
+	e.loops.Go(func() { _ = face.Serve(edge.Bounded(local)) }) // always ends with ErrServerClosed or a closed listener
 	e.loops.Go(func() { _ = pages.Serve(e.creds.pagesListener(e.pages)) })
 }
 

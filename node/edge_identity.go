@@ -16,42 +16,67 @@ import (
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
-// obtainIdentity reads who this edge is, or joins. The cosigners that the join pinned are returned, nil if it joined before.
-func (e *Edge) obtainIdentity(ctx context.Context) (pinned *checkpoint.SignedSet, err error) {
+// obtainIdentity reads who this edge is, or joins. The cosigners that the token of the join pins are sealed with its keys.
+func (e *Edge) obtainIdentity(ctx context.Context) (err error) {
 	if e.id, err = loadIdentity(e.cfg.DataDir, e.cfg.Passphrase); err != nil {
-		return nil, err
+		return err
 	}
 	switch {
 	case e.id != nil && e.id.Role != "" && e.id.Role != fsm.RoleEdge:
-		return nil, fmt.Errorf("%s is the directory of a %s, not of an edge", e.cfg.DataDir, e.id.Role)
+		return fmt.Errorf("%s is the directory of a %s, not of an edge", e.cfg.DataDir, e.id.Role)
 	case e.id != nil && e.id.ClusterID != "":
 		e.shared.Store(e.id.shared())
-		return nil, e.renew(ctx)
+		return e.renew(ctx)
 	case len(e.cfg.Join) == 0 || e.cfg.JoinToken == "":
-		return nil, fmt.Errorf("%s is empty: give --join and --join-token-file or EDGECODER_JOIN_TOKEN (make one with `edgecoder token create --role edge`)", e.cfg.DataDir)
+		return fmt.Errorf("%s is empty: give --join and --join-token-file or EDGECODER_JOIN_TOKEN (make one with `edgecoder token create --role edge`)", e.cfg.DataDir)
 	}
 	token, err := crypto.ParseTokenText(e.cfg.JoinToken)
 	if err != nil {
-		return nil, fmt.Errorf("join token: %w", err)
+		return fmt.Errorf("join token: %w", err)
 	}
-	if token.Pin == "" {
-		return nil, errors.New("join token: it pins no CA, so it is no join token")
+	if token.Pin == "" || token.Set == 0 {
+		return errors.New("join token: it pins no CA and cosigners, so it lets no edge join: make one with `edgecoder token create --role edge`")
 	}
 	if err := e.prepareIdentity(token); err != nil {
-		return nil, err
+		return err
 	}
 	reply, err := e.askToJoin(ctx, token, joinDial(token), e.cfg.Join)
 	if err == nil && !slices.ContainsFunc(reply.shared().cas, func(a authority) bool { return a.id().String() == token.Pin }) {
 		err = errors.New("the seed's answer is not of the cluster in the token")
 	}
 	if err != nil {
+		return err
+	}
+	if e.id.Cosigners, err = pinnedCosigners(token, reply.Cosigners); err != nil {
+		return fmt.Errorf("the cosigners in the seed's answer: %w", err)
+	}
+	return e.become(reply)
+}
+
+// pinnedCosigners follows from the set that a token pins, which the first note must be, to the last one told. Whoever
+// answers is believed in nothing else.
+func pinnedCosigners(token crypto.TokenText, notes [][]byte) ([]byte, error) {
+	if len(notes) == 0 || len(notes) > maxSetsTold {
+		return nil, fmt.Errorf("%d sets, from 1 to %d", len(notes), maxSetsTold)
+	}
+	sets := make([]checkpoint.SignedSet, len(notes))
+	for i, note := range notes {
+		var err error
+		if sets[i], err = checkpoint.ParseSet(note); err != nil {
+			return nil, err
+		}
+	}
+	if first := sets[0]; first.Version != token.Set || first.Hash() != token.SetHash {
+		return nil, fmt.Errorf("version %d with hash %s comes first, the token pins version %d with hash %s", first.Version, first.Hash(), token.Set, token.SetHash)
+	}
+	last := sets[len(sets)-1]
+	switch trusted, err := sets[0].Follow(sets); {
+	case err != nil:
 		return nil, err
+	case trusted.Hash() != last.Hash():
+		return nil, fmt.Errorf("version %d comes last, not version %d", last.Version, trusted.Version)
 	}
-	set, err := checkpoint.ParseSet(reply.Cosigners)
-	if err != nil {
-		return nil, fmt.Errorf("the cosigners in the seed's answer: %w", err)
-	}
-	return &set, e.become(reply)
+	return last.Encode(), nil
 }
 
 // prepareIdentity makes keys and credential, and writes them down before the join is asked for: a crash, or an answer that is lost, then costs neither token nor

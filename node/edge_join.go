@@ -14,7 +14,7 @@ import (
 )
 
 // An edge joins as a server does, behind the gossip port of a coordinator, and gets less: a certificate, the pool key, where the coordinators are, and the
-// cosigners that it pins. Its credential for the API it made itself; the cluster learns the hash. A member asks again at each start and once a day, by its
+// cosigners that its token pins. Its credential for the API it made itself; the cluster learns the hash. A member asks again at each start and once a day, by its
 // credential instead of the join token: for a fresh certificate and what changed of the rest.
 
 const (
@@ -42,7 +42,7 @@ type edgeJoinReply struct {
 	TLSCert   []byte     `cbor:"3,keyasint"`
 	PoolKeys  [][]byte   `cbor:"4,keyasint"`
 	Members   memberFile `cbor:"5,keyasint"`
-	Cosigners []byte     `cbor:"6,keyasint"` // the set in force, as a signed note
+	Cosigners [][]byte   `cbor:"6,keyasint"` // of a join: the set that the token pins and those since, as signed notes
 
 	MoreCAs []authority `cbor:"7,keyasint,omitempty"` // trusted beside CACert, while the CA is rotated; without keys
 }
@@ -50,6 +50,9 @@ type edgeJoinReply struct {
 func (r edgeJoinReply) shared() *sharedSet {
 	return &sharedSet{ring: r.PoolKeys, cas: append([]authority{{Cert: r.CACert}}, r.MoreCAs...)}
 }
+
+// maxSetsTold bounds the cosigner sets in an answer: some 100 KiB. What came later the edge follows by itself.
+const maxSetsTold = 64
 
 func (n *Node) serveEdgeJoin(r *http.Request) (edgeJoinReply, error) {
 	var req edgeJoinRequest
@@ -63,7 +66,7 @@ func (n *Node) serveEdgeJoin(r *http.Request) (edgeJoinReply, error) {
 		return edgeJoinReply{}, err
 	}
 	if stored.Edge != nil { // it may have been ended where this replica has not come to yet
-		return n.welcomeEdge(r.Context(), req, api.ReadOptions{Strong: true})
+		return n.welcomeEdge(r.Context(), req, token, api.ReadOptions{Strong: true})
 	}
 	cmd, err := fsm.New(fsm.Actor{TokenID: token.ID}, fsm.EdgeJoin{Edge: req.Edge, ID: req.ID, Hash: req.Hash})
 	if err != nil {
@@ -83,7 +86,7 @@ func (n *Node) serveEdgeJoin(r *http.Request) (edgeJoinReply, error) {
 	if err := n.noteJoined(r, token.ID, joined); err != nil {
 		return edgeJoinReply{}, err
 	}
-	return n.welcomeEdge(r.Context(), req, api.ReadOptions{MinIndex: res.Index})
+	return n.welcomeEdge(r.Context(), req, token, api.ReadOptions{MinIndex: res.Index})
 }
 
 // edgeToken compares the token's hash and the proof of possession before anything is proposed or told; whether a join token is in force is asked again in Apply.
@@ -102,6 +105,9 @@ func (n *Node) edgeToken(ctx context.Context, req edgeJoinRequest) (token crypto
 	switch {
 	case !stored.Hash.Equal(token.Hash()):
 		return token, stored, errEdgeToken("is unknown")
+	case stored.Role == fsm.RoleEdge && !n.pinsCosigners(token):
+		return token, stored, &client.Error{Code: client.CodeConflict, Reason: "cosigners_pin", Field: "token", Detail: fmt.Sprintf(
+			"from cosigner set %d, which the token pins, nobody can follow to who cosigns now: a recovery began anew, or it is of another past; make a new token with `edgecoder token create --role edge`", token.Set)}
 	case stored.Role != fsm.RoleEdge && !member:
 		return token, stored, &client.Error{Code: client.CodeForbidden, Field: "role",
 			Detail: fmt.Sprintf("a token of role %s takes no edge in: make one with `edgecoder token create --role edge`", stored.Role)}
@@ -117,18 +123,25 @@ func (n *Node) edgeToken(ctx context.Context, req edgeJoinRequest) (token crypto
 	return token, stored, nil
 }
 
+// pinsCosigners tells whether an edge that believes the set in a token can follow from it. It is asked before the token
+// is used up.
+func (n *Node) pinsCosigners(token crypto.TokenText) (yes bool) {
+	n.machine.Read(func(s *fsm.State) { yes = len(setsSince(s, token)) > 0 })
+	return yes
+}
+
 func errEdgeToken(what string) *client.Error {
 	return &client.Error{Code: client.CodeUnauthorized, Detail: "the edge's token " + what + ": make a join token with `edgecoder token create --role edge`"}
 }
 
 // welcomeEdge hands a member what it needs, by what is on record.
-func (n *Node) welcomeEdge(ctx context.Context, req edgeJoinRequest, opts api.ReadOptions) (edgeJoinReply, error) {
+func (n *Node) welcomeEdge(ctx context.Context, req edgeJoinRequest, token crypto.TokenText, opts api.ReadOptions) (edgeJoinReply, error) {
 	var edge fsm.Edge
-	var set fsm.CosignerSet
-	var member, cosigned bool
+	var member bool
+	var sets [][]byte
 	read := func(s *fsm.State) {
 		edge, member = s.Edge(req.Edge.NodeID)
-		set, cosigned = s.CosignerSet()
+		sets = setsSince(s, token)
 	}
 	if _, err := n.Read(ctx, opts, read); err != nil {
 		return edgeJoinReply{}, err
@@ -138,9 +151,6 @@ func (n *Node) welcomeEdge(ctx context.Context, req edgeJoinRequest, opts api.Re
 		return edgeJoinReply{}, &client.Error{Code: client.CodeForbidden, Detail: "the edge was removed: its credential is revoked"}
 	case edge.TLSKey != crypto.Sum(req.TLSPublic):
 		return edgeJoinReply{}, &client.Error{Code: client.CodeForbidden, Field: "tls_public", Detail: "the edge is not on record with this key"}
-	case !cosigned:
-		return edgeJoinReply{}, &client.Error{Code: client.CodeUnavailable, Reason: "no_cosigners", RetryAfter: time.Second,
-			Detail: "the coordinators have not agreed yet on who cosigns checkpoints: an edge would have nobody to trust"}
 	}
 	held := n.shared.Load()
 	keys := held.forRole(fsm.RoleEdge)
@@ -149,7 +159,22 @@ func (n *Node) welcomeEdge(ctx context.Context, req edgeJoinRequest, opts api.Re
 		return edgeJoinReply{}, err
 	}
 	return edgeJoinReply{ClusterID: n.id.ClusterID, CACert: keys.active().Cert, MoreCAs: keys.cas[1:], TLSCert: cert, PoolKeys: keys.ring,
-		Members: n.memberRecords(), Cosigners: set.Signed(n.id.ClusterID).Encode()}, nil
+		Members: n.memberRecords(), Cosigners: sets}, nil
+}
+
+// setsSince are the notes of the set that a token pins and of those since, none if nobody could follow from it.
+func setsSince(s *fsm.State, token crypto.TokenText) (notes [][]byte) {
+	if token.Set == 0 {
+		return nil // the credential of a member, which knows whom it believes
+	}
+	for i, v := range s.CosignerSets(token.Set, maxSetsTold) {
+		set := v.Signed(s.Meta().ClusterID)
+		if i == 0 && set.Hash() != token.SetHash {
+			return nil
+		}
+		notes = append(notes, set.Encode())
+	}
+	return notes
 }
 
 // signEdge issues a certificate that names no hosts: members find edges by their node id.

@@ -39,12 +39,21 @@ func (e *Edge) startGossip() (err error) {
 	return err
 }
 
-// trustCard: a coordinator is who cosigns, or whom a coordinator named when this edge joined. Edges' keys are the coordinators' to know; that a member holds the
+// trustCard: a coordinator is whom a coordinator named when this edge joined, by that key alone, or who cosigns. Edges' keys are the coordinators' to know; that a member holds the
 // pool key is enough for the place where pages may be asked for, which a certificate and the checkpoint decide over.
 func (e *Edge) trustCard(c gossip.Card) bool {
-	known, _, _ := e.book.recordOf(c.NodeID)
-	enrolled := slices.ContainsFunc(known.ring(), func(k fsm.Key) bool { return k.Public == c.Key })
-	trusted := c.Role == string(fsm.RoleEdge) || enrolled || e.sync.Status().Position.Trusted.Has(c.Key)
+	known, _, member := e.book.recordOf(c.NodeID)
+	var trusted bool
+	switch ring := known.ring(); {
+	case member && len(ring) > 0:
+		if trusted = slices.ContainsFunc(ring, func(k fsm.Key) bool { return k.Public == c.Key }); !trusted {
+			e.strange.Store(true) // it may have changed its key
+		}
+	case c.Role == string(fsm.RoleEdge):
+		trusted = true
+	default:
+		trusted = e.sync.Status().Position.Trusted.Has(c.Key)
+	}
 	if trusted {
 		e.heard[c.NodeID] = c // gossip bounds its members
 		if c.Role == string(fsm.RoleCoordinator) {
@@ -56,22 +65,22 @@ func (e *Edge) trustCard(c gossip.Card) bool {
 	return trusted
 }
 
-// acceptHead takes a member's head for a hint.
+// acceptHead takes a coordinator's head for a hint. Edges tell theirs to coordinators alone, and whether they are edges at all nobody here knows.
 func (e *Edge) acceptHead(from string, data []byte) bool {
 	h, err := parseHead(data)
 	card, known := e.heard[from]
-	if err != nil || !known || h.Size > checkpoint.MaxSize || !crypto.VerifyText(card.Key, h.Signature, headLabel, h.parts(e.id.ClusterID, from)...) || !e.heads.rises(from, h) {
+	if err != nil || !known || card.Role == string(fsm.RoleEdge) || h.Size > checkpoint.MaxSize || !crypto.VerifyText(card.Key, h.Signature, headLabel, h.parts(e.id.ClusterID, from)...) || !e.heads.rises(from, h) {
 		return false
 	}
 	e.sync.Hint(edge.Hint{Epoch: h.Epoch, Size: h.Size})
 	return true
 }
 
-// acceptNews takes a checkpoint that spreads by itself. Only one that is final and not behind this edge's own goes on to others.
+// acceptNews takes a checkpoint that spreads by itself. Only one that is final, not behind this edge's own and no other spelling of an earlier one goes on to others.
 func (e *Edge) acceptNews(_ string, payload []byte) bool {
 	at := e.sync.Status().Position
 	o, err := at.Trusted.OpenFinal(payload)
-	if err != nil || o.Origin.Log != checkpoint.LogBlacklist || o.Origin.Epoch < at.Head.Epoch || o.Origin.Epoch == at.Head.Epoch && o.Size < at.Head.Size {
+	if err != nil || o.Origin.Log != checkpoint.LogBlacklist || o.Origin.Epoch < at.Head.Epoch || o.Origin.Epoch == at.Head.Epoch && o.Size < at.Head.Size || !e.noted.rises(o) {
 		return false
 	}
 	e.sync.Hint(edge.Hint{Epoch: o.Origin.Epoch, Size: o.Size, Note: slices.Clone(payload)})
@@ -218,7 +227,7 @@ func (e *Edge) coordinatorSource(a namedAddress) (edge.Source, error) {
 // edgeSource asks another edge by this edge's certificate.
 func (e *Edge) edgeSource(id string) (edge.Source, error) {
 	c, err := client.New(client.Config{Addrs: []string{"https://" + id}, Transport: e.ask, Timeout: sourceTime, Attempts: 1})
-	return edge.ClientSource{ID: id, Client: c}, err
+	return edge.ClientSource{ID: id, Edge: true, Client: c}, err
 }
 
 // newPeerTransport returns a transport whose hosts are node ids of edges.

@@ -14,7 +14,7 @@ import (
 // The keys that all share, at an edge. It has no replica that names them, and no copies are sealed to it; but coordinators tell the pool
 // which keys they hold (Pool.Acknowledge). When that is not what this edge holds, it asks one of them by its credential, and says in
 // turn what it holds: the leader waits for edges that are here before it switches, for switchWait at most. An edge that missed a switch
-// hears no coordinator any more, and asks too. The last answer counts: one that lags is set right by the next.
+// hears no coordinator any more, and asks too; so does one that a coordinator shows an unknown signing key. The last answer counts: one that lags is set right by the next.
 
 const (
 	// sharedLook is how often an edge compares.
@@ -34,9 +34,10 @@ func (e *Edge) sharedLoop(ctx context.Context) {
 	for pause(ctx, sharedLook) {
 		members := e.pool.Members()
 		e.acknowledge(members)
-		if time.Now().Before(next) || !e.lagsBehind(members) {
+		if time.Now().Before(next) || !e.strange.Load() && !e.lagsBehind(members) {
 			continue
 		}
+		e.strange.Store(false)
 		edges := len(e.otherEdges())
 		if edges > 0 && !pause(ctx, rand.N(time.Duration(edges)*sharedSpread)) {
 			return
@@ -100,5 +101,6 @@ func (e *Edge) useShared(id *identity) error {
 		return err
 	}
 	e.sources.forget()
+	e.pool.Recheck() // coordinators may have changed their own keys
 	return e.pool.SetKeys(set.ring)
 }

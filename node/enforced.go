@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
 )
@@ -31,7 +32,8 @@ type enforcement struct {
 
 	mu    sync.Mutex // guards what follows
 	epoch uint64
-	steps []chainStep // of epoch, oldest first, at most maxSteps
+	steps []chainStep       // of epoch, oldest first, at most maxSteps
+	heads map[uint64]string // of epoch, heads that were looked up by their sizes; at most maxSteps, since members are at few sizes at one time
 	moved chan struct{}
 }
 
@@ -46,7 +48,7 @@ func (e *enforcement) grew(epoch, size uint64, at time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if epoch != e.epoch {
-		e.epoch, e.steps = epoch, nil
+		e.epoch, e.steps, e.heads = epoch, nil, nil
 	}
 	if n := len(e.steps); n > 0 && size <= e.steps[n-1].size {
 		return
@@ -78,6 +80,29 @@ func (e *enforcement) wake() {
 	e.moved = make(chan struct{})
 }
 
+// headAt returns the head of the chain at a size of an epoch, looked up once.
+func (e *enforcement) headAt(epoch, size uint64, look func(uint64) (string, bool)) (head string, known bool) {
+	e.mu.Lock()
+	head, known = e.heads[size]
+	known = known && e.epoch == epoch
+	e.mu.Unlock()
+	if known {
+		return head, true
+	}
+	if head, known = look(size); !known {
+		return "", false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.epoch == epoch {
+		if e.heads == nil || len(e.heads) >= maxSteps {
+			e.heads = map[uint64]string{}
+		}
+		e.heads[size] = head
+	}
+	return head, true
+}
+
 func (e *enforcement) next() <-chan struct{} {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -92,24 +117,38 @@ func (n *Node) hearEnforced(was, is chainHead) {
 // maxShown bounds the members that an answer names: those that lag come first, and the counts are of all.
 const maxShown = 256
 
-// Enforcement implements api.Enforcers. The channel is closed once another look may find more.
+// Enforcement implements api.Enforcers. The channel is closed once another look may find more. Who counts is on record: coordinators, and edges until they are
+// removed, whether the pool sees them or not, for one that is cut off or that somebody else says goodbye for may still allow.
 func (n *Node) Enforcement(size uint64) (client.Enforcement, <-chan struct{}) {
 	moved := n.enforcement.next() // before the look, or a change in between would be missed
 	out := client.Enforcement{Members: []client.Enforcing{}}
 	rows := map[string]client.Enforcing{}
+	here := chainHead{}
 	n.machine.Read(func(s *fsm.State) {
-		_, have := s.Chain()
-		out.Epoch, out.Size = s.Meta().Epoch, cmp.Or(size, have)
+		here.Head, here.Size = s.Chain()
+		here.Epoch = s.Meta().Epoch
 		for _, c := range s.Coordinators() {
-			row := client.Enforcing{ID: c.ID, Name: c.Name, Role: string(c.Role), State: client.MemberUnseen}
-			if c.ID == n.id.NodeID {
-				row.State, row.ChainSize = gossip.StateAlive, have
-			}
-			rows[c.ID] = row
+			rows[c.ID] = client.Enforcing{ID: c.ID, Name: c.Name, Role: string(c.Role), State: client.MemberUnseen}
+		}
+		for _, e := range s.Edges() {
+			rows[e.NodeID] = client.Enforcing{ID: e.NodeID, Name: e.Name, Role: string(fsm.RoleEdge), State: client.MemberUnseen}
 		}
 	})
+	out.Epoch, out.Size = here.Epoch, cmp.Or(size, here.Size)
+	if row, recorded := rows[n.id.NodeID]; recorded {
+		row.State, row.ChainSize = gossip.StateAlive, here.Size
+		rows[n.id.NodeID] = row
+	}
 	for _, m := range n.pool.Members() {
-		n.enforcing(rows, m, out.Epoch)
+		row, recorded := rows[m.Card.NodeID]
+		if !recorded || m.Card.NodeID == n.id.NodeID || m.State == gossip.StateUntrusted {
+			continue
+		}
+		row.State = m.State
+		if h, err := parseHead(m.Head); err == nil && n.isOurs(h, here, out.Size) {
+			row.ChainSize = h.Size
+		}
+		rows[row.ID] = row
 	}
 	for _, row := range rows {
 		row.Enforces = row.ChainSize >= out.Size
@@ -126,21 +165,30 @@ func (n *Node) Enforcement(size uint64) (client.Enforcement, <-chan struct{}) {
 	return out, moved
 }
 
-// enforcing adds what a member of the pool says. Coordinators count by the records, whether the pool sees them or not; edges count unless they said goodbye or
-// are not trusted, so one that died counts until the pool forgets it, after a day.
-func (n *Node) enforcing(rows map[string]client.Enforcing, m gossip.Member, epoch uint64) {
-	row, recorded := rows[m.Card.NodeID]
+// isOurs tells whether a member's head is one that this node's chain had: neither of another epoch, nor beyond the chain, nor of another one. A head that does
+// not reach to what is asked about is not compared, since it counts for nothing.
+func (n *Node) isOurs(h, here chainHead, asked uint64) bool {
 	switch {
-	case m.Card.NodeID == n.id.NodeID || m.State == gossip.StateUntrusted:
-		return
-	case !recorded && (m.Card.Role != string(fsm.RoleEdge) || m.State == gossip.StateLeft):
-		return
-	case !recorded:
-		row = client.Enforcing{ID: m.Card.NodeID, Name: m.Card.Name, Role: m.Card.Role}
+	case h.Epoch != here.Epoch || h.Size > here.Size:
+		return false
+	case h.Size < asked:
+		return true
+	case h.Size == here.Size:
+		return h.Head == here.Head
 	}
-	row.State = m.State
-	if h, err := parseHead(m.Head); err == nil && h.Epoch == epoch {
-		row.ChainSize = h.Size
+	head, known := n.enforcement.headAt(h.Epoch, h.Size, n.chainHeadAt)
+	return known && h.Head == head
+}
+
+// chainHeadAt reads the head that this node's chain had at a size.
+func (n *Node) chainHeadAt(size uint64) (head string, known bool) {
+	if size == 0 {
+		return crypto.BlacklistGenesis, true
 	}
-	rows[m.Card.NodeID] = row
+	rows, err := n.Records(fsm.StreamBlacklist, size, 1)
+	if err != nil || len(rows) != 1 || rows[0].Seq != size {
+		return "", false // not on this node's disk yet: it is looked at again
+	}
+	e, err := crypto.ParseBlacklistEvent(rows[0].Data)
+	return e.EventHash, err == nil
 }

@@ -5,6 +5,11 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/gossip"
 )
 
 // TestDelaysOfEnforcement: each member counts once for each step that it passed, and only where somebody asks for it.
@@ -43,5 +48,61 @@ func TestDelaysOfEnforcement(t *testing.T) {
 	}
 	if len(e.steps) > maxSteps || e.steps[len(e.steps)-1].size != 10+5*maxSteps-1 {
 		t.Errorf("%d steps", len(e.steps))
+	}
+}
+
+// TestEnforcementCountsWhoIsOnRecord: an edge that went counts until it is removed, whatever the pool says of it; and what a member says counts
+// only if this node's chain had that head.
+func TestEnforcementCountsWhoIsOnRecord(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	c := newTrio(t, 1)
+	n := c.nodes[0]
+	c.eventually("a cosigner set", func() (some bool) {
+		n.machine.Read(func(s *fsm.State) { _, some = s.CosignerSet() })
+		return some
+	})
+	c.cfgs = append(c.cfgs, c.cfgs[0]) // edgeTestConfig names two seeds
+	cfg := edgeTestConfig(t, c, "e-1", c.token("edge", 1))
+	e := startEdge(t, cfg)
+	c.eventually("it enforces", func() bool { out, _ := n.Enforcement(0); return out.Edges == 1 && out.Meets(client.EnforcedAll) })
+	if err := e.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.ban(0, "a")
+	c.ban(0, "b")
+	c.eventually("it lags", func() bool {
+		out, _ := n.Enforcement(0)
+		return out.Size == 2 && out.Edges == 1 && out.EnforcedBy.Edges == 0 && !out.Meets(client.EnforcedAll) && out.Members[0].State != gossip.StateAlive
+	})
+	c.eventually("the chain is on disk", func() bool { _, known := n.chainHeadAt(2); return known })
+
+	head := func(size uint64) string { h, _ := n.chainHeadAt(size); return h }
+	here := chainHead{Epoch: 1, Size: 2, Head: head(2)}
+	for name, tt := range map[string]struct {
+		h     chainHead
+		asked uint64
+		want  bool
+	}{
+		"this chain":             {here, 2, true},
+		"its past":               {chainHead{Epoch: 1, Size: 1, Head: head(1)}, 1, true},
+		"another past":           {chainHead{Epoch: 1, Size: 1, Head: head(2)}, 1, false},
+		"another chain":          {chainHead{Epoch: 1, Size: 2, Head: head(1)}, 2, false},
+		"beyond":                 {chainHead{Epoch: 1, Size: 3, Head: head(2)}, 2, false},
+		"beyond, asked about it": {chainHead{Epoch: 1, Size: 1 << 53, Head: head(2)}, 1 << 40, false},
+		"another epoch":          {chainHead{Epoch: 2, Size: 2, Head: head(2)}, 2, false},
+		"the beginning":          {chainHead{Epoch: 1, Head: crypto.BlacklistGenesis}, 1, true}, // and does not reach to 1
+	} {
+		for range 2 { // the second time from memory
+			if got := n.isOurs(tt.h, here, tt.asked); got != tt.want {
+				t.Errorf("%s: %t", name, got)
+			}
+		}
+	}
+	if _, err := c.client(0, c.admin).RemovePeer(t.Context(), cfg.Name, false); err != nil {
+		t.Fatal(err)
+	}
+	if out, _ := n.Enforcement(0); out.Edges != 0 || !out.Meets(client.EnforcedAll) {
+		t.Errorf("after it was removed: %+v", out)
 	}
 }

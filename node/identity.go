@@ -51,12 +51,13 @@ type identity struct {
 	Resync     bool     `cbor:"14,keyasint,omitempty"` // the next start throws the state away and fetches the others'
 	Undo       uint64   `cbor:"15,keyasint,omitempty"` // the next start takes back the restore of this epoch, which the cluster went on without
 	Credential string   `cbor:"16,keyasint,omitempty"` // of an edge: the text of its own token
+	Cosigners  []byte   `cbor:"17,keyasint,omitempty"` // of an edge: the cosigner set that a list begins with, a signed note
 	// LaterSigning are the seeds of signing keys that came after Signing, which goes
 	// when it is over; the file holds all that verify, and the next one.
-	LaterSigning [][]byte `cbor:"17,keyasint,omitempty"`
+	LaterSigning [][]byte `cbor:"18,keyasint,omitempty"`
 
-	MoreCAs    []authority `cbor:"18,keyasint,omitempty"` // trusted beside CACert, while the CA is rotated
-	SharedAsOf uint64      `cbor:"19,keyasint,omitempty"` // log index as of which CAs and gossip keys are right
+	MoreCAs    []authority `cbor:"19,keyasint,omitempty"` // trusted beside CACert, while the CA is rotated
+	SharedAsOf uint64      `cbor:"20,keyasint,omitempty"` // log index as of which CAs and gossip keys are right
 
 	iterations int // cost of the key file that this was read from, which whoever changed it wants kept; 0: the default
 }

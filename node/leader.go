@@ -320,7 +320,7 @@ func (n *Node) removeLeftover(ctx context.Context, id string, servers []raft.Ser
 // removed: from the record on nobody talks to it any more, so it must not be
 // one whose vote is still needed. The caller holds members until the record is
 // committed, or alignMembers would bring the node back.
-func (n *Node) dropServer(ctx context.Context, id string) error {
+func (n *Node) dropServer(ctx context.Context, id string, compromised bool) error {
 	servers := n.servers()
 	if isVoter(servers, id) {
 		if err := cmp.Or(n.canLose(id), n.clocksWithout(id)); err != nil {
@@ -333,7 +333,7 @@ func (n *Node) dropServer(ctx context.Context, id string) error {
 		}
 		return &client.Error{Code: client.CodeConflict, Field: "id", Detail: "no other voter answers that could lead as well as this one: look at the disks and clocks of the others (edgecoder status)"}
 	}
-	if err := n.cosignersWithout(ctx, id); err != nil {
+	if err := n.cosignersWithout(ctx, id, compromised); err != nil {
 		return err
 	}
 	n.resting.set(id, cameBack, false) // it goes: leadership must not

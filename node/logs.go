@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/cosign"
@@ -52,9 +54,12 @@ type keptLog struct {
 
 	withheld atomic.Pointer[string] // why this node cosigns nothing; nil when it does
 	fork     atomic.Pointer[cosign.Fork]
-	spread   spreader
-	round    roundState // this and what follows is owned by logLoop
-	stuck    time.Time  // when the tree last did not grow
+
+	crowdedSigned, crowdedWords rate.Sometimes // alarms of forks that are not kept
+
+	spread spreader
+	round  roundState // this and what follows is owned by logLoop
+	stuck  time.Time  // when the tree last did not grow
 }
 
 // logs are all of them. The map never changes after openLogs.
@@ -113,7 +118,8 @@ func (n *Node) openLogs() error {
 		if err != nil {
 			return err
 		}
-		kept := &keptLog{name: l.name, stream: l.stream, later: l.later, pace: l.pace, bell: make(chan struct{}, 1), Keeper: k, tree: tree}
+		kept := &keptLog{name: l.name, stream: l.stream, later: l.later, pace: l.pace, bell: make(chan struct{}, 1), Keeper: k, tree: tree,
+			crowdedSigned: rate.Sometimes{Interval: crowdedAgain}, crowdedWords: rate.Sometimes{Interval: crowdedAgain}}
 		n.logs.all, n.logs.named[l.name] = append(n.logs.all, kept), kept
 	}
 	return nil
@@ -165,6 +171,7 @@ func (n *Node) checkBlacklistRecord(before *fsm.Record, r fsm.Record) error {
 type epochNow struct {
 	cluster string
 	epoch   uint64
+	since   string // id of the last recovery from a copy
 	level   uint32
 	swaps   int
 	set     fsm.CosignerSet // in force; of version 0 when none
@@ -174,13 +181,16 @@ func (n *Node) epochNow() (e epochNow) {
 	n.machine.Read(func(s *fsm.State) {
 		e.cluster, e.epoch, e.level = s.Meta().ClusterID, s.Meta().Epoch, s.Meta().Level
 		e.set, _ = s.CosignerSet()
+		if ids := s.Meta().Recoveries; len(ids) > 0 {
+			e.since = ids[len(ids)-1]
+		}
 	})
 	e.swaps = n.store.History.Swaps()
 	return e
 }
 
 func (e epochNow) origin(log string) checkpoint.Origin {
-	return checkpoint.Origin{ClusterID: e.cluster, Log: log, Epoch: e.epoch}
+	return checkpoint.Origin{ClusterID: e.cluster, Log: log, Epoch: e.epoch, Recovery: e.since}
 }
 
 func (e epochNow) cosigners() checkpoint.Set { return e.set.Signed(e.cluster).Set }
@@ -286,17 +296,27 @@ func (n *Node) stopForked(l *keptLog, err error, note []byte) bool {
 		return false
 	}
 	if l.fork.CompareAndSwap(nil, f) {
-		file, _, err := l.KeepEvidence(f, note)
+		file, _, err := l.KeepEvidence(cosign.Evidence{Fork: f, There: note})
 		n.alarmFork(l, f, file, err, "it stopped serving")
 	}
 	return true
 }
 
-// claimFork keeps both heads and raises the alarm, once for each pair, of a fork that another coordinator alone claims.
-// That stops nobody: who lies must not be able to. Nor does it fill the audit log: pairs are few (cosign.KeepEvidence).
-func (n *Node) claimFork(l *keptLog, f *cosign.Fork, note []byte, then string) {
-	if file, fresh, err := l.KeepEvidence(f, note); fresh {
-		n.alarmFork(l, f, file, err, then)
+// crowdedAgain is how often the alarm is raised of forks for whose evidence there is no room: whoever makes them up does not fill the audit log, and nothing
+// stays unsaid.
+const crowdedAgain = 10 * time.Minute
+
+// claimFork keeps both heads of a fork that another coordinator claims, and raises the alarm, once for each pair that is kept. That stops nobody: who lies must
+// not be able to. What there is no room for is told of too, now and again, words and signed claims each by themselves.
+func (n *Node) claimFork(l *keptLog, e cosign.Evidence, then string) {
+	file, fresh, err := l.KeepEvidence(e)
+	switch {
+	case fresh:
+		n.alarmFork(l, e.Fork, file, err, then)
+	case err != nil && e.By.IsZero():
+		l.crowdedSigned.Do(func() { n.alarmFork(l, e.Fork, file, err, then) })
+	case err != nil:
+		l.crowdedWords.Do(func() { n.alarmFork(l, e.Fork, file, err, then) })
 	}
 }
 

@@ -92,6 +92,7 @@ type Node struct {
 	tripped        chan struct{} // diverged was set
 	news           chan struct{}
 	heads          headFloor // owned by gossip's loop
+	noted          noteFloor // owned by gossip's loop
 	enforcement    *enforcement
 	membersChanged chan struct{}
 	sharedMoved    chan struct{} // the state says something new of shared keys

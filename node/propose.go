@@ -285,6 +285,7 @@ func (n *Node) checkSuccession(cmd fsm.Command) *client.Error {
 // of raft's configuration first; one of them leaves at a time.
 func (n *Node) changeMembers(ctx context.Context, l *leadership, cmd fsm.Command) (fsm.Result, error) {
 	var leaving string
+	compromised := false
 	if cmd.Kind == fsm.KindCoordinatorJoin {
 		var err error
 		if cmd, leaving, err = n.completeJoin(l, cmd); err != nil {
@@ -295,7 +296,7 @@ func (n *Node) changeMembers(ctx context.Context, l *leadership, cmd fsm.Command
 		if err != nil {
 			return fsm.Result{}, &client.Error{Code: client.CodeInvalid, Detail: err.Error()}
 		}
-		leaving = body.ID
+		leaving, compromised = body.ID, body.Compromised
 		// A leader that is to go hands over first: it must not make the keys after its own.
 		if body.Compromised && leaving != n.id.NodeID && (n.wouldAccept(cmd, leaving) || n.isRemoved(leaving) && n.may(cmd.Actor, fsm.CapAdmin)) {
 			l.rotating.Lock() // until it is removed, nothing that it was not given comes into force
@@ -322,7 +323,7 @@ func (n *Node) changeMembers(ctx context.Context, l *leadership, cmd fsm.Command
 		if err := n.refuses(l, cmd.Kind); err != nil {
 			return fsm.Result{}, err // before it is out of the configuration, not after
 		}
-		if err := n.dropServer(ctx, leaving); err != nil {
+		if err := n.dropServer(ctx, leaving, compromised); err != nil {
 			return fsm.Result{}, err
 		}
 	}

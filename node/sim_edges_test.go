@@ -167,7 +167,7 @@ func (s *simPool) addEdge(t *testing.T, i int, dir string) {
 	}
 	id := fmt.Sprintf("edge-%04d", i)
 	key := edgetest.Key(1000 + i)
-	store, view, _, err := edge.OpenStore(dir, edgetest.ClusterID)
+	store, view, _, err := edge.OpenStore(dir, edgetest.ClusterID, edgetest.Seal)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,7 @@ func (n *Node) cleanUp(ctx context.Context, l *leadership, known []fsm.Coordinat
 			continue
 		}
 		l.cleaned = time.Now()
-		if err := n.dropServer(ctx, c.ID); err != nil {
+		if err := n.dropServer(ctx, c.ID, false); err != nil {
 			n.log.Warn("membership: cleaning up", "node", c.ID, "name", c.Name, "error", err)
 			return
 		}

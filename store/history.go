@@ -112,10 +112,14 @@ func (h *History) Append(epoch uint64, records []fsm.Record) error {
 	if h.closed {
 		return ErrClosed
 	}
-	for _, r := range fresh {
-		h.waiting[r.Stream] = append(h.waiting[r.Stream], r)
-		h.count++
-		h.size += len(r.Data)
+	for left := fresh; len(left) > 0; { // by runs of a stream
+		s, n := left[0].Stream, 0
+		for ; n < len(left) && left[n].Stream == s; n++ {
+			h.size += len(left[n].Data)
+		}
+		h.waiting[s] = append(h.waiting[s], left[:n]...)
+		h.count += n
+		left = left[n:]
 	}
 	h.epoch = epoch
 	h.given++
@@ -166,6 +170,13 @@ func (h *History) Swaps() int {
 	return h.swaps
 }
 
+// reach is how far a stream goes.
+type reach struct {
+	end     tail   // with what is new
+	disk    uint64 // the newest record there
+	waiting []row
+}
+
 // sort tells new records from those that are on disk, and compares those that
 // wait.
 func (h *History) sort(epoch uint64, records []fsm.Record) (fresh []row, known []fsm.Record, err error) {
@@ -177,25 +188,26 @@ func (h *History) sort(epoch uint64, records []fsm.Record) (fresh []row, known [
 	case h.closed:
 		return nil, nil, ErrClosed
 	}
-	next := map[fsm.Stream]tail{}
-	for _, r := range records {
-		end, ok := next[r.Stream]
-		if !ok {
-			end = h.end(r.Stream)
+	fresh = make([]row, 0, len(records)) // mostly all of them
+	streams := map[fsm.Stream]*reach{}
+	var at *reach
+	for i, r := range records {
+		if i == 0 || r.Stream != records[i-1].Stream {
+			if at = streams[r.Stream]; at == nil {
+				at = &reach{h.end(r.Stream), h.disk.tails[r.Stream].seq, h.waiting[r.Stream]}
+				streams[r.Stream] = at
+			}
 		}
-		on := h.disk.tails[r.Stream].seq
-		waiting := h.waiting[r.Stream]
 		switch {
-		case r.Seq == 0 || r.Seq > end.seq+1:
-			return nil, nil, fmt.Errorf("store: history stream %d: record %d after %d: a gap", r.Stream, r.Seq, end.seq)
-		case r.Seq == end.seq+1:
-			end = tail{r.Seq, end.sum + fsm.FrameSize(r)}
-			fresh = append(fresh, row{r, end.sum})
-			next[r.Stream] = end
-		case r.Seq <= on:
+		case r.Seq == 0 || r.Seq > at.end.seq+1:
+			return nil, nil, fmt.Errorf("store: history stream %d: record %d after %d: a gap", r.Stream, r.Seq, at.end.seq)
+		case r.Seq == at.end.seq+1:
+			at.end = tail{r.Seq, at.end.sum + fsm.FrameSize(r)}
+			fresh = append(fresh, row{r, at.end.sum})
+		case r.Seq <= at.disk:
 			known = append(known, r)
-		case r.Seq-on <= uint64(len(waiting)):
-			if !same(waiting[r.Seq-on-1].Record, r) {
+		case r.Seq-at.disk <= uint64(len(at.waiting)):
+			if !same(at.waiting[r.Seq-at.disk-1].Record, r) {
 				return nil, nil, differs(r)
 			}
 		default: // earlier in the same call

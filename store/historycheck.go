@@ -103,8 +103,8 @@ func checkHistory(path string) error {
 			return err
 		}
 		if bytes.HasPrefix(bucket, []byte(treePrefix)) {
-			trees[s]++
-			return nextNodes(s, trees[s], key, value)
+			trees[s], err = nextHashes(s, trees[s], key, value)
+			return err
 		}
 		end, err := nextRow(s, seen[s], key, value)
 		seen[s] = end
@@ -139,13 +139,13 @@ func streamOf(bucket []byte) (fsm.Stream, error) {
 	return fsm.Stream(n), nil
 }
 
-// nextNodes checks the hashes of the record that comes next.
-func nextNodes(s fsm.Stream, seq uint64, key, value []byte) error {
-	if len(key) != 8 || binary.BigEndian.Uint64(key) != seq {
-		return fmt.Errorf("stream %d: key %x where the hashes of record %d should be", s, key, seq)
+// nextHashes checks the row of a tree behind the first size records, and returns how many there are with it.
+func nextHashes(s fsm.Stream, size uint64, key, value []byte) (uint64, error) {
+	if len(key) != 8 || binary.BigEndian.Uint64(key) != size+1 {
+		return size, fmt.Errorf("stream %d: key %x where the hashes from record %d on should be", s, key, size+1)
 	}
-	_, err := decodeNodes(s, seq, value)
-	return err
+	hashes, err := decodeHashes(s, size+1, value)
+	return size + uint64(hashes.leaves()), err
 }
 
 // nextRow checks the row behind end.

@@ -224,6 +224,7 @@ func readRows(db *bbolt.DB, s fsm.Stream, from, to uint64, maxBytes int) (rows [
 				return fmt.Errorf("stream %d: it is not there", s)
 			}
 			rows = make([]row, 0, to-from+1)
+			var mem slab
 			cursor := b.Cursor()
 			k, v := cursor.Seek(seqKey(from))
 			for seq := from; seq <= to && maxBytes >= 0; seq++ {
@@ -234,7 +235,7 @@ func readRows(db *bbolt.DB, s fsm.Stream, from, to uint64, maxBytes int) (rows [
 				if err != nil {
 					return err
 				}
-				r.Data = append([]byte(nil), r.Data...)
+				r.Data = append(mem.room(len(r.Data)), r.Data...)
 				rows = append(rows, r)
 				maxBytes -= len(v)
 				k, v = cursor.Next()

@@ -5,10 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"log/slog"
 	"maps"
-	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,65 +18,28 @@ import (
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
-// A stream may have a Merkle tree (RFC 6962) over the data of its records, in a bucket beside it: from the sequence
-// number to CRC-32C and the hashes that this record completes, its leaf first, as tlog numbers them. Rows and hashes are
-// written in one transaction, so a tree covers exactly what is durable. The bucket is made by KeepTree, not before: a
-// binary that does not know it takes it for damage.
-const (
-	treePrefix = "tree/"
-	treeHeader = 4
-)
+// A stream may have a Merkle tree (RFC 6962) over the data of its records, in a bucket beside it, in rows of rowLeaves
+// records (treerow.go). Records and hashes are written in one transaction, so a tree covers exactly what is durable. The
+// bucket is made by KeepTree, not before: a binary that does not know it takes it for damage.
+const treePrefix = "tree/"
 
 // ErrNoTree is in the chain when a tree does not reach as far as it is asked about.
 var ErrNoTree = errors.New("store: the tree does not reach so far")
 
 func treeOf(s fsm.Stream) []byte { return strconv.AppendUint([]byte(treePrefix), uint64(s), 10) }
 
-// completed returns how many hashes record seq completes: its own, and those of the subtrees that end with it.
-func completed(seq uint64) int { return 1 + bits.TrailingZeros64(seq) }
-
-func encodeNodes(s fsm.Stream, seq uint64, nodes []tlog.Hash) []byte {
-	return appendNodes(nil, s, seq, nodes)
-}
-
-func appendNodes(dst []byte, s fsm.Stream, seq uint64, nodes []tlog.Hash) []byte {
-	from := len(dst)
-	dst = append(dst, make([]byte, treeHeader)...)
-	for _, n := range nodes {
-		dst = append(dst, n[:]...)
-	}
-	binary.BigEndian.PutUint32(dst[from:], treeSum(s, seq, dst[from:]))
-	return dst
-}
-
-// treeSum differs from rowSum, so that a row is never taken for hashes.
-func treeSum(s fsm.Stream, seq uint64, b []byte) uint32 {
-	var room [32]byte
-	head := strconv.AppendUint(append(room[:0], treePrefix...), uint64(s), 10)
-	head = binary.BigEndian.AppendUint64(head, seq)
-	return crc32.Update(shortSum(head), castagnoli, b[treeHeader:])
-}
-
-func decodeNodes(s fsm.Stream, seq uint64, value []byte) ([]tlog.Hash, error) {
-	if seq == 0 || len(value) != treeHeader+completed(seq)*tlog.HashSize {
-		return nil, fmt.Errorf("stream %d: the hashes of record %d are not there", s, seq)
-	}
-	if binary.BigEndian.Uint32(value) != treeSum(s, seq, value) {
-		return nil, fmt.Errorf("stream %d: the hashes of record %d: %w", s, seq, errSum)
-	}
-	nodes := make([]tlog.Hash, completed(seq))
-	for i := range nodes {
-		nodes[i] = tlog.Hash(value[treeHeader+i*tlog.HashSize:][:tlog.HashSize])
-	}
-	return nodes, nil
-}
-
 // treeSize returns how many records the tree of a bucket covers.
-func treeSize(b *bbolt.Bucket) uint64 {
-	if k, _ := b.Cursor().Last(); len(k) == 8 {
-		return binary.BigEndian.Uint64(k)
+func treeSize(s fsm.Stream, b *bbolt.Bucket) (uint64, error) {
+	k, v := b.Cursor().Last()
+	if k == nil {
+		return 0, nil
 	}
-	return 0
+	if len(k) != 8 {
+		return 0, fmt.Errorf("stream %d: last key %x of its tree", s, k)
+	}
+	first := binary.BigEndian.Uint64(k)
+	hashes, err := decodeHashes(s, first, v)
+	return first - 1 + uint64(hashes.leaves()), err
 }
 
 // nodeReader reads nodes by their number in tlog's order.
@@ -87,12 +48,14 @@ func nodeReader(s fsm.Stream, b *bbolt.Bucket) tlog.HashReader {
 		out := make([]tlog.Hash, len(indexes))
 		for i, x := range indexes {
 			level, n := tlog.SplitStoredHashIndex(x)
-			seq := uint64(n+1) << level // of the record that completes it
-			nodes, err := decodeNodes(s, seq, b.Get(seqKey(seq)))
+			first, last := uint64(n)<<level+1, uint64(n+1)<<level // records below it
+			hashes, err := readHashes(s, b, last)
+			if err == nil {
+				out[i], err = hashes.node(s, first, last)
+			}
 			if err != nil {
 				return nil, err
 			}
-			out[i] = nodes[level]
 		}
 		return out, nil
 	})
@@ -111,21 +74,30 @@ func growTree(tx *bbolt.Tx, s fsm.Stream, rows []row) error {
 		return err
 	}
 	var mem slab
+	put := func() error {
+		first := rowOf(edge.size)
+		return b.Put(binary.BigEndian.AppendUint64(mem.room(8), first), edge.encode(mem.room(edge.bytes()), s))
+	}
+	was := edge.size
 	for i := range rows {
 		r := &rows[i]
 		if r.Stream != s || r.Seq <= edge.size {
 			continue
 		}
 		if r.Seq != edge.size+1 {
-			return nil
+			break
 		}
-		nodes := edge.add(r.Data)
-		value := appendNodes(mem.room(treeHeader+len(nodes)*tlog.HashSize), s, r.Seq, nodes)
-		if err := b.Put(binary.BigEndian.AppendUint64(mem.room(8), r.Seq), value); err != nil {
-			return err
+		edge.add(r.Data)
+		if edge.size%rowLeaves == 0 {
+			if err := put(); err != nil {
+				return err
+			}
 		}
 	}
-	return nil
+	if edge.size == was || edge.size%rowLeaves == 0 {
+		return nil
+	}
+	return put()
 }
 
 // treesOf returns how far the trees of a file reach.
@@ -138,7 +110,9 @@ func treesOf(db *bbolt.DB) (sizes map[fsm.Stream]uint64, err error) {
 					return nil
 				}
 				s, err := streamOf(name)
-				sizes[s] = treeSize(b)
+				if err == nil {
+					sizes[s], err = treeSize(s, b)
+				}
 				return err
 			})
 		})

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -112,7 +113,7 @@ func TestTreeModel(t *testing.T) {
 		kept := false
 		t.Repeat(map[string]func(*rapid.T){
 			"append": func(t *rapid.T) {
-				fresh := more(rapid.IntRange(1, 9).Draw(t, "n"))
+				fresh := more(rapid.IntRange(1, 2*rowLeaves+3).Draw(t, "n"))
 				all = append(all, fresh...)
 				if err := h.Append(epoch, fresh); err != nil {
 					t.Fatal(err)
@@ -214,11 +215,23 @@ func TestTreeNamesTampering(t *testing.T) {
 		"last record": {rewriteRow(s, n), fmt.Sprintf("record %d", n), false},
 		"old node":    {rewriteNodes(s, 128), "record 128", true},
 		"cut record and its hash": {func(tx *bbolt.Tx) error {
-			return errors.Join(tx.Bucket(bucketOf(s)).Delete(seqKey(n)), tx.Bucket(treeOf(s)).Delete(seqKey(n)))
+			return errors.Join(tx.Bucket(bucketOf(s)).Delete(seqKey(n)), rewriteLast(s, -1)(tx))
 		}, fmt.Sprintf("{%d ", n-1), false},
-		"a hash too many": {func(tx *bbolt.Tx) error {
-			return tx.Bucket(treeOf(s)).Put(seqKey(n+1), encodeNodes(s, n+1, make([]tlog.Hash, completed(n+1))))
-		}, fmt.Sprintf("a tree of %d records", n+1), false},
+		"a hash too many": {rewriteLast(s, 1), fmt.Sprintf("a tree of %d records", n+1), false},
+		"old leaf": {func(tx *bbolt.Tx) error {
+			b := tx.Bucket(treeOf(s))
+			value := bytes.Clone(b.Get(seqKey(rowOf(70))))
+			value[treeHeader+(70-1)%rowLeaves*tlog.HashSize] ^= 1
+			sealHashes(s, rowOf(70), value)
+			return b.Put(seqKey(rowOf(70)), value)
+		}, "record 70", true},
+		"a row is gone": {func(tx *bbolt.Tx) error { return tx.Bucket(treeOf(s)).Delete(seqKey(rowOf(70))) }, "65", true},
+		"no nodes": {func(tx *bbolt.Tx) error {
+			b := tx.Bucket(treeOf(s))
+			value := bytes.Clone(b.Get(seqKey(65)))[:treeHeader+rowLeaves*tlog.HashSize]
+			sealHashes(s, 65, value)
+			return b.Put(seqKey(65), value)
+		}, "65 to 96", true},
 	} {
 		dir := t.TempDir()
 		h := openTestHistory(t, dir, &writer{}, nil)
@@ -275,15 +288,26 @@ func rewriteRow(s fsm.Stream, seq uint64) func(*bbolt.Tx) error {
 	}
 }
 
+// rewriteNodes breaks the last hash of the row that ends with a record.
 func rewriteNodes(s fsm.Stream, seq uint64) func(*bbolt.Tx) error {
 	return func(tx *bbolt.Tx) error {
 		b := tx.Bucket(treeOf(s))
-		nodes, err := decodeNodes(s, seq, b.Get(seqKey(seq)))
-		if err != nil {
-			return err
-		}
-		nodes[len(nodes)-1][5] ^= 1
-		return b.Put(seqKey(seq), encodeNodes(s, seq, nodes))
+		first := rowOf(seq)
+		value := bytes.Clone(b.Get(seqKey(first)))
+		value[len(value)-1] ^= 1
+		sealHashes(s, first, value)
+		return b.Put(seqKey(first), value)
+	}
+}
+
+// rewriteLast gives the last row of a tree, which is not full, some hashes more or fewer.
+func rewriteLast(s fsm.Stream, more int) func(*bbolt.Tx) error {
+	return func(tx *bbolt.Tx) error {
+		b := tx.Bucket(treeOf(s))
+		k, v := b.Cursor().Last()
+		value := append(bytes.Clone(v), make([]byte, tlog.HashSize)...)[:len(v)+more*tlog.HashSize]
+		sealHashes(s, binary.BigEndian.Uint64(k), value)
+		return b.Put(bytes.Clone(k), value)
 	}
 }
 

@@ -16,30 +16,55 @@ type treeCheck struct {
 	edge   treeEdge
 }
 
-func (c *treeCheck) next(r fsm.Record, kept []tlog.Hash) error {
+// next checks a record against the row of the tree that it should be in.
+func (c *treeCheck) next(r fsm.Record, kept rowHashes) error {
 	if r.Seq != c.edge.size+1 {
 		return fmt.Errorf("stream %d: record %d after %d", c.stream, r.Seq, c.edge.size)
 	}
-	for level, h := range c.edge.add(r.Data) {
-		if kept[level] != h {
-			return fmt.Errorf("stream %d: record %d is not the one that its tree has (level %d)", c.stream, r.Seq, level)
+	c.edge.add(r.Data)
+	if err := sameLeaf(r, kept, c.edge.leaves[(r.Seq-1)%rowLeaves]); err != nil {
+		return err
+	}
+	if r.Seq%rowLeaves != 0 {
+		return nil
+	}
+	for i, h := range c.edge.nodes() {
+		if kept.at(rowLeaves+i) != h {
+			return fmt.Errorf("stream %d: record %d is not the one that its tree has (level %d)", c.stream, r.Seq, rowLevel+i)
 		}
 	}
 	return nil
 }
 
+func sameLeaf(r fsm.Record, kept rowHashes, want tlog.Hash) error {
+	leaf, err := kept.leaf(r.Stream, r.Seq)
+	if err == nil && leaf != want {
+		err = fmt.Errorf("stream %d: record %d is not the one that its tree has", r.Stream, r.Seq)
+	}
+	return err
+}
+
 // rows checks the next rows against what the file has of them.
 func (c *treeCheck) rows(db *bbolt.DB, rows []row) error {
+	return withHashes(db, c.stream, rows, c.next)
+}
+
+// withHashes calls check with each record and the row of the tree that it is in.
+func withHashes(db *bbolt.DB, s fsm.Stream, rows []row, check func(fsm.Record, rowHashes) error) error {
 	return safely(func() error {
 		return db.View(func(tx *bbolt.Tx) error {
-			b := tx.Bucket(treeOf(c.stream))
+			b := tx.Bucket(treeOf(s))
 			if b == nil {
-				return fmt.Errorf("stream %d: its tree is not there", c.stream)
+				return fmt.Errorf("stream %d: its tree is not there", s)
 			}
-			for _, r := range rows {
-				kept, err := decodeNodes(c.stream, r.Seq, b.Get(seqKey(r.Seq)))
+			var kept rowHashes
+			for i, r := range rows {
+				var err error
+				if i == 0 || r.Seq == rowOf(r.Seq) {
+					kept, err = readHashes(s, b, r.Seq)
+				}
 				if err == nil {
-					err = c.next(r.Record, kept)
+					err = check(r.Record, kept)
 				}
 				if err != nil {
 					return err
@@ -87,7 +112,7 @@ func checkTreeTails(db *bbolt.DB, h head) error {
 		for next := size - min(size, checkTail) + 1; next <= size; {
 			rows, err := readRows(db, s, next, min(size, next+chunkRecords-1), chunkBytes)
 			if err == nil {
-				err = checkLeaves(db, s, rows)
+				err = withHashes(db, s, rows, func(r fsm.Record, kept rowHashes) error { return sameLeaf(r, kept, leafHash(r.Data)) })
 			}
 			if err != nil {
 				return err
@@ -96,24 +121,6 @@ func checkTreeTails(db *bbolt.DB, h head) error {
 		}
 	}
 	return nil
-}
-
-func checkLeaves(db *bbolt.DB, s fsm.Stream, rows []row) error {
-	return safely(func() error {
-		return db.View(func(tx *bbolt.Tx) error {
-			b := tx.Bucket(treeOf(s))
-			for _, r := range rows {
-				kept, err := decodeNodes(s, r.Seq, b.Get(seqKey(r.Seq)))
-				if err != nil {
-					return err
-				}
-				if kept[0] != leafHash(r.Data) {
-					return fmt.Errorf("stream %d: record %d is not the one that its tree has", s, r.Seq)
-				}
-			}
-			return nil
-		})
-	})
 }
 
 // checkTree checks rows of the file that is open, as far as their tree reached when it was opened.

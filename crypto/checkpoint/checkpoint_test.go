@@ -74,6 +74,16 @@ func TestGoldenNote(t *testing.T) {
 const goldenNoteSum = "b2e30b426c6f68f4f75a1e4159f6d44ad1c417bc757e33c6f55096e0eca9c0c8"
 
 func TestOriginIsOneSpelling(t *testing.T) {
+	recovered := testOrigin // two copies that were recovered apart have two logs
+	recovered.Recovery = "0011223344556677"
+	if got, err := ParseOrigin(recovered.String()); err != nil || got != recovered || got.String() != testOrigin.String()+"-0011223344556677" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, bad := range []string{"-", "-0011", "-001122334455667G", "-00112233445566778", "-0011223344556677-"} {
+		if o, err := ParseOrigin(testOrigin.String() + bad); !errors.Is(err, ErrOrigin) {
+			t.Errorf("%q: %+v, %v", bad, o, err)
+		}
+	}
 	if got, err := ParseOrigin(testOrigin.String()); err != nil || got != testOrigin {
 		t.Fatalf("%+v, %v", got, err)
 	}

@@ -16,6 +16,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(SignedSet{Set: set, Signatures: []Signature{set.Sign(a)}}.Encode())
 	f.Add(Bundle{Record: []byte("x"), Index: 3, Note: note}.Encode())
 	f.Add([]byte(testOrigin.String()))
+	f.Add([]byte(testOrigin.String() + "-0011223344556677"))
 	var edge Frontier
 	edge.Append(LeafHash([]byte("x")))
 	data, _ := edge.MarshalBinary()

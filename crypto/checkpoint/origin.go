@@ -22,18 +22,27 @@ const maxLogNameBytes = 32
 // ErrOrigin is in the chain of every refusal of an origin.
 var ErrOrigin = errors.New("no origin of an EdgeCoder log")
 
+// recoveryDigits is the length of a recovery's id: lower-case hex of 64 random bits.
+const recoveryDigits = 16
+
 // Origin identifies a log: whose it is, of what, since which recovery. Logs of two epochs need not be consistent with
-// each other, so they are two logs.
+// each other, so they are two logs. Two copies of a cluster that were recovered apart count the same epochs, so the id
+// of the last such recovery stands beside the number.
 type Origin struct {
 	ClusterID string
 	Log       string // LogBlacklist, LogLedger
 	Epoch     uint64 // recovery epoch, 0 is that of genesis
+	Recovery  string // id of the last recovery from a copy; empty: there was none
 }
 
 // String returns the origin line, which is also the key name of the log's signatures:
-// "edgecoder/<cluster id>/<log>/<epoch>".
+// "edgecoder/<cluster id>/<log>/<epoch>", or "<epoch>-<recovery>" after a recovery from a copy.
 func (o Origin) String() string {
-	return "edgecoder/" + o.ClusterID + "/" + o.Log + "/" + strconv.FormatUint(o.Epoch, 10)
+	line := "edgecoder/" + o.ClusterID + "/" + o.Log + "/" + strconv.FormatUint(o.Epoch, 10)
+	if o.Recovery != "" {
+		line += "-" + o.Recovery
+	}
+	return line
 }
 
 // Check refuses what would not survive being written and parsed.
@@ -49,11 +58,15 @@ func (o Origin) Check() error {
 func ParseOrigin(line string) (Origin, error) {
 	parts := strings.Split(line, "/")
 	if len(parts) != 4 || parts[0] != "edgecoder" {
-		return Origin{}, fmt.Errorf("%w: %.200q, want edgecoder/<cluster id>/<log>/<epoch>", ErrOrigin, line)
+		return Origin{}, fmt.Errorf("%w: %.200q, want edgecoder/<cluster id>/<log>/<epoch>[-<recovery>]", ErrOrigin, line)
 	}
-	epoch, err := parseDecimal(parts[3])
+	number, recovery, recovered := strings.Cut(parts[3], "-")
+	epoch, err := parseDecimal(number)
 	if err != nil {
 		return Origin{}, fmt.Errorf("%w: epoch: %w", ErrOrigin, err)
+	}
+	if recovered && (len(recovery) != recoveryDigits || strings.Trim(recovery, "0123456789abcdef") != "") {
+		return Origin{}, fmt.Errorf("%w: recovery %.64q is not %d lower-case hex digits", ErrOrigin, recovery, recoveryDigits)
 	}
 	if err := checkName(parts[1]); err != nil {
 		return Origin{}, fmt.Errorf("%w: cluster id: %w", ErrOrigin, err)
@@ -61,7 +74,7 @@ func ParseOrigin(line string) (Origin, error) {
 	if log := parts[2]; log == "" || len(log) > maxLogNameBytes || strings.Trim(log, "abcdefghijklmnopqrstuvwxyz") != "" {
 		return Origin{}, fmt.Errorf("%w: log name %.64q is no word", ErrOrigin, log)
 	}
-	return Origin{ClusterID: parts[1], Log: parts[2], Epoch: epoch}, nil
+	return Origin{ClusterID: parts[1], Log: parts[2], Epoch: epoch, Recovery: recovery}, nil
 }
 
 // checkName accepts a cluster id that can stand in a key name, which holds no space and no plus (signed-note).

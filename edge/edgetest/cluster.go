@@ -3,6 +3,7 @@
 package edgetest
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/binary"
@@ -17,6 +18,9 @@ import (
 
 // ClusterID is that of every cluster here.
 const ClusterID = "00112233445566778899aabbccddeeff"
+
+// Seal is what edges here seal their files with.
+var Seal = bytes.Repeat([]byte{7}, 32)
 
 // Cluster is a log with its cosigners. All methods may be called from any goroutine.
 type Cluster struct {
@@ -201,11 +205,14 @@ func (c *Cluster) Replace(n int, by ...int) {
 // Member is one way to the cluster, as an edge.Source. Once somebody may ask, its fields are changed by Change alone.
 type Member struct {
 	ID      string
+	Edge    bool // an edge, not a coordinator
 	Cluster *Cluster
 	Before  func(ctx context.Context, what string) error // called before each answer: delay, failure
 	Tamper  func(seq uint64, record []byte) []byte       // changes what is served
 	Upto    uint64                                       // serves no later event; 0: all
 	Skip    uint64                                       // leaves out this event; 0: none
+	Most    int                                          // events in a page; 0: as many as are asked for
+	Tell    func([]crypto.PublicKey) []crypto.PublicKey  // changes which keys it tells
 	Asked   func(what string, bytes int)                 // told of each answer
 
 	mu sync.Mutex // guards the fields above
@@ -220,6 +227,9 @@ func (m *Member) Change(f func(*Member)) {
 
 // Name implements edge.Source.
 func (m *Member) Name() string { return m.ID }
+
+// Coordinator implements edge.Source.
+func (m *Member) Coordinator() bool { return !m.Edge }
 
 func (m *Member) answer(ctx context.Context, what string) error {
 	m.mu.Lock()
@@ -274,6 +284,9 @@ func (m *Member) Events(ctx context.Context, from uint64, limit int) (events [][
 	}
 	m.mu.Lock()
 	tamper, upto, skip := m.Tamper, m.Upto, m.Skip
+	if m.Most > 0 {
+		limit = min(limit, m.Most)
+	}
 	m.mu.Unlock()
 	m.Cluster.mu.Lock()
 	defer m.Cluster.mu.Unlock()
@@ -298,9 +311,16 @@ func (m *Member) Keys(ctx context.Context) ([]crypto.PublicKey, error) {
 	if err := m.answer(ctx, "keys"); err != nil {
 		return nil, err
 	}
+	m.mu.Lock()
+	tell := m.Tell
+	m.mu.Unlock()
 	m.Cluster.mu.Lock()
 	defer m.Cluster.mu.Unlock()
-	return append([]crypto.PublicKey(nil), m.Cluster.ever...), nil
+	keys := append([]crypto.PublicKey(nil), m.Cluster.ever...)
+	if tell != nil {
+		keys = tell(keys)
+	}
+	return keys, nil
 }
 
 // ErrDown is what a member answers that is down.
