@@ -1,0 +1,85 @@
+package node
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+	"github.com/edgecoder/edgecoder/gossip"
+)
+
+// TestP5CosignersFollowASoleCoordinator: with its key the set changes, vouched for by the key before, and checkpoints go on.
+func TestP5CosignersFollowASoleCoordinator(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1)
+	n := c.nodes[0]
+	c.allHave(0, 1)
+	first := n.epochNow()
+	if _, err := c.client(0, c.admin).RotateKey(t.Context(), "coordinator/"+n.id.NodeID, client.RotateRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("the set names the new key", func() bool {
+		key, signs := n.signingPublic()
+		return signs && key != first.set.Cosigners[0] && n.epochNow().cosigners().Has(key)
+	})
+	next := n.epochNow()
+	if err := first.cosigners().Verify(next.set.Signed(next.cluster)); err != nil || next.set.Version != first.set.Version+1 {
+		t.Errorf("version %d follows %d: %v", next.set.Version, first.set.Version, err)
+	}
+	c.ban(0, "agent-1")
+	c.allHave(1, 1)
+}
+
+// sharesWith tells whether an edge holds what a node holds of the keys that all share, and uses the same ones.
+func (e *Edge) sharesWith(n *Node) bool {
+	mine, its := e.shared.Load(), n.shared.Load()
+	same := func(a, b gossip.AckID) int { return slices.Compare(a[:], b[:]) }
+	return mine.active().id() == its.active().id() && slices.Equal(mine.ring[0], its.ring[0]) &&
+		slices.Equal(slices.SortedFunc(slices.Values(mine.acks()), same), slices.SortedFunc(slices.Values(its.acks()), same))
+}
+
+// TestP5EdgeFollowsSharedKeys: an edge takes up gossip keys and CAs as coordinators do, without a restart; one that was away while all it
+// knew was replaced comes back by the TLS keys that it remembers.
+func TestP5EdgeFollowsSharedKeys(t *testing.T) {
+	heavy(t)
+	t.Parallel()
+	c := newTrio(t, 2)
+	c.eventually("the keys are on record", func() bool { return !c.activeKey(caSubject).IsZero() && !c.activeKey(gossipSubject).IsZero() })
+	cfg := edgeTestConfig(t, c, "e1", c.token("edge", 1))
+	cfg.Join = cfg.Join[:1]
+	e := startEdge(t, cfg)
+	shared := []fsm.Subject{caSubject, gossipSubject}
+	for _, of := range shared {
+		c.overlapOf(of, 10*time.Second)
+	}
+	rotate := func() {
+		t.Helper()
+		before := map[fsm.Subject]crypto.Hash{}
+		for _, of := range shared {
+			before[of] = c.activeKey(of)
+			if res := c.asAdmin(fsm.KeyRotate{Subject: of.String()}); !res.OK() {
+				t.Fatalf("rotate %s: %+v", of, res)
+			}
+		}
+		for of, key := range before {
+			c.rotated(of, key)
+			c.forgotten(of, key)
+		}
+	}
+	rotate()
+	c.within(rotationPatience, "the edge holds what the coordinators hold", func() bool { return e.sharesWith(c.nodes[0]) })
+	c.eventually("it is a member, and its reports arrive", func() bool {
+		return slices.ContainsFunc(c.nodes[0].pool.Members(), func(m gossip.Member) bool { return m.Card.NodeID == e.id.NodeID && m.State == gossip.StateAlive })
+	})
+	if err := e.Stop(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	rotate()
+	cfg.JoinToken = ""
+	again := startEdge(t, cfg)
+	c.eventually("who was away is back", func() bool { return again.sharesWith(c.nodes[0]) })
+}
