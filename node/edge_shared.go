@@ -25,6 +25,9 @@ const (
 	sharedSeldom = 5 * time.Minute
 	// sharedSpread is the time that each edge of the pool has to ask: of a thousand, that all hear at once, each waits for up to 10 s.
 	sharedSpread = 10 * time.Millisecond
+	// sharedRepeat is for how long an edge repeats what it holds, with each rejoin round of the pool: thousands that did so for ever would
+	// be most of what the pool says.
+	sharedRepeat = 3 * time.Minute
 )
 
 // sharedLoop follows the keys of the cluster.
@@ -75,14 +78,18 @@ func (e *Edge) lagsBehind(members []gossip.Member) bool {
 // acknowledge says what this edge holds, once coordinators do.
 func (e *Edge) acknowledge(members []gossip.Member) {
 	have := e.shared.Load().acks()
-	spoken := slices.ContainsFunc(coordinatorsOf(members), func(m gossip.Member) bool { return m.Holds != nil })
-	if !spoken || slices.Equal(have, e.said) {
+	switch {
+	case !slices.Equal(have, e.said):
+		if !slices.ContainsFunc(coordinatorsOf(members), func(m gossip.Member) bool { return m.Holds != nil }) {
+			return
+		}
+		e.said, e.saidAt = have, time.Now()
+	case e.saidAt.IsZero() || time.Since(e.saidAt) < sharedRepeat:
 		return
+	default:
+		have, e.saidAt = nil, time.Time{} // says nothing more, and takes nothing back
 	}
-	switch err := e.pool.Acknowledge(have); {
-	case err == nil:
-		e.said = have
-	case !errors.Is(err, gossip.ErrClosed):
+	if err := e.pool.Acknowledge(have); err != nil && !errors.Is(err, gossip.ErrClosed) {
 		e.log.Warn("the pool is not told which keys this edge holds", "error", err)
 	}
 }

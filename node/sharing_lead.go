@@ -164,7 +164,7 @@ func (n *Node) switchShared(ctx context.Context, l *leadership, k fsm.KeyStandin
 		return nil
 	}
 	if len(late) > 0 {
-		n.log.Warn("a key is switched to that some members do not hold yet: they will fetch it", "subject", k.Subject, "members", late)
+		n.log.Warn("a key is switched to that some members do not hold yet: they will fetch it", "subject", k.Subject, "late", len(late), "members", late[:min(len(late), fsm.MaxCoordinators)])
 	}
 	return n.proposeAs(ctx, l, fsm.Actor{NodeID: n.id.NodeID}, fsm.KeySwitch{Subject: k.Subject.String(), Key: next.Public.Fingerprint()})
 }
