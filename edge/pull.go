@@ -16,8 +16,15 @@ var errSource = errors.New("the answer does not verify")
 func (s *Syncer) catchUp(ctx context.Context, hint *Hint, st *Status) error {
 	sources := s.cfg.Sources(st.Wanted)
 	sources = sources[:min(len(sources), maxTries)]
-	if hint != nil && len(hint.Note) > 0 {
-		if o, err := s.position.Trusted.OpenFinal(hint.Note); err == nil && s.take(ctx, sources, hint.Note, o, st) == nil {
+	var hinted []byte
+	if hint != nil {
+		hinted = hint.Note
+	}
+	if err := s.followWhenDue(ctx, sources, hinted, st); err != nil {
+		return err
+	}
+	if len(hinted) > 0 {
+		if o, err := s.position.Trusted.OpenFinal(hinted); err == nil && s.take(ctx, sources, hinted, o, st) == nil {
 			return nil
 		}
 	}
@@ -47,11 +54,6 @@ func (s *Syncer) isCurrent(o checkpoint.Opened) bool {
 
 // ask takes the checkpoint of the first source, and what it is about from all of them in turn.
 func (s *Syncer) ask(ctx context.Context, sources []Source, st *Status) error {
-	if st.Looks%followEvery == 0 {
-		if err := s.follow(ctx, sources[0]); err != nil {
-			return err
-		}
-	}
 	note, err := sources[0].Checkpoint(ctx)
 	if err != nil {
 		return err

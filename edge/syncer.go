@@ -50,6 +50,7 @@ type Syncer struct {
 	keys     map[string]crypto.PublicKey // by coordinator id: of position, and of the trusted set
 	recent   *recent
 	retry    time.Duration // before the next look while less is here than was hinted; 0: none is waiting
+	followAt time.Duration // by the lease's clock: newer cosigners are asked for before anything counts
 
 	hinted atomic.Pointer[Hint] // the largest since the last look
 	bell   chan struct{}        // one token
