@@ -177,12 +177,13 @@ func (s *Syncer) pull(ctx context.Context, sources []Source, note []byte, o chec
 	var err error
 	if o.Size >= at.Size {
 		d = s.draftOf(s.position.Frontier, at.Chain, s.cfg.Set.View())
-		d.probing = o.Origin.Epoch > at.Epoch
+		d.probing, d.sweepMs = o.Origin.Epoch > at.Epoch, s.sweepAt(o)
 		err = s.fill(ctx, d, sources, o, st)
 	}
 	if o.Origin.Epoch > at.Epoch && (d == nil || errors.Is(err, errRoot) || errors.Is(err, errSource)) {
 		// A recovery may have taken back records: then this is another list.
 		d = s.draftOf(checkpoint.Frontier{}, crypto.BlacklistGenesis, emptyView())
+		d.sweepMs = s.sweepAt(o)
 		err = s.fill(ctx, d, sources, o, st)
 	}
 	if errors.Is(err, errRoot) {
@@ -194,12 +195,18 @@ func (s *Syncer) pull(ctx context.Context, sources []Source, note []byte, o chec
 	return s.settle(d, note, o)
 }
 
+// sweepAt returns the time, Unix milliseconds, by which bans on the way to a checkpoint may be dropped as long expired: what is dropped does not come back, so no
+// clock of one machine decides, only that of the majority that vouched, and not before this edge's own idea of the time agrees.
+func (s *Syncer) sweepAt(o checkpoint.Opened) int64 {
+	return min(o.MajorityAtS()*1000, s.cfg.Lease.NowMs())
+}
+
 // settle makes a draft the list.
 func (s *Syncer) settle(d *draft, note []byte, o checkpoint.Opened) error {
 	before := s.position
 	next := Position{Frontier: d.frontier, Note: note, Trusted: before.Trusted, Keys: d.keys(before.Keys),
 		Head: Head{Epoch: o.Origin.Epoch, Size: o.Size, Root: o.Root, Chain: d.chain}}
-	view, err := d.base.with(d.changes, next.Head, s.cfg.Lease.NowMs())
+	view, err := d.base.with(d.changes, next.Head, d.sweepMs)
 	if err != nil {
 		s.cfg.Alarm(AlarmFull, err.Error())
 		return err
