@@ -165,8 +165,15 @@ func (s *Syncer) smaller(o checkpoint.Opened) error {
 
 // renew counts the lease from a checkpoint on.
 func (s *Syncer) renew(note []byte, o checkpoint.Opened) {
-	if _, newer := s.cfg.Lease.Renew(o.MajorityAtS() * 1000); newer {
-		s.position.Note = note
+	if _, newer := s.cfg.Lease.Renew(o.MajorityAtS() * 1000); !newer {
+		return
+	}
+	s.position.Note = note
+	if !s.cfg.Lease.Keep() {
+		return // a step writes it down with the next event
+	}
+	if err := s.cfg.Store.Step(s.position.Head.Size, s.position, nil, s.cfg.Set.View()); err != nil {
+		s.cfg.Log.Warn("the newest word of the majority is not kept, and the wall clock is behind it: a start could take it for news again", "error", err)
 	}
 }
 
@@ -175,13 +182,13 @@ func (s *Syncer) pull(ctx context.Context, sources []Source, note []byte, o chec
 	at := s.position.Head
 	var d *draft
 	var err error
-	if o.Size >= at.Size {
+	if o.Size >= at.Size && !s.turnedBack(o) {
 		d = s.draftOf(s.position.Frontier, at.Chain, s.cfg.Set.View())
 		d.probing, d.sweepMs = o.Origin.Epoch > at.Epoch, s.sweepAt(o)
 		err = s.fill(ctx, d, sources, o, st)
 	}
 	if o.Origin.Epoch > at.Epoch && (d == nil || errors.Is(err, errRoot) || errors.Is(err, errSource)) {
-		// A recovery may have taken back records: then this is another list.
+		// A recovery may have taken back records, or a time by which bans were swept: then this is another list.
 		d = s.draftOf(checkpoint.Frontier{}, crypto.BlacklistGenesis, emptyView())
 		d.sweepMs = s.sweepAt(o)
 		err = s.fill(ctx, d, sources, o, st)
@@ -193,6 +200,11 @@ func (s *Syncer) pull(ctx context.Context, sources []Source, note []byte, o chec
 		return err
 	}
 	return s.settle(d, note, o)
+}
+
+// turnedBack tells whether a recovery set clocks right that ran ahead.
+func (s *Syncer) turnedBack(o checkpoint.Opened) bool {
+	return o.Origin.Epoch > s.position.Head.Epoch && o.MajorityAtS()*1000 < max(s.cfg.Lease.VouchedMs(), s.cfg.Lease.kept)
 }
 
 // sweepAt returns the time, Unix milliseconds, by which bans on the way to a checkpoint may be dropped as long expired: what is dropped does not come back, so no
@@ -225,7 +237,11 @@ func (s *Syncer) settle(d *draft, note []byte, o checkpoint.Opened) error {
 	}
 	s.position = next
 	s.cfg.Set.replace(view)
-	s.cfg.Lease.Renew(o.MajorityAtS() * 1000)
+	if next.Head.Epoch > before.Head.Epoch {
+		s.cfg.Lease.Begin(o.MajorityAtS() * 1000)
+	} else {
+		s.cfg.Lease.Renew(o.MajorityAtS() * 1000)
+	}
 	s.recent.add(next.Head, d.tail)
 	s.cfg.Moved(next)
 	return nil

@@ -93,6 +93,9 @@ func NewSyncer(cfg Config, at Position) *Syncer {
 	s := &Syncer{cfg: cfg, position: at, keys: map[string]crypto.PublicKey{}, recent: newRecent(at.Head), bell: make(chan struct{}, 1)}
 	s.learn(at.Keys)
 	s.learn(at.Trusted.Cosigners)
+	if o, err := at.Trusted.OpenFinal(at.Note); err == nil { // else of cosigners before: the first word of these ones counts as at a first start
+		cfg.Lease.Restore(o.MajorityAtS() * 1000)
+	}
 	s.status.Store(&Status{Position: at, Wanted: at.Head.Size, Halted: cfg.Halted})
 	return s
 }
