@@ -76,3 +76,29 @@ func TestLeaseAfterClockRecovery(t *testing.T) {
 		}
 	})
 }
+
+// A machine whose clock is never set, beside a member that shows it what was vouched for long ago, at each start anew.
+func TestRestartsGiveNoLeaseWithoutAWallClock(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c, dir := newCluster(3), t.TempDir()
+		clock := offClock{edge.NewClock(), -24 * time.Hour}
+		r := startRigBy(t, clock, dir, c)
+		pass(10 * time.Second)
+		c.Cosign(3)
+		if pass(10 * time.Second); r.lease.Left() <= 0 {
+			t.Fatalf("two words of the majority, ten seconds apart: lease of %s", r.lease.Left())
+		}
+		for range 2 {
+			r.stop()
+			pass(time.Hour)
+			r = startRigBy(t, clock, dir, c)
+			if pass(10 * time.Second); r.lease.Left() > 0 || r.Status().Failed > 0 {
+				t.Errorf("an hour later the same word gives a lease of %s: %s", r.lease.Left(), brief(r.Status()))
+			}
+		}
+		c.Cosign(3)
+		if pass(10 * time.Second); r.lease.Left() <= 0 {
+			t.Errorf("a newer word gives no lease: %s", brief(r.Status()))
+		}
+	})
+}
