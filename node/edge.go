@@ -206,6 +206,15 @@ func (e *Edge) openList(ctx context.Context, pinned *checkpoint.SignedSet) error
 			return err
 		}
 		at = &first
+	} else if pinned != nil {
+		if at, err = e.pinAnew(*at, view, *pinned); err != nil {
+			return err
+		}
+	}
+	if pinned != nil {
+		if err := e.noteJoined(); err != nil {
+			return err
+		}
 	}
 	evidence, err := store.Evidence()
 	if err != nil {

@@ -23,7 +23,7 @@ func (e *Edge) obtainIdentity(ctx context.Context) (pinned *checkpoint.SignedSet
 	switch {
 	case e.id != nil && e.id.Role != "" && e.id.Role != fsm.RoleEdge:
 		return nil, fmt.Errorf("%s is the directory of a %s, not of an edge", e.cfg.DataDir, e.id.Role)
-	case e.id != nil && e.id.ClusterID != "":
+	case e.id != nil && e.id.ClusterID != "" && !e.joinsAnew():
 		return nil, e.renew(ctx)
 	case len(e.cfg.Join) == 0 || e.cfg.JoinToken == "":
 		return nil, fmt.Errorf("%s is empty: give --join and --join-token-file or EDGECODER_JOIN_TOKEN (make one with `edgecoder token create --role edge`)", e.cfg.DataDir)
@@ -38,9 +38,11 @@ func (e *Edge) obtainIdentity(ctx context.Context) (pinned *checkpoint.SignedSet
 	if err := e.prepareIdentity(token); err != nil {
 		return nil, err
 	}
-	reply, err := e.askToJoin(ctx, token, e.cfg.Join)
+	asking, cancel := e.joinTime(ctx)
+	defer cancel()
+	reply, err := e.askToJoin(asking, token, e.seeds())
 	if err != nil {
-		return nil, err
+		return nil, e.goOnWithout(ctx, err)
 	}
 	set, err := checkpoint.ParseSet(reply.Cosigners)
 	if err != nil {

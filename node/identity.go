@@ -51,6 +51,7 @@ type identity struct {
 	Resync     bool     `cbor:"14,keyasint,omitempty"` // the next start throws the state away and fetches the others'
 	Undo       uint64   `cbor:"15,keyasint,omitempty"` // the next start takes back the restore of this epoch, which the cluster went on without
 	Credential string   `cbor:"16,keyasint,omitempty"` // of an edge: the text of its own token
+	JoinedBy   string   `cbor:"18,keyasint,omitempty"` // of an edge: id of the join token whose cosigners its list goes by
 
 	iterations int // cost of the key file that this was read from, which whoever changed it wants kept; 0: the default
 }
