@@ -52,6 +52,7 @@ type identity struct {
 	Undo       uint64   `cbor:"15,keyasint,omitempty"` // the next start takes back the restore of this epoch, which the cluster went on without
 	Credential string   `cbor:"16,keyasint,omitempty"` // of an edge: the text of its own token
 	Cosigners  []byte   `cbor:"17,keyasint,omitempty"` // of an edge: the cosigner set that a list begins with, a signed note
+	JoinedBy   string   `cbor:"18,keyasint,omitempty"` // of an edge: id of the join token whose cosigners its list goes by
 
 	iterations int // cost of the key file that this was read from, which whoever changed it wants kept; 0: the default
 }
