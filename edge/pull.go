@@ -94,6 +94,8 @@ func (s *Syncer) open(ctx context.Context, source Source, note []byte) (checkpoi
 
 // follow takes up newer versions of the cosigner set, each vouched for by a majority of the one before.
 func (s *Syncer) follow(ctx context.Context, source Source) error {
+	ctx, cancel := context.WithTimeout(ctx, headTime)
+	defer cancel()
 	at := s.position.Trusted
 	for range maxSets {
 		notes, err := source.Cosigners(ctx, at.Version+1)

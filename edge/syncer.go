@@ -180,6 +180,7 @@ func (s *Syncer) look(ctx context.Context) {
 	err := s.catchUp(ctx, hint, &st)
 	st.Position, st.Error = s.position, ""
 	if err != nil {
+		s.poll() // however far it came: retry says when to look again
 		st.Failed++
 		st.Error = err.Error()
 	}
