@@ -25,6 +25,7 @@ type draft struct {
 	probing  bool                        // the list of a new epoch may not go on from base: then nobody lied
 	tail     [][]byte                    // of the last events, up to what recent keeps
 	used     map[string]crypto.PublicKey // that signed events since base, by coordinator id; at most maxKeys
+	sweepMs  int64                       // Unix milliseconds: bans that expired long before are left out, see sweepAt
 }
 
 func (s *Syncer) draftOf(f checkpoint.Frontier, chain string, base *View) *draft {
@@ -94,7 +95,7 @@ func (s *Syncer) page(ctx context.Context, d *draft, source Source, size uint64,
 	}
 	if len(d.changes) >= foldEvents {
 		head := Head{Size: d.frontier.Size(), Chain: d.chain}
-		if d.base, err = d.base.with(d.changes, head, s.cfg.Lease.NowMs()); err != nil {
+		if d.base, err = d.base.with(d.changes, head, d.sweepMs); err != nil {
 			s.cfg.Alarm(AlarmFull, err.Error())
 			return false, err
 		}

@@ -116,3 +116,67 @@ func TestLeaseTimeForExpiries(t *testing.T) {
 		t.Errorf("now %d", l.NowMs())
 	}
 }
+
+// A majority of clocks was an hour ahead for a moment: the lease goes on from before it, and no ban ends by that hour.
+func TestLeaseTakesBackATimestampAheadOfTime(t *testing.T) {
+	clock := newFakeClock()
+	l := NewLease(clock, 30*time.Second)
+	l.Renew(someTimeMs)
+	for _, ahead := range []time.Duration{time.Hour + 10*time.Second, time.Hour + 20*time.Second} {
+		clock.pass(10 * time.Second)
+		if l.Renew(someTimeMs + ahead.Milliseconds()); l.Left() != 30*time.Second || l.NowMs() != clock.wall.UnixMilli() {
+			t.Errorf("left %s, now %d", l.Left(), l.NowMs())
+		}
+	}
+	if _, newer := l.Renew(someTimeMs + 3_605_000); newer {
+		t.Error("an older one of the same clocks takes nothing back")
+	}
+	clock.pass(15 * time.Second)
+	if age, newer := l.Renew(clock.wall.UnixMilli() - 5000); !newer || age != 5*time.Second || l.Left() != 25*time.Second {
+		t.Errorf("newer %v, age %s, left %s", newer, age, l.Left())
+	}
+	if _, newer := l.Renew(someTimeMs + 20_000); newer {
+		t.Error("older than the last")
+	}
+}
+
+// For a lease only: who holds old timestamps back must not bring them later than that.
+func TestLeaseKeepsATimestampThatStays(t *testing.T) {
+	clock := newFakeClock()
+	l := NewLease(clock, 30*time.Second)
+	l.Renew(someTimeMs)
+	l.Renew(someTimeMs + 3_600_000)
+	clock.pass(30 * time.Second)
+	if _, newer := l.Renew(someTimeMs + 20_000); newer || l.NowMs() != someTimeMs+3_630_000 {
+		t.Errorf("an old timestamp counts: %v, now %d", newer, l.NowMs())
+	}
+	if age, newer := l.Renew(someTimeMs + 3_629_000); !newer || age != time.Second {
+		t.Errorf("newer %v, age %s", newer, age)
+	}
+}
+
+// The wall clock was never set: the same old timestamp gives no lease, at no start; a newer one does.
+func TestLeaseWithoutAWallClock(t *testing.T) {
+	clock := newFakeClock()
+	clock.wall = time.Unix(100, 0)
+	l := NewLease(clock, 30*time.Second)
+	for range 3 {
+		if l.Renew(someTimeMs); l.Left() > 0 || !l.Keep() {
+			t.Errorf("left %s, keep %v", l.Left(), l.Keep())
+		}
+		clock.pass(time.Minute)
+		l = NewLease(clock, 30*time.Second)
+		l.Restore(someTimeMs)
+	}
+	l.Renew(someTimeMs - 10_000)
+	if _, newer := l.Renew(someTimeMs - 5_000); newer || l.Left() > 0 {
+		t.Error("what is older than an earlier run had counts")
+	}
+	if l.Renew(someTimeMs + 1000); l.Left() != 30*time.Second {
+		t.Errorf("left %s", l.Left())
+	}
+	clock.wall = time.UnixMilli(someTimeMs)
+	if l.Keep() {
+		t.Error("the wall clock is set by now")
+	}
+}

@@ -9,7 +9,7 @@ import (
 // How long a source may take. One that is slow on purpose must not keep an edge from the next; and other edges only share the load of the coordinators, so they are
 // left as soon as they do not.
 const (
-	// headTime bounds finding out what a source has: its cosigners and its checkpoint, which are a few kilobytes.
+	// headTime bounds finding out what a source has, its cosigners and its checkpoint, which are a few kilobytes.
 	headTime = 3 * time.Second
 	// peerTime bounds one page of another edge, with the keys to verify it.
 	peerTime = 2 * time.Second

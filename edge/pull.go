@@ -16,8 +16,15 @@ var errSource = errors.New("the answer does not verify")
 func (s *Syncer) catchUp(ctx context.Context, hint *Hint, st *Status) error {
 	sources := s.cfg.Sources(st.Wanted)
 	sources = sources[:min(len(sources), maxTries)]
-	if hint != nil && len(hint.Note) > 0 {
-		if o, err := s.position.Trusted.OpenFinal(hint.Note); err == nil && s.take(ctx, sources, hint.Note, o, st) == nil {
+	var hinted []byte
+	if hint != nil {
+		hinted = hint.Note
+	}
+	if err := s.followWhenDue(ctx, sources, hinted, st); err != nil {
+		return err
+	}
+	if len(hinted) > 0 {
+		if o, err := s.position.Trusted.OpenFinal(hinted); err == nil && s.take(ctx, sources, hinted, o, st) == nil {
 			return nil
 		}
 	}
@@ -48,7 +55,7 @@ func (s *Syncer) isCurrent(o checkpoint.Opened) bool {
 
 // ask takes the checkpoint of the first source, and what it is about from all of them in turn.
 func (s *Syncer) ask(ctx context.Context, sources []Source, st *Status) error {
-	note, o, err := s.head(ctx, sources[0], st.Looks%followEvery == 0)
+	note, o, err := s.head(ctx, sources[0])
 	if err != nil {
 		return err
 	}
@@ -56,14 +63,9 @@ func (s *Syncer) ask(ctx context.Context, sources []Source, st *Status) error {
 }
 
 // head returns the checkpoint of a source, verified.
-func (s *Syncer) head(ctx context.Context, source Source, follow bool) (note []byte, o checkpoint.Opened, err error) {
+func (s *Syncer) head(ctx context.Context, source Source) (note []byte, o checkpoint.Opened, err error) {
 	ctx, cancel := context.WithTimeout(ctx, headTime)
 	defer cancel()
-	if follow {
-		if err := s.follow(ctx, source); err != nil {
-			return nil, o, err
-		}
-	}
 	if note, err = source.Checkpoint(ctx); err != nil {
 		return nil, o, err
 	}
@@ -92,6 +94,8 @@ func (s *Syncer) open(ctx context.Context, source Source, note []byte) (checkpoi
 
 // follow takes up newer versions of the cosigner set, each vouched for by a majority of the one before.
 func (s *Syncer) follow(ctx context.Context, source Source) error {
+	ctx, cancel := context.WithTimeout(ctx, headTime)
+	defer cancel()
 	at := s.position.Trusted
 	for range maxSets {
 		notes, err := source.Cosigners(ctx, at.Version+1)
@@ -171,8 +175,15 @@ func (s *Syncer) smaller(o checkpoint.Opened) error {
 
 // renew counts the lease from a checkpoint on.
 func (s *Syncer) renew(note []byte, o checkpoint.Opened) {
-	if _, newer := s.cfg.Lease.Renew(o.MajorityAtS() * 1000); newer {
-		s.position.Note = note
+	if _, newer := s.cfg.Lease.Renew(o.MajorityAtS() * 1000); !newer {
+		return
+	}
+	s.position.Note = note
+	if !s.cfg.Lease.Keep() {
+		return // a step writes it down with the next event
+	}
+	if err := s.cfg.Store.Step(s.position.Head.Size, s.position, nil, s.cfg.Set.View()); err != nil {
+		s.cfg.Log.Warn("the newest word of the majority is not kept, and the wall clock is behind it: a start could take it for news again", "error", err)
 	}
 }
 
@@ -181,14 +192,15 @@ func (s *Syncer) pull(ctx context.Context, sources []Source, note []byte, o chec
 	at := s.position.Head
 	var d *draft
 	var err error
-	if o.Size >= at.Size {
+	if o.Size >= at.Size && !s.turnedBack(o) {
 		d = s.draftOf(s.position.Frontier, at.Chain, s.cfg.Set.View())
-		d.probing = o.Origin.Epoch > at.Epoch
+		d.probing, d.sweepMs = o.Origin.Epoch > at.Epoch, s.sweepAt(o)
 		err = s.fill(ctx, d, sources, o, st)
 	}
 	if o.Origin.Epoch > at.Epoch && (d == nil || errors.Is(err, errRoot) || errors.Is(err, errSource)) {
-		// A recovery may have taken back records: then this is another list.
+		// A recovery may have taken back records, or a time by which bans were swept: then this is another list.
 		d = s.draftOf(checkpoint.Frontier{}, crypto.BlacklistGenesis, emptyView())
+		d.sweepMs = s.sweepAt(o)
 		err = s.fill(ctx, d, sources, o, st)
 	}
 	if errors.Is(err, errRoot) {
@@ -200,12 +212,23 @@ func (s *Syncer) pull(ctx context.Context, sources []Source, note []byte, o chec
 	return s.settle(d, note, o)
 }
 
+// turnedBack tells whether a recovery set clocks right that ran ahead.
+func (s *Syncer) turnedBack(o checkpoint.Opened) bool {
+	return o.Origin.Epoch > s.position.Head.Epoch && o.MajorityAtS()*1000 < max(s.cfg.Lease.VouchedMs(), s.cfg.Lease.kept)
+}
+
+// sweepAt returns the time, Unix milliseconds, by which bans on the way to a checkpoint may be dropped as long expired: what is dropped does not come back, so no
+// clock of one machine decides, only that of the majority that vouched, and not before this edge's own idea of the time agrees.
+func (s *Syncer) sweepAt(o checkpoint.Opened) int64 {
+	return min(o.MajorityAtS()*1000, s.cfg.Lease.NowMs())
+}
+
 // settle makes a draft the list.
 func (s *Syncer) settle(d *draft, note []byte, o checkpoint.Opened) error {
 	before := s.position
 	next := Position{Frontier: d.frontier, Note: note, Trusted: before.Trusted, Keys: d.keys(before.Keys),
 		Head: Head{Epoch: o.Origin.Epoch, Size: o.Size, Root: o.Root, Chain: d.chain}}
-	view, err := d.base.with(d.changes, next.Head, s.cfg.Lease.NowMs())
+	view, err := d.base.with(d.changes, next.Head, d.sweepMs)
 	if err != nil {
 		s.cfg.Alarm(AlarmFull, err.Error())
 		return err
@@ -225,7 +248,11 @@ func (s *Syncer) settle(d *draft, note []byte, o checkpoint.Opened) error {
 	s.position = next
 	s.learn(next.Keys)
 	s.cfg.Set.replace(view)
-	s.cfg.Lease.Renew(o.MajorityAtS() * 1000)
+	if next.Head.Epoch > before.Head.Epoch {
+		s.cfg.Lease.Begin(o.MajorityAtS() * 1000)
+	} else {
+		s.cfg.Lease.Renew(o.MajorityAtS() * 1000)
+	}
 	s.recent.add(next.Head, d.tail)
 	s.cfg.Moved(next)
 	return nil

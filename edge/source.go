@@ -32,9 +32,6 @@ const (
 	foldEvents = 1 << 16
 	// maxSets bounds the versions of the cosigner set that one look follows; the next look goes on.
 	maxSets = 256
-	// followEvery is how many looks pass between two in which newer cosigners are asked for although the known ones would do: who was
-	// removed must not count for longer than a minute.
-	followEvery = 12
 	// maxTries is how many sources one look asks.
 	maxTries = 5
 )

@@ -51,6 +51,7 @@ type Syncer struct {
 	recent   *recent
 	retry    time.Duration // before the next look while less is here than was hinted; 0: none is waiting
 	pollAt   time.Time     // when members are asked the next time, whatever news there are until then
+	followAt time.Duration // by the lease's clock: newer cosigners are asked for before anything counts
 
 	heads  inbox // hints without a checkpoint, which anybody may make up
 	notes  inbox // hints with one, which the caller verified
@@ -93,6 +94,9 @@ func NewSyncer(cfg Config, at Position) *Syncer {
 	s := &Syncer{cfg: cfg, position: at, keys: map[string]crypto.PublicKey{}, recent: newRecent(at.Head), heads: newInbox(), notes: newInbox()}
 	s.learn(at.Keys)
 	s.learn(at.Trusted.Cosigners)
+	if o, err := at.Trusted.OpenFinal(at.Note); err == nil { // else of cosigners before: the first word of these ones counts as at a first start
+		cfg.Lease.Restore(o.MajorityAtS() * 1000)
+	}
 	s.status.Store(&Status{Position: at, Wanted: at.Head.Size, Halted: cfg.Halted})
 	return s
 }
@@ -176,6 +180,7 @@ func (s *Syncer) look(ctx context.Context) {
 	err := s.catchUp(ctx, hint, &st)
 	st.Position, st.Error = s.position, ""
 	if err != nil {
+		s.poll() // however far it came: retry says when to look again
 		st.Failed++
 		st.Error = err.Error()
 	}

@@ -43,6 +43,11 @@ func newCluster(n int) *edgetest.Cluster { return edgetest.New(n, nowS) }
 
 // startRig starts an edge that knows nothing yet, or goes on from its directory.
 func startRig(t *testing.T, dir string, c *edgetest.Cluster, members ...*edgetest.Member) *rig {
+	return startRigBy(t, edge.NewClock(), dir, c, members...)
+}
+
+// startRigBy is startRig by a clock of its own.
+func startRigBy(t *testing.T, clock edge.Clock, dir string, c *edgetest.Cluster, members ...*edgetest.Member) *rig {
 	t.Helper()
 	store, view, at, err := edge.OpenStore(dir, edgetest.ClusterID, edgetest.Seal)
 	if err != nil {
@@ -55,7 +60,6 @@ func startRig(t *testing.T, dir string, c *edgetest.Cluster, members ...*edgetes
 	if len(members) == 0 {
 		members = []*edgetest.Member{{ID: "c1", Cluster: c}}
 	}
-	clock := edge.NewClock()
 	r := &rig{set: edge.NewSet(), lease: edge.NewLease(clock, edge.DefaultLease), cluster: c, members: members, alarms: map[string]int{}, dir: dir}
 	r.set.Restore(view)
 	r.Syncer = edge.NewSyncer(edge.Config{ClusterID: edgetest.ClusterID, Store: store, Set: r.set, Lease: r.lease,

@@ -46,6 +46,9 @@ func (n *Node) cosignHere(ctx context.Context, l *keptLog, e epochNow, in cosign
 	if e.set.Version == 0 || e.level < fsm.LevelCheckpoints {
 		return later("there is no cosigner set yet"), nil
 	}
+	if why := n.clockStrays(); why != "" {
+		return later(why), nil
+	}
 	asked, err := e.cosigners().Open(in.Note)
 	if err != nil {
 		return later(err.Error()), nil
@@ -77,6 +80,16 @@ func (n *Node) cosignHere(ctx context.Context, l *keptLog, e epochNow, in cosign
 		return cosignReply{Refused: refusedRecord, Detail: bad.Error()}, nil
 	}
 	return later(err.Error()), nil
+}
+
+// clockStrays returns why this node may vouch for no time, or "": leases are counted from it, and one that runs ahead would end those of every edge until it has come.
+func (n *Node) clockStrays() string {
+	ids := voters(n.servers())
+	offsets := n.offsets(ids)
+	if supporters(offsets, 0) > len(ids)/2 {
+		return ""
+	}
+	return "the wall clock of this node agrees with no majority of voters, measured against the median: " + n.skews(ids, offsets)
 }
 
 func later(why string) cosignReply { return cosignReply{Refused: refusedLater, Detail: why} }

@@ -16,7 +16,6 @@ import (
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
-	"github.com/edgecoder/edgecoder/crypto/checkpoint"
 	"github.com/edgecoder/edgecoder/edge"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
@@ -161,7 +160,7 @@ func (e *Edge) start(ctx context.Context) error {
 		return err
 	}
 	e.book = openAddressBook(e.cfg.DataDir, e.log)
-	err := e.obtainIdentity(ctx)
+	joined, err := e.obtainIdentity(ctx)
 	if err != nil {
 		return err
 	}
@@ -169,7 +168,7 @@ func (e *Edge) start(ctx context.Context) error {
 		return err
 	}
 	e.ask = e.newPeerTransport()
-	if err := e.openList(); err != nil {
+	if err := e.openList(joined); err != nil {
 		return err
 	}
 	run, cancel := context.WithCancel(context.Background())
@@ -190,8 +189,8 @@ func (e *Edge) start(ctx context.Context) error {
 	return nil
 }
 
-// openList reads the list that an earlier run kept, or begins one that trusts the cosigners sealed at the join.
-func (e *Edge) openList() error {
+// openList reads the list that an earlier run kept, or begins one. One that joined now trusts the cosigners of that join.
+func (e *Edge) openList(joined bool) error {
 	key, err := e.id.listKey()
 	if err != nil {
 		return err
@@ -202,16 +201,15 @@ func (e *Edge) openList() error {
 		return err
 	}
 	e.store = store
-	if at == nil {
-		pinned, err := checkpoint.ParseSet(e.id.Cosigners)
-		if err != nil {
-			return fmt.Errorf("%s holds no list, and no cosigners to begin one with (%w): move it away and join with a new token", e.cfg.DataDir, err)
-		}
-		first := edge.NewPosition(pinned)
-		if err := store.Replace(first, view); err != nil {
+	if at == nil || joined {
+		if at, err = e.pin(at, view); err != nil {
 			return err
 		}
-		at = &first
+	}
+	if joined {
+		if err := e.noteJoined(); err != nil {
+			return err
+		}
 	}
 	evidence, err := store.Evidence()
 	if err != nil {

@@ -16,41 +16,47 @@ import (
 	"github.com/edgecoder/edgecoder/fsm"
 )
 
-// obtainIdentity reads who this edge is, or joins. The cosigners that the token of the join pins are sealed with its keys.
-func (e *Edge) obtainIdentity(ctx context.Context) (err error) {
+// obtainIdentity reads who this edge is, or joins, for the first time or anew. The cosigners that the token of the join pins are sealed with its keys.
+func (e *Edge) obtainIdentity(ctx context.Context) (joined bool, err error) {
 	if e.id, err = loadIdentity(e.cfg.DataDir, e.cfg.Passphrase); err != nil {
-		return err
+		return false, err
+	}
+	if e.id != nil && e.id.ClusterID != "" {
+		e.shared.Store(e.id.shared())
 	}
 	switch {
 	case e.id != nil && e.id.Role != "" && e.id.Role != fsm.RoleEdge:
-		return fmt.Errorf("%s is the directory of a %s, not of an edge", e.cfg.DataDir, e.id.Role)
-	case e.id != nil && e.id.ClusterID != "":
-		e.shared.Store(e.id.shared())
-		return e.renew(ctx)
+		return false, fmt.Errorf("%s is the directory of a %s, not of an edge", e.cfg.DataDir, e.id.Role)
+	case e.id != nil && e.id.ClusterID != "" && !e.joinsAnew():
+		return false, e.renew(ctx)
 	case len(e.cfg.Join) == 0 || e.cfg.JoinToken == "":
-		return fmt.Errorf("%s is empty: give --join and --join-token-file or EDGECODER_JOIN_TOKEN (make one with `edgecoder token create --role edge`)", e.cfg.DataDir)
+		return false, fmt.Errorf("%s is empty: give --join and --join-token-file or EDGECODER_JOIN_TOKEN (make one with `edgecoder token create --role edge`)", e.cfg.DataDir)
 	}
 	token, err := crypto.ParseTokenText(e.cfg.JoinToken)
 	if err != nil {
-		return fmt.Errorf("join token: %w", err)
+		return false, fmt.Errorf("join token: %w", err)
 	}
 	if token.Pin == "" || token.Set == 0 {
-		return errors.New("join token: it pins no CA and cosigners, so it lets no edge join: make one with `edgecoder token create --role edge`")
+		return false, errors.New("join token: it pins no CA and cosigners, so it lets no edge join: make one with `edgecoder token create --role edge`")
 	}
 	if err := e.prepareIdentity(token); err != nil {
-		return err
+		return false, err
 	}
-	reply, err := e.askToJoin(ctx, token, joinDial(token), e.cfg.Join)
+	asking, cancel := e.joinTime(ctx)
+	defer cancel()
+	reply, err := e.askToJoin(asking, token, joinDial(token), e.seeds())
 	if err == nil && !slices.ContainsFunc(reply.shared().cas, func(a authority) bool { return a.id().String() == token.Pin }) {
 		err = errors.New("the seed's answer is not of the cluster in the token")
 	}
 	if err != nil {
-		return err
+		return false, e.goOnWithout(ctx, err)
 	}
-	if e.id.Cosigners, err = pinnedCosigners(token, reply.Cosigners); err != nil {
-		return fmt.Errorf("the cosigners in the seed's answer: %w", err)
+	pinned, err := pinnedCosigners(token, reply.Cosigners)
+	if err != nil {
+		return false, e.goOnWithout(ctx, fmt.Errorf("the cosigners in the seed's answer: %w", err))
 	}
-	return e.become(reply)
+	e.id.Cosigners = pinned
+	return true, e.become(reply)
 }
 
 // pinnedCosigners follows from the set that a token pins, which the first note must be, to the last one told. Whoever

@@ -68,6 +68,13 @@ func (n *Node) serveEdgeJoin(r *http.Request) (edgeJoinReply, error) {
 	if stored.Edge != nil { // it may have been ended where this replica has not come to yet
 		return n.welcomeEdge(r.Context(), req, token, api.ReadOptions{Strong: true})
 	}
+	member, err := n.isEdge(r.Context(), req.Edge)
+	if err != nil {
+		return edgeJoinReply{}, err
+	}
+	if member { // it is on record, and comes with a new token for whom to trust
+		return n.welcomeEdge(r.Context(), req, token, api.ReadOptions{Strong: true})
+	}
 	cmd, err := fsm.New(fsm.Actor{TokenID: token.ID}, fsm.EdgeJoin{Edge: req.Edge, ID: req.ID, Hash: req.Hash})
 	if err != nil {
 		return edgeJoinReply{}, err
@@ -87,6 +94,15 @@ func (n *Node) serveEdgeJoin(r *http.Request) (edgeJoinReply, error) {
 		return edgeJoinReply{}, err
 	}
 	return n.welcomeEdge(r.Context(), req, token, api.ReadOptions{MinIndex: res.Index})
+}
+
+// isEdge tells whether an edge, which has proved its signing key, is on record by just these keys.
+func (n *Node) isEdge(ctx context.Context, edge fsm.Edge) (member bool, err error) {
+	_, err = n.Read(ctx, api.ReadOptions{Strong: true}, func(s *fsm.State) {
+		have, ok := s.Edge(edge.NodeID)
+		member = ok && have.SigningKey == edge.SigningKey && have.TLSKey == edge.TLSKey
+	})
+	return member, err
 }
 
 // edgeToken compares the token's hash and the proof of possession before anything is proposed or told; whether a join token is in force is asked again in Apply.

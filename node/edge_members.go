@@ -120,52 +120,79 @@ func (e *Edge) refreshAdmitter() {
 
 // coordinators returns where coordinators listen, those first that gossip sees alive.
 func (e *Edge) coordinators() []namedAddress {
-	alive := map[string]bool{}
-	if e.pool != nil {
-		for _, m := range e.pool.Members() {
-			alive[m.Card.NodeID] = m.State == gossip.StateAlive
-		}
-	}
+	alive := e.aliveMembers()
 	var out []namedAddress
 	for id, a := range e.book.coordinatorAddresses() {
-		out = append(out, namedAddress{id, a})
+		out = append(out, namedAddress{id, a, alive[id]})
 	}
 	slices.SortFunc(out, func(a, b namedAddress) int {
-		if alive[a.id] != alive[b.id] {
-			return map[bool]int{true: -1, false: 1}[alive[a.id]]
+		if a.alive != b.alive {
+			return map[bool]int{true: -1, false: 1}[a.alive]
 		}
 		return strings.Compare(a.id, b.id)
 	})
 	return out
 }
 
+// aliveMembers tells whom gossip sees alive, by node id.
+func (e *Edge) aliveMembers() map[string]bool {
+	alive := map[string]bool{}
+	if e.pool != nil {
+		for _, m := range e.pool.Members() {
+			alive[m.Card.NodeID] = m.State == gossip.StateAlive
+		}
+	}
+	return alive
+}
+
 type namedAddress struct {
 	id string
 	peerAddress
+	alive bool // as gossip sees it
 }
 
 // edgeSources is how many other edges are among whom one look may ask: they share the load of the coordinators, who alone have the whole chain.
 const edgeSources = 2
 
-// sourcesFor implements edge.Config.Sources: coordinators and some other edges, in a random order.
+// sourcesFor implements edge.Config.Sources: coordinators and some other edges.
 func (e *Edge) sourcesFor(uint64) []edge.Source {
-	var out []edge.Source
-	add := func(s edge.Source, err error) {
+	var found []foundSource
+	add := func(alive bool, s edge.Source, err error) {
 		if err != nil {
 			e.log.Warn("a member cannot be asked", "error", err)
 			return
 		}
-		out = append(out, s)
+		found = append(found, foundSource{s, alive})
 	}
 	for _, a := range e.coordinators() {
-		add(e.coordinatorSource(a))
+		s, err := e.coordinatorSource(a)
+		add(a.alive, s, err)
 	}
 	peers := e.otherEdges()
 	rand.Shuffle(len(peers), func(i, j int) { peers[i], peers[j] = peers[j], peers[i] })
 	for _, c := range peers[:min(len(peers), edgeSources)] {
-		add(e.edgeSource(c.NodeID))
+		s, err := e.edgeSource(c.NodeID)
+		add(true, s, err)
 	}
-	rand.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+	return askOrder(found)
+}
+
+type foundSource struct {
+	edge.Source
+	alive bool // as gossip sees it
+}
+
+// askOrder puts sources in a random order, those that gossip sees alive before all others: to ask one that is dead may take a look sourceTime. Gossip may be
+// wrong of the others, so they are asked too.
+func askOrder(found []foundSource) (out []edge.Source) {
+	rand.Shuffle(len(found), func(i, j int) { found[i], found[j] = found[j], found[i] })
+	for _, alive := range []bool{true, false} {
+		for _, s := range found {
+			if s.alive == alive {
+				out = append(out, s.Source)
+			}
+		}
+	}
 	return out
 }
 

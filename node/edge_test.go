@@ -36,7 +36,7 @@ func edgeTestConfig(t *testing.T, c *trio, name, token string) EdgeConfig {
 	cfg := DefaultEdgeConfig()
 	cfg.DataDir, cfg.Name = filepath.Join(t.TempDir(), name), name
 	cfg.Listen, cfg.GossipAddr = unixPrefix+filepath.Join(t.TempDir(), "edge.sock"), freeAddr(t)
-	cfg.Join, cfg.JoinToken = []string{c.cfgs[0].GossipAddr, c.cfgs[1].GossipAddr}, token
+	cfg.Join, cfg.JoinToken = []string{c.cfgs[0].GossipAddr, c.cfgs[min(1, len(c.cfgs)-1)].GossipAddr}, token
 	cfg.Lease, cfg.anyLease, cfg.iterations = testLease, true, keyfile.MinIterations
 	cfg.Passphrase, cfg.Log = []byte("correct horse battery"), testLog(t)
 	return cfg

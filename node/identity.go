@@ -52,12 +52,13 @@ type identity struct {
 	Undo       uint64   `cbor:"15,keyasint,omitempty"` // the next start takes back the restore of this epoch, which the cluster went on without
 	Credential string   `cbor:"16,keyasint,omitempty"` // of an edge: the text of its own token
 	Cosigners  []byte   `cbor:"17,keyasint,omitempty"` // of an edge: the cosigner set that a list begins with, a signed note
+	JoinedBy   string   `cbor:"18,keyasint,omitempty"` // of an edge: id of the join token whose cosigners its list goes by
 	// LaterSigning are the seeds of signing keys that came after Signing, which goes
 	// when it is over; the file holds all that verify, and the next one.
-	LaterSigning [][]byte `cbor:"18,keyasint,omitempty"`
+	LaterSigning [][]byte `cbor:"19,keyasint,omitempty"`
 
-	MoreCAs    []authority `cbor:"19,keyasint,omitempty"` // trusted beside CACert, while the CA is rotated
-	SharedAsOf uint64      `cbor:"20,keyasint,omitempty"` // log index as of which CAs and gossip keys are right
+	MoreCAs    []authority `cbor:"20,keyasint,omitempty"` // trusted beside CACert, while the CA is rotated
+	SharedAsOf uint64      `cbor:"21,keyasint,omitempty"` // log index as of which CAs and gossip keys are right
 
 	iterations int // cost of the key file that this was read from, which whoever changed it wants kept; 0: the default
 }
