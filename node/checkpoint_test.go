@@ -463,8 +463,9 @@ func (c *trio) cosignersBeginAnew(i int) {
 	if at < 0 || sets[at].Epoch != 2 || len(sets[at].Cosigners) != 1 {
 		t.Fatalf("no set begins anew: %+v", sets)
 	}
-	if _, err := sets[0].Follow(sets); !errors.Is(err, checkpoint.ErrNewRoot) {
-		t.Errorf("who trusted the first follows unasked: %v", err)
+	before := checkpoint.Set{ClusterID: n.id.ClusterID, Version: sets[at].Version - 1} // which went when the root came
+	if _, err := before.Follow(sets); at != 0 || !errors.Is(err, checkpoint.ErrNewRoot) {
+		t.Errorf("who trusted one before follows unasked: %v", err)
 	}
 	if err := sets[at].VerifyRoot(); err != nil {
 		t.Error(err)
