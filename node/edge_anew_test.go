@@ -18,7 +18,11 @@ func trustOthers(t *testing.T, cfg EdgeConfig) {
 		t.Fatal(err)
 	}
 	defer id.clear()
-	store, view, at, err := edge.OpenStore(cfg.DataDir, id.ClusterID)
+	key, err := id.listKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, view, at, err := edge.OpenStore(cfg.DataDir, id.ClusterID, key)
 	if err != nil {
 		t.Fatal(err)
 	}
