@@ -150,7 +150,7 @@ func (k *Keeper) checkSome(size uint64) error {
 }
 
 // Cosign signs a head at a time in Unix seconds, if it is of the log's origin now and of this node's own records, all of
-// them sound, and no smaller than what it signed before. The promise is durable when it returns.
+// them sound, no smaller than what it signed before, and the final checkpoint that it keeps leads to it. The promise is durable when it returns.
 func (k *Keeper) Cosign(ctx context.Context, c checkpoint.Checkpoint, o checkpoint.Origin, key crypto.PrivateKey, atS int64) (checkpoint.Signature, error) {
 	var none checkpoint.Signature
 	switch have := k.log.TreeSize(); {
@@ -175,10 +175,29 @@ func (k *Keeper) Cosign(ctx context.Context, c checkpoint.Checkpoint, o checkpoi
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if err := k.follows(c); err != nil {
+		return none, err
+	}
 	if err := k.promise(c); err != nil {
 		return none, err
 	}
 	return checkpoint.Cosign(key, c, atS), nil
+}
+
+// follows holds a head to the final checkpoint that is kept: a node whose promises were lost may have seen what others
+// signed before its own records say so. The caller holds mu.
+func (k *Keeper) follows(c checkpoint.Checkpoint) error {
+	k.kept.Lock()
+	defer k.kept.Unlock()
+	switch {
+	case k.note == nil || k.held.Origin != c.Origin:
+		return nil
+	case c.Size < k.held.Size:
+		return fmt.Errorf("%w: a final checkpoint has %d, asked about %d", ErrSmaller, k.held.Size, c.Size)
+	case c.Size == k.held.Size && c.Root != k.held.Root:
+		return &Fork{Mine: k.held.Checkpoint, Theirs: c, What: "a head of the size of a final checkpoint"}
+	}
+	return k.agrees(k.held.Checkpoint, false, "records that a final checkpoint contradicts")
 }
 
 // promise writes down that a head is signed before it is. The caller holds mu.

@@ -367,3 +367,45 @@ func TestPromisesSurvive(t *testing.T) {
 		}
 	}
 }
+
+// TestCosignsNothingBesideAFinalCheckpoint: a node whose promises are gone, and whom a leader that lies feeds other
+// records, signs nothing that the final checkpoint it holds contradicts.
+func TestCosignsNothingBesideAFinalCheckpoint(t *testing.T) {
+	truth := logOf(3)
+	root, err := truth.TreeRoot(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := func(records *memoryLog) *bench {
+		b := newBench(t, 1)
+		final := b.head()
+		final.Size, final.Root = 2, root
+		if _, err := b.Adopt(b.note(final, 100, 2, 3), b.set, origin); err != nil { // before its records are here
+			t.Fatal(err)
+		}
+		b.log.records = records.records
+		return b
+	}
+	lie := func(n int) *memoryLog {
+		l := logOf(n)
+		l.records[1] = []byte("another second record")
+		return l
+	}
+	f := (*Fork)(nil)
+	b := with(lie(2))
+	if err := b.cosign(b.head()); !errors.As(err, &f) || f.Mine.Root != root {
+		t.Errorf("the same size, another root: %v", err)
+	}
+	b = with(lie(3))
+	if err := b.cosign(b.head()); !errors.As(err, &f) {
+		t.Errorf("a larger one over other records: %v", err)
+	}
+	b = with(logOf(1))
+	if err := b.cosign(b.head()); !errors.Is(err, ErrSmaller) {
+		t.Errorf("a smaller one: %v", err)
+	}
+	b = with(truth)
+	if err := b.cosign(b.head()); err != nil {
+		t.Errorf("what the final one leads to: %v", err)
+	}
+}

@@ -73,3 +73,28 @@ func TestFollowsByTwoMembers(t *testing.T) {
 		}
 	})
 }
+
+// A recovery from an older copy: the sets that it has do not lead on from the one that is trusted, with or without another in its place. The operator is told
+// what to do, and nobody is trusted for it.
+func TestFollowsNoOtherLine(t *testing.T) {
+	for _, goesOn := range []bool{false, true} {
+		inBubble(t, func(t *testing.T) {
+			c := newCluster(3)
+			c.Replace(3, 3, 4, 5)
+			c.Cosign(3)
+			r := startRig(t, t.TempDir(), c)
+			c.Rewind(1, 0, 1, 2)
+			c.Recover(0)
+			if goesOn {
+				c.Replace(3, 0, 1, 6)
+				c.Replace(3, 0, 1, 7)
+			}
+			c.Ban("bad", 1, 0)
+			c.Cosign(3)
+			pass(time.Minute)
+			if st := r.Status(); r.alarms[edge.AlarmNewRoot] == 0 || st.Position.Trusted.Version != 2 || st.Position.Head.Epoch != 1 {
+				t.Errorf("sets go on %t: alarms %v, %s", goesOn, r.alarms, brief(st))
+			}
+		})
+	}
+}

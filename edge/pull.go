@@ -82,6 +82,11 @@ func (s *Syncer) open(ctx context.Context, source Source, note []byte) (checkpoi
 		}
 		o, err = s.position.Trusted.OpenFinal(note)
 	}
+	if n, parseErr := checkpoint.ParseNote(note); err != nil && parseErr == nil && n.Checkpoint.Origin.Epoch > s.position.Head.Epoch {
+		// No set leads there from the one that is trusted: recovered from a copy, the cluster may have an older one, and goes on from that.
+		s.cfg.Alarm(AlarmNewRoot, fmt.Sprintf("%s: a checkpoint of epoch %d, and the cosigners of version %d do not lead to who vouches for it: join again with a new token to trust them: %v",
+			source.Name(), n.Checkpoint.Origin.Epoch, s.position.Trusted.Version, err))
+	}
 	if err != nil {
 		s.cfg.Alarm(AlarmCheckpoint, fmt.Sprintf("%s: %v", source.Name(), err))
 		return o, fmt.Errorf("%w: %w", errSource, err)
@@ -114,7 +119,7 @@ func (s *Syncer) follow(ctx context.Context, source Source) error {
 			if err == nil {
 				err = at.Verify(next)
 			}
-			if errors.Is(err, checkpoint.ErrNewRoot) {
+			if errors.Is(err, checkpoint.ErrNewRoot) || err != nil && next.Version == at.Version+1 && next.Previous != at.Hash() {
 				s.cfg.Alarm(AlarmNewRoot, fmt.Sprintf("%s: %v: join again with a new token to trust it", source.Name(), err))
 			}
 			if err != nil {

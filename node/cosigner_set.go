@@ -45,7 +45,7 @@ func (n *Node) alignCosigners(ctx context.Context, lead *leadership) {
 	if e = n.epochNow(); n.cosignersFollow(e) {
 		return
 	}
-	next, err := n.nextCosigners("")
+	next, err := n.nextCosigners("", "")
 	if err == nil {
 		err = n.moveCosigners(ctx, lead, e, next)
 	}
@@ -57,15 +57,35 @@ func (n *Node) alignCosigners(ctx context.Context, lead *leadership) {
 
 // cosignersFollow tells whether the set in force is that of the coordinators.
 func (n *Node) cosignersFollow(e epochNow) bool {
-	next, err := n.nextCosigners("")
+	next, err := n.nextCosigners("", "")
 	return err == nil && e.set.Version > 0 && slices.Equal(next.Cosigners, e.set.Cosigners)
 }
 
-// nextCosigners is the set that should follow once a coordinator has left; "": none leaves.
-func (n *Node) nextCosigners(leaving string) (next checkpoint.Set, err error) {
-	ids := voters(n.servers())
+// nextCosigners is the set that should follow once a coordinator votes and another has left; "": none.
+func (n *Node) nextCosigners(coming, leaving string) (next checkpoint.Set, err error) {
+	ids := append(voters(n.servers()), coming)
 	n.machine.Read(func(s *fsm.State) { next, err = s.NextCosigners(ids, leaving) })
 	return next, err
+}
+
+// cosignersWith has a coordinator come into the set before it votes, where that makes the majority no larger: with three
+// voters and a set of two, raft would outlive the loss of one and the set would not. From odd to even it is the other way
+// about. A set that cannot move keeps nobody from voting. The caller holds members.
+func (n *Node) cosignersWith(ctx context.Context, lead *leadership, id string) {
+	e := n.epochNow()
+	if e.level < fsm.LevelCheckpoints || len(e.set.Cosigners)%2 != 0 {
+		return // without a set, too, there is none to follow
+	}
+	next, err := n.nextCosigners(id, "")
+	if err == nil && (next.Root() || slices.Equal(next.Cosigners, e.set.Cosigners)) {
+		return
+	}
+	if err == nil {
+		err = n.moveCosigners(ctx, lead, e, next)
+	}
+	if err != nil {
+		n.log.Warn("a coordinator gets its vote before it cosigns", "node", id, "version", e.set.Version, "error", err)
+	}
 }
 
 // cosignersWithout has a coordinator leave the set before it leaves the cluster: a majority of the set must be there to
@@ -78,7 +98,7 @@ func (n *Node) cosignersWithout(ctx context.Context, id string, compromised bool
 		return nil
 	}
 	cosigns := slices.ContainsFunc(e.set.Cosigners, func(key crypto.PublicKey) bool { node, _ := n.nodeOf(key); return node == id })
-	next, err := n.nextCosigners(id)
+	next, err := n.nextCosigners("", id)
 	if !cosigns || err == nil && next.Root() {
 		return nil // a root names who is left
 	}

@@ -296,6 +296,7 @@ func (n *Node) alignMembers(ctx context.Context) {
 			n.logMember("adding as non-voter", c.ID, n.raft.AddNonvoter(id, addr, 0, n.cfg.Timing.Request).Error())
 			return
 		case vote == raft.Nonvoter && c.Role == fsm.RoleCoordinator && n.stable(l, c.ID) && n.stays(c.ID) && !n.isDiverged(c.ID) && n.sameEpoch(c.ID):
+			n.cosignersWith(ctx, l, c.ID)
 			n.logMember("promoting to voter", c.ID, n.grant(l, c.ID))
 			return
 		}

@@ -21,7 +21,7 @@ var ErrSet = errors.New("no cosigner set")
 
 // Set is one version of who cosigns a cluster's checkpoints. Each version is signed by a majority of the one before, so
 // whoever trusts any version can follow to the newest. A set without a previous hash is a root: the cluster's first, or
-// one made after a recovery that lost the majority of the one before; who follows must be told to trust it.
+// one made after a recovery, or removals, that took the majority of the one before; who follows must be told to trust it.
 type Set struct {
 	ClusterID string
 	Version   uint64             // from 1 on, without gaps

@@ -187,6 +187,16 @@ func (c *Cluster) Recover(keep int) {
 	c.note = c.cosigned(len(c.keys), c.tree.Checkpoint(c.origin()))
 }
 
+// Rewind forgets all cosigner sets behind the first n, and who was in them: a recovery from a copy.
+func (c *Cluster) Rewind(n int, by ...int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sets, c.keys = c.sets[:n:n], nil
+	for _, i := range by {
+		c.keys = append(c.keys, Key(i))
+	}
+}
+
 // Replace makes others the coordinators, by the signatures of the first n so far.
 func (c *Cluster) Replace(n int, by ...int) {
 	c.mu.Lock()
