@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/edgecoder/edgecoder/api"
@@ -155,7 +156,10 @@ func (n *Node) welcomeEdge(ctx context.Context, req edgeJoinRequest, token crypt
 	var edge fsm.Edge
 	var member bool
 	var sets [][]byte
+	var held, keys *sharedSet
 	read := func(s *fsm.State) {
+		held = n.shared.Load()
+		keys = held.forEdges(s)
 		edge, member = s.Edge(req.Edge.NodeID)
 		sets = setsSince(s, token)
 	}
@@ -168,8 +172,6 @@ func (n *Node) welcomeEdge(ctx context.Context, req edgeJoinRequest, token crypt
 	case edge.TLSKey != crypto.Sum(req.TLSPublic):
 		return edgeJoinReply{}, &client.Error{Code: client.CodeForbidden, Field: "tls_public", Detail: "the edge is not on record with this key"}
 	}
-	held := n.shared.Load()
-	keys := held.forRole(fsm.RoleEdge)
 	cert, err := n.signEdge(held.active(), edge, req.TLSPublic)
 	if err != nil {
 		return edgeJoinReply{}, err
@@ -200,4 +202,21 @@ func (n *Node) signEdge(by authority, edge fsm.Edge, tlsPublic []byte) ([]byte, 
 		return nil, &client.Error{Code: client.CodeInvalid, Field: "tls_public", Detail: err.Error()}
 	}
 	return by.issueLeaf(n.id.ClusterID, edge.NodeID, fsm.RoleEdge, public, nil, time.Now())
+}
+
+// forEdges is what edges are told of a set: all but what was prepared for the removal of a compromised coordinator, which may have edges of
+// its own. Once that is in force those are gone.
+func (s *sharedSet) forEdges(state *fsm.State) *sharedSet {
+	out := s.forRole(fsm.RoleEdge)
+	out.ring = slices.Clone(out.ring)
+	for _, of := range fsm.HeldShared(fsm.RoleCoordinator) {
+		k, _ := state.KeyStanding(of, state.ClockMs())
+		if k.Pending < 0 || k.Ring[k.Pending].Shared.Without == "" {
+			continue
+		}
+		next := crypto.Hash(k.Ring[k.Pending].Public)
+		out.cas = slices.DeleteFunc(out.cas, func(a authority) bool { return a.id() == next })
+		out.ring = slices.DeleteFunc(out.ring, func(key []byte) bool { return poolKeyID(key) == next })
+	}
+	return out
 }

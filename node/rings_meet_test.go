@@ -83,3 +83,28 @@ func TestP5EdgeFollowsSharedKeys(t *testing.T) {
 	again := startEdge(t, cfg)
 	c.eventually("who was away is back", func() bool { return again.sharesWith(c.nodes[0]) })
 }
+
+// TestEdgesAreNotToldWhatACompromisedNodeMustNotKnow: it may have edges of its own until it is removed.
+func TestEdgesAreNotToldWhatACompromisedNodeMustNotKnow(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1)
+	n := c.nodes[0]
+	c.eventually("the keys are on record", func() bool { return !c.activeKey(caSubject).IsZero() && !c.activeKey(gossipSubject).IsZero() })
+	l := n.lead.Load()
+	l.rotating.Lock() // nothing is switched to meanwhile
+	told := func() (out *sharedSet) {
+		n.machine.Read(func(s *fsm.State) { out = n.shared.Load().forEdges(s) })
+		return out
+	}
+	for _, of := range []fsm.Subject{caSubject, gossipSubject} {
+		if _, err := n.prepareShared(t.Context(), l, of, 0, "ghost"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.eventually("the node holds both", func() bool { s := n.shared.Load(); return len(s.cas) == 2 && len(s.ring) == 2 })
+	if s := told(); len(s.cas) != 1 || len(s.ring) != 1 || len(s.active().Key) != 0 {
+		t.Errorf("an edge is told of %d CAs and %d gossip keys", len(s.cas), len(s.ring))
+	}
+	l.rotating.Unlock()
+	c.eventually("edges are told what is in force", func() bool { s := told(); return len(s.cas) == 2 && len(s.ring) == 2 })
+}

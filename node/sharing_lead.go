@@ -185,6 +185,9 @@ func (n *Node) notReady(k fsm.Key) (late []string) {
 	}
 	for _, m := range n.pool.Members() {
 		here := m.State == gossip.StateAlive || m.State == gossip.StateSuspect
+		if m.Card.Role == string(fsm.RoleEdge) && k.Shared.Without != "" {
+			continue // edges are not told yet (forEdges)
+		}
 		if here && !known[m.Card.NodeID] && !slices.Contains(m.Holds, ackOf(crypto.Hash(k.Public))) {
 			late = append(late, m.Card.NodeID)
 		}
