@@ -219,6 +219,15 @@ func sleeper(t *testing.T, dataDir string) int {
 		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
 		_ = c.Wait()
 	})
+	for deadline := time.Now().Add(20 * time.Second); !isServer(c.Process.Pid, dataDir); { // the kernel tells its arguments a moment after it began
+		if time.Now().After(deadline) {
+			t.Fatal("the process does not show its arguments")
+		}
+		select {
+		case <-t.Context().Done():
+		case <-time.After(time.Millisecond):
+		}
+	}
 	return c.Process.Pid
 }
 
