@@ -153,12 +153,13 @@ func (n *Node) dropEndedKeys(st fsm.KeyStanding, clock int64) error {
 	defer n.idMu.Unlock()
 	held := n.id.signingSeeds()
 	kept := slices.DeleteFunc(slices.Clone(held), func(seed []byte) bool {
-		i := slices.IndexFunc(st.Ring, func(k fsm.Key) bool { return k.Public == publicOfSeed(seed) })
+		key := publicOfSeed(seed)
+		i := slices.IndexFunc(st.Ring, func(k fsm.Key) bool { return k.Public == key })
 		if i < 0 {
-			return false
+			return cosigners.Has(key) // it left the ring; any other is still to be announced
 		}
 		state := st.Ring.StateOf(i, clock)
-		return state == fsm.KeyRetired && !cosigners.Has(st.Ring[i].Public) || state == fsm.KeyRevoked
+		return state == fsm.KeyRetired && !cosigners.Has(key) || state == fsm.KeyRevoked
 	})
 	if len(kept) == len(held) || len(kept) == 0 {
 		return nil

@@ -32,6 +32,18 @@ func TestP5CosignersFollowASoleCoordinator(t *testing.T) {
 	}
 	c.ban(0, "agent-1")
 	c.allHave(1, 1)
+	// A key whose window is over stays while the set in force names it: it vouches for the next one.
+	st, _, clock := n.ownStanding()
+	st.Ring = slices.Clone(st.Ring)
+	for i := range st.Ring {
+		st.Ring[i].NotAfterMs = clock - 1
+	}
+	if err := n.dropEndedKeys(st, clock); err != nil {
+		t.Fatal(err)
+	}
+	if !n.signer.holds(next.set.Cosigners[0]) || n.signer.holds(first.set.Cosigners[0]) {
+		t.Error("it kept the wrong key")
+	}
 }
 
 // sharesWith tells whether an edge holds what a node holds of the keys that all share, and uses the same ones.
