@@ -340,9 +340,9 @@ func TestOpenEndsWhileItsInputIsStuck(t *testing.T) {
 
 // TestHangupEndsAFileJob: SIGHUP, which would end the process with a part of the file in its place, is caught.
 func TestHangupEndsAFileJob(t *testing.T) {
-	if signal.Ignored(syscall.SIGHUP) {
-		t.Skip("SIGHUP is ignored here, as under nohup, and then a file job leaves it so: run without nohup, as CI does")
-	}
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP) // under nohup it is ignored until somebody listens
+	defer signal.Stop(heard)
 	ctx, stop := testProgram().untilHangup(context.Background())
 	defer stop()
 	self, err := os.FindProcess(os.Getpid())
