@@ -178,7 +178,7 @@ func (c *Cluster) bringUp(ctx context.Context, nodes []Node) error {
 		if err := c.waitAnswer(ctx, first, mustBeReady); err != nil {
 			return err
 		}
-		if _, err := os.Stat(c.path(adminTokenName)); errors.Is(err, fs.ErrNotExist) {
+		if !c.waitToken(ctx) {
 			return fmt.Errorf("%s runs, but its first admin token was lost in an interrupted start: begin anew with `edgecoder cluster down --purge --data %s`", first.Name, quote(c.dir))
 		}
 	}
@@ -190,6 +190,28 @@ func (c *Cluster) bringUp(ctx context.Context, nodes []Node) error {
 		return err
 	}
 	return c.finishUp(ctx, len(nodes))
+}
+
+// tokenGrace is for the first admin token: the server answers a moment before it
+// writes the file.
+const tokenGrace = 3 * time.Second
+
+// waitToken tells whether the first admin token is there.
+func (c *Cluster) waitToken(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, tokenGrace)
+	defer cancel()
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for {
+		if _, err := os.Stat(c.path(adminTokenName)); !errors.Is(err, fs.ErrNotExist) {
+			return true
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // finishUp makes what users of the cluster need, cluster.json last. The first

@@ -33,7 +33,7 @@ func TestWaitForEnforcement(t *testing.T) {
 		t.Errorf("%d questions, %+v", asked, r)
 	}
 	asked = -1 << 30
-	r = runArgs(t, "", "--timeout", "200ms", "blacklist", "add", "a", "--reason", "x", "--wait", "all")
+	r = runArgs(t, "", "--timeout", "1s", "blacklist", "add", "a", "--reason", "x", "--wait", "all")
 	if r.status != exitUnknown || !strings.Contains(r.out, "e-slow") || !strings.Contains(r.out, "banned") || !strings.Contains(r.err, "it is done, but not enforced as asked") {
 		t.Errorf("%+v", r)
 	}

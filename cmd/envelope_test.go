@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -339,6 +340,9 @@ func TestOpenEndsWhileItsInputIsStuck(t *testing.T) {
 
 // TestHangupEndsAFileJob: SIGHUP, which would end the process with a part of the file in its place, is caught.
 func TestHangupEndsAFileJob(t *testing.T) {
+	heard := make(chan os.Signal, 1)
+	signal.Notify(heard, syscall.SIGHUP) // under nohup it is ignored until somebody listens
+	defer signal.Stop(heard)
 	ctx, stop := testProgram().untilHangup(context.Background())
 	defer stop()
 	self, err := os.FindProcess(os.Getpid())

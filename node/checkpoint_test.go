@@ -269,9 +269,9 @@ func TestCosignerIsNoFool(t *testing.T) {
 		t.Error("a majority's second head was taken")
 	}
 	wantReason(t, asked.Serving(), reasonForked)
-	kept, _ := filepath.Glob(filepath.Join(asked.cfg.DataDir, dirLogs, "fork-*"))
-	if len(kept) == 0 || asked.Status().Logs[0].ForkedWhy == "" {
-		t.Errorf("evidence %v, status %+v", kept, asked.Status().Logs)
+	c.eventually("evidence is kept", func() bool { return len(forksKept(asked)) > 0 })
+	if asked.Status().Logs[0].ForkedWhy == "" {
+		t.Errorf("status %+v", asked.Status().Logs)
 	}
 }
 
@@ -302,12 +302,15 @@ func TestTamperedHistoryStopsTheNode(t *testing.T) {
 	c.start(at)
 	c.eventually("it does not serve", func() bool { return c.nodes[at].logs.forked() != nil })
 	wantReason(t, c.nodes[at].Serving(), reasonForked)
-	kept, _ := filepath.Glob(filepath.Join(n.cfg.DataDir, dirLogs, "fork-*"))
-	if len(kept) != 1 {
-		t.Errorf("evidence: %v", kept)
-	}
+	c.eventually("evidence is kept", func() bool { return len(forksKept(n)) == 1 }) // a node stops serving first, and writes then
 	c.ban((at+1)%3, "others go on")
 	c.eventually("the others' checkpoint", func() bool { o, _, ok := c.newestCheckpoint((at + 1) % 3); return ok && o.Size == 5 })
+}
+
+// forksKept lists the files with both heads of a fork that a node kept.
+func forksKept(n *Node) []string {
+	kept, _ := filepath.Glob(filepath.Join(n.cfg.DataDir, dirLogs, "fork-*"))
+	return kept
 }
 
 // tamper writes the history of a stopped node anew with some records changed, sound in itself.
