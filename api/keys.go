@@ -48,6 +48,17 @@ func wireKeys(st fsm.KeyStanding, nowMs int64) client.Keys {
 	return out
 }
 
+// keysIn shows the keys of a subject as a state has them.
+func keysIn(state *fsm.State, of fsm.Subject, nowMs int64) (out client.Keys, known bool) {
+	st, known := state.KeyStanding(of, nowMs)
+	if !known {
+		return out, false
+	}
+	out = wireKeys(st, nowMs)
+	out.Name = state.NameOf(of)
+	return out, true
+}
+
 func wireKey(kind fsm.SubjectKind, k fsm.Key) client.Key {
 	out := client.Key{KeyID: k.Public.KeyID(), NotBeforeMs: k.NotBeforeMs, UntilMs: k.NotAfterMs, RevokedAt: k.RevokedAt, Index: k.Index}
 	if !kind.Shared() {
@@ -88,8 +99,8 @@ func (s *Server) keyList(c *call) error {
 					out.Next = out.Keys[limit-1].Subject
 					return
 				}
-				if st, ok := state.KeyStanding(of, now); ok {
-					out.Keys = append(out.Keys, wireKeys(st, now))
+				if row, ok := keysIn(state, of, now); ok {
+					out.Keys = append(out.Keys, row)
 				}
 			}
 			afterID = ""
@@ -135,13 +146,17 @@ func (s *Server) keys(c *call) error {
 	return c.reply(http.StatusOK, out)
 }
 
-// keySubject parses the subject in the path.
-func (c *call) keySubject() (fsm.Subject, error) {
-	of, err := fsm.ParseSubject(c.args[0])
-	if err != nil {
+// keySubject reads the subject in the path.
+func (c *call) keySubject() (fsm.Subject, error) { return c.subjectBy(fsm.ParseSubject) }
+
+// subjectBy reads the subject in the path, where a node may be named as people name it, and puts its own text in that place.
+func (c *call) subjectBy(parse func(string) (fsm.Subject, error)) (of fsm.Subject, err error) {
+	if of, err = parse(c.args[0]); err != nil {
 		return of, invalid("subject", err.Error())
 	}
-	return of, nil
+	err = c.readAt(ReadOptions{}, func(state *fsm.State) { of = state.ByName(of) })
+	c.args[0] = of.String()
+	return of, err
 }
 
 // keysOf shows the keys of the subject in the path as a read has them.
@@ -153,11 +168,7 @@ func (c *call) keysOf(read func(func(*fsm.State)) error) (client.Keys, error) {
 	var out client.Keys
 	known := false
 	err = read(func(state *fsm.State) {
-		var st fsm.KeyStanding
-		now := state.ClockMs()
-		if st, known = state.KeyStanding(of, now); known {
-			out = wireKeys(st, now)
-		}
+		out, known = keysIn(state, of, state.ClockMs())
 	})
 	switch {
 	case err != nil:
@@ -171,9 +182,9 @@ func (c *call) keysOf(read func(func(*fsm.State)) error) (client.Keys, error) {
 
 // keySchedule answers GET /v1/keys/{subject}/schedule.
 func (s *Server) keySchedule(c *call) error {
-	of, err := fsm.ParseScheduled(c.args[0])
+	of, err := c.subjectBy(fsm.ParseScheduled)
 	if err != nil {
-		return invalid("subject", err.Error())
+		return err
 	}
 	var d fsm.Schedule
 	if err := c.read(func(state *fsm.State) { d = state.OwnSchedule(of) }); err != nil {
@@ -190,9 +201,9 @@ func (s *Server) setKeySchedule(c *call) error {
 	if err != nil {
 		return err
 	}
-	of, err := fsm.ParseScheduled(c.args[0])
+	of, err := c.subjectBy(fsm.ParseScheduled)
 	if err != nil {
-		return invalid("subject", err.Error())
+		return err
 	}
 	var update client.KeyScheduleUpdate
 	if err := c.decode(&update); err != nil {

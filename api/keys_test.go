@@ -26,11 +26,15 @@ func keyRoutes(t *testing.T, c *client.Client) {
 	if err != nil || one.KeyID == "" || one.Schedule.PeriodMs == 0 {
 		t.Errorf("keys of one: %+v, %v", one, err)
 	}
+	byName, err := c.Keys(t.Context(), "coordinator/"+one.Name)
+	if err != nil || one.Name == "" || byName.Subject != one.Subject || byName.KeyID != one.KeyID {
+		t.Errorf("keys of the node named %q: %+v, %v", one.Name, byName, err)
+	}
 	d, err := c.KeySchedule(t.Context(), "agent")
 	if err != nil || d.Version != 0 || d.OverlapMs == 0 {
 		t.Errorf("schedule: %+v, %v", d, err)
 	}
-	_, rotated := c.RotateKey(t.Context(), "coordinator/node-1", client.RotateRequest{})
+	_, rotated := c.RotateKey(t.Context(), "coordinator/"+one.Name, client.RotateRequest{})
 	_, revoked := c.RevokeKey(t.Context(), "coordinator/node-1", client.RevokeKeyRequest{KeyID: one.KeyID})
 	_, set := c.SetKeySchedule(t.Context(), "agent", 0, client.KeyScheduleUpdate{})
 	for what, err := range map[string]error{"rotate": rotated, "revoke": revoked, "schedule": set} {

@@ -72,6 +72,7 @@ type KeyUse struct {
 // Keys is one subject's keys (GET /v1/keys/{subject}).
 type Keys struct {
 	Subject  string      `json:"subject"`
+	Name     string      `json:"name,omitempty"` // of the node, where a node is the subject
 	Schedule KeySchedule `json:"schedule"`
 	KeyID    string      `json:"key_id,omitempty"`   // of the active key; absent: none verifies
 	DueMs    int64       `json:"due_ms,omitempty"`   // when the next key should begin; absent: only when somebody asks

@@ -104,8 +104,16 @@ func oneOf(flag, value string, words []string) error {
 func drawKeyList(t *table, list client.KeyList) {
 	t.row("SUBJECT", "KEY ID", "KEYS", "NEXT DUE", "ROTATION")
 	for _, k := range list.Keys {
-		t.row(k.Subject, orDash(k.KeyID), strconv.Itoa(len(k.Keys)), t.when(k.DueMs), rotationWord(k))
+		t.row(subjectText(k), orDash(k.KeyID), strconv.Itoa(len(k.Keys)), t.when(k.DueMs), rotationWord(k))
 	}
+}
+
+// subjectText shows a subject as people name it; the commands take it so.
+func subjectText(k client.Keys) string {
+	if kind, _, named := strings.Cut(k.Subject, "/"); named && k.Name != "" {
+		return kind + "/" + k.Name
+	}
+	return k.Subject
 }
 
 // rotationWord says in a word what is to be done about a subject's keys.
@@ -141,6 +149,9 @@ func (p *program) keysShow(c *cli.Context) error {
 
 func drawKeys(t *table, k client.Keys) {
 	t.row("subject", k.Subject)
+	if k.Name != "" {
+		t.row("node", k.Name)
+	}
 	t.row("active key", orDash(k.KeyID))
 	t.row("schedule", scheduleText(k.Schedule))
 	t.row("next due", t.when(k.DueMs))
