@@ -115,7 +115,7 @@ func (id *identity) poolKeyOf(s *sharedSet, w wanted, k wantedKey) ([]byte, erro
 func (n *Node) sharingLoop(ctx context.Context) {
 	led := time.Now()
 	for {
-		caughtUp := n.toldSet() != nil && n.caughtUp(ctx) == nil
+		caughtUp := n.doubtsReplica() && n.caughtUp(ctx) == nil
 		lacks := n.followShared(ctx, caughtUp)
 		if !n.isStranded() {
 			led = time.Now()
@@ -148,7 +148,7 @@ func (n *Node) followShared(ctx context.Context, caughtUp bool) []lack {
 		n.log.Warn("the CA file for clients cannot be written yet", "error", err)
 	}
 	want, ok := n.wantedShared()
-	if !ok || !caughtUp && n.isBehind(want, have) {
+	if !ok || !caughtUp && want.behind(have) {
 		return nil
 	}
 	next, lacks := n.id.follow(have, nil, want)
@@ -161,9 +161,14 @@ func (n *Node) followShared(ctx context.Context, caughtUp bool) []lack {
 	return lacks
 }
 
-// isBehind tells whether a replica still has to come to where this node was.
-func (n *Node) isBehind(want wanted, have *sharedSet) bool {
-	return want.asOf < have.asOf && n.Ready() != nil
+// behind tells whether a replica still has to come to where this node was before it started: that would take it back to keys
+// that are over. That the log really is shorter than it was, after a recovery, only a read point shows.
+func (w wanted) behind(have *sharedSet) bool { return w.asOf < have.asOf }
+
+// doubtsReplica tells whether this node goes by anything else than its replica now.
+func (n *Node) doubtsReplica() bool {
+	want, ok := n.wantedShared()
+	return n.toldSet() != nil || ok && want.behind(n.shared.Load())
 }
 
 // takeUp adopts a set under certificates of its own. What was told ends with it if

@@ -141,7 +141,7 @@ func (n *Node) takeReply(ctx context.Context, witness string, r sharedReply, str
 	n.sharing.Lock()
 	defer n.sharing.Unlock()
 	have := n.shared.Load()
-	if want, speaks := n.wantedShared(); speaks && !n.isBehind(want, have) {
+	if want, speaks := n.wantedShared(); speaks && !want.behind(have) {
 		next, _ := n.id.follow(have, word.set, want)
 		if !next.equal(have) {
 			done, have = true, next
