@@ -21,7 +21,7 @@ func (p *program) snapshotRestoreCommand() *cli.Command {
 		Name: "restore", Usage: "make the contents of a backup the cluster's, after showing what that undoes",
 		UsageText: "edgecoder snapshot restore FILE [--plan | --yes] [--lose-acknowledged]",
 		Description: "Examples:\n  edgecoder snapshot restore before-upgrade.snapshot --plan\n  edgecoder snapshot restore before-upgrade.snapshot\n\n" +
-			"Agents, bans, the chain, policy and history become the backup's; members, API tokens, the newest accepted version of each\n" +
+			"Agents, bans, the chain, policy and history become the backup's; members, API tokens, keys with their schedules, the newest accepted version of each\n" +
 			"manifest and stricter rules of signature profiles stay this cluster's. A new recovery epoch begins, which everybody sees. Join and enrolment tokens end. Admissions pause\n" +
 			"until nothing that was used before can be used again. It goes into the cluster that the backup came from, or into another one.",
 		Flags: []cli.Flag{
