@@ -169,8 +169,8 @@ func (r *rotations) end() {
 	r.t.Logf("admitted by key %v, %d bans, %d requests without an answer in %s (a node was down)", r.load.byKey, r.load.banned, r.load.undecided, signingPatience)
 }
 
-// active tells whether all nodes but one say that another key than before is active,
-// and that all nodes that are up hold it.
+// active tells whether all nodes but one say that another key than before is active;
+// judgeKeyFiles looks at what they hold.
 func (m *mesh) active(subject, before, but string) bool {
 	for _, name := range m.names() {
 		if name == but {
