@@ -101,7 +101,7 @@ overload: ## a flood from loopback for OVERLOAD (1m) against a real cluster whil
 failover: ## KILLS (20) leader kills by SIGKILL, then handovers and a rolling restart, as clients of the other nodes see them
 	EDGECODER_FAILOVER=$(KILLS) go test -count=1 -timeout 30m -v -run '^(TestFailover|TestLeadershipHandedOver)$$' ./e2e
 
-rotation: ## gossip key and CA of real servers rotated under load, the leader killed in the middle of each
+rotation: ## keys of an agent and of coordinators, gossip key and CA of real servers rotated under load, the leader killed in the middle of each (some two minutes)
 	EDGECODER_ROTATION=1 go test -count=1 -timeout 10m -v -run '^TestP5RotationUnderKills$$' ./e2e
 
 saturation: ## every processor busy for SATURATION (10m): a cluster with default settings must keep its leader

@@ -54,11 +54,17 @@ func (k Key) knownTo(nodeID string, leftAt uint64) bool {
 	return k.Shared.heldBy(nodeID) || k.Succession == nil || !k.waits() && k.Index <= leftAt
 }
 
-// leftAt is the entry until which a node was a member: the last one at which a
-// signing key of its was retired.
+// leftAt is the entry until which what was made known became known to a node: the last
+// one at which it was a member, when a signing key of its was retired. What a node held
+// that was removed as compromised ended with it, and what began there was made for the
+// others: of those it counts as known nothing, or each repetition of its removal would
+// change all keys again.
 func (s *State) leftAt(nodeID string) (at uint64) {
 	if s.isMember(nodeID) {
 		return s.meta.v.Index
+	}
+	if gone, _ := s.removed.get(nodeID); gone.Compromised {
+		return 0
 	}
 	for _, k := range s.signingKeys.m {
 		if k.NodeID == nodeID {

@@ -42,6 +42,14 @@ func TestP5CompromisedNodeLosesWhatItHeld(t *testing.T) {
 	if certs := w.s.CACerts(w.s.ClockMs()); len(certs) != 1 || string(certs[0]) != "ca 2" {
 		t.Errorf("CAs that count: %q", certs)
 	}
+	// Asked again, by whoever had no answer, it changes nothing and needs no other keys.
+	if subjects := w.s.MustReplace("n1", w.s.ClockMs()); len(subjects) != 0 {
+		t.Errorf("the keys of %v were made for the others", subjects)
+	}
+	before := len(recordsOf(t, w.history, StreamAdmin))
+	if res := w.must(w.compromised("n1")); res.Ended != nil || len(recordsOf(t, w.history, StreamAdmin)) != before {
+		t.Errorf("a removal that was made again ended %+v", res.Ended)
+	}
 	w.mark()
 }
 

@@ -81,7 +81,8 @@ func (p *Pool) RemoveKey(key []byte) error {
 }
 
 // SetKeys makes the ring hold just these keys, and seals with the first from now on. It is install, use and remove in this order, so it
-// may be called again, and from whatever ring: what both have is readable throughout. Both together must fit into a ring.
+// may be called again, and from whatever ring: what both have is readable throughout. Both together must fit into a ring. Whoever gets
+// its first key only now missed a rotation, and looks for the others at once.
 func (p *Pool) SetKeys(keys [][]byte) error {
 	if len(keys) == 0 || len(keys) > maxKeys {
 		return fmt.Errorf("%w: a ring of %d, must be 1 to %d", ErrKey, len(keys), maxKeys)
@@ -91,6 +92,7 @@ func (p *Pool) SetKeys(keys [][]byte) error {
 			return err
 		}
 	}
+	held := slices.ContainsFunc(p.ring.GetKeys(), func(k []byte) bool { return bytes.Equal(k, keys[0]) })
 	for _, key := range keys {
 		if err := p.InstallKey(key); err != nil {
 			return err
@@ -105,6 +107,12 @@ func (p *Pool) SetKeys(keys [][]byte) error {
 		}
 		if err := p.RemoveKey(old); err != nil {
 			return err
+		}
+	}
+	if !held {
+		select {
+		case p.rekeyed <- struct{}{}:
+		default: // it is looking already
 		}
 	}
 	return nil

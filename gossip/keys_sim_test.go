@@ -156,3 +156,31 @@ func allHold(n *node, members int, id gossip.AckID) bool {
 	}
 	return count == members
 }
+
+// TestSimWhoMissedARotationIsBackAtOnce: whoever was away while the pool key was rotated reaches nobody until it gets the new one, and
+// does not wait for its next round to look for the others then.
+func TestSimWhoMissedARotationIsBackAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		network := simNet()
+		nodes := simPool(t, network, 2)
+		next := bytes.Repeat([]byte{8}, 32)
+		for _, n := range nodes {
+			if err := n.SetKeys([][]byte{next}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		late := start(t, "late", on(network.Host("10.0.0.200:7946"), "10.0.0.1:7946"))
+		nodes = append(nodes, late)
+		time.Sleep(5 * time.Second) // virtual: its first round is over, the next one is 20 s away
+		if len(late.Members()) != 1 {
+			t.Fatalf("with the old key it lists %d members", len(late.Members()))
+		}
+		if err := late.SetKeys([][]byte{next}); err != nil {
+			t.Fatal(err)
+		}
+		until(t, 5*time.Second, "all are listed", func() bool {
+			return !slices.ContainsFunc(nodes, func(n *node) bool { return len(n.Members()) < 3 })
+		})
+		end(nodes...)
+	})
+}

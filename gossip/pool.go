@@ -62,6 +62,7 @@ type Pool struct {
 	loops    sync.WaitGroup // run
 	joins    sync.WaitGroup // rejoin
 	recheck  chan struct{}  // one token
+	rekeyed  chan struct{}  // one token: we seal with a key that we did not hold before
 
 	// Owned by the loop.
 	seenNews, seenHeads *seen
@@ -77,7 +78,7 @@ func Start(cfg Config) (*Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Pool{cfg: cfg, card: cfg.Card, stop: make(chan struct{}), recheck: make(chan struct{}, 1)}
+	p := &Pool{cfg: cfg, card: cfg.Card, stop: make(chan struct{}), recheck: make(chan struct{}, 1), rekeyed: make(chan struct{}, 1)}
 	p.meta.Store(&meta)
 	p.inbox = newInbox(&p.count)
 	p.ctx, p.cancel = context.WithCancel(context.Background())

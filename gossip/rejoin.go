@@ -19,6 +19,7 @@ func (p *Pool) rejoin() {
 		select {
 		case <-p.ctx.Done():
 			return
+		case <-p.rekeyed: // who missed a rotation could reach nobody until now
 		case <-time.After(wait):
 		}
 		p.rejoinRound()

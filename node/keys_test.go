@@ -35,13 +35,14 @@ func (c *trio) loadOf(a agent) *keyLoad {
 	l.key.Store(&a)
 	for i := range c.cfgs {
 		verifier, admin := c.client(i, l.verifier), c.client(i, c.admin)
+		// Slow enough that the race detector leaves processors for what is tested.
 		l.loops.Go(func() {
-			for n := 0; pause(ctx, 30*time.Millisecond); n++ {
+			for n := 0; pause(ctx, 100*time.Millisecond); n++ {
 				l.admit(ctx, verifier, fmt.Sprintf("load-%d-%d", i, n))
 			}
 		})
 		l.loops.Go(func() {
-			for n := 0; pause(ctx, 200*time.Millisecond); n++ {
+			for n := 0; pause(ctx, 400*time.Millisecond); n++ {
 				l.ban(ctx, admin, fmt.Sprintf("bad-%d-%d", i, n))
 			}
 		})

@@ -86,9 +86,10 @@ func TestReturnAfterAMissedRotation(t *testing.T) {
 	}
 
 	gone := n.id.NodeID
-	if _, err := c.client(lead, c.admin).RemovePeer(t.Context(), gone, false); err != nil {
-		t.Fatal(err)
-	}
+	c.eventually("it is removed", func() bool { // not before the leader has heard of the one that was just started
+		_, err := c.client(lead, c.admin).RemovePeer(t.Context(), gone, false)
+		return err == nil
+	})
 	c.eventually("the removal is known", func() bool { return c.nodes[stays].isRemoved(gone) && c.nodes[lead].isRemoved(gone) })
 	if r, err := n.knock(t.Context(), c.nodes[stays].id.NodeID, returnRequest{}); err == nil {
 		t.Errorf("a removed node was told %d CAs", len(r.CAs))

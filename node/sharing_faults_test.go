@@ -221,6 +221,14 @@ func TestCompromisedPeerLosesEverything(t *testing.T) {
 			}
 		})
 	}
+	// Who had no answer asks again, and no key is changed again.
+	ca, pool = c.activeKey(caSubject), c.activeKey(gossipSubject)
+	if again, _ := c.removeCompromised(other, gone); again.Ended != nil {
+		t.Errorf("a removal that was made ends more: %+v", again.Ended)
+	}
+	if c.activeKey(caSubject) != ca || c.activeKey(gossipSubject) != pool || c.pending(caSubject) || c.pending(gossipSubject) {
+		t.Error("a removal that was made changes keys again")
+	}
 	// It mints a certificate in the name of a member, with a key of its own.
 	member := c.live()[0]
 	forger := identity{ClusterID: member.id.ClusterID, NodeID: member.id.NodeID, CACert: thief.active().Cert}
@@ -247,18 +255,27 @@ func TestCompromisedPeerLosesEverything(t *testing.T) {
 	}
 }
 
-// removeCompromised asks a node until the answer is certain.
-func (c *trio) removeCompromised(at int, id string) (out client.PeerRemoved) {
+// pending tells whether a key waits to come next, as the first live node has it.
+func (c *trio) pending(of fsm.Subject) bool {
+	k, _ := c.live()[0].standing(of)
+	return k.Pending >= 0
+}
+
+// removeCompromised asks a node until the answer is certain. The first answer alone
+// tells what the removal ended; it may be lost.
+func (c *trio) removeCompromised(at int, id string) (out client.PeerRemoved, first bool) {
 	c.t.Helper()
+	tries := 0
 	c.eventually("it is removed", func() bool {
 		var err error
+		tries++
 		out, err = c.client(at, c.admin).RemovePeer(c.t.Context(), id, true)
 		if err != nil && code(err) != client.CodeUnknownOutcome && code(err) != client.CodeUnavailable {
 			c.t.Fatal(err)
 		}
 		return err == nil
 	})
-	return out
+	return out, tries == 1 && !out.Repeated
 }
 
 // isNotTold: what is prepared for all but one is not told to that one either,

@@ -19,6 +19,7 @@ import (
 
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/crypto/keyfile"
 )
 
 // trio is a cluster of real nodes in this process, on loopback.
@@ -88,6 +89,7 @@ func testConfig(t *testing.T, name string) Config {
 	cfg.Timing.Stall = time.Minute // a busy machine must not end the test process
 	cfg.DiskReserve = 1 << 20
 	cfg.Passphrase, cfg.Log = []byte("correct horse battery"), testLog(t)
+	cfg.iterations = keyfile.MinIterations // a rotation writes the key files a dozen times
 	return cfg
 }
 

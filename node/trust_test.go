@@ -234,9 +234,7 @@ func TestP8AVouchEndsWithItsWitness(t *testing.T) {
 	}
 	defer conn.Close()
 	c.eventually("an address that a member proved is known", func() bool { return victim.isMemberAt(moved) })
-	if _, err := c.client(lead, c.admin).RemovePeer(t.Context(), liar.id.NodeID, true); err != nil {
-		t.Fatal(err)
-	}
+	c.removeCompromised(lead, liar.id.NodeID)
 	c.eventually("the stranger is unwelcome", func() bool { return victim.unwelcome(stranger) })
 	if victim.isMemberAt(moved) {
 		t.Error("the address of a removed node is a member's")
