@@ -26,6 +26,10 @@ func keyRoutes(t *testing.T, c *client.Client) {
 	if err != nil || one.KeyID == "" || one.Schedule.PeriodMs == 0 {
 		t.Errorf("keys of one: %+v, %v", one, err)
 	}
+	past, err := c.KeyPast(t.Context(), "coordinator/node-1")
+	if err != nil || len(past.Keys) != 1 || past.Keys[0].How != "genesis" || past.Keys[0].PublicKey == "" {
+		t.Errorf("the past of one: %+v, %v", past, err)
+	}
 	d, err := c.KeySchedule(t.Context(), "agent")
 	if err != nil || d.Version != 0 || d.OverlapMs == 0 {
 		t.Errorf("schedule: %+v, %v", d, err)

@@ -150,7 +150,8 @@ func (k KeyStep) about(of Subject) bool {
 	case SubjectAgent:
 		return k.Subject == of.ID && strings.HasPrefix(k.Action, "agent_")
 	case SubjectCoordinator:
-		return k.Subject == of.ID && strings.HasPrefix(k.Action, "coordinator_") || k.Action == "genesis" && k.Actor.NodeID == of.ID
+		return k.Subject == of.ID && strings.HasPrefix(k.Action, "coordinator_") && k.Action != "coordinator_update" ||
+			k.Action == "genesis" && k.Actor.NodeID == of.ID
 	}
 	return false
 }
