@@ -180,6 +180,8 @@ func (s *Server) table() []route {
 			doc: doc{says: "keys of all subjects, with their windows", out: client.KeyList{}}, handle: s.keyList},
 		{method: get, pattern: "/v1/keys/{subject}", need: fsm.CapReadTrust, query: readQuery,
 			doc: doc{says: "the keys of coordinator/NODE, agent/AGENT, manifest/SIGNER, gossip or ca", out: client.Keys{}}, handle: s.keys},
+		{method: get, pattern: "/v1/keys/{subject}/history", need: fsm.CapReadOps, query: seqQuery,
+			doc: doc{says: "what happened to a subject's keys, those that are gone too, the oldest step first; a page looks at some thousand records and may be empty", out: client.KeyHistory{}}, handle: s.keyHistory},
 		{method: post, pattern: "/v1/keys/{subject}/rotate", access: byOrder, need: fsm.CapOperate, body: bodyBytes,
 			doc: doc{says: "ask for the next key, or bring it with the order of the current one", in: client.RotateRequest{}, out: client.KeysChanged{}, or: keyChangeMade{}}, handle: s.rotateKey},
 		{method: post, pattern: "/v1/keys/{subject}/revoke", need: fsm.CapAdmin, body: bodyBytes,

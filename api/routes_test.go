@@ -99,6 +99,7 @@ var matrix = map[string][]fsm.Role{
 	"PUT /v1/manifests/trust":                   admins,
 	"GET /v1/keys":                              trustReaders,
 	"GET /v1/keys/{subject}":                    trustReaders,
+	"GET /v1/keys/{subject}/history":            opsReaders,
 	"POST /v1/keys/{subject}/rotate":            operators, // or an order of an agent's key
 	"POST /v1/keys/{subject}/revoke":            admins,
 	"GET /v1/keys/{subject}/schedule":           trustReaders,

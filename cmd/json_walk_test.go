@@ -113,6 +113,7 @@ func TestEveryCommandSpeaksJSON(t *testing.T) {
 		"GET /v1/ca":                            always(client.CAs{CAs: []client.CA{{}}}),
 		"GET /v1/keys":                          always(client.KeyList{Keys: []client.Keys{someKeys}}),
 		"GET /v1/keys/ca":                       always(someKeys),
+		"GET /v1/keys/ca/history":               always(someHistory),
 		"GET /v1/keys/ca/schedule":              always(client.KeySchedule{}),
 		"POST /v1/keys/ca/rotate":               always(client.KeysChanged{Keys: someKeys}),
 		"POST /v1/keys/ca/revoke":               always(client.KeysChanged{Keys: someKeys}),
@@ -125,7 +126,7 @@ func TestEveryCommandSpeaksJSON(t *testing.T) {
 		"agent show": "a", "agent approve": "a", "agent suspend": "a", "agent revoke": "a",
 		"ledger account": "a", "ledger balance": "a", "ledger transfer": "a b 1", "ledger hold": "a b 1cr", "ledger post": "h --amount 1", "ledger void": "h", "ledger confirm": "a/01970000-0000-7000-8000-000000000000/" + strings.Repeat("0", 64), "ledger contributions": "a",
 		"admit":     "--method POST --path /t --headers " + headers,
-		"keys show": "ca", "keys schedule": "ca", "keys rotate": "ca", "keys revoke": "ca 0011223344556677",
+		"keys show": "ca", "keys history": "ca", "keys schedule": "ca", "keys rotate": "ca", "keys revoke": "ca 0011223344556677",
 		"blacklist add": "a --reason x", "blacklist lift": "a --reason x", "blacklist show": "a",
 	}
 	for path := range leaves(testProgram().app().Commands, nil) {

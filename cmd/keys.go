@@ -10,7 +10,7 @@ func (p *program) keysCommand() *cli.Command {
 	return &cli.Command{
 		Name: "keys", Usage: "the cluster's keys and their schedules; key files: make, inspect, convert, change the passphrase",
 		Subcommands: []*cli.Command{
-			p.keysListCommand(), p.keysShowCommand(), p.keysScheduleCommand(), p.keysRotateCommand(), p.keysRevokeCommand(), p.keysCACommand(),
+			p.keysListCommand(), p.keysShowCommand(), p.keysHistoryCommand(), p.keysScheduleCommand(), p.keysRotateCommand(), p.keysRevokeCommand(), p.keysCACommand(),
 			p.keysGenerateCommand(), p.keysInspectCommand(), p.keysPassphraseCommand(), p.keysConvertCommand(),
 		},
 	}

@@ -33,6 +33,27 @@ func TestKeysShowTable(t *testing.T) {
 	}
 }
 
+// someHistory is of a subject that changed its key and lost the first one.
+var someHistory = client.KeyHistory{Subject: "agent/a", Epoch: 1, Records: 9, Steps: []client.KeyStep{
+	{Seq: 2, Index: 3, AtMs: 1_767_225_600_000, Action: "agent_enroll", Actor: client.EventActor{TokenID: "t1"}, Fields: map[string]string{"key_id": "0000000000000000"}},
+	{Seq: 5, Index: 6, AtMs: 1_767_225_600_000, Action: "key_prepare", Fields: map[string]string{"key_id": "1111111111111111", "by": "0000000000000000"}, Changed: true, Ring: []client.KeyWindow{
+		{KeyID: "0000000000000000", UntilMs: 1_767_398_400_000}, {KeyID: "1111111111111111", NotBeforeMs: 1_767_225_600_000}}},
+	{Seq: 9, Index: 12, AtMs: 1_767_225_600_000, Action: "key_revoke", Actor: client.EventActor{TokenID: "t2"}, Reason: "left on a train", Fields: map[string]string{"key_id": "0000000000000000"}, Changed: true, Ring: []client.KeyWindow{
+		{KeyID: "0000000000000000", UntilMs: 1_767_398_400_000, RevokedAt: 12}, {KeyID: "1111111111111111", NotBeforeMs: 1_767_225_600_000}}},
+}}
+
+func TestKeysHistoryTable(t *testing.T) {
+	f := newFakeAPI(t, map[string]reply{"GET /v1/keys/agent/a/history": always(someHistory), "GET /v1/keys/agent/a": always(client.Keys{Subject: "agent/a"})})
+	pointAt(t, f)
+	r := runArgs(t, "", "keys", "history", "agent/a")
+	wantStatus(t, r, exitDone)
+	for _, want := range []string{"agent_enroll, token t1", "key_prepare, ordered by 0000000000000000", "revoked at index 12", "0000000000000000: left on a train", "the beginning"} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("no %q in\n%s", want, r.out)
+		}
+	}
+}
+
 // TestKeysRotateSigns: what is sent is the order of the one key and the proof of
 // the other, for this cluster and subject, and without a token for an agent.
 func TestKeysRotateSigns(t *testing.T) {

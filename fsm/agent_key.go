@@ -49,7 +49,11 @@ func (s *State) applyAgentRekey(c *change, b AgentRekey) Result {
 	}
 	a.KeysSignedMs, a.UpdatedMs, a.Index = b.TimestampMs, c.atMs, c.index
 	s.agents.put(a.ID, a)
-	s.record(c, "agent_rekey", a.ID, "key_id="+a.Key().KeyID()+" by="+was.Key().KeyID())
+	detail := "key_id=" + a.Key().KeyID() + " by=" + was.Key().KeyID()
+	if s.meta.v.Level >= LevelKeys { // older logs were applied without
+		detail += " " + a.Keys.text()
+	}
+	s.record(c, "agent_rekey", a.ID, detail)
 	return res
 }
 

@@ -141,18 +141,22 @@ func (s *State) endKnown(c *change, of Subject, nodeID string, ended *KeysEnded)
 	have, _ := s.ring(of)
 	ring, at := slices.Clone(have), s.leftAt(nodeID)
 	trusted := false
+	var went []int
 	for i := range ring {
 		if k := &ring[i]; !k.ended(c.atMs) && k.knownTo(nodeID, at) {
 			trusted = trusted || k.verifies(c.atMs)
 			k.RevokedAt = c.index
 			ended.Keys = append(ended.Keys, of.String()+" "+k.Public.KeyID())
-			s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s reason=%q", k.Public.KeyID(), have.StateOf(i, c.atMs), "held by "+nodeID+", which was compromised"))
+			went = append(went, i)
 		}
 	}
 	if ring.activeAt(c.atMs) < 0 {
 		s.begin(c, of, ring)
 	}
 	s.putRing(c, of, ring)
+	for _, i := range went {
+		s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s %s reason=%q", ring[i].Public.KeyID(), have.StateOf(i, c.atMs), ring.text(), "held by "+nodeID+", which was compromised"))
+	}
 	if of.Kind == SubjectCA && trusted {
 		ended.JoinTokens = s.voidJoinTokens(c)
 	}

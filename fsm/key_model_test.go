@@ -27,12 +27,14 @@ type modelKey struct {
 	until   int64 // 0: open
 	waits   bool
 	revoked bool
+	at      uint64    // entry that revoked it
+	gone    bool      // it had ended and left the ring: it never counts again
 	by      *modelKey // that ordered it
 	closes  bool      // by had no end before
 }
 
 func (k *modelKey) good(t int64) bool {
-	return !k.revoked && !k.waits && k.from <= t && (k.until == 0 || t <= k.until)
+	return !k.gone && !k.revoked && !k.waits && k.from <= t && (k.until == 0 || t <= k.until)
 }
 
 func (m *modelKeys) newest(t int64) (out *modelKey) {
@@ -107,6 +109,9 @@ func (m *modelKeys) revoked(k *modelKey, t int64) {
 
 func (m *modelKeys) setBack(was, to int64) {
 	for _, k := range m.keys {
+		if k.gone {
+			continue
+		}
 		if k.from > was {
 			k.from -= was - to
 		} else {
@@ -264,7 +269,7 @@ func (x *keyTrial) recover(m *modelKeys) {
 	case SubjectAgent:
 		if x.do(operator, x.recovery("a", name)).OK() {
 			for _, k := range m.keys {
-				k.revoked = true
+				k.revoked = k.revoked || !k.gone
 			}
 			m.taken(x.wallMs, name, x.wallMs, 0, false)
 			m.signed = max(m.signed, x.wallMs)
@@ -351,9 +356,28 @@ func (x *keyTrial) judge() {
 			}
 		}
 		x.judgeStanding(m, now)
+		x.markGone(m, now)
 	}
 	if x.s.Digest() != x.s.FullDigest() {
 		x.t.Fatal("the digest kept and the digest computed differ")
+	}
+}
+
+// markGone notes which keys the last entry revoked, and which left the ring. Only
+// what ended may.
+func (x *keyTrial) markGone(m *modelKeys, now int64) {
+	r, _ := x.s.KeyRing(m.of)
+	for _, k := range m.keys {
+		if k.revoked && k.at == 0 {
+			k.at = x.s.Index()
+		}
+		if k.gone || r.at(x.ref(m, k.name)) >= 0 {
+			continue
+		}
+		if !k.revoked && (k.waits || k.until == 0 || k.until >= now) {
+			x.t.Fatalf("%s: %s left the ring and has not ended: %+v", m.of, k.name, *k)
+		}
+		k.gone = true
 	}
 }
 
@@ -404,6 +428,9 @@ func TestP5KeysVerifyInsideTheirWindows(t *testing.T) {
 		}
 		if err := x.s.Validate(0); err != nil {
 			t.Fatalf("a backup of it is refused: %v", err)
+		}
+		for _, m := range x.models {
+			x.judgeHistory(m)
 		}
 		back, records := restored(t, snapshotOf(t, x.s, x.history))
 		if back.Digest() != x.s.Digest() || len(records) == 0 {

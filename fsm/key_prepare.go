@@ -85,8 +85,8 @@ func (s *State) applyKeyPrepare(c *change, b KeyPrepare) Result {
 		s.agents.put(a.ID, a)
 	}
 	s.keyRequests.remove(of.String())
-	s.record(c, "key_prepare", of.String(), fmt.Sprintf("key_id=%s public_key=%s by=%s not_before_ms=%d begins_ms=%d signed_ms=%d order=%s proof=%s copies=%d",
-		b.Public.KeyID(), b.Public, keyIDOrNone(b.By), b.NotBeforeMs, next.NotBeforeMs, b.SignedMs, textOf(b.Order), textOf(b.Proof), len(b.Copies)))
+	s.record(c, "key_prepare", of.String(), fmt.Sprintf("key_id=%s public_key=%s by=%s not_before_ms=%d begins_ms=%d signed_ms=%d order=%s proof=%s copies=%d %s",
+		b.Public.KeyID(), b.Public, keyIDOrNone(b.By), b.NotBeforeMs, next.NotBeforeMs, b.SignedMs, textOf(b.Order), textOf(b.Proof), len(b.Copies), ring.text()))
 	return res
 }
 

@@ -169,22 +169,29 @@ func (r Ring) revokedToo(other Ring) Ring {
 }
 
 // shiftKeys moves the windows of keys along with a clock that was set back.
-func (s *State) shiftKeys(wasMs, toMs int64) {
-	s.shiftAgentKeys(wasMs, toMs)
+func (s *State) shiftKeys(c *change, wasMs, toMs int64) {
+	for _, id := range s.shiftAgentKeys(wasMs, toMs) {
+		s.recordRing(c, AgentSubject(id), "recover_clock")
+	}
 	for _, n := range s.coordinators.values() {
 		if moved := n.Keys.shifted(wasMs, toMs); !moved.Same(n.Keys) {
 			n.Keys = moved
 			s.coordinators.put(n.ID, n)
+			s.recordRing(c, CoordinatorSubject(n.ID), "recover_clock")
 		}
 	}
 	for _, g := range s.ManifestTrust().Signers {
 		if moved := g.Keys.shifted(wasMs, toMs); !moved.Same(g.Keys) {
 			s.putSignerRing(g.Name, moved)
+			s.recordRing(c, Subject{SubjectManifest, g.Name}, "recover_clock")
 		}
 	}
 	for _, text := range s.keyRings.sortedKeys() {
 		r, _ := s.keyRings.get(text)
-		s.keyRings.put(text, r.shifted(wasMs, toMs))
+		if moved := r.shifted(wasMs, toMs); !moved.Same(r) {
+			s.keyRings.put(text, moved)
+			s.recordRing(c, Subject{Kind: SubjectKind(text)}, "recover_clock")
+		}
 	}
 	for _, text := range s.keyRequests.sortedKeys() {
 		q, _ := s.keyRequests.get(text)
@@ -193,13 +200,16 @@ func (s *State) shiftKeys(wasMs, toMs int64) {
 	}
 }
 
-func (s *State) shiftAgentKeys(wasMs, toMs int64) {
+// shiftAgentKeys moves those of agents, and returns of which, in the order of ids.
+func (s *State) shiftAgentKeys(wasMs, toMs int64) (moved []string) {
 	for _, a := range s.agents.values() {
-		if moved := a.Keys.setBack(wasMs, toMs); !moved.Same(a.Keys) {
-			a.Keys = moved
+		if keys := a.Keys.setBack(wasMs, toMs); !keys.Same(a.Keys) {
+			a.Keys = keys
 			s.agents.put(a.ID, a)
+			moved = append(moved, a.ID)
 		}
 	}
+	return moved
 }
 
 // ringFault says what is wrong with a ring that comes from outside.

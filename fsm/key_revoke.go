@@ -126,7 +126,7 @@ func (s *State) applyKeyRevoke(c *change, b KeyRevoke) Result {
 	if of.Kind == SubjectCoordinator {
 		s.retireSigningKeys(of.ID, ring, c)
 	}
-	s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s next_revoked=%s reason=%q", ring[i].Public.KeyID(), was, keyIDOrNone(with), b.Reason))
+	s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s next_revoked=%s %s reason=%q", ring[i].Public.KeyID(), was, keyIDOrNone(with), ring.text(), b.Reason))
 	res = Result{Code: CodeOK, ID: ring[i].Public.KeyID()}
 	if of.Kind == SubjectCA && (was == KeyActive || was == KeyRetiring) {
 		if n := s.voidJoinTokens(c); n > 0 {
@@ -204,7 +204,9 @@ func (s *State) applyKeyRecover(c *change, b KeyRecover) Result {
 			ring[i].RevokedAt = c.index
 		}
 	}
-	ring = ring.with(Key{Public: b.Public, NotBeforeMs: max(c.atMs, 1), Index: c.index}, of.Kind, c.atMs)
+	next := Key{Public: b.Public, NotBeforeMs: max(c.atMs, 1), Index: c.index}
+	told := append(slices.Clone(ring), next) // history is told of those too that make room in the very entry that revokes them
+	ring = ring.with(next, of.Kind, c.atMs)
 	s.bind(c, of, b.Public)
 	s.putRing(c, of, ring)
 	a, _ = s.agents.get(of.ID)
@@ -212,7 +214,8 @@ func (s *State) applyKeyRecover(c *change, b KeyRecover) Result {
 	a.EncryptionKey, a.EncryptionProof, a.KeysSignedMs = nil, nil, max(a.KeysSignedMs, b.SignedMs)
 	s.agents.put(a.ID, a)
 	s.keyRequests.remove(of.String())
-	s.record(c, "key_recover", of.String(), fmt.Sprintf("key_id=%s public_key=%s signed_ms=%d proof=%s reason=%q", b.Public.KeyID(), b.Public, b.SignedMs, textOf(b.Proof), b.Reason))
+	s.record(c, "key_recover", of.String(), fmt.Sprintf("key_id=%s public_key=%s signed_ms=%d proof=%s %s reason=%q",
+		b.Public.KeyID(), b.Public, b.SignedMs, textOf(b.Proof), told.text(), b.Reason))
 	return Result{Code: CodeOK, ID: b.Public.KeyID()}
 }
 

@@ -110,7 +110,7 @@ func (s *State) applyKeySwitch(c *change, b KeySwitch) Result {
 	}
 	s.begin(c, of, ring)
 	s.putRing(c, of, ring)
-	s.record(c, "key_switch", of.String(), fmt.Sprintf("key_id=%s ready=%d of=%d", crypto.KeyIDOf(b.Key), len(ring[i].Shared.Ready), s.coordinators.size()))
+	s.record(c, "key_switch", of.String(), fmt.Sprintf("key_id=%s ready=%d of=%d %s", crypto.KeyIDOf(b.Key), len(ring[i].Shared.Ready), s.coordinators.size(), ring.text()))
 	return Result{Code: CodeOK, ID: crypto.KeyIDOf(b.Key)}
 }
 

@@ -192,6 +192,9 @@ func (s *State) applyManifestTrustSet(c *change, b ManifestTrustSet) Result {
 	}
 	s.manifestTrust.put(theTrust, next)
 	s.record(c, "manifest_trust_set", fmt.Sprint(next.Version), trustChange(have, next))
+	if s.meta.v.Level >= LevelKeys {
+		s.recordSigners(c, have, next)
+	}
 	return Result{Code: CodeOK, ID: fmt.Sprint(next.Version)}
 }
 

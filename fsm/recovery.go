@@ -189,6 +189,9 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	if changes := ruleChanges(present.policy.v, s.policy.v); changes != nil {
 		detail += "; " + strings.Join(changes, " ")
 	}
+	if was.Level >= LevelKeys {
+		s.recordRings(c, backup, r.Action)
+	}
 	s.record(c, r.Action, old.ClusterID, detail)
 	if err := s.meta.v.fault(0); err != nil { // else no backup of the cluster would be sound any more
 		return nil, nil, fmt.Errorf("fsm: with the backup the cluster would become what no cluster makes: %w", err)
@@ -373,7 +376,7 @@ func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
 	s.meta.v.ClockMs, s.meta.v.NonceFloorMs = to, 0
 	head, size, epoch := s.meta.v.ChainHead, s.meta.v.ChainSize, s.meta.v.Epoch
 	next := s.openEpoch(epoch, Recovery{AtMs: to, Actor: c.actor}, before)
-	c.records = append(c.records, next.records...)
+	c.records, c.atMs = append(c.records, next.records...), next.atMs
 	if fresh := s.meta.v.NonceFloorMs; floor > fresh {
 		for _, r := range (TimeRange{FromMs: fresh + 1, ToMs: floor}).without(s.meta.v.Skipped) {
 			s.closeRange(r)
@@ -386,12 +389,11 @@ func (s *State) applyClockRecover(c *change, b ClockRecover) Result {
 	s.windows.setBack(to)
 	switch level := s.meta.v.Level; {
 	case level >= LevelKeys:
-		s.shiftKeys(was, to)
+		s.shiftKeys(c, was, to)
 	case level >= LevelClients: // in older logs no key has a window
 		s.setKeysBack(to)
 	}
 	s.selves.setBack(to)
-	c.atMs = next.atMs
 	s.record(c, "recover_clock", s.meta.v.ClusterID, fmt.Sprintf("epoch=%d clock_ms=%d to=%d size=%d head=%s %s", epoch, was, to, size, head, b.Reason))
 	return Result{Code: CodeOK, ID: s.meta.v.ClusterID}
 }
