@@ -23,6 +23,7 @@ type edgeProcess struct {
 	t      *testing.T
 	args   []string
 	socket string
+	binary string // what it is started from
 	cmd    *exec.Cmd
 	log    *safeBuffer
 }
@@ -57,7 +58,7 @@ func (m *mesh) edge(t *testing.T, name string) *edgeProcess {
 	for _, n := range m.cluster.Record().Nodes {
 		seeds = append(seeds, n.Gossip)
 	}
-	e := &edgeProcess{t: t, socket: filepath.Join(dir, "edge.sock"), log: &safeBuffer{}}
+	e := &edgeProcess{t: t, socket: filepath.Join(dir, "edge.sock"), binary: binary, log: &safeBuffer{}}
 	e.args = []string{"edge", "--data-dir", filepath.Join(dir, name), "--name", name, "--listen", "unix:" + e.socket, "--gossip-addr", freeGossip(t),
 		"--join", strings.Join(seeds, ","), "--passphrase-file", passphrase, "--lease", "10s"}
 	c, err := client.NewEdge(client.EdgeConfig{Addr: "unix:" + e.socket})
@@ -90,7 +91,7 @@ func freeGossip(t *testing.T) string {
 
 func (e *edgeProcess) start(env ...string) {
 	e.t.Helper()
-	e.cmd = exec.Command(binary, e.args...)
+	e.cmd = exec.Command(e.binary, e.args...)
 	e.cmd.Env = append(os.Environ(), env...)
 	e.cmd.Stdout, e.cmd.Stderr = e.log, e.log
 	if err := e.cmd.Start(); err != nil {
