@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -46,8 +47,8 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-// edge prepares an edge with the shortest lease there is.
-func (m *mesh) edge(t *testing.T, name string) *edgeProcess {
+// edge prepares an edge with the shortest lease there is, which joins by one of the named nodes, or by any.
+func (m *mesh) edge(t *testing.T, name string, by ...string) *edgeProcess {
 	t.Helper()
 	dir := t.TempDir()
 	passphrase := filepath.Join(dir, "passphrase")
@@ -56,7 +57,9 @@ func (m *mesh) edge(t *testing.T, name string) *edgeProcess {
 	}
 	var seeds []string
 	for _, n := range m.cluster.Record().Nodes {
-		seeds = append(seeds, n.Gossip)
+		if len(by) == 0 || slices.Contains(by, n.Name) {
+			seeds = append(seeds, n.Gossip)
+		}
 	}
 	e := &edgeProcess{t: t, socket: filepath.Join(dir, "edge.sock"), binary: binary, log: &safeBuffer{}}
 	e.args = []string{"edge", "--data-dir", filepath.Join(dir, name), "--name", name, "--listen", "unix:" + e.socket, "--gossip-addr", freeGossip(t),
