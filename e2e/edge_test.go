@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,6 +24,7 @@ type edgeProcess struct {
 	t      *testing.T
 	args   []string
 	socket string
+	binary string // what it is started from
 	cmd    *exec.Cmd
 	log    *safeBuffer
 }
@@ -45,8 +47,8 @@ func (s *safeBuffer) String() string {
 	return s.b.String()
 }
 
-// edge prepares an edge with the shortest lease there is.
-func (m *mesh) edge(t *testing.T, name string) *edgeProcess {
+// edge prepares an edge with the shortest lease there is, which joins by one of the named nodes, or by any.
+func (m *mesh) edge(t *testing.T, name string, by ...string) *edgeProcess {
 	t.Helper()
 	dir := t.TempDir()
 	passphrase := filepath.Join(dir, "passphrase")
@@ -55,9 +57,11 @@ func (m *mesh) edge(t *testing.T, name string) *edgeProcess {
 	}
 	var seeds []string
 	for _, n := range m.cluster.Record().Nodes {
-		seeds = append(seeds, n.Gossip)
+		if len(by) == 0 || slices.Contains(by, n.Name) {
+			seeds = append(seeds, n.Gossip)
+		}
 	}
-	e := &edgeProcess{t: t, socket: filepath.Join(dir, "edge.sock"), log: &safeBuffer{}}
+	e := &edgeProcess{t: t, socket: filepath.Join(dir, "edge.sock"), binary: binary, log: &safeBuffer{}}
 	e.args = []string{"edge", "--data-dir", filepath.Join(dir, name), "--name", name, "--listen", "unix:" + e.socket, "--gossip-addr", freeGossip(t),
 		"--join", strings.Join(seeds, ","), "--passphrase-file", passphrase, "--lease", "10s"}
 	c, err := client.NewEdge(client.EdgeConfig{Addr: "unix:" + e.socket})
@@ -90,7 +94,7 @@ func freeGossip(t *testing.T) string {
 
 func (e *edgeProcess) start(env ...string) {
 	e.t.Helper()
-	e.cmd = exec.Command(binary, e.args...)
+	e.cmd = exec.Command(e.binary, e.args...)
 	e.cmd.Env = append(os.Environ(), env...)
 	e.cmd.Stdout, e.cmd.Stderr = e.log, e.log
 	if err := e.cmd.Start(); err != nil {

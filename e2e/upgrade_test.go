@@ -158,11 +158,10 @@ func (v *versions) refusesNew() {
 			continue
 		}
 		if err := v.useNew(name); !isLevel(err) {
-			v.t.Errorf("%s, led by %s: an account, which level %d does not know: %v", name, v.leader(), landedLevel, err)
+			v.t.Errorf("%s, led by %s: a schedule of keys, which level %d does not know: %v", name, v.leader(), landedLevel, err)
 		}
-		_, err := v.client(v.admin, 20, name).Transfer(v.t.Context(), client.TransferRequest{Debit: "@issuance", Credit: "new", Amount: 1})
-		if !isLevel(err) {
-			v.t.Errorf("%s, led by %s: a transfer, which level %d does not know: %v", name, v.leader(), landedLevel, err)
+		if _, err := v.client(v.admin, 20, name).RotateKey(v.t.Context(), "gossip", client.RotateRequest{}); !isLevel(err) {
+			v.t.Errorf("%s, led by %s: a rotation, which level %d does not know: %v", name, v.leader(), landedLevel, err)
 		}
 	}
 }
@@ -172,15 +171,16 @@ func isLevel(err error) bool {
 	return errors.As(err, &e) && e.Code == client.CodeConflict && e.Reason == "feature_level"
 }
 
-// useNew makes an account of the ledger, which only later levels know, and moves
-// credits to it.
+// useNew sets the schedule of agents' keys once more, which only later levels know.
 func (v *versions) useNew(name string) error {
 	v.t.Helper()
 	cl := v.client(v.admin, 20, name)
-	if _, err := cl.SetAccount(v.t.Context(), client.AccountRequest{ID: "new", Kind: "service", Owner: "somebody"}); err != nil {
+	now, err := cl.KeySchedule(v.t.Context(), "agent", client.Strong())
+	if err != nil {
 		return err
 	}
-	_, err := cl.Transfer(v.t.Context(), client.TransferRequest{Debit: "@issuance", Credit: "new", Amount: 1})
+	overlap := (48 * time.Hour).Milliseconds() // the default
+	_, err = cl.SetKeySchedule(v.t.Context(), "agent", now.Version, client.KeyScheduleUpdate{OverlapMs: &overlap})
 	return err
 }
 
@@ -236,9 +236,9 @@ func TestUpgradeServerByServer(t *testing.T) {
 				if err := v.useNew(name); err != nil {
 					t.Errorf("%s: what is new: %v", name, err)
 				}
-				a, err := v.client(v.admin, 20, name).Account(t.Context(), "new", client.Strong())
-				if err != nil || a.Balance != int64(i+1) {
-					t.Errorf("%s: the account that is new: %+v, %v", name, a, err)
+				d, err := v.client(v.admin, 20, name).KeySchedule(t.Context(), "agent", client.Strong())
+				if err != nil || d.Version != uint64(i+1) {
+					t.Errorf("%s: the schedule that is new: %+v, %v", name, d, err)
 				}
 			}
 			v.agree()

@@ -102,3 +102,19 @@ func TestRestartsGiveNoLeaseWithoutAWallClock(t *testing.T) {
 		}
 	})
 }
+
+// TestEdgesThatMissedTheSame: another edge, which is asked first, has nothing newer either. Before the lease is over a coordinator is asked.
+func TestEdgesThatMissedTheSame(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		c := newCluster(3)
+		c.Ban("bad", 1, 0)
+		c.Cosign(2)
+		r := startRig(t, t.TempDir(), c, &edgetest.Member{ID: "e2", Edge: true, Cluster: c, Stuck: c.Note()}, &edgetest.Member{ID: "c1", Cluster: c})
+		for range 12 {
+			if pass(10 * time.Second); r.lease.Left() <= 0 {
+				t.Fatalf("the lease is over: %s", brief(r.Status()))
+			}
+			c.Cosign(2)
+		}
+	})
+}

@@ -31,10 +31,15 @@ func (s *Syncer) catchUp(ctx context.Context, hint *Hint, st *Status) error {
 	s.poll()
 	failed := errors.New("no member is known that could be asked")
 	for i, source := range sources {
+		vouched := s.cfg.Lease.VouchedMs()
 		err := s.ask(ctx, sources[i:], st)
 		if err == nil {
 			st.Source = source.Name()
-			return nil // should others have more, the next look asks them
+			if !s.isOld(source, vouched) {
+				return nil // should others have more, the next look asks them
+			}
+			failed = fmt.Errorf("%s: its list is as old as this one", source.Name())
+			continue
 		}
 		if errors.Is(err, errSource) {
 			st.Refused++
@@ -45,6 +50,12 @@ func (s *Syncer) catchUp(ctx context.Context, hint *Hint, st *Status) error {
 		}
 	}
 	return failed
+}
+
+// isOld tells whether a source, another edge, had nothing newer, while this edge's own word of the majority runs out. Edges that all missed the same would ask
+// each other for ever, while the coordinators could be asked.
+func (s *Syncer) isOld(source Source, vouchedMs int64) bool {
+	return !source.Coordinator() && s.cfg.Lease.VouchedMs() == vouchedMs && s.cfg.Lease.Left() < s.cfg.Lease.length/2
 }
 
 // isCurrent tells whether a checkpoint is of the list that is here.

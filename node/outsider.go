@@ -124,8 +124,8 @@ func (n *Node) askOutsider(ctx context.Context, card gossip.Card) {
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Peer)
 	defer cancel()
 	once := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true,
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return n.dialer.dialOutsider(ctx, card.NodeID, card.Raft)
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+			return n.dialer.dialOutsider(ctx, card.NodeID, card.Raft) // net/http's own context has no end: see newRPCClient
 		}}}
 	err := n.callOver(ctx, once, card.NodeID, rpcPing, pingRequest{WallMs: n.wallMs()}, &pingReply{})
 	if removed := saysRemoved(err); removed || err == nil {

@@ -209,8 +209,8 @@ func (n *Node) askShared(ctx context.Context, id string) (sharedReply, error) {
 // knock asks at the door.
 func (n *Node) knock(ctx context.Context, id string, req returnRequest) (r sharedReply, err error) {
 	once := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true,
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return n.dialer.dial(ctx, protoReturn, id)
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+			return n.dialer.dial(ctx, protoReturn, id) // net/http's own context has no end: see newRPCClient
 		}}}
 	err = n.callOver(ctx, once, id, returnPath, req, &r)
 	return r, err

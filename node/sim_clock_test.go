@@ -40,6 +40,13 @@ func (c *simClock) move(offset time.Duration) {
 	c.moved = offset
 }
 
+// set brings a sound clock back to what it was off in the beginning, as NTP does for machines that run for years.
+func (c *simClock) set() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.from, c.moved = time.Now(), 0
+}
+
 // spoil has the clock drift from now on.
 func (c *simClock) spoil(drift float64) {
 	c.mu.Lock()
