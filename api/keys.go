@@ -50,7 +50,7 @@ func wireKeys(st fsm.KeyStanding, nowMs int64) client.Keys {
 
 func wireKey(kind fsm.SubjectKind, k fsm.Key) client.Key {
 	out := client.Key{KeyID: k.Public.KeyID(), NotBeforeMs: k.NotBeforeMs, UntilMs: k.NotAfterMs, RevokedAt: k.RevokedAt, Index: k.Index}
-	if !kind.Shared() {
+	if !kind.Named() {
 		out.PublicKey = k.Public.PEM()
 	}
 	if kind == fsm.SubjectCoordinator {

@@ -179,7 +179,7 @@ func (s *Server) table() []route {
 		{method: get, pattern: "/v1/keys", need: fsm.CapReadTrust, query: append(pageQuery[:4:4], "kind"),
 			doc: doc{says: "keys of all subjects, with their windows", out: client.KeyList{}}, handle: s.keyList},
 		{method: get, pattern: "/v1/keys/{subject}", need: fsm.CapReadTrust, query: readQuery,
-			doc: doc{says: "the keys of coordinator/NODE, agent/AGENT, manifest/SIGNER, gossip or ca", out: client.Keys{}}, handle: s.keys},
+			doc: doc{says: "the keys of coordinator/NODE, certificate/NODE, agent/AGENT, manifest/SIGNER, gossip or ca", out: client.Keys{}}, handle: s.keys},
 		{method: post, pattern: "/v1/keys/{subject}/rotate", access: byOrder, need: fsm.CapOperate, body: bodyBytes,
 			doc: doc{says: "ask for the next key, or bring it with the order of the current one", in: client.RotateRequest{}, out: client.KeysChanged{}, or: keyChangeMade{}}, handle: s.rotateKey},
 		{method: post, pattern: "/v1/keys/{subject}/revoke", need: fsm.CapAdmin, body: bodyBytes,
