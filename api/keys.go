@@ -61,7 +61,7 @@ func keysIn(state *fsm.State, of fsm.Subject, nowMs int64) (out client.Keys, kno
 
 func wireKey(kind fsm.SubjectKind, k fsm.Key) client.Key {
 	out := client.Key{KeyID: k.Public.KeyID(), NotBeforeMs: k.NotBeforeMs, UntilMs: k.NotAfterMs, RevokedAt: k.RevokedAt, Index: k.Index}
-	if !kind.Shared() {
+	if !kind.Named() {
 		out.PublicKey = k.Public.PEM()
 	}
 	if kind == fsm.SubjectCoordinator {

@@ -179,7 +179,7 @@ func (s *Server) table() []route {
 		{method: get, pattern: "/v1/keys", need: fsm.CapReadTrust, query: append(pageQuery[:4:4], "kind"),
 			doc: doc{says: "keys of all subjects, with their windows", out: client.KeyList{}}, handle: s.keyList},
 		{method: get, pattern: "/v1/keys/{subject}", need: fsm.CapReadTrust, query: readQuery,
-			doc: doc{says: "the keys of coordinator/NODE, agent/AGENT, manifest/SIGNER, gossip or ca", out: client.Keys{}}, handle: s.keys},
+			doc: doc{says: "the keys of coordinator/NODE, certificate/NODE, agent/AGENT, manifest/SIGNER, gossip or ca", out: client.Keys{}}, handle: s.keys},
 		{method: get, pattern: "/v1/keys/{subject}/history", need: fsm.CapReadOps, query: seqQuery,
 			doc: doc{says: "what happened to a subject's keys, those that are gone too, the oldest step first; a page looks at some thousand records and may be empty", out: client.KeyHistory{}}, handle: s.keyHistory},
 		{method: post, pattern: "/v1/keys/{subject}/rotate", access: byOrder, need: fsm.CapOperate, body: bodyBytes,

@@ -16,7 +16,7 @@ import (
 // keyKinds are the kinds of subjects whose keys the cluster knows.
 var keyKinds = []string{"coordinator", "agent", "manifest", "gossip", "ca"}
 
-const subjectsHelp = "SUBJECT is coordinator/NODE, agent/AGENT, manifest/SIGNER, gossip or ca.\n\n"
+const subjectsHelp = "SUBJECT is coordinator/NODE (what it signs with), certificate/NODE (its TLS key), agent/AGENT, manifest/SIGNER, gossip or ca.\n\n"
 
 func (p *program) keysListCommand() *cli.Command {
 	return &cli.Command{

@@ -38,7 +38,13 @@ func (s Succession) Prove(successor PrivateKey) []byte {
 
 // Ordered checks a signature of [Succession.Order].
 func (s Succession) Ordered(sig []byte) bool {
-	return VerifyText(s.Predecessor, sig, successionLabel, s.parts()...)
+	return s.OrderedBy(s.Predecessor, sig)
+}
+
+// OrderedBy checks a signature of [Succession.Order] by another key than the predecessor, where that is no Ed25519 key:
+// the one that speaks for the subject.
+func (s Succession) OrderedBy(key PublicKey, sig []byte) bool {
+	return VerifyText(key, sig, successionLabel, s.parts()...)
 }
 
 // Proven checks a signature of [Succession.Prove].

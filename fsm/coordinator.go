@@ -22,7 +22,7 @@ type Coordinator struct {
 	Version       string           `cbor:"10,keyasint"`
 	JoinedMs      int64            `cbor:"11,keyasint"`
 	TokenID       string           `cbor:"12,keyasint"`
-	TLSKey        crypto.Hash      `cbor:"13,keyasint"` // SHA-256 of its TLS public key (PKIX): what its certificates must be for
+	TLSKey        crypto.Hash      `cbor:"13,keyasint"` // SHA-256 of the TLS public key (PKIX) that it joined with, see TLSRing
 	// Hosts are those an observer joined with, once it said that it moved; its
 	// certificate names no others (CertificateHosts). From LevelUpgrades on.
 	Hosts []string `cbor:"14,keyasint,omitempty"`
@@ -35,6 +35,9 @@ type Coordinator struct {
 	// Keys are its signing keys once it has changed them; until then SigningKey,
 	// which it joined with, is the one. From LevelKeys on.
 	Keys Ring `cbor:"17,keyasint,omitempty"`
+	// TLSKeys are the keys that its certificates are for, once it has changed them;
+	// until then TLSKey, which it joined with, is the one. From LevelKeys on.
+	TLSKeys Ring `cbor:"18,keyasint,omitempty"`
 }
 
 // Ring returns the signing keys.
@@ -81,6 +84,9 @@ type Removal struct {
 	TLSKey *crypto.Hash `cbor:"8,keyasint,omitempty"`
 	// Role says what it knew of what coordinators share. From LevelKeys on; else empty.
 	Role Role `cbor:"9,keyasint,omitempty"`
+	// OtherTLSKeys verified beside TLSKey, or were to come; at most MaxRingKeys. From
+	// LevelKeys on.
+	OtherTLSKeys []crypto.Hash `cbor:"10,keyasint,omitempty"`
 }
 
 // SigningKey is a coordinator key that signs, or ever signed, the chain.
@@ -235,7 +241,7 @@ func addressFault(addresses ...string) (field, fault string) {
 }
 
 func (s *State) putCoordinator(c *change, n Coordinator) {
-	n.JoinedMs, n.UpdatedMs, n.Hosts, n.Through, n.Keys = c.atMs, 0, nil, s.takenInThrough(c.actor), nil
+	n.JoinedMs, n.UpdatedMs, n.Hosts, n.Through, n.Keys, n.TLSKeys = c.atMs, 0, nil, s.takenInThrough(c.actor), nil, nil
 	ref := n.SigningKey.Fingerprint()
 	s.coordinators.put(n.ID, n)
 	s.keyOwners.put(string(ref[:]), ownerCoordinator+n.ID)
@@ -339,13 +345,15 @@ func (s *State) dropCoordinator(c *change, id string, compromised bool) {
 	}
 	s.coordinators.remove(id)
 	s.keyRequests.remove(CoordinatorSubject(id).String())
+	s.keyRequests.remove(CertificateSubject(id).String())
 	s.divergent.remove(id)
 	gone := Removal{ID: id, Name: n.Name, RemovedMs: c.atMs, Compromised: compromised}
 	if s.meta.v.Level >= LevelThrough {
-		gone.TLSKey = &n.TLSKey
+		key := n.TLSKeyAt(c.atMs)
+		gone.TLSKey = &key
 	}
 	if s.meta.v.Level >= LevelKeys {
-		gone.Role = n.Role
+		gone.Role, gone.OtherTLSKeys = n.Role, hashesOf(n.TLSRing().Beside(c.atMs))
 	}
 	if head, known := s.auditHeads.get(id); known {
 		gone.Audit = &head

@@ -11,11 +11,12 @@ const LevelKeys = 9
 // Key is a key of a subject and the window in which it verifies, both ends
 // included, by the cluster clock. Where keys of a subject stand is its ring: the
 // last in the list begins last. Agents keep theirs in Agent.Keys, coordinators in
-// Coordinator.Keys, manifest signers in ManifestSigner.Keys; what coordinators
-// share is in State.keyRings.
+// Coordinator.Keys and Coordinator.TLSKeys, manifest signers in ManifestSigner.Keys;
+// what coordinators share is in State.keyRings.
 type Key struct {
 	// Public is the key itself where it is an Ed25519 key; else the 32 bytes that
-	// name it: SHA-256 of the CA's certificate, or of the pool key (PoolKeyName).
+	// name it: SHA-256 of the CA's certificate, of a node's TLS public key (PKIX), or
+	// of the pool key (PoolKeyName).
 	Public      crypto.PublicKey `cbor:"1,keyasint"`
 	NotBeforeMs int64            `cbor:"2,keyasint"`
 	NotAfterMs  int64            `cbor:"3,keyasint"` // 0: no end until it has a successor
@@ -41,6 +42,8 @@ type Succession struct {
 	// Closes: the predecessor had no end before this was announced, so it has none
 	// again if the successor is revoked before it begins.
 	Closes bool `cbor:"5,keyasint,omitempty"`
+	// Signer is, of a certificate, the node's signing key whose signature it is.
+	Signer crypto.PublicKey `cbor:"6,keyasint,omitzero"`
 }
 
 // SharedKey is what stands with a key that coordinators share.

@@ -96,6 +96,8 @@ func (m *modelKeys) revoked(k *modelKey, t int64) {
 		if k == was {
 			m.begins(next, t)
 		}
+	case m.of.Kind == SubjectCertificate && k == was && next != nil:
+		m.begins(next, t)
 	case k == next && k.closes:
 		k.by.until = 0
 	case k != next && next != nil && next.by == k:
@@ -138,8 +140,11 @@ func (x *keyTrial) public(m *modelKeys, name string) crypto.PublicKey {
 	id := string(m.of.Kind) + name
 	if _, ok := x.known[id]; !ok {
 		x.known[id] = publicKey(name)
-		if m.of.Kind.Shared() {
+		switch {
+		case m.of.Kind.Shared():
 			x.known[id] = PoolKeyName(poolKey(name))
+		case m.of.Kind == SubjectCertificate:
+			x.known[id] = tlsKey(name)
 		}
 	}
 	return x.known[id]
@@ -160,6 +165,8 @@ func newKeyTrial(t *rapid.T) *keyTrial {
 	x := &keyTrial{world: w, t: t, known: map[string]crypto.PublicKey{}, models: []*modelKeys{first(AgentSubject("a"), "a", 0), first(CoordinatorSubject("n0"), "node n0", 0),
 		first(Subject{SubjectManifest, "m"}, trustOf(1, "m").Signers[0].Name, 0), first(Subject{Kind: SubjectGossip}, "p", w.wallMs)}}
 	x.models[2].keys[0].name = "signer m"
+	w.must(w.do(joiner, CoordinatorJoin{Coordinator: withTLS(nodeOf("t0", RoleCoordinator))}))
+	x.models = append(x.models, first(CertificateSubject("t0"), "t0", 0))
 	return x
 }
 
@@ -181,6 +188,8 @@ func (x *keyTrial) owner(m *modelKeys) Actor {
 		return Actor{}
 	case SubjectManifest:
 		return admin
+	case SubjectCertificate:
+		return node("t0")
 	}
 	return node("n0")
 }
@@ -201,8 +210,11 @@ func (x *keyTrial) prepare(m *modelKeys) {
 	}
 	ahead := pick(x.t, "ahead", []int64{0, 0, -5, 1, keyHourMs, 3 * keyHourMs})
 	b := x.order(m.of, by, name, now+ahead)
-	if m.of.Kind.Shared() {
+	switch {
+	case m.of.Kind.Shared():
 		b = sharedPoolKey(by, name, "n0")
+	case m.of.Kind == SubjectCertificate:
+		b = x.tlsOrder("t0", "node t0", by, name, now+ahead)
 	}
 	res := x.do(x.owner(m), b)
 	if res.Repeated {
@@ -252,8 +264,9 @@ func (x *keyTrial) revoke(m *modelKeys) {
 	case res.OK() && !k.revoked:
 		m.revoked(k, x.wallMs)
 	case res.Code == CodeNotFound && !k.good(x.wallMs) && m.next(x.wallMs) != k: // it left the ring
-	case res.Code == CodeConflict && m.of.Kind.Shared():
-		if m.newest(x.wallMs) != k || m.next(x.wallMs) != nil {
+	case res.Code == CodeConflict && m.of.Kind.Named():
+		others := m.of.Kind == SubjectCertificate && slices.ContainsFunc(m.keys, func(o *modelKey) bool { return o != k && o.good(x.wallMs) })
+		if m.newest(x.wallMs) != k || m.next(x.wallMs) != nil || others {
 			x.t.Fatalf("%s: %s cannot be revoked, though another goes on", m.of, k.name)
 		}
 	case !res.OK():

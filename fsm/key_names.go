@@ -1,7 +1,7 @@
 package fsm
 
 // ofNode tells whether subjects of the kind are nodes, which have a name beside their id.
-func (k SubjectKind) ofNode() bool { return k == SubjectCoordinator }
+func (k SubjectKind) ofNode() bool { return k == SubjectCoordinator || k == SubjectCertificate }
 
 // NameOf returns the name of the node that a subject is; "" of any other subject.
 func (s *State) NameOf(of Subject) string {

@@ -13,6 +13,7 @@ import (
 //
 //   - agent: the agent itself, without a token; the order is its credential.
 //   - coordinator: that node. Its order may be missing if it is asked and none of its keys verifies.
+//   - certificate: that node. Its signing key orders it, see KeyPrepare.Signer.
 //   - manifest: an admin who holds what the signer signed.
 //   - gossip, ca: any coordinator. The first of a ring has no predecessor: it is
 //     the one in use. The others wait for a KeySwitch; Apply verifies nothing of
@@ -32,6 +33,10 @@ type KeyPrepare struct {
 	// has; without it nobody can check that key once Public is active.
 	EncryptionProof []byte `cbor:"10,keyasint,omitempty"`
 	Without         string `cbor:"11,keyasint,omitempty"` // of gossip and ca, see SharedKey.Without
+	// Signer is, of a certificate, the signing key of the node whose signature Order
+	// is: who merely stole the TLS key can order nothing. There is no Proof: each
+	// handshake is one, and a key that the node does not hold harms it alone.
+	Signer crypto.PublicKey `cbor:"12,keyasint,omitzero"`
 }
 
 // Succession is the statement that both signatures are on.
@@ -39,7 +44,7 @@ func (b KeyPrepare) Succession(clusterID string) crypto.Succession {
 	return crypto.Succession{ClusterID: clusterID, Subject: b.Subject, Predecessor: b.By, Successor: b.Public, NotBeforeMs: b.NotBeforeMs, SignedMs: b.SignedMs}
 }
 
-// Verify checks the signatures of a command about an Ed25519 key.
+// Verify checks the signatures of a command about a key that no others share.
 func (b KeyPrepare) Verify(clusterID string) error {
 	of, err := ParseSubject(b.Subject)
 	if err != nil || of.Kind.Shared() {
@@ -47,6 +52,10 @@ func (b KeyPrepare) Verify(clusterID string) error {
 	}
 	st := b.Succession(clusterID)
 	switch {
+	case of.Kind == SubjectCertificate && !st.OrderedBy(b.Signer, b.Order):
+		return fmt.Errorf("the order is no signature of the signing key %s on this succession of %s", b.Signer.KeyID(), of)
+	case of.Kind == SubjectCertificate:
+		return nil
 	case !b.By.IsZero() && !st.Ordered(b.Order):
 		return fmt.Errorf("the order is no signature of the key %s on this succession of %s", b.By.KeyID(), of)
 	case !st.Proven(b.Proof):
@@ -86,7 +95,7 @@ func (s *State) applyKeyPrepare(c *change, b KeyPrepare) Result {
 	}
 	s.keyRequests.remove(of.String())
 	s.record(c, "key_prepare", of.String(), fmt.Sprintf("key_id=%s public_key=%s by=%s not_before_ms=%d begins_ms=%d signed_ms=%d order=%s proof=%s copies=%d %s",
-		b.Public.KeyID(), b.Public, keyIDOrNone(b.By), b.NotBeforeMs, next.NotBeforeMs, b.SignedMs, textOf(b.Order), textOf(b.Proof), len(b.Copies), ring.text()))
+		b.Public.KeyID(), b.Public, keyIDOrNone(b.By), b.NotBeforeMs, next.NotBeforeMs, b.SignedMs, textOf(b.Order), textOf(b.Proof), len(b.Copies), ring.text())+b.signerText())
 	return res
 }
 
@@ -121,15 +130,15 @@ func (s *State) mayPrepare(c *change, b KeyPrepare) (of Subject, res Result, ok 
 		return of, refuse(CodeInvalid, "subject", "%v", err), false
 	}
 	if _, known := s.ring(of); !known {
-		return of, refuse(CodeNotFound, "subject", "there is no %s", of), false
+		return of, s.noSubject(of), false
 	}
 	switch of.Kind {
 	case SubjectAgent:
 		a, _ := s.agents.get(of.ID)
 		res, ok = s.mayRekey(a, c.atMs)
-	case SubjectCoordinator:
+	case SubjectCoordinator, SubjectCertificate:
 		if ok = c.actor.NodeID == of.ID; !ok {
-			res = refuse(CodeForbidden, "subject", "a coordinator prepares its own keys")
+			res = refuse(CodeForbidden, "subject", "a node prepares its own keys")
 		}
 	case SubjectManifest:
 		res, ok = s.actorCan(c, CapAdmin)
@@ -195,6 +204,8 @@ func (s *State) checkOrder(c *change, of Subject, ring Ring, b KeyPrepare) (Resu
 		return refuse(CodeConflict, "by", "the active key of %s is %s, not %s", of, active.Public.KeyID(), b.By.KeyID()), false
 	case of.Kind.Shared():
 		return Result{}, true
+	case !s.maySign(of, b.Signer, c.atMs):
+		return refuse(CodeInvalidSignature, "signer", "the order for %s is of the key %s, which is no signing key of it that verifies", of, keyIDOrNone(b.Signer)), false
 	case !s.inWindow(b.SignedMs, c.atMs):
 		return refuse(CodeTimestampSkew, "signed_ms", "it was signed at %d, outside the window around %d", b.SignedMs, c.atMs), false
 	}
@@ -236,6 +247,9 @@ func (s *State) checkExtras(of Subject, ring Ring, b KeyPrepare) (Result, bool) 
 	if n := len(b.EncryptionProof); n != 0 && (n != crypto.SignatureSize || of.Kind != SubjectAgent) {
 		return refuse(CodeInvalid, "encryption_proof", "%d bytes, the signature of an agent's key has %d", n, crypto.SignatureSize), false
 	}
+	if of.Kind != SubjectCertificate && !b.Signer.IsZero() || of.Kind == SubjectCertificate && len(b.Proof) > 0 {
+		return refuse(CodeInvalid, "signer", "a signer, and no proof, is with the order for certificates alone"), false
+	}
 	if !of.Kind.Shared() && len(b.Data)+len(b.Copies)+len(b.Without) > 0 {
 		return refuse(CodeInvalid, "copies", "the private key of %s is nobody else's", of), false
 	}
@@ -256,7 +270,7 @@ func (s *State) checkExtras(of Subject, ring Ring, b KeyPrepare) (Result, bool) 
 func (s *State) append(c *change, of Subject, ring Ring, b KeyPrepare) (Ring, Result) {
 	k := Key{Public: b.Public, NotBeforeMs: max(b.NotBeforeMs, c.atMs, 1), Index: c.index, EncryptionProof: b.EncryptionProof}
 	if !b.By.IsZero() {
-		k.Succession = &Succession{Predecessor: b.By, NotBeforeMs: b.NotBeforeMs, SignedMs: b.SignedMs, Signature: b.Order}
+		k.Succession = &Succession{Predecessor: b.By, NotBeforeMs: b.NotBeforeMs, SignedMs: b.SignedMs, Signature: b.Order, Signer: b.Signer}
 	}
 	if of.Kind.Shared() {
 		k.Shared = &SharedKey{Waits: len(ring) > 0, Data: b.Data, Copies: b.Copies, Maker: c.actor.NodeID, Without: b.Without}

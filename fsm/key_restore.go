@@ -23,7 +23,7 @@ func (s *State) keysNeedLevel() uint32 {
 		return LevelKeys
 	}
 	for _, n := range s.coordinators.m {
-		if len(n.Keys) > 0 {
+		if len(n.Keys)+len(n.TLSKeys) > 0 {
 			return LevelKeys
 		}
 	}
@@ -174,8 +174,9 @@ func (s *State) shiftKeys(c *change, wasMs, toMs int64) {
 		s.recordRing(c, AgentSubject(id), "recover_clock")
 	}
 	for _, n := range s.coordinators.values() {
-		if moved := n.Keys.shifted(wasMs, toMs); !moved.Same(n.Keys) {
-			n.Keys = moved
+		keys, tlsKeys := n.Keys.shifted(wasMs, toMs), n.TLSKeys.shifted(wasMs, toMs)
+		if !keys.Same(n.Keys) || !tlsKeys.Same(n.TLSKeys) {
+			n.Keys, n.TLSKeys = keys, tlsKeys
 			s.coordinators.put(n.ID, n)
 			s.recordRing(c, CoordinatorSubject(n.ID), "recover_clock")
 		}
@@ -239,7 +240,7 @@ func (s *State) ringFault(of Subject, r Ring) error {
 }
 
 func (s *State) keyFault(of Subject, k Key) error {
-	if !of.Kind.Shared() {
+	if !of.Kind.Named() {
 		if err := crypto.CheckPublicKey(k.Public); err != nil {
 			return err
 		}
@@ -253,6 +254,9 @@ func (s *State) keyFault(of Subject, k Key) error {
 	if p := k.Succession; p != nil {
 		if err := timeFault(lastTimeMs, "the order's begin", p.NotBeforeMs, "the order's time", p.SignedMs); err != nil {
 			return err
+		}
+		if p.Signer.IsZero() == (of.Kind == SubjectCertificate) {
+			return errors.New("a signer of the order is with certificates, and with these alone")
 		}
 		if n := len(p.Signature); n > MaxKeySignatureBytes {
 			return fmt.Errorf("an order of %d bytes, at most %d", n, MaxKeySignatureBytes)

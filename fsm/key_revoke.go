@@ -21,7 +21,8 @@ type KeyRotate struct {
 
 // KeyRevoke ends a key at this index, overlap or not, and with it the next one if
 // it ordered that: whoever has the key may have made it. What is left keeps the end
-// that was announced. Of what coordinators share, the next key begins at once.
+// that was announced. Of what coordinators share, and of a node's TLS keys, which
+// others ordered, the next key begins at once.
 type KeyRevoke struct {
 	Subject string `cbor:"1,keyasint"`
 	Key     KeyRef `cbor:"2,keyasint"`
@@ -70,7 +71,7 @@ func (s *State) keysOf(c *change, subject string, need func(SubjectKind) Capabil
 	}
 	ring, known := s.ring(of)
 	if !known {
-		return of, nil, refuse(CodeNotFound, "subject", "there is no %s", of), false
+		return of, nil, s.noSubject(of), false
 	}
 	return of, slices.Clone(ring), Result{}, true
 }
@@ -125,6 +126,7 @@ func (s *State) applyKeyRevoke(c *change, b KeyRevoke) Result {
 	s.putRing(c, of, ring)
 	if of.Kind == SubjectCoordinator {
 		s.retireSigningKeys(of.ID, ring, c)
+		s.revokeOrdered(c, of.ID, ring[i].Public)
 	}
 	s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s next_revoked=%s %s reason=%q", ring[i].Public.KeyID(), was, keyIDOrNone(with), ring.text(), b.Reason))
 	res = Result{Code: CodeOK, ID: ring[i].Public.KeyID()}
@@ -146,6 +148,10 @@ func (s *State) afterRevocation(c *change, of Subject, ring Ring, i int, was Key
 	case of.Kind.Shared() && was == KeyActive:
 		s.begin(c, of, ring)
 	case of.Kind.Shared():
+	case of.Kind == SubjectCertificate && was == KeyActive && ring.activeAt(c.atMs) < 0 && pending < 0:
+		return with, s.noTLSKeyLeft(of), false
+	case of.Kind == SubjectCertificate && was == KeyActive && pending >= 0:
+		s.begin(c, of, ring)
 	case was == KeyNext:
 		ring.takeBack(ring[i])
 	case pending >= 0 && ring[pending].orderedBy(ring[i].Public):

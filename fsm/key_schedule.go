@@ -45,6 +45,8 @@ func DefaultSchedule(kind SubjectKind) Schedule {
 	switch kind {
 	case SubjectCoordinator:
 		return Schedule{PeriodMs: 90 * keyDayMs, OverlapMs: 2 * keyDayMs, LeadMs: 7 * keyDayMs}
+	case SubjectCertificate:
+		return Schedule{PeriodMs: 180 * keyDayMs, OverlapMs: 2 * keyDayMs, LeadMs: 7 * keyDayMs}
 	case SubjectManifest:
 		return Schedule{OverlapMs: 90 * keyDayMs, LeadMs: 30 * keyDayMs}
 	case SubjectGossip:
@@ -111,7 +113,7 @@ func (s *State) applyKeyScheduleSet(c *change, b KeyScheduleSet) Result {
 		return refuse(CodeInvalid, "subject", "%v", err)
 	}
 	if _, known := s.ring(of); of.ID != "" && !known {
-		return refuse(CodeNotFound, "subject", "there is no %s", of)
+		return s.noSubject(of)
 	}
 	have, is := s.keySchedules.get(of.String())
 	next := b.Schedule
@@ -219,7 +221,7 @@ func (s *State) boundMs(of Subject) int64 {
 	case SubjectAgent:
 		a, _ := s.agents.get(of.ID)
 		return a.EnrolledMs
-	case SubjectCoordinator:
+	case SubjectCoordinator, SubjectCertificate:
 		n, _ := s.coordinators.get(of.ID)
 		return n.JoinedMs
 	case SubjectManifest:
@@ -237,9 +239,9 @@ func (s *State) KeySubjects(kind SubjectKind, after string, limit int) (out []Su
 		for _, a := range s.agents.page(after, limit) {
 			out = append(out, AgentSubject(a.ID))
 		}
-	case SubjectCoordinator:
+	case SubjectCoordinator, SubjectCertificate:
 		for _, n := range s.coordinators.page(after, limit) {
-			out = append(out, CoordinatorSubject(n.ID))
+			out = append(out, Subject{kind, n.ID})
 		}
 	case SubjectManifest:
 		out = s.ManifestTrust().signersAfter(after, limit)

@@ -14,6 +14,7 @@ type SubjectKind string
 const (
 	SubjectAgent       SubjectKind = "agent"
 	SubjectCoordinator SubjectKind = "coordinator"
+	SubjectCertificate SubjectKind = "certificate"
 	SubjectManifest    SubjectKind = "manifest"
 	SubjectGossip      SubjectKind = "gossip"
 	SubjectCA          SubjectKind = "ca"
@@ -21,14 +22,17 @@ const (
 
 // SubjectKinds lists the kinds in the order in which they are shown.
 func SubjectKinds() []SubjectKind {
-	return []SubjectKind{SubjectCoordinator, SubjectAgent, SubjectManifest, SubjectGossip, SubjectCA}
+	return []SubjectKind{SubjectCoordinator, SubjectCertificate, SubjectAgent, SubjectManifest, SubjectGossip, SubjectCA}
 }
 
 // Shared tells whether keys of the kind are held by all coordinators together.
 func (k SubjectKind) Shared() bool { return k == SubjectGossip || k == SubjectCA }
 
-// Subject is whose keys: coordinator/NODE ID, agent/AGENT ID, manifest/SIGNER,
-// gossip or ca.
+// Named tells whether keys of the kind are no Ed25519 keys: 32 bytes name them.
+func (k SubjectKind) Named() bool { return k.Shared() || k == SubjectCertificate }
+
+// Subject is whose keys: coordinator/NODE ID (what it signs with), certificate/NODE
+// ID (what its TLS certificates are for), agent/AGENT ID, manifest/SIGNER, gossip or ca.
 type Subject struct {
 	Kind SubjectKind
 	ID   string // empty of gossip and ca
@@ -59,20 +63,20 @@ func ParseSubject(text string) (Subject, error) {
 			return s, fmt.Errorf("%s: %s has no names below it", shown(text), kind)
 		}
 		return s, nil
-	case SubjectAgent, SubjectCoordinator, SubjectManifest:
+	case SubjectAgent, SubjectCoordinator, SubjectCertificate, SubjectManifest:
 		if err := crypto.CheckID(id); err != nil {
 			return s, fmt.Errorf("%s: name one, as %s/ID: %w", shown(text), kind, err)
 		}
 		return s, nil
 	}
-	return s, fmt.Errorf("%s names no keys: want coordinator/NODE, agent/AGENT, manifest/SIGNER, gossip or ca", shown(text))
+	return s, fmt.Errorf("%s names no keys: want coordinator/NODE, certificate/NODE, agent/AGENT, manifest/SIGNER, gossip or ca", shown(text))
 }
 
 // ParseScheduled reads what a schedule is set for: a subject, or a kind for all
 // of its subjects that have none of their own.
 func ParseScheduled(text string) (Subject, error) {
 	switch kind := SubjectKind(text); kind {
-	case SubjectAgent, SubjectCoordinator, SubjectManifest:
+	case SubjectAgent, SubjectCoordinator, SubjectCertificate, SubjectManifest:
 		return Subject{Kind: kind}, nil
 	}
 	return ParseSubject(text)
@@ -87,6 +91,9 @@ func (s *State) ring(of Subject) (r Ring, known bool) {
 	case SubjectCoordinator:
 		n, ok := s.coordinators.get(of.ID)
 		return n.Ring(), ok
+	case SubjectCertificate:
+		n, ok := s.coordinators.get(of.ID)
+		return n.TLSRing(), ok
 	case SubjectManifest:
 		g, ok := s.ManifestTrust().signer(of.ID)
 		return g.Ring(), ok
@@ -105,6 +112,10 @@ func (s *State) putRing(c *change, of Subject, r Ring) {
 	case SubjectCoordinator:
 		n, _ := s.coordinators.get(of.ID)
 		n.Keys = r
+		s.coordinators.put(n.ID, n)
+	case SubjectCertificate:
+		n, _ := s.coordinators.get(of.ID)
+		n.TLSKeys = r
 		s.coordinators.put(n.ID, n)
 	case SubjectManifest:
 		s.putSignerRing(of.ID, r)
@@ -129,7 +140,7 @@ func (s *State) bind(c *change, of Subject, key crypto.PublicKey) {
 // bindable refuses a key that is bound already, or that there is no room for: an
 // agent's must leave some for others.
 func (s *State) bindable(of Subject, key crypto.PublicKey, kept int) (Result, bool) {
-	if !of.Kind.Shared() {
+	if !of.Kind.Named() {
 		if err := crypto.CheckPublicKey(key); err != nil {
 			return refuse(CodeInvalid, "public_key", "%v", err), false
 		}
@@ -142,6 +153,8 @@ func (s *State) bindable(of Subject, key crypto.PublicKey, kept int) (Result, bo
 		return refuse(CodeConflict, "public_key", "this public key belongs to another id, or was replaced"), false
 	case of.Kind.Shared() && s.hadShared(of, ref):
 		return refuse(CodeConflict, "public_key", "%s has or had this key: a key never comes back", of), false
+	case of.Kind == SubjectCertificate && s.hadTLSKey(crypto.Hash(key)):
+		return refuse(CodeConflict, "public_key", "a node has or had this TLS key: a key never comes back"), false
 	case of.Kind == SubjectManifest && s.ManifestTrust().has(key):
 		return refuse(CodeConflict, "public_key", "this public key is a signer's already: one signer counts once"), false
 	case of.Kind == SubjectAgent && s.ownersFull(kept), of.Kind == SubjectCoordinator && (s.keyOwners.full() || s.signingKeys.full()):

@@ -24,6 +24,8 @@ func TestKeysWhoMay(t *testing.T) {
 		"an agent's recovery":  {func(w *world) any { return w.recovery("a", "a2") }, []Actor{admin, operator}},
 		"revocation":           {func(*world) any { return KeyRevoke{Subject: "agent/a", Key: keyRef("a")} }, []Actor{admin}},
 		"a node's next key":    {func(w *world) any { return w.order(CoordinatorSubject("n0"), "node n0", "n0 b", 0) }, []Actor{node("n0")}},
+		"a node's TLS key":     {func(w *world) any { return w.tlsOrder("watcher", "node watcher", "watcher", "w2", 0) }, []Actor{node("watcher")}},
+		"its rotation":         {func(*world) any { return KeyRotate{Subject: "certificate/watcher"} }, []Actor{admin}},
 		"a signer's next key":  {func(w *world) any { return w.order(Subject{SubjectManifest, "m"}, "signer m", "m2", 0) }, []Actor{admin}},
 		"the next pool key":    {func(*world) any { return sharedPoolKey("p1", "p3", "n0", "n1") }, []Actor{node("n0"), node("n1")}},
 		"the first of the CA":  {func(*world) any { return sharedCA(nil, []byte("ca")) }, []Actor{node("n0"), node("n1")}},
@@ -34,7 +36,8 @@ func TestKeysWhoMay(t *testing.T) {
 	} {
 		for _, actor := range []Actor{admin, operator, {TokenID: "verifier"}, {TokenID: "none"}, {}, node("n0"), node("n1"), node("watcher"), node("stranger")} {
 			w := keysWorld(t, "a")
-			w.must(w.do(Actor{TokenID: string(RoleObserver)}, CoordinatorJoin{Coordinator: atLevel(nodeOf("watcher", RoleObserver))}))
+			w.must(w.do(Actor{TokenID: string(RoleObserver)}, CoordinatorJoin{Coordinator: withTLS(nodeOf("watcher", RoleObserver))}))
+			w.pass(RekeyPauseMs)
 			w.must(w.do(node("n0"), sharedPoolKey("", "p1")))
 			if name == "a member has it" || name == "the switch" {
 				w.must(w.do(node("n0"), sharedPoolKey("p1", "p2", "n0", "n1", "watcher")))
@@ -373,12 +376,12 @@ func TestKeySchedulesHold(t *testing.T) {
 
 // TestSubjectTexts: one spelling each, and back.
 func TestSubjectTexts(t *testing.T) {
-	for _, text := range []string{"agent/a", "agent/a/b", "coordinator/n0", "manifest/release", "gossip", "ca"} {
+	for _, text := range []string{"agent/a", "agent/a/b", "coordinator/n0", "certificate/n0", "manifest/release", "gossip", "ca"} {
 		if of, err := ParseSubject(text); err != nil || of.String() != text {
 			t.Errorf("%s: %v, %v", text, of, err)
 		}
 	}
-	for _, text := range []string{"", "agent", "agent/", "gossip/", "ca/x", "Agent/a", "agent/\x00", "key/a", fmt.Sprintf("agent/%0200d", 1)} {
+	for _, text := range []string{"", "agent", "agent/", "gossip/", "ca/x", "Agent/a", "agent/\x00", "certificate", "key/a", fmt.Sprintf("agent/%0200d", 1)} {
 		if of, err := ParseSubject(text); err == nil {
 			t.Errorf("%q: %v", text, of)
 		}

@@ -30,6 +30,22 @@ func (w *world) order(of Subject, by, next string, notBeforeMs int64) KeyPrepare
 	return b
 }
 
+// tlsKey names a TLS key by a name.
+func tlsKey(name string) crypto.PublicKey { return crypto.PublicKey(crypto.Sum([]byte("tls " + name))) }
+
+// withTLS is the node with a TLS key that has its name.
+func withTLS(n Coordinator) Coordinator {
+	n.Level, n.TLSKey = LevelKeys, crypto.Hash(tlsKey(n.ID))
+	return n
+}
+
+// tlsOrder is the next TLS key of a node, ordered by a signing key of it as of now.
+func (w *world) tlsOrder(nodeID, signer, by, next string, notBeforeMs int64) KeyPrepare {
+	b := KeyPrepare{Subject: CertificateSubject(nodeID).String(), By: tlsKey(by), Public: tlsKey(next), NotBeforeMs: notBeforeMs, SignedMs: w.wallMs, Signer: publicKey(signer)}
+	b.Order = b.Succession(w.s.Meta().ClusterID).Order(privateKey(signer))
+	return b
+}
+
 // recovery is an agent's new key on an operator's word.
 func (w *world) recovery(agent, next string) KeyRecover {
 	b := KeyRecover{Subject: AgentSubject(agent).String(), Public: publicKey(next), SignedMs: w.wallMs, Reason: "the disk died"}
@@ -112,6 +128,7 @@ func (w *world) withKeys() *world {
 	w.goldenSchedules()
 	w.goldenAgentKeys()
 	w.goldenCoordinatorKeys()
+	w.goldenCertificates()
 	w.goldenSharedKeys()
 	w.mark()
 	return w
@@ -166,6 +183,23 @@ func (w *world) goldenCoordinatorKeys() {
 	w.mark()
 }
 
+func (w *world) goldenCertificates() {
+	w.must(w.do(admin, TokenCreate{ID: "for t0", Role: RoleObserver, Uses: 1}))
+	w.must(w.do(Actor{TokenID: "for t0"}, CoordinatorJoin{Coordinator: withTLS(nodeOf("t0", RoleObserver))}))
+	w.must(w.do(node("t0"), w.tlsOrder("t0", "node t0", "t0", "t0 b", w.wallMs+60_000)))
+	w.want(w.do(admin, KeyRotate{Subject: "certificate/t0"}), CodeConflict)
+	w.must(w.do(admin, KeyRevoke{Subject: "certificate/t0", Key: tlsKey("t0").Fingerprint(), Reason: "copied"}))
+	w.want(w.do(admin, KeyRevoke{Subject: "certificate/t0", Key: tlsKey("t0 b").Fingerprint()}), CodeConflict)
+	w.pass(RekeyPauseMs)
+	w.want(w.do(node("t0"), w.tlsOrder("t0", "t0 b", "t0 b", "t0 c", 0)), CodeInvalidSignature)
+	w.must(w.do(node("t0"), w.tlsOrder("t0", "node t0", "t0 b", "t0 c", w.wallMs+60_000)))
+	w.must(w.do(node("t0"), w.order(CoordinatorSubject("t0"), "node t0", "t0 second", 0)))
+	w.must(w.do(admin, KeyRevoke{Subject: "coordinator/t0", Key: keyRef("node t0"), Reason: "copied"}))
+	w.pass(1_000)
+	w.must(w.do(node("t0"), w.tlsOrder("t0", "t0 second", "t0 b", "t0 d", w.wallMs+60_000)))
+	w.must(w.do(admin, CoordinatorRemove{ID: "t0"}))
+}
+
 func (w *world) goldenSharedKeys() {
 	w.want(w.do(node("n2"), sharedPoolKey("", "p1")), CodeForbidden) // an observer
 	w.must(w.do(node("n0"), sharedPoolKey("", "p1")))
@@ -199,6 +233,8 @@ func goldenKeyBodies() map[string]any {
 		"key_schedule_set": KeyScheduleSet{Subject: "agent/agent-ünï", IfVersion: 3, Schedule: Schedule{PeriodMs: 90 * keyDayMs, OverlapMs: 2 * keyDayMs, LeadMs: 7 * keyDayMs}},
 		"key_prepare": KeyPrepare{Subject: "agent/agent-ünï", Public: publicKey("b"), By: publicKey("a"), NotBeforeMs: worldStart + 1, SignedMs: worldStart,
 			Order: bytes.Repeat([]byte{1}, 64), Proof: bytes.Repeat([]byte{2}, 64), EncryptionProof: bytes.Repeat([]byte{3}, 64)},
+		"key_prepare_certificate": KeyPrepare{Subject: "certificate/n1", Public: tlsKey("b"), By: tlsKey("a"), NotBeforeMs: worldStart + 1, SignedMs: worldStart,
+			Order: bytes.Repeat([]byte{1}, 64), Signer: publicKey("a")},
 		"key_prepare_shared": sharedCA([]byte("ca"), []byte("ca 2"), "n0", "n1"),
 		"key_ready":          KeyReady{Subject: "gossip", Key: ref},
 		"key_switch":         KeySwitch{Subject: "ca", Key: ref},

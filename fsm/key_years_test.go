@@ -74,10 +74,17 @@ func (y *keyYears) live(o *keyOwner) {
 func (y *keyYears) announce(o *keyOwner, st KeyStanding, next string) {
 	b := st.NextOrder(y.public(o.m, next), y.s.ClockMs(), y.wallMs+o.skewMs)
 	by := y.nameOf(o.m, b.By)
-	if o.m.of.Kind.Shared() {
+	id := y.s.Meta().ClusterID
+	switch {
+	case o.m.of.Kind.Shared():
 		b.SignedMs, b.Order = 0, []byte("mac")
-	} else {
-		id := y.s.Meta().ClusterID
+	case o.m.of.Kind == SubjectCertificate:
+		b.Signer = publicKey("node t0")
+		b.Order = b.Succession(id).Order(privateKey("node t0"))
+		if err := b.Verify(id); err != nil {
+			y.t.Fatal(err)
+		}
+	default:
 		if by != "" {
 			b.Order = b.Succession(id).Order(privateKey(by))
 		}
@@ -202,7 +209,7 @@ func TestP5YearsOfSchedules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		seed := rapid.Uint64().Draw(t, "seed")
 		y := &keyYears{keyTrial: newKeyTrial(t), dice: rand.New(rand.NewPCG(seed, 8))}
-		for _, m := range []*modelKeys{y.models[0], y.models[1], y.models[3]} {
+		for _, m := range []*modelKeys{y.models[0], y.models[1], y.models[3], y.models[4]} {
 			d := Schedule{PeriodMs: 30 * keyDayMs, OverlapMs: trialOverlap, LeadMs: 3 * keyDayMs}
 			y.must(y.do(admin, KeyScheduleSet{Subject: m.of.String(), IfVersion: y.s.OwnSchedule(m.of).Version, Schedule: d}))
 			y.owners = append(y.owners, &keyOwner{m: m, file: []string{m.keys[0].name}})

@@ -38,7 +38,7 @@ const (
 	// MaxKeyRequests bounds rotations of agents that were asked for and wait for their
 	// owner. All other subjects have room besides (maxOwnRequests): a revocation asks too.
 	MaxKeyRequests = 10_000
-	maxOwnRequests = MaxCoordinators + MaxManifestSigners + 2
+	maxOwnRequests = 2*MaxCoordinators + MaxManifestSigners + 2
 	// MaxTokens: operators make tokens by hand or by script; a million is a runaway script.
 	MaxTokens = 100_000
 	// MaxEdges bounds edges that are members: each is one of the tokens, and gossip lists 4,096 members.

@@ -143,7 +143,7 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 			gone.TLSKey = nil // the binaries of this cluster may not read it
 		}
 		if was.Level < LevelKeys {
-			gone.Role = ""
+			gone.Role, gone.OtherTLSKeys = "", nil
 		}
 		s.removed.put(id, gone)
 	}

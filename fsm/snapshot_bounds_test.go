@@ -74,7 +74,7 @@ func TestLongestRowsSurviveASnapshot(t *testing.T) {
 	s := NewState()
 	k := publicKey("a")
 	key := Key{Public: k, NotBeforeMs: MaxTimeMs, NotAfterMs: MaxTimeMs, Index: 1 << 60, RevokedAt: 1 << 60, EncryptionProof: make([]byte, crypto.SignatureSize),
-		Succession: &Succession{Predecessor: k, NotBeforeMs: MaxTimeMs, SignedMs: MaxTimeMs, Signature: make([]byte, crypto.SignatureSize), Closes: true}}
+		Succession: &Succession{Predecessor: k, NotBeforeMs: MaxTimeMs, SignedMs: MaxTimeMs, Signature: make([]byte, crypto.SignatureSize), Closes: true, Signer: k}}
 	s.agents.put(id("a"), Agent{ID: id("a"), State: AgentSuspended, Keys: Ring{key, key, key, key}, EncryptionKey: make([]byte, 32),
 		EnrolledMs: MaxTimeMs, UpdatedMs: MaxTimeMs, TokenID: id("t"), Index: 1 << 60})
 	s.tokens.put(id("t"), Token{ID: id("t"), Role: RoleCoordinator, CreatedMs: MaxTimeMs, ExpiresMs: MaxTimeMs, UsesLeft: 1 << 60, RevokedMs: MaxTimeMs,
@@ -83,7 +83,7 @@ func TestLongestRowsSurviveASnapshot(t *testing.T) {
 	s.bans.put(id("a"), Ban{AgentID: id("a"), EventID: id("e"), Seq: 1 << 60, ReasonCode: "policy_violation_x", TimestampMs: MaxTimeMs, ExpiresMs: MaxTimeMs})
 	s.idempotent.put(strings.Repeat("k", 32), Outcome{ID: id("o"), Index: 1 << 60, ExpiresMs: MaxTimeMs, TokenID: id("t")})
 	s.keyOwners.put(strings.Repeat("k", 32), ownerCoordinator+id("n"))
-	s.removed.put(id("n"), Removal{ID: id("n"), Name: id("m"), LeftAt: addr, RemovedMs: MaxTimeMs, SilentMs: MaxTimeMs, TLSKey: new(crypto.Hash), Audit: longestHead(id("n"))})
+	s.removed.put(id("n"), Removal{ID: id("n"), Name: id("m"), LeftAt: addr, RemovedMs: MaxTimeMs, SilentMs: MaxTimeMs, TLSKey: new(crypto.Hash), OtherTLSKeys: make([]crypto.Hash, MaxRingKeys), Audit: longestHead(id("n"))})
 	s.auditHeads.put(id("n"), *longestHead(id("n")))
 	s.signingKeys.put(k.CoordinatorID(), SigningKey{Public: k, NodeID: id("n"), API: addr, Since: 1 << 60, RetiredAt: 1 << 60})
 	shared := key
@@ -93,7 +93,7 @@ func TestLongestRowsSurviveASnapshot(t *testing.T) {
 		shared.Shared.Ready = append(shared.Shared.Ready, id("n"))
 	}
 	s.keyRings.put("ca", slices.Repeat(Ring{shared}, MaxRingKeys))
-	s.coordinators.put(id("n"), Coordinator{ID: id("n"), Name: id("m"), API: addr, Raft: addr, Gossip: addr, Keys: slices.Repeat(Ring{key}, MaxRingKeys)})
+	s.coordinators.put(id("n"), Coordinator{ID: id("n"), Name: id("m"), API: addr, Raft: addr, Gossip: addr, Keys: slices.Repeat(Ring{key}, MaxRingKeys), TLSKeys: slices.Repeat(Ring{key}, MaxRingKeys)})
 	signer := ManifestSigner{Name: id("g"), Prefix: id("p"), Key: k, Keys: slices.Repeat(Ring{key}, MaxSignerKeys)}
 	s.manifestTrust.put(theTrust, ManifestTrust{Signers: slices.Repeat([]ManifestSigner{signer}, MaxManifestSigners), Revoked: make([]KeyRef, MaxRevokedSigners)})
 	for _, f := range s.fields() {

@@ -210,7 +210,7 @@ func (s *State) coordinatorFault(key string, n Coordinator) error {
 	if n.Role != RoleCoordinator && n.Role != RoleObserver {
 		return fmt.Errorf("unknown role %s", shown(string(n.Role)))
 	}
-	if err := s.ringFault(CoordinatorSubject(n.ID), n.Keys); err != nil {
+	if err := errors.Join(s.ringFault(CoordinatorSubject(n.ID), n.Keys), s.ringFault(CertificateSubject(n.ID), n.TLSKeys)); err != nil {
 		return err
 	}
 	for _, key := range n.Ring() {
@@ -356,6 +356,9 @@ func removalFault(key string, r Removal) error {
 	}
 	if len(r.LeftAt) > MaxAddressBytes {
 		return fmt.Errorf("an address of %d bytes, at most %d", len(r.LeftAt), MaxAddressBytes)
+	}
+	if n := len(r.OtherTLSKeys); n > MaxRingKeys {
+		return fmt.Errorf("%d more TLS keys, at most %d", n, MaxRingKeys)
 	}
 	if r.Role != "" && r.Role != RoleCoordinator && r.Role != RoleObserver {
 		return fmt.Errorf("unknown role %s", shown(string(r.Role)))

@@ -57,6 +57,10 @@ type peerAddress struct {
 	// OtherKeys verify beside SigningKey, or are to come: the file is for a node that
 	// has been away and has no state yet.
 	OtherKeys keyTexts `json:"other_keys,omitempty"`
+	// OtherTLSKeys are beside TLSKey as OtherKeys are, and TLSSignedMs is when the last
+	// order for one was signed: what proves to be older is none.
+	OtherTLSKeys hashTexts `json:"other_tls_keys,omitempty"`
+	TLSSignedMs  int64     `json:"tls_signed_ms,omitzero"`
 }
 
 // keyTexts lists public keys in base64 with spaces between, so that records compare.
@@ -78,6 +82,44 @@ func (t keyTexts) keys() (out []crypto.PublicKey) {
 		}
 	}
 	return out
+}
+
+// hashTexts lists names of TLS keys in hex with spaces between.
+type hashTexts string
+
+// tlsTexts lists the keys of a ring but one that have not ended.
+func tlsTexts(ring fsm.Ring, but crypto.Hash, nowMs int64) hashTexts {
+	var texts []string
+	for i, k := range ring {
+		if state := ring.StateOf(i, nowMs); crypto.Hash(k.Public) != but && state != fsm.KeyRetired && state != fsm.KeyRevoked {
+			texts = append(texts, crypto.Hash(k.Public).String())
+		}
+	}
+	return hashTexts(strings.Join(texts, " "))
+}
+
+// tlsRing returns the TLS keys, none of which has a window here.
+func (a peerAddress) tlsRing() (out fsm.Ring) {
+	if a.TLSKey.IsZero() {
+		return nil
+	}
+	out = append(out, fsm.Key{Public: crypto.PublicKey(a.TLSKey), Succession: &fsm.Succession{SignedMs: a.TLSSignedMs}})
+	for text := range strings.FieldsSeq(string(a.OtherTLSKeys)) {
+		if key, err := crypto.ParseHash(text); err == nil && len(out) < fsm.MaxRingKeys {
+			out = append(out, fsm.Key{Public: crypto.PublicKey(key)})
+		}
+	}
+	return out
+}
+
+// lastSigned is when the last order for a key of a ring was signed.
+func lastSigned(ring fsm.Ring) (ms int64) {
+	for _, k := range ring {
+		if k.Succession != nil {
+			ms = max(ms, k.Succession.SignedMs)
+		}
+	}
+	return ms
 }
 
 // ring returns the signing keys, none of which has a window here.

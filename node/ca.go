@@ -5,7 +5,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -129,8 +128,8 @@ func (a authority) crossSign(other *x509.Certificate) ([]byte, error) {
 
 var errNoCAKey = errors.New("this node does not hold the CA key: only coordinators sign certificates")
 
-// issueLeaf signs a node's certificate for its public key.
-func (a authority) issueLeaf(clusterID, nodeID string, role fsm.Role, public crypto.PublicKey, hosts []string, now time.Time) ([]byte, error) {
+// issueLeaf signs a node's certificate for its public key, with further names perhaps.
+func (a authority) issueLeaf(clusterID, nodeID string, role fsm.Role, public crypto.PublicKey, hosts []string, now time.Time, more ...*url.URL) ([]byte, error) {
 	ca, signer, err := a.parse()
 	if err != nil {
 		return nil, err
@@ -147,7 +146,7 @@ func (a authority) issueLeaf(clusterID, nodeID string, role fsm.Role, public cry
 		NotBefore: now.Add(-leafBackdate), NotAfter: now.Add(leafLife), BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		URIs:        []*url.URL{{Scheme: uriScheme, Host: clusterID, Path: "/" + string(role) + "/" + nodeID}},
+		URIs:        append([]*url.URL{{Scheme: uriScheme, Host: clusterID, Path: "/" + string(role) + "/" + nodeID}}, more...),
 		DNSNames:    []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
 	}
 	for _, h := range hosts {
@@ -163,31 +162,20 @@ func (a authority) issueLeaf(clusterID, nodeID string, role fsm.Role, public cry
 	return x509.CreateCertificate(rand.Reader, template, ca, public, signer)
 }
 
-// tlsCertificate joins a node's TLS key and the chain that it shows.
-func (id *identity) tlsCertificate(chain [][]byte) (*tls.Certificate, error) {
-	signer, err := parseSigner(id.TLSKey)
-	if err != nil {
-		return nil, fmt.Errorf("TLS key of this node: %w", err)
-	}
-	leaf, err := x509.ParseCertificate(chain[0])
-	if err != nil {
-		return nil, fmt.Errorf("TLS certificate of this node: %w", err)
-	}
-	return &tls.Certificate{Certificate: chain, PrivateKey: signer, Leaf: leaf}, nil
-}
-
 // peerName is whom a certificate was issued for.
 type peerName struct {
 	cluster, id string
 	role        fsm.Role
 	tlsKey      housecrypto.Hash // SHA-256 of the certified public key (PKIX)
+	proof       *tlsProof        // how the key came to be the node's; nil of one that it joined with
 }
 
 func nameOf(leaf *x509.Certificate) (peerName, error) {
 	for _, u := range leaf.URIs {
 		role, id, ok := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 		if ok && u.Scheme == uriScheme && id != "" && !strings.Contains(id, "/") {
-			return peerName{cluster: u.Host, id: id, role: fsm.Role(role), tlsKey: housecrypto.Sum(leaf.RawSubjectPublicKeyInfo)}, nil
+			proof, err := proofIn(leaf)
+			return peerName{cluster: u.Host, id: id, role: fsm.Role(role), tlsKey: housecrypto.Sum(leaf.RawSubjectPublicKeyInfo), proof: proof}, err
 		}
 	}
 	return peerName{}, errors.New("the certificate names no EdgeCoder node")

@@ -50,8 +50,9 @@ func (n *Node) sign(req certifyRequest) ([]byte, error) { return n.signWith(n.sh
 // signWith issues a certificate for what is on record: role, hosts and key of a
 // node are never its own free choice.
 func (n *Node) signWith(s *sharedSet, req certifyRequest) ([]byte, error) {
-	role, key, known := n.recordOf(req.NodeID)
-	if !known || crypto.Sum(req.TLSPublic) != key {
+	role, ring, known := n.recordOf(req.NodeID)
+	key := crypto.Sum(req.TLSPublic)
+	if !known || !counts(ring, key, n.clusterClockMs(), true) {
 		return nil, &client.Error{Code: client.CodeForbidden, Field: "tls_public", Detail: "the node is not on record with this key"}
 	}
 	public, err := x509.ParsePKIXPublicKey(req.TLSPublic)
@@ -62,7 +63,11 @@ func (n *Node) signWith(s *sharedSet, req certifyRequest) ([]byte, error) {
 	if req.Face {
 		issuer = s.face()
 	}
-	leaf, err := issuer.issueLeaf(n.id.ClusterID, req.NodeID, role, public, n.hostsOnRecord(req.NodeID), time.Now())
+	proof, err := n.proofNames(req.NodeID, key)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := issuer.issueLeaf(n.id.ClusterID, req.NodeID, role, public, n.hostsOnRecord(req.NodeID), time.Now(), proof...)
 	if err != nil || !req.Face {
 		return leaf, err
 	}
@@ -75,11 +80,11 @@ func (n *Node) signWith(s *sharedSet, req certifyRequest) ([]byte, error) {
 
 // chainsOf issues what this node shows while a set is in force.
 func (n *Node) chainsOf(ctx context.Context, s *sharedSet) (chains, error) {
-	public, err := tlsPublic(n.id.TLSKey)
+	key, err := n.creds.chosen()
 	if err != nil {
 		return chains{}, err
 	}
-	req := certifyRequest{NodeID: n.id.NodeID, TLSPublic: public}
+	req := certifyRequest{NodeID: n.id.NodeID, TLSPublic: key.public}
 	leaf, err := n.certify(ctx, s, req)
 	if err != nil {
 		return chains{}, err
@@ -134,7 +139,7 @@ func (n *Node) renewCertificate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return n.creds.present(n.id, s, shown)
+	return n.creds.present(s, shown)
 }
 
 // certificateLoop renews certificates when two thirds of their life are over, or

@@ -181,11 +181,18 @@ func (e *Edge) checkKnown(s tls.ConnectionState) error {
 	if len(s.PeerCertificates) > 0 {
 		seed, err := nameOf(s.PeerCertificates[0])
 		known, _, listed := e.book.recordOf(seed.id)
-		if err == nil && listed && seed.cluster == e.id.ClusterID && known.Role == fsm.RoleCoordinator && known.TLSKey == seed.tlsKey {
+		if err == nil && listed && seed.cluster == e.id.ClusterID && known.Role == fsm.RoleCoordinator && e.knows(seed, known) {
 			return nil
 		}
 	}
 	return fmt.Errorf("%w: %w", errWrongSeed, failed)
+}
+
+// knows tells whether a coordinator proves itself by a TLS key that this edge was told,
+// or that came after it.
+func (e *Edge) knows(seed peerName, known peerAddress) bool {
+	record := fsm.Coordinator{ID: seed.id, TLSKeys: known.tlsRing(), Keys: known.ring()}
+	return inRing(record.TLSRing(), seed.tlsKey) || seed.proof.proves(e.id.ClusterID, record, seed.tlsKey)
 }
 
 // askToJoin asks seeds in turn until one answers, for as long as ctx lasts.

@@ -104,7 +104,7 @@ func coordinatorsOf(members []gossip.Member) []gossip.Member {
 // useShared has TLS and gossip go by what was kept. The caller holds refreshing.
 func (e *Edge) useShared(id *identity) error {
 	set := e.shared.Load()
-	if err := e.creds.present(id, set, chains{peer: [][]byte{id.TLSCert, set.active().Cert}}); err != nil {
+	if err := e.creds.present(set, chains{peer: [][]byte{id.TLSCert, set.active().Cert}}); err != nil {
 		return err
 	}
 	e.sources.forget()

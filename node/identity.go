@@ -59,6 +59,9 @@ type identity struct {
 
 	MoreCAs    []authority `cbor:"20,keyasint,omitempty"` // trusted beside CACert, while the CA is rotated
 	SharedAsOf uint64      `cbor:"21,keyasint,omitempty"` // log index as of which CAs and gossip keys are right
+	// LaterTLS are TLS keys (PKCS#8) that came after TLSKey, as LaterSigning are. TLSCert
+	// is for the one that was shown last.
+	LaterTLS [][]byte `cbor:"22,keyasint,omitempty"`
 
 	iterations int // cost of the key file that this was read from, which whoever changed it wants kept; 0: the default
 }
@@ -156,7 +159,7 @@ func (id *identity) clear() {
 	for _, a := range id.MoreCAs {
 		secrets = append(secrets, a.Key)
 	}
-	for _, some := range [][][]byte{secrets, id.signingSeeds(), id.PoolKeys} {
+	for _, some := range [][][]byte{secrets, id.signingSeeds(), id.LaterTLS, id.PoolKeys} {
 		for _, secret := range some {
 			clear(secret)
 		}

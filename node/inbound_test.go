@@ -39,7 +39,7 @@ type handing struct {
 func (h handing) Dial(raft.ServerAddress, time.Duration) (net.Conn, error) {
 	here, there := net.Pipe()
 	select {
-	case h.to <- &peerConn{Conn: there, nodeID: h.node, mux: h.mux}:
+	case h.to <- &peerConn{Conn: there, nodeID: h.node, peer: peerName{id: h.node}, mux: h.mux}:
 		return here, nil
 	case <-h.over:
 		return nil, net.ErrClosed

@@ -59,7 +59,7 @@ func (n *Node) onRecord(id string) (c fsm.Coordinator, known bool) {
 			c, known = s.Coordinator(id)
 			return
 		}
-		c, known = fsm.Coordinator{ID: id, Role: a.Role, TLSKey: a.TLSKey, SigningKey: a.SigningKey, Keys: a.ring()}, listed && !a.TLSKey.IsZero()
+		c, known = fsm.Coordinator{ID: id, Role: a.Role, TLSKey: a.TLSKey, TLSKeys: a.tlsRing(), SigningKey: a.SigningKey, Keys: a.ring()}, listed && !a.TLSKey.IsZero()
 	})
 	return c, known
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"slices"
 	"time"
 
@@ -26,13 +27,19 @@ const keyRoundTime = time.Second
 // maxHeldKeys bounds the signing keys in the key file: a ring's worth.
 const maxHeldKeys = fsm.MaxRingKeys
 
-// keyLoop looks after the signing keys of this node. It alone changes them in the
-// key file.
+// keyLoop looks after the signing and TLS keys of this node. It alone changes them in
+// the key file.
 func (n *Node) keyLoop(ctx context.Context) {
+	var again time.Time
+	n.keyRounds.led = time.Now()
 	for pause(ctx, keyRoundTime) {
-		if err := n.keepOwnKeys(ctx); err != nil {
-			n.log.Warn("this node's signing key is not rotated yet, trying again", "error", err)
-			pause(ctx, 5*keyRoundTime)
+		err := n.showOwnTLSKey(ctx)
+		if time.Now().After(again) {
+			err = errors.Join(err, n.keepOwnKeys(ctx), n.keepOwnTLSKeys(ctx))
+		}
+		if err != nil {
+			n.log.Warn("this node's keys are not rotated yet, trying again", "error", err)
+			again = time.Now().Add(5 * keyRoundTime)
 		}
 		n.followRings()
 	}
@@ -59,9 +66,13 @@ func (n *Node) keepOwnKeys(ctx context.Context) error {
 }
 
 func (n *Node) ownStanding() (st fsm.KeyStanding, level uint32, clock int64) {
+	return n.standingOf(fsm.CoordinatorSubject(n.id.NodeID))
+}
+
+func (n *Node) standingOf(of fsm.Subject) (st fsm.KeyStanding, level uint32, clock int64) {
 	n.machine.Read(func(s *fsm.State) {
 		level, clock = s.Meta().Level, s.ClockMs()
-		st, _ = s.KeyStanding(fsm.CoordinatorSubject(n.id.NodeID), clock)
+		st, _ = s.KeyStanding(of, clock)
 	})
 	return st, level, clock
 }
@@ -120,6 +131,11 @@ func (n *Node) announceKey(ctx context.Context, st fsm.KeyStanding, next crypto.
 	key := n.signer.private(next)
 	defer clear(key)
 	b.Proof = b.Succession(n.id.ClusterID).Prove(key)
+	return n.announce(ctx, st, b)
+}
+
+// announce has the log take the next key of this node.
+func (n *Node) announce(ctx context.Context, st fsm.KeyStanding, b fsm.KeyPrepare) error {
 	if res := n.checkPrepare(b); !res.OK() { // no place in the log for what is refused
 		return &client.Error{Code: client.CodeUnavailable, Detail: res.Detail}
 	}
@@ -134,8 +150,8 @@ func (n *Node) announceKey(ctx context.Context, st fsm.KeyStanding, next crypto.
 	if !res.OK() {
 		return &client.Error{Code: client.CodeUnavailable, Detail: string(res.Code) + ": " + res.Detail}
 	}
-	n.log.Info("the next signing key of this node is announced", "key_id", next.KeyID(), "peer_id", next.CoordinatorID())
-	n.note("key_rotation", audit.LevelInfo, "ok", map[string]string{"subject": st.Subject.String(), "step": "prepared", "key_id": next.KeyID(), "by": n.id.NodeID})
+	n.log.Info("the next key of this node is announced", "subject", b.Subject, "key_id", b.Public.KeyID())
+	n.note("key_rotation", audit.LevelInfo, "ok", map[string]string{"subject": st.Subject.String(), "step": "prepared", "key_id": b.Public.KeyID(), "by": n.id.NodeID})
 	return nil
 }
 
@@ -171,13 +187,20 @@ func (n *Node) dropEndedKeys(st fsm.KeyStanding, clock int64) error {
 // under its key of the moment, when keys of coordinators changed.
 func (n *Node) followRings() {
 	rings := map[string]fsm.Ring{}
+	certificates := map[string]hashTexts{}
 	var clock int64
 	n.machine.Read(func(s *fsm.State) {
 		clock = s.ClockMs()
 		for _, c := range s.Coordinators() {
 			rings[c.ID] = c.Ring()
+			certificates[c.ID] = tlsTexts(c.TLSRing(), crypto.Hash{}, clock)
 		}
 	})
+	if !maps.Equal(certificates, n.keyRounds.certificates) {
+		n.keyRounds.certificates = certificates
+		n.dropUnwelcome() // a window may have ended, without a command
+		n.book.record(n.memberRecords())
+	}
 	moved := false
 	for id, ring := range rings {
 		active, _ := ring.Active(clock)
@@ -220,4 +243,7 @@ func (n *Node) showCard(key crypto.PublicKey) {
 type keyRounds struct {
 	active map[string]crypto.PublicKey // of coordinators, by node id
 	card   crypto.PublicKey            // that signed this node's card
+
+	certificates map[string]hashTexts // TLS keys that count, or will, by node id
+	led          time.Time            // when this node last heard a leader
 }

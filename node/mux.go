@@ -113,7 +113,7 @@ const (
 // seen here or by drop.
 func (m *mux) admit(l *muxListener, conn net.Conn, state tls.ConnectionState) {
 	peer, err := nameOf(state.PeerCertificates[0])
-	p := &peerConn{Conn: conn, nodeID: peer.id, mux: m}
+	p := &peerConn{Conn: conn, nodeID: peer.id, peer: peer, mux: m}
 	if err != nil || !m.register(p) {
 		_ = conn.Close()
 		return
@@ -173,6 +173,7 @@ func (m *mux) farewell(p *peerConn) bool {
 type peerConn struct {
 	net.Conn
 	nodeID  string
+	peer    peerName // as its certificate says
 	mux     *mux
 	leaving bool // its node was removed; guarded by mux.mu
 }
@@ -185,12 +186,13 @@ func (p *peerConn) Close() error {
 }
 
 // drop closes the connections of coordinators that may not talk to us any
-// more: a handshake from before the removal must not outlive it.
-func (m *mux) drop(removed func(nodeID string) bool) {
+// more: a handshake from before the removal, or with a key that is over, must not
+// outlive it.
+func (m *mux) drop(unwelcome func(peerName) bool) {
 	var gone []*peerConn
 	m.mu.Lock()
 	for p := range m.peers {
-		if removed(p.nodeID) {
+		if unwelcome(p.peer) {
 			gone = append(gone, p)
 		}
 	}
@@ -205,15 +207,15 @@ type peerKey struct{}
 // withPeer is an http.Server.ConnContext that notes who calls.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if p, ok := c.(*peerConn); ok {
-		return context.WithValue(ctx, peerKey{}, p.nodeID)
+		return context.WithValue(ctx, peerKey{}, p.peer)
 	}
 	return ctx
 }
 
-// peerOf returns the node id of the caller, or "".
-func peerOf(ctx context.Context) string {
-	id, _ := ctx.Value(peerKey{}).(string)
-	return id
+// peerOf returns the caller, as its certificate says; zero without one.
+func peerOf(ctx context.Context) peerName {
+	peer, _ := ctx.Value(peerKey{}).(peerName)
+	return peer
 }
 
 func (m *mux) close() {

@@ -193,9 +193,7 @@ func (n *Node) newsLoop(ctx context.Context) {
 			n.book.record(n.memberRecords())
 			n.pool.Recheck()
 			n.rpc.CloseIdleConnections() // pooled ones may lead to a node that was removed
-			for _, m := range n.face.muxes {
-				m.drop(n.unwelcome)
-			}
+			n.dropUnwelcome()
 			n.describeSelf(ctx)
 		}
 		select {
@@ -204,6 +202,14 @@ func (n *Node) newsLoop(ctx context.Context) {
 		case <-n.news:
 		}
 	}
+}
+
+// dropUnwelcome closes connections with nodes that they are not any more.
+func (n *Node) dropUnwelcome() {
+	for _, m := range n.face.muxes {
+		m.drop(n.unwelcome)
+	}
+	n.dialer.drop(n.unwelcome)
 }
 
 // announceHead signs a head and has gossip tell it.
@@ -227,7 +233,8 @@ func (n *Node) memberRecords() memberFile {
 	n.machine.Read(func(s *fsm.State) {
 		out.Index = s.Index()
 		for _, c := range s.Coordinators() {
-			out.Members[c.ID] = peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Role: c.Role, TLSKey: c.TLSKey,
+			out.Members[c.ID] = peerAddress{Name: c.Name, API: c.API, Raft: c.Raft, Gossip: c.Gossip, Role: c.Role, TLSKey: c.TLSKeyAt(s.ClockMs()),
+				OtherTLSKeys: tlsTexts(c.TLSRing(), c.TLSKeyAt(s.ClockMs()), s.ClockMs()), TLSSignedMs: lastSigned(c.TLSRing()),
 				SigningKey: activeOf(c.Ring(), s.ClockMs()), OtherKeys: textsOf(c.Ring().Beside(s.ClockMs()))}
 		}
 	})

@@ -28,7 +28,7 @@ type Node struct {
 	cfg        Config
 	log        *slog.Logger
 	id         *identity
-	idMu       sync.Mutex // guards id.AdminToken, the signing keys and the writing of the key file
+	idMu       sync.Mutex // guards id.AdminToken, the signing and TLS keys and the writing of the key file
 	signer     signer     // of this node's signing keys
 	creds      *credentials
 	shared     atomic.Pointer[sharedSet] // CAs and gossip keys that count here
@@ -61,6 +61,7 @@ type Node struct {
 	auditHead   auditKeeper // of where audit logs end
 	keyRounds   keyRounds   // owned by keyLoop
 	keyUses     keyUses     // of keys that retire
+	uncertified atomic.Bool // no CA issued the certificate shown: see showUncertified
 	gate        gate
 	restoring   sync.Mutex  // held while a backup is taken or planned
 	snapping    sync.Mutex  // held while raft takes a snapshot here, and while another replaces the state
@@ -270,6 +271,7 @@ func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 	}
 	switch kind {
 	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove, fsm.KindCoordinatorCleanUp,
+		fsm.KindKeyPrepare, fsm.KindKeyRevoke, // of a node's TLS key, perhaps
 		fsm.KindEdgeJoin, fsm.KindTokenRevoke: // which ends an edge, perhaps
 		n.membersMoved.Store(true)
 		ring(n.membersChanged)

@@ -23,7 +23,7 @@ func TestPeerConnsAreBounded(t *testing.T) {
 		open := func(id string) *peerConn {
 			conn, other := net.Pipe()
 			t.Cleanup(func() { _ = other.Close() })
-			return &peerConn{Conn: conn, nodeID: id, mux: m}
+			return &peerConn{Conn: conn, nodeID: id, peer: peerName{id: id}, mux: m}
 		}
 		first := open("member")
 		for i, p := 0, first; i < maxPeerConns; i, p = i+1, open("member") {

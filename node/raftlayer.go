@@ -5,7 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -49,6 +52,54 @@ type peerDialer struct {
 	creds *credentials
 	net   network
 	shut  atomic.Bool // no more dials: the node is ending
+
+	mu   sync.Mutex
+	open map[*dialedConn]struct{} // guarded by mu; as many as raft and rpc hold
+}
+
+// dialedConn is a connection that this node opened, as long as it is open.
+type dialedConn struct {
+	net.Conn
+	peer   peerName // as its certificate says
+	dialer *peerDialer
+}
+
+// Close implements net.Conn.
+func (c *dialedConn) Close() error {
+	c.dialer.mu.Lock()
+	delete(c.dialer.open, c)
+	c.dialer.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// keep notes an open connection.
+func (d *peerDialer) keep(conn *tls.Conn) (net.Conn, error) {
+	peer, err := nameOf(conn.ConnectionState().PeerCertificates[0])
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	c := &dialedConn{Conn: conn, peer: peer, dialer: d}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.open == nil {
+		d.open = map[*dialedConn]struct{}{}
+	}
+	d.open[c] = struct{}{}
+	return c, nil
+}
+
+// drop closes the connections to nodes that are not whom their certificates name any
+// more, as mux.drop does those from them.
+func (d *peerDialer) drop(unwelcome func(peerName) bool) {
+	d.mu.Lock()
+	open := slices.Collect(maps.Keys(d.open))
+	d.mu.Unlock()
+	for _, c := range open {
+		if unwelcome(c.peer) {
+			_ = c.Close()
+		}
+	}
 }
 
 // dialError marks a failure before anything was sent: certainly not done.
@@ -84,11 +135,15 @@ func (d *peerDialer) dial(ctx context.Context, proto, nodeID string) (net.Conn, 
 }
 
 func (d *peerDialer) dialAt(ctx context.Context, proto, nodeID, addr string) (net.Conn, error) {
-	return d.secure(ctx, addr, d.creds.dial(proto, nodeID))
+	conn, err := d.secure(ctx, addr, d.creds.dial(proto, nodeID))
+	if err != nil {
+		return nil, err
+	}
+	return d.keep(conn)
 }
 
 // secure connects to an address and does the handshake.
-func (d *peerDialer) secure(ctx context.Context, addr string, config *tls.Config) (net.Conn, error) {
+func (d *peerDialer) secure(ctx context.Context, addr string, config *tls.Config) (*tls.Conn, error) {
 	conn, err := d.net.dial(ctx, addr)
 	if err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ func (c *trio) cut(i int) {
 	for k, other := range c.nodes {
 		for _, m := range other.face.muxes {
 			if k != i {
-				m.drop(func(id string) bool { return id == n.id.NodeID })
+				m.drop(func(p peerName) bool { return p.id == n.id.NodeID })
 			}
 		}
 	}

@@ -192,13 +192,13 @@ func (n *Node) sealShared(set *sharedSet, to []byte) (out []sealedKey, public cr
 // good for that, at the door.
 func (n *Node) askShared(ctx context.Context, id string) (sharedReply, error) {
 	var r sharedReply
-	public, err := tlsPublic(n.id.TLSKey)
+	key, err := n.creds.chosen()
 	if err != nil {
 		return r, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, returnTime)
 	defer cancel()
-	req := returnRequest{TLSPublic: public}
+	req := returnRequest{TLSPublic: key.public}
 	if err = n.call(ctx, id, rpcReturn, req, &r); err != nil && !saysRemoved(err) {
 		r, err = n.knock(ctx, id, req)
 	}

@@ -183,8 +183,8 @@ const (
 // serveRPC decodes a call, checks who asks, and encodes the answer.
 func serveRPC[In, Out any](n *Node, who callers, serve func(ctx context.Context, from string, in In) (Out, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		from := peerOf(r.Context())
-		if e := n.mayCall(from, who); e != nil {
+		peer := peerOf(r.Context())
+		if e := n.mayCall(peer, who); e != nil {
 			if e.Reason == reasonRemoved {
 				w.Header().Set("Connection", "close")
 			}
@@ -200,7 +200,7 @@ func serveRPC[In, Out any](n *Node, who callers, serve func(ctx context.Context,
 			writeRPCError(w, &client.Error{Code: client.CodeInvalid, Detail: err.Error()})
 			return
 		}
-		out, err := serve(r.Context(), from, in)
+		out, err := serve(r.Context(), peer.id, in)
 		if err != nil {
 			writeRPCError(w, asAPIError(err))
 			return

@@ -182,18 +182,18 @@ func (s *sharedSet) trusted() (*trustedCAs, error) {
 }
 
 // present has the node trust a set and show these certificates.
-func (c *credentials) present(id *identity, s *sharedSet, shown chains) error {
+func (c *credentials) present(s *sharedSet, shown chains) error {
 	trusted, err := s.trusted()
 	if err != nil {
 		return err
 	}
-	peer, err := id.tlsCertificate(shown.peer)
+	peer, err := certificateFor(c.held(), shown.peer)
 	if err != nil {
 		return err
 	}
 	face := peer
 	if len(shown.face) > 0 {
-		if face, err = id.tlsCertificate(shown.face); err != nil {
+		if face, err = certificateFor(c.held(), shown.face); err != nil {
 			return err
 		}
 	}

@@ -120,7 +120,7 @@ func (n *Node) sharingLoop(ctx context.Context) {
 		if !n.isStranded() {
 			led = time.Now()
 		}
-		if stranded := time.Since(led) >= missedAfter; len(lacks) > 0 || stranded {
+		if stranded := time.Since(led) >= missedAfter; len(lacks) > 0 || stranded || n.uncertified.Load() {
 			n.fetchShared(ctx, lacks, stranded)
 		}
 		n.sayReady(ctx)
@@ -215,7 +215,7 @@ func (n *Node) presentShared(s *sharedSet, own chains) error {
 	if t := n.toldSet(); t != nil {
 		s, own = s.and(t.set), t.shown
 	}
-	if err := n.creds.present(n.id, s, own); err != nil {
+	if err := n.creds.present(s, own); err != nil {
 		return err
 	}
 	if n.pool == nil {

@@ -31,12 +31,17 @@ type credentials struct {
 	apiCert   atomic.Pointer[tls.Certificate] // the operator's, for the API; mostly nil
 	check     func(peerName) error            // asked of the replicated records at each handshake
 	now       func() time.Time
+	keys      atomic.Pointer[[]tlsKey] // held by this node; replaced, never changed
+	want      atomic.Pointer[tlsKey]   // that certificates are asked for; nil: that of cert
 }
 
 func newCredentials(id *identity, check func(peerName) error) (*credentials, error) {
 	c := &credentials{clusterID: id.ClusterID, check: check, now: time.Now}
 	s := id.shared()
-	return c, c.present(id, s, chains{peer: [][]byte{id.TLSCert, s.active().Cert}})
+	if err := c.hold(id); err != nil {
+		return nil, err
+	}
+	return c, c.present(s, chains{peer: [][]byte{id.TLSCert, s.active().Cert}})
 }
 
 func (c *credentials) getCertificate(*tls.ClientHelloInfo) (*tls.Certificate, error) {

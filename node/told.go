@@ -148,6 +148,10 @@ func (n *Node) takeReply(ctx context.Context, witness string, r sharedReply, str
 			err = n.takeUp(ctx, next, false)
 		}
 	}
+	if err == nil && n.uncertified.Load() {
+		err = n.takeCertificate(have, word)
+		return err == nil, err
+	}
 	index, _ := n.machine.Index()
 	if err != nil || !stranded || r.AsOf <= index || have.covers(word.set) {
 		return done, err

@@ -75,16 +75,16 @@ func (n *Node) checkPeer(p peerName) error {
 	if err := n.removedPeer(p); err != nil {
 		return err
 	}
-	role, key, known := n.recordOf(p.id)
+	role, ring, known := n.recordOf(p.id)
 	if !known {
 		v, err := n.vouchFor(p.id)
 		if err != nil {
 			return err
 		}
-		role, key = v.Coordinator.Role, v.Coordinator.TLSKey
+		role, ring = v.Coordinator.Role, v.Coordinator.TLSRing()
 	}
-	if p.tlsKey != key || p.role != role {
-		return fmt.Errorf("node %s shows another key or role than the one it joined with", p.id)
+	if p.role != role || !n.provesItself(p, ring, !known) {
+		return fmt.Errorf("node %s shows another role than it has, or a key that is none of its own, or not any more", p.id)
 	}
 	return nil
 }
@@ -94,7 +94,7 @@ func (n *Node) checkPeer(p peerName) error {
 func (n *Node) removedPeer(p peerName) (err error) {
 	n.machine.Read(func(s *fsm.State) {
 		switch gone, removed := s.Removal(p.id); {
-		case removed && gone.TLSKey != nil && *gone.TLSKey != p.tlsKey:
+		case removed && !gone.HasTLSKey(p.tlsKey):
 			err = fmt.Errorf("node %s was removed, and this is not its key", p.id)
 		case removed:
 			err = fmt.Errorf("node %s: %w", p.id, errRemoved)
@@ -103,24 +103,86 @@ func (n *Node) removedPeer(p peerName) (err error) {
 	return err
 }
 
-// unwelcome tells whether an open connection of a node must end: it is on
-// record no more, or never was and nobody vouches any longer.
-func (n *Node) unwelcome(id string) bool {
-	if n.isRemoved(id) {
+// unwelcome tells whether an open connection with a node must end: it is on record no
+// more, or never was and nobody vouches any longer, or its key is over.
+func (n *Node) unwelcome(p peerName) bool {
+	if n.isRemoved(p.id) {
 		return true
 	}
-	_, known := n.roleOf(id)
-	return !known
+	if _, ring, known := n.recordOf(p.id); known {
+		return !n.provesItself(p, ring, false)
+	}
+	_, vouched := n.vouchedFor(p.id)
+	return !vouched
 }
 
-// recordOf returns a node's recorded role and TLS key.
-func (n *Node) recordOf(id string) (role fsm.Role, key crypto.Hash, known bool) {
+// recordOf returns a node's recorded role and its TLS keys: of this node all that it
+// holds.
+func (n *Node) recordOf(id string) (role fsm.Role, ring fsm.Ring, known bool) {
 	if id == n.id.NodeID {
-		public, err := tlsPublic(n.id.TLSKey)
-		return n.id.Role, crypto.Sum(public), err == nil
+		for _, k := range n.creds.held() {
+			ring = append(ring, fsm.Key{Public: crypto.PublicKey(k.name)})
+		}
+		return n.id.Role, ring, true
 	}
 	c, known := n.onRecord(id)
-	return c.Role, c.TLSKey, known && !c.TLSKey.IsZero()
+	ring = c.TLSRing()
+	return c.Role, ring, known && len(ring) > 0
+}
+
+// provesItself tells whether a node proves by its certificate's key that it is the one
+// whose ring this is. Where this replica may lag, so may its clock: then keys that are
+// to come count too, and those of which the certificate proves that they came since.
+func (n *Node) provesItself(p peerName, ring fsm.Ring, lags bool) bool {
+	if counts(ring, p.tlsKey, n.clusterClockMs(), false) {
+		return true
+	}
+	if !lags && !n.lags() {
+		return false
+	}
+	if counts(ring, p.tlsKey, n.clusterClockMs(), true) {
+		return true
+	}
+	c, known := n.onRecord(p.id)
+	return known && p.proof.proves(n.id.ClusterID, c, p.tlsKey)
+}
+
+// counts tells whether a key of a ring verifies at a time, or is to come where that
+// counts.
+func counts(ring fsm.Ring, key crypto.Hash, nowMs int64, toCome bool) bool {
+	i := slices.IndexFunc(ring, func(k fsm.Key) bool { return crypto.Hash(k.Public) == key })
+	if i < 0 {
+		return false
+	}
+	switch ring.StateOf(i, nowMs) {
+	case fsm.KeyActive, fsm.KeyRetiring:
+		return true
+	case fsm.KeyNext:
+		return toCome
+	}
+	return false
+}
+
+// lagTime is how old the last command that this replica applied may be, and how far its
+// clock behind this machine's: the leader ticks each second.
+const lagTime = fsm.KeySettleMs * time.Millisecond
+
+// lags tells whether this replica may not have what the others have. A leader has it.
+func (n *Node) lags() bool {
+	if n.lead.Load() != nil {
+		return false
+	}
+	applied := time.Unix(0, n.lastApplied.Load())
+	return time.Since(applied) > lagTime || n.wallMs()-n.clusterClockMs() > lagTime.Milliseconds()
+}
+
+// clusterClockMs is the cluster clock as this replica has it; 0 before there is one.
+func (n *Node) clusterClockMs() (clock int64) {
+	if n.machine == nil {
+		return 0
+	}
+	n.machine.Read(func(s *fsm.State) { clock = s.ClockMs() })
+	return clock
 }
 
 type memberRequest struct {
@@ -269,11 +331,14 @@ func (n *Node) roleOf(id string) (fsm.Role, bool) {
 }
 
 // mayCall checks a call on a connection that may be older than a removal.
-func (n *Node) mayCall(from string, who callers) *client.Error {
+func (n *Node) mayCall(peer peerName, who callers) *client.Error {
+	from := peer.id
 	role, known := n.roleOf(from)
 	switch {
 	case n.isRemoved(from):
 		return wasRemoved(from)
+	case n.unwelcome(peer) && known:
+		return &client.Error{Code: client.CodeForbidden, Detail: "the key of this connection is none of node " + from + " any more"}
 	case !known:
 		return &client.Error{Code: client.CodeForbidden, Detail: "this node is no member of the cluster any more"}
 	case who == coordinatorsOnly && role != fsm.RoleCoordinator:

@@ -220,7 +220,7 @@ func TestP8AVouchEndsWithItsWitness(t *testing.T) {
 	victim.trust.mu.Lock()
 	victim.trust.vouched[stranger] = vouch{memberReply: lie, witness: liar.id.NodeID, at: time.Now()}
 	victim.trust.mu.Unlock()
-	if victim.unwelcome(stranger) {
+	if victim.unwelcome(peerName{id: stranger}) {
 		t.Fatal("a vouch of a member does not count")
 	}
 	moved := netip.MustParseAddr("127.0.0.9")
@@ -235,7 +235,7 @@ func TestP8AVouchEndsWithItsWitness(t *testing.T) {
 	defer conn.Close()
 	c.eventually("an address that a member proved is known", func() bool { return victim.isMemberAt(moved) })
 	c.removeCompromised(lead, liar.id.NodeID)
-	c.eventually("the stranger is unwelcome", func() bool { return victim.unwelcome(stranger) })
+	c.eventually("the stranger is unwelcome", func() bool { return victim.unwelcome(peerName{id: stranger}) })
 	if victim.isMemberAt(moved) {
 		t.Error("the address of a removed node is a member's")
 	}

@@ -122,7 +122,7 @@ func (n *Node) cutOff() {
 	n.dialer.shut.Store(true)
 	for _, m := range n.face.muxes {
 		m.close()
-		m.drop(func(string) bool { return true })
+		m.drop(func(peerName) bool { return true })
 	}
 	_ = n.transport.Close() // it only closes the listener
 	n.transport.CloseStreams()

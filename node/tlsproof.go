@@ -1,0 +1,131 @@
+package node
+
+import (
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"net/url"
+	"slices"
+
+	"github.com/edgecoder/edgecoder/crypto"
+	"github.com/edgecoder/edgecoder/fsm"
+)
+
+// A node that was away knows the others by TLS keys that they may show no more, and no
+// entry tells it so until it has met one of them. So a certificate says itself how its
+// key came: the order for it, which a signing key of the node signed, and how that key
+// came after those before it. Whoever knows one of these verifies the rest; no CA and
+// no other node is believed in it. It counts only where the log cannot have told, and
+// takes back nothing that it told: an order that is older than what is on record, and a
+// key that was revoked there, prove nothing.
+
+// proofScheme is the scheme of the URI name (RFC 3986, opaque) that holds a proof.
+const proofScheme = "edgecoder-succession"
+
+// maxProofBytes bounds one in a certificate: a ring of signing keys and one order, with
+// some 250 bytes each.
+const maxProofBytes = 4 << 10
+
+// tlsProof is how a TLS key came to be its node's. The zero value proves nothing: the
+// node joined with the key.
+type tlsProof struct {
+	Signing []keyLink `cbor:"1,keyasint"` // in the order in which they came
+	TLS     keyLink   `cbor:"2,keyasint"`
+}
+
+// keyLink is one crypto.Succession and its order.
+type keyLink struct {
+	_           struct{} `cbor:",toarray"`
+	Public      crypto.PublicKey
+	Predecessor crypto.PublicKey
+	Signer      crypto.PublicKey // whose signature it is, of a TLS key; else the predecessor
+	NotBeforeMs int64
+	SignedMs    int64
+	Signature   []byte
+}
+
+func linkOf(k fsm.Key) keyLink {
+	p := k.Succession
+	return keyLink{Public: k.Public, Predecessor: p.Predecessor, Signer: p.Signer, NotBeforeMs: p.NotBeforeMs, SignedMs: p.SignedMs, Signature: p.Signature}
+}
+
+func (l keyLink) by(signer crypto.PublicKey, clusterID string, of fsm.Subject) bool {
+	return crypto.Succession{ClusterID: clusterID, Subject: of.String(), Predecessor: l.Predecessor, Successor: l.Public,
+		NotBeforeMs: l.NotBeforeMs, SignedMs: l.SignedMs}.OrderedBy(signer, l.Signature)
+}
+
+// proofOf makes the proof of a TLS key that is on record.
+func proofOf(c fsm.Coordinator, key crypto.Hash) (p tlsProof, ok bool) {
+	i := slices.IndexFunc(c.TLSKeys, func(k fsm.Key) bool { return crypto.Hash(k.Public) == key })
+	if i < 0 || c.TLSKeys[i].Succession == nil {
+		return p, false
+	}
+	p.TLS = linkOf(c.TLSKeys[i])
+	for _, k := range c.Keys {
+		if k.Succession != nil && k.RevokedAt == 0 {
+			p.Signing = append(p.Signing, linkOf(k))
+		}
+	}
+	return p, true
+}
+
+// uri is the name in a certificate.
+func (p tlsProof) uri() (*url.URL, error) {
+	data, err := fsm.Encode(p)
+	if err != nil {
+		return nil, err
+	}
+	return &url.URL{Scheme: proofScheme, Opaque: base64.RawURLEncoding.EncodeToString(data)}, nil
+}
+
+// proofIn reads the proof in a certificate; without one it is nil.
+func proofIn(leaf *x509.Certificate) (*tlsProof, error) {
+	for _, u := range leaf.URIs {
+		if u.Scheme != proofScheme {
+			continue
+		}
+		if len(u.Opaque) > maxProofBytes {
+			return nil, errors.New("the succession in the certificate is too long")
+		}
+		data, err := base64.RawURLEncoding.DecodeString(u.Opaque)
+		if err != nil {
+			return nil, err
+		}
+		p := &tlsProof{}
+		if err := fsm.Decode(data, p); err != nil {
+			return nil, err
+		}
+		if len(p.Signing) > fsm.MaxRingKeys {
+			return nil, errors.New("the succession in the certificate has too many keys")
+		}
+		return p, nil
+	}
+	return nil, nil
+}
+
+// proves tells whether a node of whom an older record is known has the key by now.
+func (p *tlsProof) proves(clusterID string, have fsm.Coordinator, key crypto.Hash) bool {
+	if p == nil || crypto.Hash(p.TLS.Public) != key {
+		return false
+	}
+	for _, k := range have.TLSRing() {
+		if crypto.Hash(k.Public) == key || k.Succession != nil && k.Succession.SignedMs >= p.TLS.SignedMs {
+			return false // the record tells about it, or was made after it
+		}
+	}
+	revoked := func(key crypto.PublicKey) bool {
+		return slices.ContainsFunc(have.Ring(), func(k fsm.Key) bool { return k.Public == key && k.RevokedAt != 0 })
+	}
+	var trusted []crypto.PublicKey
+	for _, k := range have.Ring() {
+		if !k.Public.IsZero() && k.RevokedAt == 0 {
+			trusted = append(trusted, k.Public)
+		}
+	}
+	for _, l := range p.Signing {
+		if slices.Contains(trusted, l.Predecessor) && !revoked(l.Public) && l.by(l.Predecessor, clusterID, fsm.CoordinatorSubject(have.ID)) {
+			trusted = append(trusted, l.Public)
+		}
+	}
+	return slices.Contains(trusted, p.TLS.Signer) && p.TLS.by(p.TLS.Signer, clusterID, fsm.CertificateSubject(have.ID))
+}
