@@ -29,7 +29,7 @@ func keyRoutes(t *testing.T, c *client.Client) {
 	byName, err := c.Keys(t.Context(), "coordinator/"+one.Name)
 	if err != nil || one.Name == "" || byName.Subject != one.Subject || byName.KeyID != one.KeyID {
 		t.Errorf("keys of the node named %q: %+v, %v", one.Name, byName, err)
-=======
+	}
 	past, err := c.KeyPast(t.Context(), "coordinator/node-1")
 	if err != nil || len(past.Keys) != 1 || past.Keys[0].How != "genesis" || past.Keys[0].PublicKey == "" {
 		t.Errorf("the past of one: %+v, %v", past, err)
