@@ -225,7 +225,7 @@ func TestKeyListPages(t *testing.T) {
 	f, _ := keyFixture(t)
 	f.agent("b", fsm.AgentActive)
 	f.node.mustApply(f.actor(), fsm.ManifestTrustSet{Trust: fsm.ManifestTrust{Threshold: 1, Signers: []fsm.ManifestSigner{{Name: "release", Key: crypto.PublicOf(signer("a"))}}}})
-	want := []string{"coordinator/node-1", "agent/a/ü", "agent/b", "manifest/release", "gossip", "ca"}
+	want := []string{"coordinator/node-1", "certificate/node-1", "agent/a/ü", "agent/b", "manifest/release", "gossip", "ca"}
 	for limit := 1; limit <= len(want)+1; limit++ {
 		var got []string
 		for after := ""; ; {
