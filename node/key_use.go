@@ -104,17 +104,21 @@ func (n *Node) noteKeyUse(s *fsm.State, a *admission, nowMs int64) {
 		return
 	}
 	agent, _ := s.Agent(a.Signed.AgentID)
-	active, ok := agent.Keys.Active(nowMs)
-	if !ok || active.Public.Fingerprint() == a.claim.Key {
+	if active, ok := agent.Keys.Active(nowMs); ok && active.Public.Fingerprint() != a.claim.Key {
+		who := keyUser{fsm.AgentSubject(agent.ID).String(), a.TokenID, a.claim.Key}
+		n.keyUses.note(who, nowMs)
+		n.warnOfUse(agent.Keys, active, who, nowMs)
+	}
+}
+
+// warnOfUse raises an alarm, once a key, about one that ends soon and is in use.
+func (n *Node) warnOfUse(ring fsm.Ring, active fsm.Key, who keyUser, nowMs int64) {
+	i := slices.IndexFunc(ring, func(k fsm.Key) bool { return k.Public.Fingerprint() == who.key })
+	if i < 0 || !endsSoon(ring[i], active, nowMs) || !n.keyUses.warn(who.key) {
 		return
 	}
-	of := fsm.AgentSubject(agent.ID)
-	n.keyUses.note(keyUser{of.String(), a.TokenID, a.claim.Key}, nowMs)
-	i := slices.IndexFunc(agent.Keys, func(k fsm.Key) bool { return k.Public.Fingerprint() == a.claim.Key })
-	if i >= 0 && endsSoon(agent.Keys[i], active, nowMs) && n.keyUses.warn(a.claim.Key) {
-		n.note("key_retiring_used", audit.LevelWarn, "ends_soon", map[string]string{"subject": of.String(), "key_id": crypto.KeyIDOf(a.claim.Key),
-			"until_ms": strconv.FormatInt(agent.Keys[i].NotAfterMs, 10), "by": a.TokenID, "successor": active.Public.KeyID()})
-	}
+	n.note("key_retiring_used", audit.LevelWarn, "ends_soon", map[string]string{"subject": who.subject, "key_id": crypto.KeyIDOf(who.key),
+		"until_ms": strconv.FormatInt(ring[i].NotAfterMs, 10), "by": who.by, "successor": active.Public.KeyID()})
 }
 
 // warnAheadMs is how long before its end a key that is still used raises an alarm: a
