@@ -2,7 +2,6 @@ package node
 
 import (
 	"crypto/rand"
-	"fmt"
 	"testing"
 	"time"
 
@@ -46,17 +45,21 @@ func (c *trio) revocations(name string, verifier string, signer *Node) []*revoca
 	}
 	admitted := func(a agent) func(int, uint64) (bool, error) {
 		return func(i int, _ uint64) (bool, error) {
-			got, err := c.client(i, verifier).Admit(c.t.Context(), a.request(c.t, fmt.Sprint(rand.Text())))
+			got, err := c.client(i, verifier).Admit(c.t.Context(), a.request(c.t, rand.Text()))
 			return got.Verdict == client.VerdictAdmitted, err
 		}
 	}
 	own := "coordinator/" + signer.id.NodeID
 	signs := signer.publicKey()
-	tokenID := tokenIDOf(c.t, token)
+	text, err := crypto.ParseTokenText(token)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	tokenID := text.ID
 	return []*revocation{
 		{name: "an agent's key", revoke: revokeKey("agent/"+keyless.id, crypto.PublicOf(keyless.key)), accepted: admitted(keyless),
 			shown: keys("agent/"+keyless.id, crypto.PublicOf(keyless.key).KeyID()), want: client.KeyRevoked},
-		{name: "an agent", accepted: admitted(outlaw), want: client.AgentRevoked,
+		{name: "an agent", accepted: admitted(outlaw), want: string(fsm.AgentRevoked),
 			revoke: func(cl *client.Client) (uint64, error) {
 				out, err := cl.RevokeAgent(c.t.Context(), outlaw.id)
 				return out.Index, err
@@ -101,7 +104,7 @@ func (c *trio) revocations(name string, verifier string, signer *Node) []*revoca
 // removal takes a coordinator out whose signing key was revoked before.
 func (c *trio) removal(victim int) *revocation {
 	out := c.nodes[victim]
-	return &revocation{name: "a coordinator", want: "not shown",
+	return &revocation{name: "a coordinator", want: "removed",
 		revoke: func(cl *client.Client) (uint64, error) {
 			done, err := cl.RemovePeer(c.t.Context(), out.id.NodeID, false)
 			return done.Index, err
@@ -110,8 +113,8 @@ func (c *trio) removal(victim int) *revocation {
 		shown: func(cl *client.Client) (string, error) {
 			peers, err := cl.Peers(c.t.Context(), client.Strong())
 			for _, p := range peers.Peers {
-				if p.ID == out.id.NodeID && p.Suffrage != "" {
-					return "shown", err
+				if p.ID == out.id.NodeID {
+					return p.State, err
 				}
 			}
 			return "not shown", err
@@ -140,19 +143,37 @@ func (c *trio) certificate(of *Node) *revocation {
 		}}
 }
 
-// offered tells whether nodes take a certificate for raft or calls.
-func (c *trio) offered(from *book, creds *credentials) func(int, uint64) (bool, error) {
-	d := &peerDialer{book: from, creds: creds, net: machineNetwork{}}
+// offered tells whether nodes take a certificate for raft, or answer a call. One that
+// was removed gets as far as to hear that it was.
+func (c *trio) offered(from *addressBook, creds *credentials) func(int, uint64) (bool, error) {
 	return func(i int, index uint64) (bool, error) {
-		if err := c.nodes[i].waitIndex(c.t.Context(), index); err != nil {
+		to := c.nodes[i]
+		if err := to.waitIndex(c.t.Context(), index); err != nil {
 			return false, err
 		}
-		for _, proto := range []string{protoRaft, protoRPC} {
-			if offers(c.t, d, proto, c.nodes[i]) == nil {
-				return true, nil
-			}
+		d := &peerDialer{book: from, creds: creds, net: machineNetwork{}}
+		if offers(c.t, d, protoRaft, to) == nil {
+			return true, nil
 		}
-		return false, nil
+		shows := &credentials{clusterID: creds.clusterID, check: func(peerName) error { return nil }, now: time.Now}
+		shows.cert.Store(creds.cert.Load())
+		shows.trusted.Store(to.creds.trusted.Load())
+		over := newRPCClient(&peerDialer{book: from, creds: shows, net: machineNetwork{}}, 5*time.Second)
+		defer over.CloseIdleConnections()
+		return to.callOver(c.t.Context(), over, to.id.NodeID, rpcPing, pingRequest{}, &pingReply{}) == nil, nil
+	}
+}
+
+// isHeld fails unless all nodes that run take what is to be revoked.
+func (r *revocation) isHeld(c *trio) {
+	c.t.Helper()
+	for i, n := range c.nodes {
+		if n == nil {
+			continue
+		}
+		if yes, err := r.accepted(i, 0); err != nil || !yes {
+			c.t.Fatalf("node %d, %s before it is revoked: %t, %v", i, r.name, yes, err)
+		}
 	}
 }
 
@@ -187,15 +208,14 @@ func TestP5RevocationsHoldAtEveryNode(t *testing.T) {
 	verifier := c.token("verifier", -1)
 	victim := (c.leader() + 1) % 4
 	for k, r := range c.revocations("first", verifier, c.nodes[victim]) {
-		if yes, err := r.accepted(k, 0); err != nil || !yes {
-			t.Fatalf("%s before it is revoked: %t, %v", r.name, yes, err)
-		}
+		r.isHeld(c)
 		r.take(c, k)
 		for i := range c.nodes {
 			r.heldBy(c, i)
 		}
 	}
 	gone := c.removal(victim)
+	gone.isHeld(c)
 	gone.take(c, c.leader())
 	_ = c.nodes[victim].shutdown()
 	c.nodes[victim] = nil
@@ -211,6 +231,9 @@ func TestP5RevocationsHoldAtEveryNode(t *testing.T) {
 	c.eventually("a leader", func() bool { return c.leader() >= 0 })
 	lead := c.leader()
 	all := append(c.revocations("second", verifier, c.nodes[lead]), c.certificate(c.nodes[lead]))
+	for _, r := range all {
+		r.isHeld(c)
+	}
 	for _, r := range all {
 		r.take(c, lead)
 	}
