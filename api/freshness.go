@@ -53,8 +53,25 @@ func (c *call) readOptions() (ReadOptions, error) {
 	return o, err
 }
 
-// read asks this replica, as fresh as the query wants it.
-func (c *call) read(f func(*fsm.State)) error { return c.readAt(c.fresh, f) }
+// read asks this replica, as fresh as the query wants it. A token that is not in force
+// any more in the very state that would answer opens nothing: what it was let in by
+// may have been older.
+func (c *call) read(f func(*fsm.State)) error {
+	ended := false
+	err := c.readAt(c.fresh, func(state *fsm.State) {
+		if t, known := state.Token(c.token.ID); known {
+			_, in := state.TokenInForce(t.ID, state.ClockMs())
+			ended = !in
+		}
+		if !ended {
+			f(state)
+		}
+	})
+	if err == nil && ended {
+		return unauthorized("the token was used up, expired or was revoked")
+	}
+	return err
+}
 
 func (c *call) readAt(opts ReadOptions, f func(*fsm.State)) error {
 	opts.Always = c.route.always

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
@@ -15,9 +16,9 @@ import (
 
 // Keys tells what a node itself knows of keys.
 type Keys interface {
-	// KeyUses returns who still signs with keys of a subject that have a successor,
-	// as far as this node saw it since it started.
-	KeyUses(subject string) []client.KeyUse
+	// KeyUses returns who still signs with keys of a subject that have a successor, as
+	// all nodes saw it since they started, but for those that are named.
+	KeyUses(ctx context.Context, subject string) (uses []client.KeyUse, unreachable []client.AuditMissing)
 }
 
 func wireSchedule(d fsm.Schedule) client.KeySchedule {
@@ -143,6 +144,9 @@ func (s *Server) keys(c *call) error {
 	if err != nil {
 		return err
 	}
+	if slices.ContainsFunc(out.Keys, func(k client.Key) bool { return k.State == client.KeyRetiring }) {
+		out.Uses, out.Unreachable = s.node.KeyUses(c.r.Context(), out.Subject)
+	}
 	return c.reply(http.StatusOK, out)
 }
 
@@ -176,7 +180,6 @@ func (c *call) keysOf(read func(func(*fsm.State)) error) (client.Keys, error) {
 	case !known:
 		return out, &client.Error{Code: client.CodeNotFound, Detail: "there is no " + of.String()}
 	}
-	out.Uses = c.s.node.KeyUses(of.String())
 	return out, nil
 }
 

@@ -244,3 +244,20 @@ func TestChainVerifiesAfterManyRotations(t *testing.T) {
 		}
 	}
 }
+
+// TestKeyHistoryOfWhoIsGone: a coordinator that was removed has a history still.
+func TestKeyHistoryOfWhoIsGone(t *testing.T) {
+	f, _ := keyFixture(t)
+	gone := f.node.coordinator("node-2", "n2", crypto.PublicOf(must(crypto.GenerateKey(rand.Reader))))
+	gone.Level = fsm.LevelKeys
+	joiner := must(crypto.ParseTokenText(f.tokens[fsm.RoleCoordinator]))
+	f.node.mustApply(fsm.Actor{TokenID: joiner.ID}, fsm.CoordinatorJoin{Coordinator: gone})
+	of := fsm.CoordinatorSubject("node-2").String()
+	f.node.mustApply(f.actor(), fsm.KeyRevoke{Subject: of, Key: gone.SigningKey.Fingerprint(), Reason: "stolen"})
+	f.node.mustApply(f.actor(), fsm.CoordinatorRemove{ID: "node-2"})
+	wantProblem(t, f.admin("GET", "/v1/keys/coordinator%2Fnode-2", nil), client.CodeNotFound, "")
+	past := must(f.served(t).KeyPast(t.Context(), of))
+	if len(past.Keys) != 1 || past.Keys[0].How != "coordinator_join" || past.Keys[0].RevokedAt != f.node.index-1 || past.Keys[0].GoneAt != f.node.index || len(past.Steps) != 3 {
+		t.Errorf("%+v", past)
+	}
+}

@@ -367,4 +367,6 @@ func TestFakeNodeReplicasAgree(t *testing.T) {
 }
 
 // KeyUses implements Keys.
-func (n *fakeNode) KeyUses(string) []client.KeyUse { return n.keyUses }
+func (n *fakeNode) KeyUses(context.Context, string) ([]client.KeyUse, []client.AuditMissing) {
+	return n.keyUses, nil
+}

@@ -33,7 +33,7 @@ type AuditEvent struct {
 	Hash      string            `json:"hash"`
 }
 
-// AuditMissing is a node whose log is not in an answer.
+// AuditMissing is a node whose word is not in an answer.
 type AuditMissing struct {
 	Node   string `json:"node"`
 	Name   string `json:"name"`

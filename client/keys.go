@@ -60,10 +60,11 @@ type Key struct {
 	Ready       []string `json:"ready,omitempty"`       // members that have a key that they share
 }
 
-// KeyUse is who still signs with a key that has a successor, as the node that
-// answers saw it since it started.
+// KeyUse is who still signs with a key that has a successor, as one node saw it
+// since it started.
 type KeyUse struct {
 	KeyID  string `json:"key_id"`
+	Node   string `json:"node"`         // id of the node that saw it
 	By     string `json:"by,omitempty"` // id of the token that asked; absent: the agent asked for itself
 	Count  uint64 `json:"count"`
 	LastMs int64  `json:"last_ms"`
@@ -80,7 +81,10 @@ type Keys struct {
 	Due      bool        `json:"due"`                // the owner is to prepare the next key now
 	Overdue  bool        `json:"overdue"`
 	Keys     []Key       `json:"keys"` // in the order in which they begin
-	Uses     []KeyUse    `json:"uses,omitempty"`
+	// Uses are of keys that retire, the last use first; of all nodes but those in
+	// Unreachable. Only a question for one subject asks for them.
+	Uses        []KeyUse       `json:"uses,omitempty"`
+	Unreachable []AuditMissing `json:"unreachable,omitempty"`
 }
 
 // KeyAlarm is a subject whose keys somebody should look at (GET /v1/status).

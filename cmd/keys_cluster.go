@@ -32,7 +32,7 @@ func (p *program) keysShowCommand() *cli.Command {
 	return &cli.Command{
 		Name: "show", Usage: "the keys of one subject, with their windows",
 		UsageText: "edgecoder keys show SUBJECT",
-		Description: subjectsHelp + "Keys that retire are shown with who still signs with them, as far as the node that answers saw it.\n\n" +
+		Description: subjectsHelp + "Keys that retire are shown with who still signs with them at which node, and the nodes that did not say.\n\n" +
 			"Examples:\n  edgecoder keys show agent/agent-1\n  edgecoder keys show ca --format json",
 		Flags: []cli.Flag{strongFlag()}, Action: p.keysShow,
 	}
@@ -160,7 +160,10 @@ func drawKeys(t *table, k client.Keys) {
 		t.row("key", key.KeyID, key.State, "from "+beginText(t, key), "until "+cmp.Or(endText(t, key), "its successor"), orDash(key.PeerID))
 	}
 	for _, u := range k.Uses {
-		t.row("used while retiring", u.KeyID, "by "+cmp.Or(u.By, "the agent itself"), number(u.Count)+" times", "last "+t.when(u.LastMs))
+		t.row("used while retiring", u.KeyID, "by "+cmp.Or(u.By, "the agent itself"), number(u.Count)+" times", "last "+t.when(u.LastMs), "at "+u.Node)
+	}
+	for _, m := range k.Unreachable {
+		t.row("uses unknown at", m.Node, m.Name, m.Detail)
 	}
 }
 

@@ -19,14 +19,14 @@ var someKeys = client.Keys{Subject: "agent/a", KeyID: "2222222222222222", Schedu
 		{KeyID: "1111111111111111", State: client.KeyRetiring, NotBeforeMs: 1_767_225_600_000, UntilMs: 1_767_398_400_000, Successor: "2222222222222222"},
 		{KeyID: "2222222222222222", State: client.KeyActive, NotBeforeMs: 1_767_225_600_000, Predecessor: "1111111111111111"},
 		{KeyID: "3333333333333333", State: client.KeyNext},
-	}, Uses: []client.KeyUse{{KeyID: "1111111111111111", By: "t1", Count: 3, LastMs: 1_767_225_600_000}, {KeyID: "1111111111111111", Count: 1, LastMs: 1_767_225_600_000}}}
+	}, Unreachable: []client.AuditMissing{{Node: "node-3", Name: "n3", Detail: "no route"}}, Uses: []client.KeyUse{{KeyID: "1111111111111111", Node: "node-2", By: "t1", Count: 3, LastMs: 1_767_225_600_000}, {KeyID: "1111111111111111", Count: 1, LastMs: 1_767_225_600_000}}}
 
 func TestKeysShowTable(t *testing.T) {
 	f := newFakeAPI(t, map[string]reply{"GET /v1/keys/agent/a": always(someKeys)})
 	pointAt(t, f)
 	r := runArgs(t, "", "keys", "show", "agent/a")
 	wantStatus(t, r, exitDone)
-	for _, want := range []string{"every 90d, asked for 1h0m0s ahead, overlap 2d (version 1)", "until index 7", "from the switch", "until its successor", "by t1", "by the agent itself", "3 times"} {
+	for _, want := range []string{"every 90d, asked for 1h0m0s ahead, overlap 2d (version 1)", "until index 7", "from the switch", "until its successor", "by t1", "by the agent itself", "3 times", "at node-2", "uses unknown at", "no route"} {
 		if !strings.Contains(r.out, want) {
 			t.Errorf("no %q in\n%s", want, r.out)
 		}

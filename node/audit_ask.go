@@ -1,7 +1,6 @@
 package node
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -10,7 +9,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/client"
@@ -37,24 +35,11 @@ type auditPlaces struct {
 
 // askAudit asks every coordinator; want makes the question to one of them.
 func (n *Node) askAudit(ctx context.Context, want func(id string) auditRequest) []auditAnswer {
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
-	defer cancel()
-	var nodes []fsm.Coordinator
-	n.machine.Read(func(s *fsm.State) { nodes = s.Coordinators() })
-	if !slices.ContainsFunc(nodes, func(c fsm.Coordinator) bool { return c.ID == n.id.NodeID }) {
-		nodes = append(nodes, fsm.Coordinator{ID: n.id.NodeID, Name: n.cfg.Name})
-	}
-	slices.SortFunc(nodes, func(a, b fsm.Coordinator) int { return cmp.Compare(a.ID, b.ID) })
-	out := make([]auditAnswer, len(nodes))
-	var all sync.WaitGroup
-	for i, c := range nodes {
-		all.Go(func() {
-			out[i] = auditAnswer{node: c}
-			out[i].ask(ctx, n, want(c.ID))
-		})
-	}
-	all.Wait()
-	return out
+	return askAll(ctx, n, func(ctx context.Context, c fsm.Coordinator) auditAnswer {
+		a := auditAnswer{node: c}
+		a.ask(ctx, n, want(c.ID))
+		return a
+	})
 }
 
 func (a *auditAnswer) ask(ctx context.Context, n *Node, req auditRequest) {

@@ -192,6 +192,7 @@ func (w *keyWatch) forgetOld() {
 
 // measureKeys tells the leader's last look.
 func (n *Node) measureKeys(put sample) {
+	put("edgecoder_retiring_key_requests_total", float64(n.keyUses.total()))
 	counts := n.meter.keys.Load()
 	if counts == nil || n.lead.Load() == nil {
 		return

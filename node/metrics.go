@@ -129,6 +129,7 @@ var series = map[string]struct {
 	"edgecoder_state_rows_max":                 {"Cap of a collection of the live state; at it new rows are refused.", prometheus.GaugeValue, []string{"collection"}},
 	"edgecoder_snapshot_timestamp_seconds":     {"When this replica last took or was sent a snapshot, Unix time; absent before the first.", prometheus.GaugeValue, nil},
 	"edgecoder_backup_timestamp_seconds":       {"When this node last wrote a scheduled backup, Unix time; 0 before the first, absent without a schedule.", prometheus.GaugeValue, nil},
+	"edgecoder_retiring_key_requests_total":    {"Requests at this node that were signed with a key that has a successor.", prometheus.CounterValue, nil},
 	"edgecoder_keys":                           {"Subjects whose key is due for rotation, overdue or expired, where this node leads.", prometheus.GaugeValue, []string{"kind", "state"}},
 	"edgecoder_backup_failed":                  {"1 while the last try of a scheduled backup failed.", prometheus.GaugeValue, nil},
 	"edgecoder_log_records":                    {"Records in this node's tree of a log.", prometheus.GaugeValue, []string{"log"}},

@@ -29,6 +29,7 @@ const (
 	rpcTransfer  = "/transfer"
 	rpcMember    = "/member"
 	rpcAudit     = "/audit"
+	rpcKeyUses   = "/key-uses"
 	rpcFields    = "/fields"
 	rpcReach     = "/reach"
 	rpcReturn    = returnPath
@@ -86,7 +87,7 @@ func newRPCClient(d *peerDialer, limit time.Duration) *http.Client {
 // rpcBytes bounds the question and the answer of a call.
 func rpcBytes(path string) int64 {
 	switch path {
-	case rpcPing, rpcReach, rpcMember, rpcReturn:
+	case rpcPing, rpcReach, rpcMember, rpcReturn, rpcKeyUses:
 		return maxTalkBytes
 	}
 	return maxRPCBytes
@@ -160,6 +161,7 @@ func (n *Node) rpcServer() *http.Server {
 	routes.HandleFunc("POST "+rpcReach, serveRPC(n, anyNode, n.serveReach))
 	routes.HandleFunc("POST "+rpcFields, serveRPC(n, anyNode, n.serveFields))
 	routes.HandleFunc("POST "+rpcAudit, serveRPC(n, anyNode, n.serveAudit))
+	routes.HandleFunc("POST "+rpcKeyUses, serveRPC(n, anyNode, n.serveKeyUses))
 	routes.HandleFunc("POST "+rpcCosign, serveRPC(n, coordinatorsOnly, n.serveCosign))
 	routes.HandleFunc("POST "+rpcCosignSet, serveRPC(n, coordinatorsOnly, n.serveCosignSet))
 	routes.HandleFunc("POST "+rpcCheckpoint, serveRPC(n, coordinatorsOnly, n.serveCheckpoint))
