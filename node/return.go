@@ -209,7 +209,9 @@ func (n *Node) askShared(ctx context.Context, id string) (sharedReply, error) {
 // knock asks at the door.
 func (n *Node) knock(ctx context.Context, id string, req returnRequest) (r sharedReply, err error) {
 	once := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true,
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		// net/http goes on dialling after a call: this one ends with it, and shares its
+		// time among the addresses.
+		DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
 			return n.dialer.dial(ctx, protoReturn, id)
 		}}}
 	err = n.callOver(ctx, once, id, returnPath, req, &r)
