@@ -177,12 +177,18 @@ func (r *rotations) nextOf(c *rotated) bool {
 // signs has a coordinator lead, whose new key signs what is banned then.
 func (r *rotations) signs(c rotated) {
 	r.t.Helper()
-	r.m.eventually(c.name+" leads", func() bool {
-		_, err := r.admin.TransferLeader(r.t.Context(), c.name)
-		return err == nil && r.m.leader() == c.name
-	})
+	r.lead(c.name)
 	r.m.eventually("a ban while "+c.name+" leads", func() bool {
 		_, err := r.admin.Ban(r.t.Context(), banOf(fmt.Sprintf("outlaw-of-%s-%s", c.name, client.NewClaimID())))
 		return err == nil
+	})
+}
+
+// lead has a server lead.
+func (r *rotations) lead(name string) {
+	r.t.Helper()
+	r.m.eventually(name+" leads", func() bool {
+		_, err := r.admin.TransferLeader(r.t.Context(), name)
+		return err == nil && r.m.leader() == name
 	})
 }

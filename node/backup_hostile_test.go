@@ -261,11 +261,22 @@ func TestBackupHostileRows(t *testing.T) {
 	}
 }
 
+// settled waits until a new cluster has done what it does by itself: a backup of before
+// differs from it, and what a restore does with keys depends on the level.
+func (c *trio) settled() {
+	c.t.Helper()
+	c.eventually("the newest level, and keys on record", func() bool {
+		level, _ := c.nodes[0].clusterLevel()
+		return level == fsm.LevelSupported && !c.activeKey(caSubject).IsZero() && !c.activeKey(gossipSubject).IsZero()
+	})
+}
+
 // TestPlanShowsWhatOnlyTheBackupHas: agents and signing keys that this cluster
 // never had make the backup no past of it.
 func TestPlanShowsWhatOnlyTheBackupHas(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, 1)
+	c.settled()
 	c.enroll(0, "honest")
 	path := c.save(0)
 	cl := c.client(0, c.admin)
@@ -307,14 +318,19 @@ func TestPlanShowsWhatOnlyTheBackupHas(t *testing.T) {
 	if _, err := cl.Restore(t.Context(), c.open(file), client.RestoreOrder{Confirm: plan.Confirm}); code(err) != client.CodeConflict {
 		t.Errorf("without a word about it: %v", err)
 	}
-	sealed := c.hostile(path, in("agents", func(rows [][]byte) [][]byte {
-		a := unrow[fsm.Agent](t, rows[0])
-		a.Value.EncryptionKey = bytes.Repeat([]byte{1}, 32)
-		return [][]byte{rowed(t, "honest", a.Value)}
-	}))
-	plan, err = cl.RestorePlan(t.Context(), c.open(sealed))
-	if err != nil || plan.AgentsChanged != 1 || !plan.AgentsList[0].NewKeys || !plan.Older {
-		t.Errorf("another encryption key: %+v %v", plan, err)
+	sealed := func(enrolledMs int64) (client.RestorePlan, error) {
+		return cl.RestorePlan(t.Context(), c.open(c.hostile(path, in("agents", func(rows [][]byte) [][]byte {
+			a := unrow[fsm.Agent](t, rows[0])
+			a.Value.EncryptionKey = bytes.Repeat([]byte{1}, 32)
+			a.Value.EnrolledMs += enrolledMs
+			return [][]byte{rowed(t, "honest", a.Value)}
+		}))))
+	}
+	if plan, err = sealed(0); err != nil || plan.AgentsChanged != 0 {
+		t.Errorf("another encryption key of an agent, which keeps the one that it has: %+v %v", plan, err)
+	}
+	if plan, err = sealed(-1); err != nil || plan.AgentsChanged != 1 || !plan.AgentsList[0].NewKeys || !plan.Older {
+		t.Errorf("another encryption key of an agent of that name that was enrolled at another time: %+v %v", plan, err)
 	}
 }
 
@@ -322,6 +338,7 @@ func TestPlanShowsWhatOnlyTheBackupHas(t *testing.T) {
 func TestPlanShowsNodesThatOnlyTheBackupRemoved(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, 1)
+	c.settled()
 	c.eventually("the young cluster has its cosigner set", func() bool { return c.nodes[0].epochNow().set.Version > 0 })
 	path := c.save(0)
 	cl := c.client(0, c.admin)
