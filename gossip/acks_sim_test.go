@@ -34,7 +34,7 @@ func TestSimAcksToSome(t *testing.T) {
 	})
 }
 
-// acksEnv is how many members TestSimAcksCost has: make spread sets a thousand.
+// acksEnv is how many members TestSimAcksCost has: make spread sets a hundred.
 const acksEnv = "EDGECODER_ACKS"
 
 // TestSimAcksCost says what it costs when all members acknowledge a key within ten seconds, as they do when it is rotated: to all, as coordinators
@@ -42,7 +42,7 @@ const acksEnv = "EDGECODER_ACKS"
 func TestSimAcksCost(t *testing.T) {
 	members, err := strconv.Atoi(os.Getenv(acksEnv))
 	if err != nil || members < 4 || members > gossip.MaxMembers {
-		t.Skipf("measures, a minute of processor for a thousand members: set %s to how many, as make spread does", acksEnv)
+		t.Skipf("measures, a minute of processor for a hundred members: set %s to how many, as make spread does", acksEnv)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		network := simNet()
