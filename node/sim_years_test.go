@@ -316,7 +316,9 @@ func (y *keyYears) unsettled() string {
 }
 
 // byNodes tells whether nodes rotate a subject by themselves.
-func byNodes(subject string) bool { return kindOf(subject) != "agent" && kindOf(subject) != "manifest" }
+func byNodes(subject string) bool {
+	return slices.Contains([]string{"coordinator", "gossip", "ca"}, kindOf(subject))
+}
 
 // changedLately tells whether a coordinator, which changes its key once an hour at most, must wait though somebody asked.
 func changedLately(k client.Keys) bool {
