@@ -43,6 +43,7 @@ func TestKeyBook(t *testing.T) {
 		}
 		b.begins("agent/a", "2", span{98 * s, 100 * s})
 		b.revokes("agent/a", "2", span{300 * s, 301 * s})
+		b.revokes("agent/a", "2", span{900 * s, 901 * s})
 		b.recovers("agent/a", "4", span{400 * s, 402 * s})
 		b.begins("agent/b", "2", span{200 * s, 200 * s})
 		b.revokes("agent/b", "2", span{150 * s, 151 * s})

@@ -114,7 +114,7 @@ func (b *keyBook) revokes(of, name string, at span) {
 	defer b.mu.Unlock()
 	s := b.subject(of)
 	k := s.key(name)
-	if k == nil {
+	if k == nil || k.revoked != notYet { // revoked again
 		return
 	}
 	k.revoked = at
