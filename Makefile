@@ -14,6 +14,7 @@ SPREAD ?= 10,100,1000
 EDGES ?= 27
 SIMSEEDS ?= 1-8,1008,1026
 SIMHOURS ?= 0.5
+SIMSEASONS ?= 12
 OVERLOAD ?= 1m
 KILLS ?= 20
 SATURATION ?= 10m
@@ -76,14 +77,16 @@ fuzz-short: ## FUZZSHORT (default 300x) mutants of the seeds of every fuzz targe
 	    (cd "$$dir" && "$$bin/t" -test.run '^$$' -test.fuzz "^$$f\$$" -test.fuzztime $(FUZZSHORT) -test.fuzzminimizetime 1x -test.fuzzcachedir "$$bin/cache" >"$$bin/log" 2>&1) || { echo "$$dir $$f"; cat "$$bin/log"; exit 1; }; \
 	  done; done
 
-sim: ## five real nodes in virtual time, SIMHOURS (0.5) each for SIMSEEDS (1-8, and those that found something); gossip alone; the state machine against its model, SIMCHECKS (1000) histories a property
+sim: ## five real nodes in virtual time, SIMHOURS (0.5) each for SIMSEEDS (1-8, and those that found something); years of their key schedules, SIMSEASONS (12); gossip alone; the state machine against its model, SIMCHECKS (1000) histories a property
 	@mkdir -p '$(SIM_DIR)'
 	EDGECODER_SIM_SEEDS='$(SIMSEEDS)' EDGECODER_SIM_FOR='$(SIMHOURS)h' GOGC=300 go test -count=1 -timeout 12h -v -artifacts -outputdir '$(SIM_DIR)' ./node -run '^TestSim$$'
+	EDGECODER_SIM_SEASONS='$(SIMSEASONS)' GOGC=300 go test -count=1 -timeout 2h -v ./node -run '^TestSimKeyYears$$'
 	go test -count=1 ./gossip -run Sim
 	go test -count=1 -timeout 30m ./fsm -run 'P[0-9]|Monotone' -rapid.checks=$(SIMCHECKS)
 
 spread: ## how fast a ban reaches SPREAD (10,100,1000) edges in virtual time, with 0, 5 and 25 % loss, and what they say when idle (a thousand: five minutes of processor and 7 GiB)
 	EDGECODER_SPREAD='$(SPREAD)' GOGC=300 GOMEMLIMIT=8GiB go test -count=1 -timeout 2h -v -run '^TestSimSpread$$' ./node
+	EDGECODER_ACKS=100 go test -count=1 -timeout 1h -v -run '^TestSimAcksCost$$' ./gossip
 
 spread-real: ## how fast a ban reaches EDGES (27) edges beside three coordinators, processes on loopback, and what they say when idle (exact for these alone in a network namespace of their own)
 	EDGECODER_SPREAD_REAL=$(EDGES) go test -count=1 -timeout 20m -v -run '^TestSpreadReal$$' ./e2e

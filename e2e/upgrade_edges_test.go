@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -79,6 +80,10 @@ func (v *versions) rotatesGossip(edges []*edgeProcess) {
 	asked := time.Now()
 	v.eventually("the gossip key is switched to beside edges that do not know it", func() bool { return v.active("gossip", before, "") })
 	v.t.Logf("switched to %s after it was asked for", time.Since(asked).Round(time.Second))
+	v.eventually("the audit log names them", func() bool {
+		got, err := admin.AuditEvents(ctx, client.AuditQuery{Type: "key_rotation"})
+		return err == nil && slices.ContainsFunc(got.Events, func(e client.AuditEvent) bool { return e.Details["late"] == strconv.Itoa(len(edges)) })
+	})
 	v.enforced("in the overlap", edges...)
 	v.eventually("the gossip key before is over", func() bool {
 		k, err := admin.Keys(ctx, "gossip")

@@ -300,6 +300,9 @@ func (s *State) append(c *change, of Subject, ring Ring, b KeyPrepare) (Ring, Re
 // retire gives the keys before the last of a list that is the caller's own an end
 // if they have none: windows that were announced stay as they are.
 func (r Ring) retire(endMs int64) {
+	if plantKeyGap {
+		endMs = r[len(r)-1].NotBeforeMs - KeySettleMs
+	}
 	for i := range r[:len(r)-1] {
 		if k := &r[i]; k.NotAfterMs == 0 && k.RevokedAt == 0 {
 			k.NotAfterMs = endMs

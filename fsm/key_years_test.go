@@ -21,6 +21,10 @@ type keyYears struct {
 	*keyTrial
 	dice   *rand.Rand
 	owners []*keyOwner
+
+	late      []lateOrder // commands that may arrive (again)
+	snapshot  []byte      // the last that was kept; nil: none
+	snappedAt uint64
 }
 
 // keyOwner is the holder of a subject's keys: its key file survives, nothing else.
@@ -93,8 +97,9 @@ func (y *keyYears) announce(o *keyOwner, st KeyStanding, next string) {
 			y.t.Fatal(err)
 		}
 	}
+	y.sent(o, b)
 	if y.chance(6) {
-		return // it never arrived
+		return // it did not arrive, or not yet
 	}
 	res := y.do(y.owner(o.m), b)
 	if !res.OK() {
@@ -102,9 +107,7 @@ func (y *keyYears) announce(o *keyOwner, st KeyStanding, next string) {
 		return
 	}
 	if !res.Repeated {
-		from := max(b.NotBeforeMs, y.s.ClockMs())
-		o.m.taken(y.s.ClockMs(), next, from, from+o.m.overlap, o.m.of.Kind.Shared())
-		o.hurt = false
+		y.took(o, next, b.NotBeforeMs)
 	}
 }
 
@@ -139,7 +142,7 @@ func (y *keyYears) sign(o *keyOwner) {
 
 // happens is what nobody planned.
 func (y *keyYears) happens(o *keyOwner) {
-	switch y.dice.IntN(40) {
+	switch y.dice.IntN(48) {
 	case 0:
 		o.awayMs = y.wallMs + int64(y.dice.IntN(120))*keyDayMs
 	case 1:
@@ -162,6 +165,25 @@ func (y *keyYears) happens(o *keyOwner) {
 		y.switches(o)
 	case 7:
 		y.term++ // another leads
+	case 8, 9:
+		y.arrives()
+	case 10, 11:
+		y.snaps()
+	case 12, 13:
+		y.restarts()
+	case 14:
+		if y.chance(4) {
+			y.restores()
+		}
+	case 15:
+		if y.chance(4) {
+			y.revokesAny(o)
+		}
+	case 16:
+		if y.chance(4) {
+			y.setBack()
+			y.snapshot, y.late = nil, nil // what is of before is no order any more
+		}
 	}
 }
 
@@ -179,9 +201,10 @@ func (y *keyYears) switches(o *keyOwner) {
 }
 
 // revokeActive takes an owner's key. An agent is recovered by an operator later.
-func (y *keyYears) revokeActive(o *keyOwner) {
-	k := o.m.newest(y.s.ClockMs())
-	if k == nil || !y.do(admin, KeyRevoke{Subject: o.m.of.String(), Key: y.ref(o.m, k.name)}).OK() {
+func (y *keyYears) revokeActive(o *keyOwner) { y.revokeKey(o, o.m.newest(y.s.ClockMs())) }
+
+func (y *keyYears) revokeKey(o *keyOwner, k *modelKey) {
+	if k == nil || !y.do(admin, KeyRevoke{Subject: o.m.of.String(), Key: y.ref(o.m, k.name)}).OK() || k.revoked {
 		return
 	}
 	o.m.revoked(k, y.s.ClockMs())

@@ -13,6 +13,8 @@ const (
 	plantTagIgnored    = false
 	plantStaleHead     = false
 	plantKeyStays      = false
+	plantWindowOpen    = false
+	plantKeyGap        = false
 	plantBlindHistory  = false
 	plantLedgerLost    = false
 	plantLedgerTwice   = false

@@ -17,6 +17,8 @@ var (
 	plantTagIgnored    = planted("tag_ignored")     // whoever repeats a nonce gets its first answer
 	plantStaleHead     = planted("stale_head")      // an event may be linked to any head
 	plantKeyStays      = planted("key_stays")       // a key that was replaced verifies for ever
+	plantWindowOpen    = planted("window_open")     // a key verifies beyond the end of its window
+	plantKeyGap        = planted("key_gap")         // a key ends before its successor begins
 	plantLedgerLost    = planted("ledger_lost")     // one transfer of eight is answered and not done
 	plantLedgerTwice   = planted("ledger_twice")    // no id is remembered
 	plantLedgerFloor   = planted("ledger_floor")    // what there is not is spent

@@ -20,14 +20,30 @@ var ErrAck = errors.New("gossip: acknowledgements")
 // round, so that who missed it hears it. Like a member's state it is a claim that only the pool key vouches for. Servers from
 // before this message take it for malformed, so say nothing until all know it.
 func (p *Pool) Acknowledge(ids []AckID) error {
+	if err := p.mayAcknowledge(ids); err != nil {
+		return err
+	}
+	p.table.setAcks(p.cfg.Card.NodeID, slices.Clone(ids), max(p.cfg.Now().UnixMilli(), 0))
+	p.sayAcks()
+	return nil
+}
+
+// AcknowledgeTo is Acknowledge for those who are many: it tells the named members alone, one datagram each, best effort. Nobody passes it on, and nothing
+// repeats it: a thousand acknowledgements that go to everybody are more than gossip can carry.
+func (p *Pool) AcknowledgeTo(ids []AckID, to ...string) error {
+	if err := p.mayAcknowledge(ids); err != nil {
+		return err
+	}
+	return p.sendTo(p.message(kindHeld, encodeAcks(ids)), to)
+}
+
+func (p *Pool) mayAcknowledge(ids []AckID) error {
 	if len(ids) > maxAcks {
 		return fmt.Errorf("%w: %d keys, at most %d", ErrAck, len(ids), maxAcks)
 	}
 	if p.state.Load() != running {
 		return ErrClosed
 	}
-	p.table.setAcks(p.cfg.Card.NodeID, slices.Clone(ids), max(p.cfg.Now().UnixMilli(), 0))
-	p.sayAcks()
 	return nil
 }
 
@@ -40,7 +56,7 @@ func (p *Pool) sayAcks() {
 	p.enqueue(p.message(kindAcks, encodeAcks(ids)), nil)
 }
 
-// takeAcks keeps what a member says it holds, unless that is older than what it said before, and passes it on.
+// takeAcks keeps what a member says it holds, unless that is older than what it said before, and passes it on if it was for all.
 func (p *Pool) takeAcks(m *message) {
 	if !p.table.heard(m.From) || !p.seenNews.add(m.id(), p.cfg.Now()) {
 		return
@@ -50,7 +66,7 @@ func (p *Pool) takeAcks(m *message) {
 		p.count.malformed.Add(1)
 		return
 	}
-	if p.table.setAcks(m.From, ids, m.AtMs) {
+	if p.table.setAcks(m.From, ids, m.AtMs) && m.Kind == kindAcks {
 		p.enqueue(m, nil)
 	}
 }

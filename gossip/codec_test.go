@@ -231,7 +231,7 @@ func FuzzParseCard(f *testing.F) {
 
 func FuzzParseMessage(f *testing.F) {
 	for _, m := range []message{{Kind: kindNews, From: "a", AtMs: 1, Body: []byte("x")}, {Kind: kindGoodbye, From: "b", AtMs: 2},
-		{Kind: kindAcks, From: "c", AtMs: 3, Body: encodeAcks([]AckID{{1}, {2}})}} {
+		{Kind: kindAcks, From: "c", AtMs: 3, Body: encodeAcks([]AckID{{1}, {2}})}, {Kind: kindHeld, From: "c", AtMs: 3, Body: encodeAcks([]AckID{{1}})}} {
 		b, err := m.encode()
 		if err != nil {
 			f.Fatal(err)

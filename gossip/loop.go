@@ -90,7 +90,7 @@ func (p *Pool) take(it item) {
 		p.takeHead(&m)
 	case kindGoodbye:
 		p.takeGoodbye(&m)
-	case kindAcks:
+	case kindAcks, kindHeld:
 		p.takeAcks(&m)
 	}
 }

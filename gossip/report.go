@@ -21,7 +21,12 @@ func (p *Pool) Report(head []byte, to ...string) error {
 		return ErrClosed
 	}
 	p.table.setHead(p.cfg.Card.NodeID, bytes.Clone(head), true)
-	text, err := p.message(kindReport, head).encode()
+	return p.sendTo(p.message(kindReport, head), to)
+}
+
+// sendTo sends a message to the named members alone.
+func (p *Pool) sendTo(m *message, to []string) error {
+	text, err := m.encode()
 	if err != nil {
 		return err
 	}

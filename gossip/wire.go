@@ -15,6 +15,7 @@ const (
 	kindGoodbye = 3 // body empty: the origin leaves on purpose
 	kindReport  = 4 // a head, for the one member that it was sent to
 	kindAcks    = 5 // acksVersion, then the AckIDs of the keys that the origin holds
+	kindHeld    = 6 // the same, for the one member that it was sent to
 )
 
 const stateVersion = 1
@@ -38,7 +39,7 @@ func (m *message) check() error {
 		limit = MaxNews
 	case kindHead, kindReport:
 		limit = MaxHead
-	case kindAcks:
+	case kindAcks, kindHeld:
 		limit = maxAckBytes
 	case kindGoodbye:
 	default:

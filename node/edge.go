@@ -70,8 +70,7 @@ type Edge struct {
 	sources sourceCache
 	heard   map[string]gossip.Card // cards that were trusted, by node id; owned by gossip's loop
 	heads   headFloor              // owned by gossip's loop
-	said    []gossip.AckID         // what it told the pool that it holds; owned by sharedLoop
-	saidAt  time.Time              // when; zero once it repeats it no more; owned by sharedLoop
+	told    toldAcks               // what it told the coordinators that it holds; owned by sharedLoop
 	noted   noteFloor              // owned by gossip's loop
 
 	enforced  atomic.Pointer[[]byte] // signed head of the list in force, for the coordinators

@@ -12,8 +12,8 @@ import (
 )
 
 // The keys that all share, at an edge. It has no replica that names them, and no copies are sealed to it; but coordinators tell the pool
-// which keys they hold (Pool.Acknowledge). When that is not what this edge holds, it asks one of them by its credential, and says in
-// turn what it holds: the leader waits for edges that are here before it switches, for switchWait at most. An edge that missed a switch
+// which keys they hold (Pool.Acknowledge). When that is not what this edge holds, it asks one of them by its credential, and tells the
+// coordinators what it holds: the leader waits for edges that are here before it switches, for switchWait at most. An edge that missed a switch
 // hears no coordinator any more, and asks too; so does one that a coordinator shows an unknown signing key. The last answer counts: one that lags is set right by the next.
 
 const (
@@ -25,8 +25,7 @@ const (
 	sharedSeldom = 5 * time.Minute
 	// sharedSpread is the time that each edge of the pool has to ask: of a thousand, that all hear at once, each waits for up to 10 s.
 	sharedSpread = 10 * time.Millisecond
-	// sharedRepeat is for how long an edge repeats what it holds, with each rejoin round of the pool: thousands that did so for ever would
-	// be most of what the pool says.
+	// sharedRepeat is for how long an edge repeats to the coordinators what it holds, once every sharedAgain: datagrams are lost, and who leads is started anew.
 	sharedRepeat = 3 * time.Minute
 )
 
@@ -75,23 +74,34 @@ func (e *Edge) lagsBehind(members []gossip.Member) bool {
 	return slices.ContainsFunc(said, lacks(have)) || slices.ContainsFunc(have, lacks(said))
 }
 
-// acknowledge says what this edge holds, once coordinators do.
+// acknowledge tells the coordinators what this edge holds, once they say what they do, and again for a while.
 func (e *Edge) acknowledge(members []gossip.Member) {
-	have := e.shared.Load().acks()
-	switch {
-	case !slices.Equal(have, e.said):
-		if !slices.ContainsFunc(coordinatorsOf(members), func(m gossip.Member) bool { return m.Holds != nil }) {
-			return
-		}
-		e.said, e.saidAt = have, time.Now()
-	case e.saidAt.IsZero() || time.Since(e.saidAt) < sharedRepeat:
+	have, now := e.shared.Load().acks(), time.Now()
+	if !slices.Equal(have, e.told.acks) {
+		e.told = toldAcks{acks: have, until: now.Add(sharedRepeat)}
+	}
+	if now.After(e.told.until) || now.Before(e.told.next) {
 		return
-	default:
-		have, e.saidAt = nil, time.Time{} // says nothing more, and takes nothing back
 	}
-	if err := e.pool.Acknowledge(have); err != nil && !errors.Is(err, gossip.ErrClosed) {
-		e.log.Warn("the pool is not told which keys this edge holds", "error", err)
+	coordinators := coordinatorsOf(members)
+	if !slices.ContainsFunc(coordinators, func(m gossip.Member) bool { return m.Holds != nil }) {
+		e.told.until = now.Add(sharedRepeat)
+		return // nobody of them would understand it
 	}
+	to := make([]string, len(coordinators))
+	for i, m := range coordinators {
+		to[i] = m.Card.NodeID
+	}
+	e.told.next = now.Add(sharedAgain)
+	if err := e.pool.AcknowledgeTo(have, to...); err != nil && !errors.Is(err, gossip.ErrClosed) {
+		e.log.Debug("some coordinator is not told yet which keys this edge holds", "error", err)
+	}
+}
+
+// toldAcks is what an edge tells the coordinators that it holds: until when it repeats it, and when next.
+type toldAcks struct {
+	acks        []gossip.AckID
+	until, next time.Time
 }
 
 // coordinatorsOf returns the coordinators of the pool that are here.

@@ -84,6 +84,13 @@ func TestP5EdgeFollowsSharedKeys(t *testing.T) {
 	}
 	first := rotate()
 	c.within(rotationPatience, "the edge holds what the coordinators hold", func() bool { return e.sharesWith(c.nodes[0]) })
+	for _, n := range c.nodes {
+		c.eventually("each coordinator hears what the edge holds", func() bool {
+			return slices.ContainsFunc(n.pool.Members(), func(m gossip.Member) bool {
+				return m.Card.NodeID == e.id.NodeID && slices.Equal(m.Holds, e.shared.Load().acks())
+			})
+		})
+	}
 	c.eventually("it is a member, and its reports arrive", func() bool {
 		return slices.ContainsFunc(c.nodes[0].pool.Members(), func(m gossip.Member) bool { return m.Card.NodeID == e.id.NodeID && m.State == gossip.StateAlive })
 	})

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/edgecoder/edgecoder/audit"
 	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
@@ -163,11 +166,17 @@ func (n *Node) switchShared(ctx context.Context, l *leadership, k fsm.KeyStandin
 	if !most || len(late) > 0 && time.Since(since) < switchWait {
 		return nil
 	}
-	if len(late) > 0 {
-		n.log.Warn("a key is switched to that some members do not hold yet: they will fetch it", "subject", k.Subject, "late", len(late), "members", late[:min(len(late), fsm.MaxCoordinators)])
+	err := n.proposeAs(ctx, l, fsm.Actor{NodeID: n.id.NodeID}, fsm.KeySwitch{Subject: k.Subject.String(), Key: next.Public.Fingerprint()})
+	if err == nil && len(late) > 0 {
+		named := late[:min(len(late), maxLateNamed)]
+		n.log.Warn("a key is switched to that some members do not hold yet: they fetch it, but edges of older versions, which lose the pool with the key before: upgrade them", "subject", k.Subject, "late", len(late), "members", named)
+		n.note("key_rotation", audit.LevelWarn, "late", map[string]string{"subject": k.Subject.String(), "step": "switched", "key_id": next.Public.KeyID(), "late": strconv.Itoa(len(late)), "members": strings.Join(named, " ")})
 	}
-	return n.proposeAs(ctx, l, fsm.Actor{NodeID: n.id.NodeID}, fsm.KeySwitch{Subject: k.Subject.String(), Key: next.Public.Fingerprint()})
+	return err
 }
+
+// maxLateNamed bounds the members that one line of the log and one event name.
+const maxLateNamed = 8
 
 // notReady lists the members that are here and did not say that they hold a key:
 // those on record by the log, others of the pool by its own word.

@@ -17,12 +17,14 @@ import (
 func TestSimPlanted(t *testing.T) {
 	for _, p := range []struct {
 		bug, finding string
-		seed         int
+		seed         int // of TestSim; 0: TestSimKeyYears finds it
 	}{
 		{"tag_ignored", "[P1] claims admitted once", 1},
 		{"receipt_time", "[P1] claims admitted once", 1},
 		{"stale_head", "[P3] chain verifies", 1},
 		{"key_stays", "[P5] keys verify in their time", 1},
+		{"window_open", "was accepted outside its window", 0},
+		{"key_gap", "was refused inside its window", 0},
 		// A node finds these by itself, once a power cut took what it had acknowledged, and does not start.
 		{"no_sync", "did not come to agree again", 3},
 		{"no_dir_sync", "did not come to agree again", 3},
@@ -37,7 +39,11 @@ func TestSimPlanted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.CommandContext(t.Context(), self, "-test.run=^TestSim$", "-test.v")
+			test := "TestSim"
+			if p.seed == 0 {
+				test = "TestSimKeyYears"
+			}
+			cmd := exec.CommandContext(t.Context(), self, "-test.run=^"+test+"$", "-test.v")
 			cmd.Env = append(os.Environ(), "PLANTED_BUG="+p.bug, fmt.Sprintf("%s=%d", simSeedsEnv, p.seed), fmt.Sprintf("%s=%s", simForEnv, simShort))
 			out, err := cmd.CombinedOutput()
 			if err == nil || !strings.Contains(string(out), p.finding) {

@@ -114,7 +114,7 @@ func (b *keyBook) revokes(of, name string, at span) {
 	defer b.mu.Unlock()
 	s := b.subject(of)
 	k := s.key(name)
-	if k == nil {
+	if k == nil || k.revoked != notYet { // revoked again
 		return
 	}
 	k.revoked = at
@@ -187,9 +187,13 @@ func early(subject string) bool { return subject == "gossip" || subject == "ca" 
 
 // hold holds a use that had to go one way to it. The caller holds mu.
 func (b *keyBook) hold(u keyUseSeen, k *bookKey, accept bool) {
-	b.examined[kindOf(u.subject)+map[bool]string{true: " accept", false: " refuse"}[accept]]++
+	must, was := "refuse", "accepted outside"
+	if accept {
+		must, was = "accept", "refused inside"
+	}
+	b.examined[kindOf(u.subject)+" "+must]++
 	if u.accepted != accept {
-		b.findings = append(b.findings, fmt.Sprintf("%s: %s was accepted %t at %v, its window begins at %v and ends at %v, revoked %v: %s",
-			u.subject, u.key, u.accepted, u.span, k.from, k.until, k.revoked, u.what))
+		b.findings = append(b.findings, fmt.Sprintf("%s: %s was %s its window at %v: it begins at %v, ends at %v and was revoked at %v: %s",
+			u.subject, u.key, was, u.span, k.from, k.until, k.revoked, u.what))
 	}
 }

@@ -184,11 +184,7 @@ func (y *keyYears) orders() (out []func()) {
 			out = append(out, func() { o.lose(dice) })
 		}
 	}
-	subjects := []string{"gossip", "ca"}
-	for _, of := range y.coordinators() {
-		subjects = append(subjects, of)
-	}
-	for _, of := range subjects {
+	for _, of := range append([]string{"gossip", "ca"}, y.coordinators()...) {
 		switch n := dice.IntN(12); {
 		case n < 4 || kindOf(of) != "coordinator" && n < 7:
 			out = append(out, func() {

@@ -120,12 +120,13 @@ func (y *keyYears) play() {
 		dice := mathrand.New(mathrand.NewPCG(y.dice.Uint64(), 1))
 		every(3*time.Second, func() { o.use(dice) })
 	}
-	dice := mathrand.New(mathrand.NewPCG(y.dice.Uint64(), 2))
+	bans, looks := mathrand.New(mathrand.NewPCG(y.dice.Uint64(), 2)), mathrand.New(mathrand.NewPCG(y.dice.Uint64(), 5))
 	every(3*time.Second, y.poll)
-	every(10*time.Second, func() { y.ban(dice) })
-	every(10*time.Second, func() { y.look(dice) })
+	every(10*time.Second, func() { y.ban(bans) })
+	every(10*time.Second, func() { y.look(looks) })
 	orders := y.orders()
-	acts.Go(func() { y.faults(over) })
+	faults := mathrand.New(mathrand.NewPCG(y.dice.Uint64(), 3))
+	acts.Go(func() { y.faults(over, faults) })
 	start := time.Now()
 	for _, order := range orders {
 		order()
@@ -195,8 +196,7 @@ func (y *keyYears) sound(s *simServer) *Node {
 }
 
 // faults does one thing after the other to one server at a time; a majority is always well.
-func (y *keyYears) faults(over chan struct{}) {
-	dice := mathrand.New(mathrand.NewPCG(y.dice.Uint64(), 3))
+func (y *keyYears) faults(over chan struct{}, dice *mathrand.Rand) {
 	for {
 		select {
 		case <-over:
@@ -316,7 +316,9 @@ func (y *keyYears) unsettled() string {
 }
 
 // byNodes tells whether nodes rotate a subject by themselves.
-func byNodes(subject string) bool { return kindOf(subject) != "agent" && kindOf(subject) != "manifest" }
+func byNodes(subject string) bool {
+	return slices.Contains([]string{"coordinator", "gossip", "ca"}, kindOf(subject))
+}
 
 // changedLately tells whether a coordinator, which changes its key once an hour at most, must wait though somebody asked.
 func changedLately(k client.Keys) bool {
