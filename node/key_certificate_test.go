@@ -395,3 +395,25 @@ func TestCertificateSuccessions(t *testing.T) {
 func (p *tlsProof) clone() *tlsProof {
 	return &tlsProof{Signing: slices.Clone(p.Signing), TLS: p.TLS}
 }
+
+// FuzzTLSProof: whatever stands in a certificate, reading it ends, and it proves
+// nothing unless it was signed.
+func FuzzTLSProof(f *testing.F) {
+	name, err := (tlsProof{Signing: make([]keyLink, 2), TLS: keyLink{Signature: []byte("x")}}).uri()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(name.Opaque)
+	f.Add("")
+	f.Add("oA")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := parseProof(text)
+		if err != nil {
+			return
+		}
+		key := crypto.Hash(p.TLS.Public)
+		if p.proves("cluster", fsm.Coordinator{ID: "n0", TLSKey: crypto.Sum(nil), SigningKey: crypto.PublicKey{1}}, key) {
+			t.Errorf("%q proves", text)
+		}
+	})
+}
