@@ -390,6 +390,15 @@ func TestCertificateSuccessions(t *testing.T) {
 	if (*tlsProof)(nil).proves(cluster, was, key) {
 		t.Error("nothing proves")
 	}
+	e := &Edge{id: &identity{ClusterID: cluster}}
+	told := peerAddress{TLSKey: was.TLSKey, SigningKey: was.SigningKey}
+	if !e.knows(peerName{id: "n0", tlsKey: key, proof: &good}, told) || !e.knows(peerName{id: "n0", tlsKey: was.TLSKey}, told) || e.knows(peerName{id: "n0", tlsKey: key}, told) {
+		t.Error("an edge goes by something else than what it was told and what follows from that")
+	}
+	kept := peerAddress{TLSKey: key, OtherTLSKeys: tlsTexts(now.TLSRing(), key, 0), TLSSignedMs: lastSigned(now.TLSRing())}
+	if ring := kept.tlsRing(); len(ring) != 2 || !inRing(ring, was.TLSKey) || !inRing(ring, key) || lastSigned(ring) != 20 {
+		t.Errorf("as the member file has it: %+v", ring)
+	}
 }
 
 func (p *tlsProof) clone() *tlsProof {
