@@ -68,22 +68,25 @@ func TestCertificateOrders(t *testing.T) {
 		change func(w *world, b *KeyPrepare)
 		want   Code
 	}{
-		"as it should be":      {node("t0"), func(*world, *KeyPrepare) {}, CodeOK},
-		"by another node":      {node("n0"), func(*world, *KeyPrepare) {}, CodeForbidden},
-		"by an admin":          {admin, func(*world, *KeyPrepare) {}, CodeForbidden},
-		"no signer":            {node("t0"), func(_ *world, b *KeyPrepare) { b.Signer = crypto.PublicKey{} }, CodeInvalidSignature},
-		"another's signer":     {node("t0"), func(_ *world, b *KeyPrepare) { b.Signer = publicKey("node n0") }, CodeInvalidSignature},
-		"the thief's signer":   {node("t0"), func(_ *world, b *KeyPrepare) { b.Signer = publicKey("thief") }, CodeInvalidSignature},
-		"nobody's order":       {node("t0"), func(_ *world, b *KeyPrepare) { b.By, b.Order = crypto.PublicKey{}, nil }, CodeInvalid},
-		"of another key":       {node("t0"), func(_ *world, b *KeyPrepare) { b.By = tlsKey("t1") }, CodeConflict},
-		"a proof":              {node("t0"), func(_ *world, b *KeyPrepare) { b.Proof = b.Order }, CodeInvalid},
-		"its own key":          {node("t0"), func(_ *world, b *KeyPrepare) { b.Public = tlsKey("t0") }, CodeConflict},
-		"another node's key":   {node("t0"), func(_ *world, b *KeyPrepare) { b.Public = tlsKey("t1") }, CodeConflict},
-		"a removed node's key": {node("t0"), func(w *world, b *KeyPrepare) { w.must(w.do(admin, CoordinatorRemove{ID: "t1"})); b.Public = tlsKey("t1") }, CodeConflict},
-		"no key":               {node("t0"), func(_ *world, b *KeyPrepare) { b.Public = crypto.PublicKey{} }, CodeConflict},
-		"old":                  {node("t0"), func(_ *world, b *KeyPrepare) { b.SignedMs -= DefaultSkewMs + 1 }, CodeTimestampSkew},
-		"far ahead":            {node("t0"), func(w *world, b *KeyPrepare) { b.NotBeforeMs = w.wallMs + 8*keyDayMs }, CodeInvalid},
-		"copies":               {node("t0"), func(_ *world, b *KeyPrepare) { b.Copies = []SealedCopy{{NodeID: "n0", Sealed: []byte("x")}} }, CodeInvalid},
+		"as it should be":    {node("t0"), func(*world, *KeyPrepare) {}, CodeOK},
+		"by another node":    {node("n0"), func(*world, *KeyPrepare) {}, CodeForbidden},
+		"by an admin":        {admin, func(*world, *KeyPrepare) {}, CodeForbidden},
+		"no signer":          {node("t0"), func(_ *world, b *KeyPrepare) { b.Signer = crypto.PublicKey{} }, CodeInvalidSignature},
+		"another's signer":   {node("t0"), func(_ *world, b *KeyPrepare) { b.Signer = publicKey("node n0") }, CodeInvalidSignature},
+		"the thief's signer": {node("t0"), func(_ *world, b *KeyPrepare) { b.Signer = publicKey("thief") }, CodeInvalidSignature},
+		"nobody's order":     {node("t0"), func(_ *world, b *KeyPrepare) { b.By, b.Order = crypto.PublicKey{}, nil }, CodeInvalid},
+		"of another key":     {node("t0"), func(_ *world, b *KeyPrepare) { b.By = tlsKey("t1") }, CodeConflict},
+		"a proof":            {node("t0"), func(_ *world, b *KeyPrepare) { b.Proof = b.Order }, CodeInvalid},
+		"its own key":        {node("t0"), func(_ *world, b *KeyPrepare) { b.Public = tlsKey("t0") }, CodeConflict},
+		"another node's key": {node("t0"), func(_ *world, b *KeyPrepare) { b.Public = tlsKey("t1") }, CodeConflict},
+		"a removed node's key": {node("t0"), func(w *world, b *KeyPrepare) {
+			w.must(w.do(admin, CoordinatorRemove{ID: "t1"}))
+			b.Public = tlsKey("t1")
+		}, CodeConflict},
+		"no key":    {node("t0"), func(_ *world, b *KeyPrepare) { b.Public = crypto.PublicKey{} }, CodeConflict},
+		"old":       {node("t0"), func(_ *world, b *KeyPrepare) { b.SignedMs -= DefaultSkewMs + 1 }, CodeTimestampSkew},
+		"far ahead": {node("t0"), func(w *world, b *KeyPrepare) { b.NotBeforeMs = w.wallMs + 8*keyDayMs }, CodeInvalid},
+		"copies":    {node("t0"), func(_ *world, b *KeyPrepare) { b.Copies = []SealedCopy{{NodeID: "n0", Sealed: []byte("x")}} }, CodeInvalid},
 		"a revoked signer": {node("t0"), func(w *world, _ *KeyPrepare) {
 			w.must(w.do(admin, KeyRevoke{Subject: "coordinator/t0", Key: keyRef("node t0")}))
 		}, CodeInvalidSignature},
