@@ -1,8 +1,11 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"time"
@@ -140,10 +143,60 @@ func (n *Node) showOwnTLSKey(ctx context.Context) error {
 		return err
 	}
 	n.uncertified.Store(false)
-	n.rpc.CloseIdleConnections() // others count those of the older key until it is over
 	n.log.Info("this node shows its TLS key of the moment", "key_id", crypto.PublicKey(want.name).KeyID())
+	if n.aloneFor() > 0 {
+		return nil // it only tries
+	}
 	n.note("key_rotation", audit.LevelInfo, "ok", map[string]string{"subject": fsm.CertificateSubject(n.id.NodeID).String(), "step": "switched", "key_id": crypto.PublicKey(want.name).KeyID()})
 	return nil
+}
+
+// renewConnections closes those connections for calls that are idle while one is of a
+// key that retires, this node's or another's: it ends with its key, and a call on it
+// would not know whether it was heard.
+func (n *Node) renewConnections() {
+	shown := n.creds.cert.Load().Leaf
+	if n.dialer.anyCalls(func(peer peerName, own *x509.Certificate) bool {
+		have, _ := n.recordOf(peer.id)
+		ring := have.TLSRing()
+		i := slices.IndexFunc(ring, func(k fsm.Key) bool { return crypto.Hash(k.Public) == peer.tlsKey })
+		retires := i >= 0 && peer.id != n.id.NodeID && ring.StateOf(i, n.clusterClockMs()) == fsm.KeyRetiring && settled(ring, n.clusterClockMs())
+		return retires || !bytes.Equal(own.RawSubjectPublicKeyInfo, shown.RawSubjectPublicKeyInfo)
+	}) {
+		n.rpc.CloseIdleConnections()
+	}
+}
+
+// expelLoop closes connections whose keys are over: at once when one is revoked, and
+// when a window ends, which no command tells.
+func (n *Node) expelLoop(ctx context.Context) {
+	was := map[string]hashTexts{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.keyRevoked:
+		case <-time.After(keyRoundTime):
+		}
+		now := map[string]hashTexts{}
+		n.machine.Read(func(s *fsm.State) {
+			for _, c := range s.Coordinators() {
+				now[c.ID] = tlsTexts(c.TLSRing(), crypto.Hash{}, s.ClockMs())
+			}
+		})
+		if !maps.Equal(now, was) {
+			was = now
+			n.dropUnwelcome()
+			n.book.record(n.memberRecords())
+		}
+	}
+}
+
+// settled tells whether the owner of a ring shows its active key by now.
+func settled(ring fsm.Ring, nowMs int64) bool {
+	k, ok := ring.Signing(nowMs)
+	active, _ := ring.Active(nowMs)
+	return ok && k.Public == active.Public
 }
 
 // shows tells whether the certificate of the moment is for a key, and says of it what
@@ -162,11 +215,14 @@ func (n *Node) shows(want tlsKey) bool {
 
 // proofNames are the names of a certificate that say how its key came.
 func (n *Node) proofNames(nodeID string, key crypto.Hash) ([]*url.URL, error) {
-	if n.machine == nil {
-		return nil, nil // at the start; keyLoop has it made anew
-	}
 	var c fsm.Coordinator
-	n.machine.Read(func(s *fsm.State) { c, _ = s.Coordinator(nodeID) })
+	known := false
+	if n.machine != nil {
+		n.machine.Read(func(s *fsm.State) { c, known = s.Coordinator(nodeID) })
+	}
+	if leaf := n.creds.cert.Load().Leaf; !known && crypto.Sum(leaf.RawSubjectPublicKeyInfo) == key {
+		return leaf.URIs[1:], nil // as the last run knew
+	}
 	proof, ok := proofOf(c, key)
 	if !ok {
 		return nil, nil
@@ -185,17 +241,16 @@ func (n *Node) ownTLSKey() (tlsKey, bool) {
 		ring, _ = s.KeyRing(fsm.CertificateSubject(n.id.NodeID))
 		clock = s.ClockMs()
 	})
-	if len(ring) == 0 {
-		return tlsKey{}, false
+	alone, held := n.aloneFor(), n.creds.held()
+	if len(ring) == 0 && alone == 0 { // before there is a state
+		return keyOf(held, n.creds.cert.Load().Leaf)
 	}
 	var tries []tlsKey
-	held := n.creds.held()
 	if k, good := ring.Signing(clock); good {
 		if key, has := keyNamed(held, crypto.Hash(k.Public)); has {
 			tries = append(tries, key)
 		}
 	}
-	alone := n.aloneFor()
 	for _, k := range held {
 		known := inRing(ring, k.name)
 		may := counts(ring, k.name, clock, alone > 0) || alone > 0 && !known
@@ -205,6 +260,11 @@ func (n *Node) ownTLSKey() (tlsKey, bool) {
 	}
 	if len(tries) == 0 {
 		return tlsKey{}, false
+	}
+	if given := n.given.Load(); alone > 0 && given != nil { // the others know the node by it
+		if key, may := keyNamed(tries, *given); may {
+			return key, true
+		}
 	}
 	return tries[int(alone/toldTime)%len(tries)], true
 }
@@ -255,6 +315,8 @@ func (n *Node) takeCertificate(have *sharedSet, word *told) error {
 	if err := n.creds.present(have, word.shown); err != nil {
 		return err
 	}
+	name := crypto.Sum(n.creds.cert.Load().Leaf.RawSubjectPublicKeyInfo)
+	n.given.Store(&name)
 	n.uncertified.Store(false)
 	return nil
 }
