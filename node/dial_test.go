@@ -54,23 +54,3 @@ func TestCallsIntoAPartition(t *testing.T) {
 		}
 	})
 }
-
-// TestKnocksIntoAPartition: nor do those at the door for who comes back, of which each has a client of its own (found by simulation).
-func TestKnocksIntoAPartition(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		book := openAddressBook(t.TempDir(), slog.New(slog.DiscardHandler))
-		book.hear("peer", peerAddress{Raft: "10.0.0.1:1"})
-		cut := &mute{}
-		n := &Node{dialer: &peerDialer{book: book, net: cut}}
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		if _, err := n.knock(ctx, "peer", returnRequest{}); err == nil {
-			t.Error("a call into a partition was answered")
-		}
-		<-ctx.Done()
-		synctest.Wait()
-		if left := cut.open.Load(); left != 0 {
-			t.Errorf("%d dials outlive their calls", left)
-		}
-	})
-}
