@@ -226,13 +226,16 @@ func (s *State) shiftKeys(c *change, wasMs, toMs int64) {
 		s.recordRing(c, AgentSubject(id), "recover_clock")
 	}
 	for _, n := range s.coordinators.values() {
-		was := n
-		n.Keys, n.TLSKeys = n.Keys.shifted(wasMs, toMs), n.TLSKeys.shifted(wasMs, toMs)
-		s.coordinators.put(n.ID, n)
-		if !n.Keys.Same(was.Keys) {
+		keys, tlsKeys := n.Keys.shifted(wasMs, toMs), n.TLSKeys.shifted(wasMs, toMs)
+		moved, tlsMoved := !keys.Same(n.Keys), !tlsKeys.Same(n.TLSKeys)
+		n.Keys, n.TLSKeys = keys, tlsKeys
+		if moved || tlsMoved {
+			s.coordinators.put(n.ID, n)
+		}
+		if moved {
 			s.recordRing(c, CoordinatorSubject(n.ID), "recover_clock")
 		}
-		if !n.TLSKeys.Same(was.TLSKeys) {
+		if tlsMoved {
 			s.recordRing(c, CertificateSubject(n.ID), "recover_clock")
 		}
 	}
