@@ -73,6 +73,9 @@ func wireKey(kind fsm.SubjectKind, k fsm.Key) client.Key {
 		out.Signature = base64.StdEncoding.EncodeToString(p.Signature)
 	}
 	if k.Shared != nil {
+		if k.Shared.Waits {
+			out.NotBeforeMs = 0
+		}
 		out.Ready = k.Shared.Ready
 		if kind == fsm.SubjectCA {
 			out.Certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: k.Shared.Data}))

@@ -18,7 +18,7 @@ type Key struct {
 	// name it: SHA-256 of the CA's certificate, of a node's TLS public key (PKIX), or
 	// of the pool key (PoolKeyName).
 	Public      crypto.PublicKey `cbor:"1,keyasint"`
-	NotBeforeMs int64            `cbor:"2,keyasint"`
+	NotBeforeMs int64            `cbor:"2,keyasint"` // of a shared key that waits: the switch comes no earlier
 	NotAfterMs  int64            `cbor:"3,keyasint"` // 0: no end until it has a successor
 
 	// From LevelKeys on.
@@ -48,7 +48,7 @@ type Succession struct {
 
 // SharedKey is what stands with a key that coordinators share.
 type SharedKey struct {
-	Waits  bool         `cbor:"1,keyasint,omitempty"` // it begins with a KeySwitch: its window is not set
+	Waits  bool         `cbor:"1,keyasint,omitempty"` // it begins with a KeySwitch
 	Data   []byte       `cbor:"2,keyasint,omitempty"` // its public half: of ca the certificate, DER
 	Copies []SealedCopy `cbor:"3,keyasint,omitempty"` // its private half
 	Ready  []string     `cbor:"4,keyasint,omitempty"` // node ids that said that they have it, in byte order

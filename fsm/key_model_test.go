@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -209,15 +210,29 @@ func (x *keyTrial) prepare(m *modelKeys) {
 		by = k.name
 	}
 	ahead := pick(x.t, "ahead", []int64{0, 0, -5, 1, keyHourMs, 3 * keyHourMs})
-	b := x.order(m.of, by, name, now+ahead)
+	begin, noTime := now+ahead, chance(x.t, "no time", 10)
+	if noTime {
+		begin = pick(x.t, "begin", []int64{-5, math.MinInt64, lastTimeMs + 1, math.MaxInt64})
+	}
+	b := x.order(m.of, by, name, begin)
 	switch {
 	case m.of.Kind.Shared():
 		b = sharedPoolKey(by, name, "n0")
+		b.NotBeforeMs, b.SignedMs = begin, now
+		if noTime && chance(x.t, "signed at no time", 2) {
+			b.NotBeforeMs, b.SignedMs = 0, begin
+		}
 	case m.of.Kind == SubjectCertificate:
-		b = x.tlsOrder("t0", "node t0", by, name, now+ahead)
+		b = x.tlsOrder("t0", "node t0", by, name, begin)
 	}
 	res := x.do(x.owner(m), b)
 	if res.Repeated {
+		return
+	}
+	if noTime {
+		if res.OK() {
+			x.t.Fatalf("%s: a next key that was ordered for %d, by one of %d, was taken", m.of, b.NotBeforeMs, b.SignedMs)
+		}
 		return
 	}
 	newest := m.newest(now)
@@ -299,9 +314,22 @@ func (x *keyTrial) recover(m *modelKeys) {
 		}
 	case SubjectGossip:
 		if k := m.next(x.wallMs); k != nil {
-			x.switchTo("gossip", x.ref(m, k.name))
-			m.begins(k, x.wallMs)
+			x.trySwitch(m, k)
 		}
+	}
+}
+
+// trySwitch has everybody take up the next shared key: it begins if it is time.
+func (x *keyTrial) trySwitch(m *modelKeys, k *modelKey) {
+	now := x.s.ClockMs()
+	x.must(x.do(node("n0"), KeyReady{Subject: m.of.String(), Key: x.ref(m, k.name)}))
+	x.do(node("t0"), KeyReady{Subject: m.of.String(), Key: x.ref(m, k.name)})
+	res := x.do(node("n0"), KeySwitch{Subject: m.of.String(), Key: x.ref(m, k.name)})
+	if res.OK() != (k.from <= now) {
+		x.t.Fatalf("%s: %s is to begin in %d ms, the switch: %+v", m.of, k.name, k.from-now, res)
+	}
+	if res.OK() {
+		m.begins(k, now)
 	}
 }
 

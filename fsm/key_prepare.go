@@ -3,6 +3,7 @@ package fsm
 import (
 	"encoding/base64"
 	"fmt"
+	"slices"
 
 	"github.com/edgecoder/edgecoder/crypto"
 )
@@ -16,7 +17,8 @@ import (
 //   - certificate: that node. Its signing key orders it, see KeyPrepare.Signer.
 //   - manifest: an admin who holds what the signer signed.
 //   - gossip, ca: any coordinator. The first of a ring has no predecessor: it is
-//     the one in use. The others wait for a KeySwitch; Apply verifies nothing of
+//     the one in use. The others wait for a KeySwitch, and take the place of what a
+//     removal left (State.Leftover); Apply verifies nothing of
 //     their signatures, nor does it see what is sealed.
 type KeyPrepare struct {
 	Subject     string           `cbor:"1,keyasint"`
@@ -82,6 +84,7 @@ func (s *State) applyKeyPrepare(c *change, b KeyPrepare) Result {
 		return res
 	}
 	next := ring[len(ring)-1]
+	s.recordLeftover(c, of)
 	if of.Kind == SubjectCoordinator { // the ring may have no room for what ended since the last mark
 		have, _ := s.ring(of)
 		s.retireSigningKeys(of.ID, have, c)
@@ -162,7 +165,10 @@ func (s *State) prepared(c *change, of Subject, b KeyPrepare) (Ring, Result) {
 	if i := ring.at(b.Public.Fingerprint()); i >= 0 && i == len(ring)-1 && ring[i].RevokedAt == 0 && ring[i].orderedBy(b.By) {
 		return ring, Result{Code: CodeOK, ID: b.Public.KeyID(), Repeated: true}
 	}
-	if i := ring.pendingAt(c.atMs); i >= 0 {
+	if i := ring.pendingAt(c.atMs); i >= 0 && s.Leftover(ring[i], c.atMs) {
+		ring = slices.Clone(ring)
+		ring[i].RevokedAt = c.index
+	} else if i >= 0 {
 		return nil, refuse(CodeConflict, "subject", "the next key of %s is prepared already, it is %s: let it begin or revoke it", of, ring[i].Public.KeyID())
 	}
 	if res, ok := s.checkOrder(c, of, ring, b); !ok {
@@ -188,6 +194,9 @@ func (k Key) orderedBy(key crypto.PublicKey) bool {
 // That each order is signed later than the one before keeps a captured one from
 // taking anything back.
 func (s *State) checkOrder(c *change, of Subject, ring Ring, b KeyPrepare) (Result, bool) {
+	if err := timeFault(lastTimeMs, "not_before_ms", b.NotBeforeMs, "signed_ms", b.SignedMs); err != nil { // else no backup would be sound
+		return refuse(CodeInvalid, "not_before_ms", "%v", err), false
+	}
 	active, ok := ring.Active(c.atMs)
 	_, asked := s.keyRequests.get(of.String())
 	first := of.Kind.Shared() && len(ring) == 0
@@ -290,7 +299,6 @@ func (s *State) append(c *change, of Subject, ring Ring, b KeyPrepare) (Ring, Re
 		return nil, refuse(CodeOverloaded, "", "%s has %d keys that count, no room for one more", of, len(ring))
 	}
 	if k.waits() {
-		out[len(out)-1].NotBeforeMs = 0
 		return out, Result{Code: CodeOK, ID: b.Public.KeyID()}
 	}
 	out.retire(k.NotBeforeMs + s.schedule(of).OverlapMs)

@@ -32,8 +32,8 @@ func (s *State) keysNeedLevel() uint32 {
 
 // keepKeys fills what a restored state knows of keys. Members, and so their keys
 // and what they share, are the present's, and so is how often keys are rotated.
-// An agent or a signer that both know keeps the keys of the present: it holds no
-// others. Whom a signer's signature counts for is the trust policy, which is the
+// An agent or a signer that both know keeps the keys that it has since: those of the
+// present, or those of a backup of what a recovery or a restore went back behind. Whom a signer's signature counts for is the trust policy, which is the
 // backup's; what either revoked stays so.
 func (s *State) keepKeys(backup, present *State) {
 	copyTable(s.keySchedules, present.keySchedules, nil)
@@ -42,12 +42,16 @@ func (s *State) keepKeys(backup, present *State) {
 	if present.meta.v.Level < LevelKeys {
 		return
 	}
+	for id := range backup.agents.m {
+		a, _ := present.AfterRestore(backup, id)
+		s.agents.put(id, a)
+	}
 	if present.sharesPast(backup) {
-		for id := range backup.agents.m {
-			a, _ := present.AfterRestore(backup, id)
-			s.agents.put(id, a)
+		for ref, owner := range present.keyOwners.m {
+			if _, bound := s.keyOwners.get(ref); !bound && s.ownerStays(owner) {
+				s.keyOwners.put(ref, owner)
+			}
 		}
-		copyTable(s.keyOwners, present.keyOwners, func(owner string) bool { return s.ownerStays(owner) })
 	}
 	s.keepSigners(backup, present)
 }
@@ -62,8 +66,8 @@ func (s *State) keepSigners(backup, present *State) {
 	for i := range t.Signers {
 		g := &t.Signers[i]
 		r := g.Ring().setBack(backup.meta.v.ClockMs, s.meta.v.ClockMs)
-		if have, ok := now.signer(g.Name); ok && have.Key == g.Key && present.sharesPast(backup) && have.Ring().lastIndex() >= r.lastIndex() {
-			r = have.Ring().revokedToo(r)
+		if have, ok := now.signer(g.Name); ok && have.Key == g.Key && present.sharesPast(backup) {
+			r = have.Ring().laterOf(r)
 		}
 		if r = r.revokedBy(t.Revoked, s.meta.v.Index); !r.Same(g.Ring()) {
 			g.Keys = r
@@ -82,12 +86,23 @@ func (s *State) keepSigners(backup, present *State) {
 	}
 }
 
-// lastIndex is the last entry that added a key; 0: none did.
-func (r Ring) lastIndex() (at uint64) {
-	for _, k := range r {
-		at = max(at, k.Index)
+// laterOf returns, of two rings of one signer, the one that knows the newest key of the
+// other, or else was ordered last, with the revocations of both.
+func (r Ring) laterOf(other Ring) Ring {
+	newest, newestThere := r[len(r)-1], other[len(other)-1]
+	knows, known := r.at(newestThere.Public.Fingerprint()) >= 0, other.at(newest.Public.Fingerprint()) >= 0
+	if !knows && newest.RevokedAt == 0 && (known || newest.signedMs() < newestThere.signedMs()) {
+		return other.revokedToo(r)
 	}
-	return at
+	return r.revokedToo(other)
+}
+
+// signedMs is when the order for the key was signed; 0: nobody ordered it.
+func (k Key) signedMs() int64 {
+	if k.Succession == nil {
+		return 0
+	}
+	return k.Succession.SignedMs
 }
 
 // revokedBy returns the ring with those of its keys revoked that are listed.
@@ -117,11 +132,46 @@ func (s *State) sharesPast(backup *State) bool {
 // AfterRestore returns an agent of a backup as it would be here after a restore.
 func (s *State) AfterRestore(backup *State, id string) (Agent, bool) {
 	then, ok := backup.agents.get(id)
-	now, known := s.agents.get(id)
-	if !ok || !known || !s.sharesPast(backup) || now.EnrolledMs != then.EnrolledMs || now.TokenID != then.TokenID {
+	if !ok || s.meta.v.Level < LevelKeys {
 		return then, ok
 	}
-	return then.withKeysOf(now), true
+	then.Keys = then.Keys.setBack(backup.meta.v.ClockMs, s.clockWith(backup))
+	now, known := s.agents.get(id)
+	if !known || !s.sharesPast(backup) || now.EnrolledMs != then.EnrolledMs || now.TokenID != then.TokenID {
+		return then, true
+	}
+	return then.withKeysOf(now, s.keysCameAfter(backup, now, then)), true
+}
+
+// keysCameAfter tells whether an agent has the keys of this state since it had those of
+// a backup. Log indexes do not say, after a recovery they are given anew; but a state
+// never forgets whose a key was.
+func (s *State) keysCameAfter(backup *State, now, then Agent) bool {
+	switch newest := now.Keys[len(now.Keys)-1]; {
+	case slices.ContainsFunc(now.Keys, func(k Key) bool { return backup.boundToAnother(k.Public, now.ID) }):
+		return false // the backup, whose keys come back, has it as another's
+	case s.hadKey(then.Keys[len(then.Keys)-1].Public, now.ID):
+		return true
+	case newest.RevokedAt != 0: // on somebody's word: no past brings the agent back
+		return true
+	case backup.hadKey(newest.Public, now.ID):
+		return false
+	}
+	return now.KeysSignedMs >= then.KeysSignedMs // both went on without the other: the later is what the agent holds
+}
+
+// hadKey tells whether an agent has or had a key.
+func (s *State) hadKey(key crypto.PublicKey, agentID string) bool {
+	ref := key.Fingerprint()
+	owner, _ := s.keyOwners.get(string(ref[:]))
+	return owner == ownerAgent+agentID
+}
+
+// boundToAnother tells whether somebody else than an agent has or had a key.
+func (s *State) boundToAnother(key crypto.PublicKey, agentID string) bool {
+	ref := key.Fingerprint()
+	_, bound := s.keyOwners.get(string(ref[:]))
+	return bound && !s.hadKey(key, agentID)
 }
 
 // CompareRestore is Compare for a restore, which keeps keys that a recovery from
@@ -135,15 +185,17 @@ func CompareRestore(backup, present *State) Undone {
 	return u
 }
 
-// withKeysOf returns the agent with the keys of another state of it, unless those were
-// changed before, and with the revocations of both.
-func (a Agent) withKeysOf(now Agent) Agent {
-	if now.Index < a.Index { // the backup is of after what a recovery went back to
+// withKeysOf returns the agent with the revocations of another state of it, and with the
+// keys of that one if they came after its own. An order that was taken in either is not
+// taken again.
+func (a Agent) withKeysOf(now Agent, after bool) Agent {
+	a.KeysSignedMs = max(a.KeysSignedMs, now.KeysSignedMs)
+	if !after {
 		a.Keys = a.Keys.revokedToo(now.Keys)
 		return a
 	}
 	a.Keys = now.Keys.revokedToo(a.Keys)
-	a.KeysSignedMs, a.UpdatedMs, a.Index = max(a.KeysSignedMs, now.KeysSignedMs), now.UpdatedMs, now.Index
+	a.UpdatedMs, a.Index = now.UpdatedMs, now.Index
 	a.EncryptionKey, a.EncryptionProof = now.EncryptionKey, now.EncryptionProof
 	return a
 }
@@ -175,10 +227,16 @@ func (s *State) shiftKeys(c *change, wasMs, toMs int64) {
 	}
 	for _, n := range s.coordinators.values() {
 		keys, tlsKeys := n.Keys.shifted(wasMs, toMs), n.TLSKeys.shifted(wasMs, toMs)
-		if !keys.Same(n.Keys) || !tlsKeys.Same(n.TLSKeys) {
-			n.Keys, n.TLSKeys = keys, tlsKeys
+		moved, tlsMoved := !keys.Same(n.Keys), !tlsKeys.Same(n.TLSKeys)
+		n.Keys, n.TLSKeys = keys, tlsKeys
+		if moved || tlsMoved {
 			s.coordinators.put(n.ID, n)
+		}
+		if moved {
 			s.recordRing(c, CoordinatorSubject(n.ID), "recover_clock")
+		}
+		if tlsMoved {
+			s.recordRing(c, CertificateSubject(n.ID), "recover_clock")
 		}
 	}
 	for _, g := range s.ManifestTrust().Signers {

@@ -171,6 +171,9 @@ func (k KeyStanding) Overdue(nowMs int64) bool {
 		from = k.Asked.AtMs
 	case k.Pending >= 0:
 		from = k.DueMs // it was to begin by then
+		if next := k.Ring[k.Pending]; next.waits() && (from == 0 || next.NotBeforeMs < from) {
+			from = next.NotBeforeMs
+		}
 	}
 	return from != 0 && nowMs-from > min(overdueMs, cmp.Or(k.Schedule.LeadMs, overdueMs))
 }

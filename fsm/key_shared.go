@@ -89,6 +89,28 @@ func (s *State) MostReady(k Key) bool {
 	return ready > all/2
 }
 
+// leftoverMs is how long a key that was prepared for a removal keeps its place: the
+// removal follows within seconds.
+const leftoverMs = 600_000
+
+// Leftover tells whether a waiting key is what is left of a removal that never came: it
+// was made without a member, and without that one most do not hold it. Nobody switches
+// to it, so another takes its place.
+func (s *State) Leftover(k Key, nowMs int64) bool {
+	return k.RevokedAt == 0 && k.waits() && k.Shared.Without != "" && nowMs-k.NotBeforeMs > leftoverMs && !s.MostReady(k)
+}
+
+// recordLeftover has history tell of the leftover that a next key takes the place of.
+func (s *State) recordLeftover(c *change, of Subject) {
+	have, _ := s.ring(of)
+	if i := have.pendingAt(c.atMs); i >= 0 {
+		ring := slices.Clone(have)
+		ring[i].RevokedAt = c.index
+		s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s %s reason=%q", ring[i].Public.KeyID(), KeyNext, ring.text(),
+			"it was made without "+ring[i].Shared.Without+", which was not removed, and most do not hold it"))
+	}
+}
+
 func (s *State) isMember(id string) bool { _, ok := s.coordinators.get(id); return ok }
 
 func (s *State) applyKeySwitch(c *change, b KeySwitch) Result {
@@ -102,8 +124,8 @@ func (s *State) applyKeySwitch(c *change, b KeySwitch) Result {
 	if !ring[i].waits() {
 		return Result{Code: CodeOK, ID: crypto.KeyIDOf(b.Key), Repeated: true}
 	}
-	if p := ring[i].Succession; p != nil && c.atMs < p.NotBeforeMs {
-		return refuse(CodeConflict, "key", "the key %s of %s is to begin at %d, now is %d", crypto.KeyIDOf(b.Key), of, p.NotBeforeMs, c.atMs)
+	if from := ring[i].NotBeforeMs; c.atMs < from { // the order's own begin may be of a clock that was set back
+		return refuse(CodeConflict, "key", "the key %s of %s is to begin at %d, now is %d", crypto.KeyIDOf(b.Key), of, from, c.atMs)
 	}
 	if !s.MostReady(ring[i]) {
 		return refuse(CodeConflict, "key", "the key %s of %s is held by %d members, no majority of the coordinators", crypto.KeyIDOf(b.Key), of, len(ring[i].Shared.Ready))

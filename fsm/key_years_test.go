@@ -193,11 +193,7 @@ func (y *keyYears) switches(o *keyOwner) {
 	if k == nil || !k.waits {
 		return
 	}
-	ring, _ := y.s.KeyRing(o.m.of)
-	if ring[len(ring)-1].Succession.NotBeforeMs <= y.s.ClockMs() {
-		y.switchTo(o.m.of.String(), y.ref(o.m, k.name))
-		o.m.begins(k, y.s.ClockMs())
-	}
+	y.trySwitch(o.m, k)
 }
 
 // revokeActive takes an owner's key. An agent is recovered by an operator later.

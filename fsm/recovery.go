@@ -113,21 +113,18 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	}
 	// Another cluster, or another past, may have admitted claims since the backup, under a wider policy too.
 	r.Forgetful = r.Forgetful || was.ClusterID != old.ClusterID || !old.IsPastOf(was)
-	s.meta.v = Meta{Index: max(was.Index, old.Index), ClockMs: max(was.ClockMs, old.ClockMs), NonceFloorMs: max(was.NonceFloorMs, old.NonceFloorMs),
+	s.meta.v = Meta{Index: max(was.Index, old.Index), ClockMs: present.clockWith(backup), NonceFloorMs: max(was.NonceFloorMs, old.NonceFloorMs),
 		TickTerm: was.TickTerm, Recovered: was.Recovered, Recoveries: was.Recoveries, ClusterID: was.ClusterID, Level: was.Level, LevelVersion: was.LevelVersion, MostCoordinators: was.MostCoordinators, CACert: was.CACert,
 		ChainHead: old.ChainHead, ChainSize: old.ChainSize, AdminSize: old.AdminSize}
-	if was.ClusterID != old.ClusterID || was.Epoch > old.Epoch || !old.IsPastOf(was) {
-		// The clock of another cluster, or of before a recovery, is none here: all agents sign by the same world's time.
-		s.meta.v.ClockMs, s.meta.v.NonceFloorMs = was.ClockMs, was.NonceFloorMs
+	if !was.goesOn(old) {
+		s.meta.v.NonceFloorMs = was.NonceFloorMs
 	}
 	s.policy.v = backup.policy.v.stricterRules(present.policy.v)
 	if field, fault := s.policy.v.Validate(); fault != "" { // the agents of both may be too many
 		return nil, nil, fmt.Errorf("fsm: the backup's policy with the stricter rules of the present: %s: %s; take rules away first, or make them the rule for all", field, fault)
 	}
 	copyTable(s.agents, backup.agents, nil)
-	if was.Level >= LevelKeys {
-		s.shiftAgentKeys(old.ClockMs, s.meta.v.ClockMs)
-	} else {
+	if was.Level < LevelKeys { // from then on keepKeys moves their windows
 		s.setKeysBack(s.meta.v.ClockMs)
 	}
 	copyTable(s.bans, backup.bans, nil)
@@ -197,6 +194,20 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 		return nil, nil, fmt.Errorf("fsm: with the backup the cluster would become what no cluster makes: %w", err)
 	}
 	return s, c.records, nil
+}
+
+// goesOn tells whether the clock of a backup is of this cluster: that of another one, or
+// of before a recovery, is none here, all agents sign by the same world's time.
+func (m Meta) goesOn(old Meta) bool {
+	return m.ClusterID == old.ClusterID && m.Epoch <= old.Epoch && old.IsPastOf(m)
+}
+
+// clockWith is the clock that a restore of a backup goes on from, milliseconds.
+func (s *State) clockWith(backup *State) int64 {
+	if was, old := s.meta.v, backup.meta.v; was.goesOn(old) {
+		return max(was.ClockMs, old.ClockMs)
+	}
+	return s.meta.v.ClockMs
 }
 
 // keepOutcomes remembers which changes were made to what a restore keeps, tokens

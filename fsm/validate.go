@@ -292,16 +292,12 @@ func (s *State) ownersFault() error {
 // cutOwner returns the agent that an owner of a key names.
 func cutOwner(owner string) (agentID string, ok bool) { return strings.CutPrefix(owner, ownerAgent) }
 
-// replacedKeys counts the keys that agents replaced long ago: nobody has them,
-// nor ever will. Only an agent whose newest key replaced another can have any.
+// replacedKeys counts the keys that agents replaced long ago, or in a past that a
+// recovery or a restore went back behind: nobody has them, nor ever will.
 func (s *State) replacedKeys() (n int) {
 	for ref, owner := range s.keyOwners.m {
 		id, ok := cutOwner(owner)
-		a, known := s.agents.get(id)
-		if !ok || !known || len(a.Keys) == 0 || a.Keys[len(a.Keys)-1].NotBeforeMs == 0 {
-			continue
-		}
-		if a.Keys.at(KeyRef([]byte(ref))) < 0 {
+		if a, known := s.agents.get(id); ok && known && a.Keys.at(KeyRef([]byte(ref))) < 0 {
 			n++
 		}
 	}

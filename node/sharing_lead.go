@@ -21,6 +21,7 @@ import (
 //
 //	nothing on record   the key in use is put there
 //	due, or asked for   the next one is made and prepared, sealed to each member
+//	made for a removal  that never came, and most lack it: another takes its place
 //	prepared            members take it up and say so (KeyReady); when all that
 //	                    are here did, or after switchWait, it is switched to
 //	switched            members use it; the one before counts until its overlap ends
@@ -64,6 +65,9 @@ func (n *Node) rotateShared(ctx context.Context, l *leadership, of fsm.Subject, 
 	switch {
 	case len(k.Ring) == 0:
 		return n.recordShared(ctx, l, of)
+	case k.Pending >= 0 && n.leftover(k.Ring[k.Pending], nowMs):
+		_, err := n.prepareShared(ctx, l, of, 0, "")
+		return err
 	case k.Pending >= 0:
 		return n.switchShared(ctx, l, k, nowMs, waits)
 	case k.Due(nowMs):
@@ -75,6 +79,12 @@ func (n *Node) rotateShared(ctx context.Context, l *leadership, of fsm.Subject, 
 		return err
 	}
 	return nil
+}
+
+// leftover tells whether a next key is of a removal that did not happen.
+func (n *Node) leftover(k fsm.Key, nowMs int64) (yes bool) {
+	n.machine.Read(func(s *fsm.State) { yes = s.Leftover(k, nowMs) })
+	return yes
 }
 
 func (n *Node) standing(of fsm.Subject) (k fsm.KeyStanding, nowMs int64) {
@@ -151,7 +161,7 @@ func (n *Node) sealedCopies(signer crypto.PrivateKey, kind fsm.SubjectKind, id c
 // switchShared switches to the next key once it is time and the members hold it.
 func (n *Node) switchShared(ctx context.Context, l *leadership, k fsm.KeyStanding, nowMs int64, waits map[crypto.PublicKey]time.Time) error {
 	next := k.Ring[k.Pending]
-	if s := next.Succession; s != nil && nowMs < s.NotBeforeMs {
+	if nowMs < next.NotBeforeMs {
 		return nil
 	}
 	since, seen := waits[next.Public]
