@@ -227,7 +227,7 @@ func (s *Server) setKeySchedule(c *call) error {
 			*m.to = *m.from
 		}
 	}
-	if field, fault := next.Fault(); fault != "" {
+	if field, fault := next.Fault(of.Kind); fault != "" {
 		return invalid(field, fault)
 	}
 	c.tell("schedule", fmt.Sprintf("period_ms=%d overlap_ms=%d lead_ms=%d", next.PeriodMs, next.OverlapMs, next.LeadMs))
@@ -278,7 +278,7 @@ func (s *Server) revokeKey(c *call) error {
 		return &client.Error{Code: client.CodeNotFound, Field: "key_id", Detail: fmt.Sprintf("%s has no key %s, or not any more", of, quote(req.KeyID))}
 	}
 	c.tell("key_id", crypto.KeyIDOf(ref))
-	res, err := c.propose(fsm.KeyRevoke{Subject: of.String(), Key: ref, Reason: req.Reason})
+	res, err := c.propose(fsm.KeyRevoke{Subject: of.String(), Key: ref, Reason: req.Reason, WithSuccessors: req.WithSuccessors})
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func wireEnded(e *fsm.KeysEnded) *client.KeysEnded {
 	if e == nil {
 		return nil
 	}
-	return &client.KeysEnded{Keys: e.Keys, JoinTokens: e.JoinTokens}
+	return &client.KeysEnded{Keys: e.Keys, JoinTokens: e.JoinTokens, Left: e.Left, EncryptionKey: e.EncryptionKey}
 }
 
 // removeEdge ends an edge by ending its credential: no coordinator has the id or name.

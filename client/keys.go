@@ -120,6 +120,9 @@ type RotateRequest struct {
 type RevokeKeyRequest struct {
 	KeyID  string `json:"key_id"`
 	Reason string `json:"reason,omitempty"`
+	// WithSuccessors ends all keys that it ordered as well, and those that these did;
+	// also of a key that is revoked already. Of agents, coordinators and signers.
+	WithSuccessors bool `json:"with_successors,omitempty"`
 }
 
 // KeysChanged is the answer to a change.
@@ -127,15 +130,22 @@ type KeysChanged struct {
 	Keys
 	Index    uint64     `json:"index"`
 	Repeated bool       `json:"repeated,omitempty"`
-	Ended    *KeysEnded `json:"ended,omitempty"` // of a revocation of the CA
+	Ended    *KeysEnded `json:"ended,omitempty"` // of a revocation
 }
 
-// KeysEnded tells what a command ended of the keys that coordinators share.
+// KeysEnded tells what else a command ended: of the keys that coordinators share, or
+// with a key that was revoked.
 type KeysEnded struct {
 	Keys []string `json:"keys,omitempty"` // subject and key id, with a space between
 	// JoinTokens counts the tokens of joins and enrolments that were revoked with a CA:
 	// they name it, so whoever has its key could have taken them from who uses them.
 	JoinTokens int `json:"join_tokens,omitempty"`
+	// Left are keys that the revoked one ordered and that count on, named as in Keys:
+	// whoever had that may have made them.
+	Left []string `json:"left,omitempty"`
+	// EncryptionKey: the agent's is forgotten, since whoever had the revoked key may have
+	// registered it. The agent registers one again.
+	EncryptionKey bool `json:"encryption_key,omitempty"`
 }
 
 // SignRotation makes the request by which a subject's current key names the next

@@ -56,10 +56,13 @@ func (p *program) keysScheduleCommand() *cli.Command {
 func (p *program) keysRevokeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "revoke", Usage: "end a key at once, everywhere",
-		UsageText: "edgecoder keys revoke SUBJECT KEY-ID [--reason TEXT]",
-		Description: subjectsHelp + "A next key that it announced is revoked with it; an older key whose end was announced goes on until then. Of gossip, ca and certificate/NODE the next\nkey begins at once; the only TLS key of a node is not revoked: rotate it first, or remove the node. A revoked CA takes the unused tokens for joins and enrolments with it, which name it. A coordinator without a key makes itself a\nnew one. An agent without one waits for an operator: edgecoder keys rotate agent/ID --recover. A coordinator that somebody else has, not only its key, is removed:\nedgecoder peers remove NAME --compromised.\n\n" +
-			"Example:\n  edgecoder keys revoke agent/agent-1 0011223344556677 --reason 'left on a train'",
-		Flags:  []cli.Flag{&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the record"}},
+		UsageText: "edgecoder keys revoke SUBJECT KEY-ID [--with-successors] [--reason TEXT]",
+		Description: subjectsHelp + "A next key that it announced is revoked with it; keys that it ordered and that have begun are named, and end with --with-successors,\nalso later. An older key whose end was announced goes on until then. Of gossip, ca and certificate/NODE the next key begins at once; a node's only\nTLS key is not revoked: rotate it first, or remove the node. A revoked CA takes the tokens for joins and enrolments with it, which name it. A coordinator\nwithout a key makes itself a new one. An agent without one waits for an operator: edgecoder keys rotate agent/ID --recover. A coordinator that somebody\nelse has, not only its key, is removed: edgecoder peers remove NAME --compromised.\n\n" +
+			"Example:\n  edgecoder keys revoke agent/agent-1 0011223344556677 --reason 'left on a train'\n  edgecoder keys revoke agent/agent-1 0011223344556677 --with-successors",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the record"},
+			&cli.BoolFlag{Name: "with-successors", Usage: "end the keys that it ordered too, and those that these ordered"},
+		},
 		Action: p.keysRevoke,
 	}
 }
@@ -268,14 +271,31 @@ func (p *program) keysRevoke(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	done, err := api.RevokeKey(c.Context, args[0], client.RevokeKeyRequest{KeyID: args[1], Reason: c.String("reason")})
+	done, err := api.RevokeKey(c.Context, args[0], client.RevokeKeyRequest{KeyID: args[1], Reason: c.String("reason"), WithSuccessors: c.Bool("with-successors")})
 	if err != nil {
 		return err
 	}
-	if voided := saysVoided(done.Ended); voided != "" {
-		p.say("the key is revoked%s", voided)
+	if more := saysWith(done.Ended) + saysVoided(done.Ended); more != "" {
+		p.say("the key is revoked%s", more)
 	}
 	return p.emit(c, done, func(t *table) { drawKeysChanged(t, done) })
+}
+
+// saysWith tells what went with a key that was revoked, and what it ordered and stays.
+func saysWith(e *client.KeysEnded) (out string) {
+	if e == nil {
+		return ""
+	}
+	if len(e.Keys) > 0 {
+		out += ", and those that it ordered: " + strings.Join(e.Keys, ", ")
+	}
+	if e.EncryptionKey {
+		out += "; whoever had it may have registered the agent's encryption key, which is forgotten: the agent registers one again"
+	}
+	if len(e.Left) > 0 {
+		out += "; it ordered these, which count on: " + strings.Join(e.Left, ", ") + ". If its owner did not make them, revoke it again with --with-successors"
+	}
+	return out
 }
 
 func drawKeysChanged(t *table, k client.KeysChanged) {

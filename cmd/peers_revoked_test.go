@@ -31,3 +31,16 @@ func TestSaysWhichKeysEnded(t *testing.T) {
 		}
 	}
 }
+
+func TestSaysWhatWentWithAKey(t *testing.T) {
+	for want, ended := range map[string]*client.KeysEnded{
+		"": nil,
+		", and those that it ordered: agent/a 0011223344556677":              {Keys: []string{"agent/a 0011223344556677"}},
+		"which count on: agent/a 0011223344556677. If its owner did not":     {Left: []string{"agent/a 0011223344556677"}},
+		"may have registered the agent's encryption key, which is forgotten": {EncryptionKey: true},
+	} {
+		if got := saysWith(ended); !strings.Contains(got, want) || want == "" && got != "" {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

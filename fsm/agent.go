@@ -37,12 +37,13 @@ type Agent struct {
 	KeysSignedMs int64 `cbor:"10,keyasint,omitempty"`
 }
 
-// Key returns the newest key, which may be still to begin.
+// Key returns the newest key that was not revoked, which may be still to begin; if all
+// were, the newest.
 func (a Agent) Key() crypto.PublicKey {
 	if len(a.Keys) == 0 {
 		return crypto.PublicKey{}
 	}
-	return a.Keys[len(a.Keys)-1].Public
+	return a.Keys[a.Keys.newestAt()].Public
 }
 
 // KeyAt returns the key that is active at a time, or the newest if none verifies.

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 
 	"github.com/edgecoder/edgecoder/crypto"
@@ -92,7 +93,7 @@ func (s *State) rekeyed(b AgentRekey, nowMs int64) (Agent, Result) {
 		return a, refuse(CodeOverloaded, "", "%q was changed less than %d ms ago", a.ID, EncryptionPauseMs)
 	}
 	a.EncryptionKey, a.EncryptionProof = b.EncryptionKey, b.EncryptionProof
-	if newest := len(a.Keys) - 1; a.Keys[newest].Succession != nil { // its proof stands with it
+	if newest := a.Keys.newestAt(); a.Keys[newest].Succession != nil { // its proof stands with it
 		a.Keys = slices.Clone(a.Keys)
 		a.Keys[newest].EncryptionProof = b.EncryptionProof
 	}
@@ -152,7 +153,8 @@ func (s *State) takeKey(a *Agent, key crypto.PublicKey, nowMs int64) (Result, bo
 		return refuse(CodeInvalid, "public_key", "%v", err), false
 	}
 	ref := key.Fingerprint()
-	newest := a.Keys[len(a.Keys)-1]
+	last := a.Keys.newestAt()
+	newest := a.Keys[last]
 	switch _, taken := s.keyOwners.get(string(ref[:])); {
 	case taken:
 		return refuse(CodeConflict, "public_key", "this public key belongs to another id, or was replaced"), false
@@ -162,8 +164,8 @@ func (s *State) takeKey(a *Agent, key crypto.PublicKey, nowMs int64) (Result, bo
 		return refuse(CodeOverloaded, "", "%d public keys are known, no room for one more", s.keyOwners.size()), false
 	}
 	var keys Ring // a new list: rows are never changed in place
-	for _, k := range a.Keys[:len(a.Keys)-1] {
-		if !k.ended(nowMs) {
+	for i, k := range a.Keys {
+		if i != last && !k.ended(nowMs) {
 			keys = append(keys, k)
 		}
 	}
@@ -171,7 +173,7 @@ func (s *State) takeKey(a *Agent, key crypto.PublicKey, nowMs int64) (Result, bo
 		return refuse(CodeOverloaded, "", "%d keys of %q verify, at most %d", len(keys)+1, a.ID, MaxAgentKeys), false
 	}
 	if !plantKeyStays {
-		newest.NotAfterMs = min(nowMs+s.policy.v.MaxSkewMs, MaxTimeMs)
+		newest.NotAfterMs = min(nowMs+s.policy.v.MaxSkewMs, MaxTimeMs, cmp.Or(newest.NotAfterMs, MaxTimeMs))
 	}
 	a.Keys = append(keys, newest, Key{Public: key, NotBeforeMs: max(nowMs, 1)})
 	return Result{}, true
@@ -180,7 +182,7 @@ func (s *State) takeKey(a *Agent, key crypto.PublicKey, nowMs int64) (Result, bo
 // mayOrder refuses a change on the word of the newest key while that is still to
 // begin, or was revoked.
 func (s *State) mayOrder(a Agent, nowMs int64) (Result, bool) {
-	newest := a.Keys[len(a.Keys)-1]
+	newest := a.Keys[a.Keys.newestAt()]
 	switch {
 	case newest.pending(nowMs):
 		return refuse(CodeConflict, "public_key", "the next key of %q is prepared already, it is %s", a.ID, newest.Public.KeyID()), false

@@ -87,6 +87,9 @@ type Removal struct {
 	// OtherTLSKeys verified beside TLSKey, or were to come; at most MaxRingKeys. From
 	// LevelKeys on.
 	OtherTLSKeys []crypto.Hash `cbor:"10,keyasint,omitempty"`
+	// Index is the entry that removed it: what was made known to members until then it
+	// may know. From LevelKeys on; else 0.
+	Index uint64 `cbor:"11,keyasint,omitempty"`
 }
 
 // SigningKey is a coordinator key that signs, or ever signed, the chain.
@@ -353,7 +356,7 @@ func (s *State) dropCoordinator(c *change, id string, compromised bool) {
 		gone.TLSKey = &key
 	}
 	if s.meta.v.Level >= LevelKeys {
-		gone.Role, gone.OtherTLSKeys = n.Role, hashesOf(n.TLSRing().Beside(c.atMs))
+		gone.Role, gone.OtherTLSKeys, gone.Index = n.Role, hashesOf(n.TLSRing().Beside(c.atMs)), c.index
 	}
 	if head, known := s.auditHeads.get(id); known {
 		gone.Audit = &head

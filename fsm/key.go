@@ -144,6 +144,17 @@ func (r Ring) pendingAt(nowMs int64) int {
 	return -1
 }
 
+// newestAt returns where the newest key stands that was not revoked, or the last one if
+// all were; -1 of none.
+func (r Ring) newestAt() int {
+	for i := len(r) - 1; i >= 0; i-- {
+		if r[i].RevokedAt == 0 {
+			return i
+		}
+	}
+	return len(r) - 1
+}
+
 // Active returns the newest key that verifies at a time.
 func (r Ring) Active(nowMs int64) (Key, bool) {
 	if i := r.activeAt(nowMs); i >= 0 {

@@ -34,8 +34,8 @@ func (k *SharedKey) heldBy(nodeID string) bool {
 }
 
 // InTheWay returns the keys of a shared subject that must be revoked before a
-// successor can be prepared that a compromised node does not know: the next one, which
-// it may know, or if none waits and the ring is full, the oldest.
+// successor can be prepared at once, which a compromised node does not know: the next
+// one, which it may know, or if none waits and the ring is full, the oldest.
 func (s *State) InTheWay(of Subject, nowMs int64) (out []KeyRef) {
 	ring, _ := s.ring(of)
 	if i := ring.pendingAt(nowMs); i >= 0 {
@@ -54,24 +54,20 @@ func (k Key) knownTo(nodeID string, leftAt uint64) bool {
 	return k.Shared.heldBy(nodeID) || k.Succession == nil || !k.waits() && k.Index <= leftAt
 }
 
-// leftAt is the entry until which what was made known became known to a node: the last
-// one at which it was a member, when a signing key of its was retired. What a node held
-// that was removed as compromised ended with it, and what began there was made for the
-// others: of those it counts as known nothing, or each repetition of its removal would
-// change all keys again.
-func (s *State) leftAt(nodeID string) (at uint64) {
+// leftAt is the entry until which what was made known became known to a node: that of
+// now for a member, else the one that removed it; 0 if that was before LevelKeys, when
+// nothing that is shared was on record. What a node held that was removed as compromised
+// ended with it, and what began there was made for the others: of those it counts as
+// known nothing, or each repetition of its removal would change all keys again.
+func (s *State) leftAt(nodeID string) uint64 {
 	if s.isMember(nodeID) {
 		return s.meta.v.Index
 	}
-	if gone, _ := s.removed.get(nodeID); gone.Compromised {
+	gone, _ := s.removed.get(nodeID)
+	if gone.Compromised {
 		return 0
 	}
-	for _, k := range s.signingKeys.m {
-		if k.NodeID == nodeID {
-			at = max(at, k.RetiredAt)
-		}
-	}
-	return at
+	return gone.Index
 }
 
 // sharedKnown lists the subjects of which a node may know a key that the predicate

@@ -199,6 +199,38 @@ func TestFullRingKeepsNoCompromisedNode(t *testing.T) {
 	w.must(w.compromised("n1"))
 }
 
+// TestP5LeaverKnowsWhatCameBeforeItLeft: what was taken up while it was a member it may
+// know, whatever became of its signing keys before; what came later it does not.
+func TestP5LeaverKnowsWhatCameBeforeItLeft(t *testing.T) {
+	w := sharedWorld(t)
+	w.must(w.do(admin, KeyRevoke{Subject: "coordinator/n1", Key: keyRef("node n1")}))
+	w.pass(1_000)
+	w.must(w.do(node("n0"), sharedPoolKey("p1", "p2", "n0")))
+	w.switchOf("p2", "n0", "n2")
+	res := w.must(w.do(admin, CoordinatorRemove{ID: "n1"}))
+	if gone, _ := w.s.Removal("n1"); gone.Index != res.Index {
+		t.Errorf("it was removed at %d, on record is %d", res.Index, gone.Index)
+	}
+	if got := w.s.MustReplace("n1", w.s.ClockMs()); len(got) != 2 {
+		t.Errorf("to be replaced is %v", got)
+	}
+	w.must(w.do(node("n0"), sharedPoolKey("p2", "p3", "n0")))
+	w.switchOf("p3", "n0", "n2")
+	if got := w.s.MustReplace("n1", w.s.ClockMs()); len(got) != 1 || got[0].Kind != SubjectCA {
+		t.Errorf("a gossip key that came after it left is to be replaced too: %v", got)
+	}
+}
+
+// switchOf has some members say that they hold a pool key, and switches to it.
+func (w *world) switchOf(name string, holders ...string) {
+	w.t.Helper()
+	ref := PoolKeyName(poolKey(name)).Fingerprint()
+	for _, id := range holders {
+		w.do(node(id), KeyReady{Subject: "gossip", Key: ref})
+	}
+	w.must(w.do(node("n0"), KeySwitch{Subject: "gossip", Key: ref}))
+}
+
 // TestRevokedCAVoidsItsTokens: those that name it open nothing any more; a next CA that
 // never was in force is named by none.
 func TestRevokedCAVoidsItsTokens(t *testing.T) {

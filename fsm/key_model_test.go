@@ -364,7 +364,8 @@ func (x *keyTrial) accepts(m *modelKeys, name string, at int64) bool {
 		row, ok := x.s.SigningKey(x.public(m, name).CoordinatorID())
 		return ok && x.s.Signs(row, at)
 	case SubjectManifest:
-		return len(x.s.ManifestTrust().vouching("m", []KeyRef{x.ref(m, name)}, func(k Key) bool { return k.verifies(at) })) == 1
+		_, signers := x.s.ManifestTrust().vouching("m", []KeyRef{x.ref(m, name)}, func(k Key) bool { return k.verifies(at) })
+		return signers == 1
 	}
 	r, _ := x.s.KeyRing(m.of)
 	return r.Verifies(x.public(m, name), at)

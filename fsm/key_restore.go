@@ -19,7 +19,7 @@ func (s *State) keysNeedLevel() uint32 {
 		return LevelKeys
 	}
 	trust := s.ManifestTrust()
-	if len(trust.Revoked) > 0 || slices.ContainsFunc(trust.Signers, func(g ManifestSigner) bool { return len(g.Keys) > 0 }) {
+	if trust.former() > 0 || slices.ContainsFunc(trust.Signers, func(g ManifestSigner) bool { return len(g.Keys) > 0 }) {
 		return LevelKeys
 	}
 	for _, n := range s.coordinators.m {
@@ -59,7 +59,7 @@ func (s *State) keepKeys(backup, present *State) {
 // keepSigners gives the signers of a restored trust policy their keys.
 func (s *State) keepSigners(backup, present *State) {
 	now, t := present.ManifestTrust(), s.ManifestTrust()
-	t.Signers, t.Revoked = slices.Clone(t.Signers), mergeRefs(t.Revoked, now.Revoked)
+	t.Signers, t.Revoked, t.Retired = slices.Clone(t.Signers), mergeRefs(t.Revoked, now.Revoked), mergeRefs(t.Retired, now.Retired)
 	for _, g := range now.Signers {
 		t.Revoked = mergeRefs(t.Revoked, g.Keys.revoked()) // those that stay below leave again
 	}
@@ -69,17 +69,14 @@ func (s *State) keepSigners(backup, present *State) {
 		if have, ok := now.signer(g.Name); ok && have.Key == g.Key && present.sharesPast(backup) {
 			r = have.Ring().laterOf(r)
 		}
-		if r = r.revokedBy(t.Revoked, s.meta.v.Index); !r.Same(g.Ring()) {
+		if r = r.revokedBy(t.Revoked, s.meta.v.Index).endedBy(t.Retired, s.meta.v.ClockMs); !r.Same(g.Ring()) {
 			g.Keys = r
 		}
 	}
-	t.Revoked = slices.DeleteFunc(slices.Clone(t.Revoked), func(ref KeyRef) bool {
-		return slices.ContainsFunc(t.Signers, func(g ManifestSigner) bool { return g.Keys.at(ref) >= 0 })
-	})
-	if len(t.Revoked) > 0 {
+	t.noteFormer(now.Signers, present.meta.v.ClockMs)
+	t.forgetFormer()
+	if t.former() > 0 {
 		t.Version = max(t.Version, 1) // the backup may have no policy at all
-	} else {
-		t.Revoked = nil
 	}
 	if t.Version > 0 {
 		s.manifestTrust.put(theTrust, t)
@@ -103,17 +100,6 @@ func (k Key) signedMs() int64 {
 		return 0
 	}
 	return k.Succession.SignedMs
-}
-
-// revokedBy returns the ring with those of its keys revoked that are listed.
-func (r Ring) revokedBy(refs []KeyRef, index uint64) Ring {
-	out := slices.Clone(r)
-	for i := range out {
-		if out[i].RevokedAt == 0 && slices.Contains(refs, out[i].Public.Fingerprint()) {
-			out[i].RevokedAt = max(index, 1)
-		}
-	}
-	return out
 }
 
 // setBack returns the ring as it is on a clock that may be behind the one it was on.
@@ -334,7 +320,7 @@ func scheduleFault(key string, d Schedule) error {
 	if err != nil || of.String() != key {
 		return fmt.Errorf("it is for no subject: %w", err)
 	}
-	if field, fault := d.Fault(); fault != "" {
+	if field, fault := d.Fault(of.Kind); fault != "" {
 		return fmt.Errorf("%s: %s", field, fault)
 	}
 	if d.Version < 1 {

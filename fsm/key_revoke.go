@@ -20,13 +20,18 @@ type KeyRotate struct {
 }
 
 // KeyRevoke ends a key at this index, overlap or not, and with it the next one if
-// it ordered that: whoever has the key may have made it. What is left keeps the end
-// that was announced. Of what coordinators share, and of a node's TLS keys, which
-// others ordered, the next key begins at once.
+// it ordered that: whoever has the key may have made it. Of those that it ordered and
+// that count already the answer tells, unless they are to end as well. What is left
+// keeps the end that was announced. Of what coordinators share, and of a node's TLS
+// keys, which others ordered, the next key begins at once.
 type KeyRevoke struct {
 	Subject string `cbor:"1,keyasint"`
 	Key     KeyRef `cbor:"2,keyasint"`
 	Reason  string `cbor:"3,keyasint,omitempty"`
+	// WithSuccessors ends all keys that it ordered, and those that these did, also if
+	// it is revoked already. Of agents, coordinators and signers alone: other keys are
+	// ordered by another's signature.
+	WithSuccessors bool `cbor:"4,keyasint,omitempty"`
 }
 
 // KeyRecover gives an agent that lost its key a new one on an operator's word, who
@@ -114,28 +119,34 @@ func (s *State) applyKeyRevoke(c *change, b KeyRevoke) Result {
 		return refuse(CodeNotFound, "key", "%s has no key %s, or not any more", of, crypto.KeyIDOf(b.Key))
 	case len(b.Reason) > MaxReasonBytes:
 		return refuse(CodeTooLarge, "reason", "%d bytes, at most %d", len(b.Reason), MaxReasonBytes)
-	case ring[i].RevokedAt != 0:
-		return Result{Code: CodeOK, ID: ring[i].Public.KeyID()}
+	case b.WithSuccessors && of.Kind.Named():
+		return refuse(CodeInvalid, "with_successors", "the keys of %s order none of their own: revoke each that is to end", of)
 	}
+	var ended KeysEnded
+	if ring[i].RevokedAt == 0 {
+		if res, ok := s.revokeOne(c, of, ring, i, b.Reason, &ended); !ok {
+			return res
+		}
+	}
+	s.revokeSuccessors(c, of, i, b, &ended)
+	return Result{Code: CodeOK, ID: ring[i].Public.KeyID(), Ended: ended.orNone()}
+}
+
+// revokeOne revokes the i-th key, in a list that is the caller's own.
+func (s *State) revokeOne(c *change, of Subject, ring Ring, i int, reason string, ended *KeysEnded) (Result, bool) {
 	was := ring.StateOf(i, c.atMs)
 	ring[i].RevokedAt = c.index
 	with, res, ok := s.afterRevocation(c, of, ring, i, was)
 	if !ok {
-		return res
+		return res, false
 	}
 	s.putRing(c, of, ring)
-	if of.Kind == SubjectCoordinator {
-		s.retireSigningKeys(of.ID, ring, c)
-		s.revokeOrdered(c, of.ID, ring[i].Public)
-	}
-	s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s next_revoked=%s %s reason=%q", ring[i].Public.KeyID(), was, keyIDOrNone(with), ring.text(), b.Reason))
-	res = Result{Code: CodeOK, ID: ring[i].Public.KeyID()}
+	s.afterward(c, of, ring, i, ended)
+	s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s next_revoked=%s%s %s reason=%q", ring[i].Public.KeyID(), was, keyIDOrNone(with), ended.encryptionText(), ring.text(), reason))
 	if of.Kind == SubjectCA && (was == KeyActive || was == KeyRetiring) {
-		if n := s.voidJoinTokens(c); n > 0 {
-			res.Ended = &KeysEnded{JoinTokens: n}
-		}
+		ended.JoinTokens = s.voidJoinTokens(c)
 	}
-	return res
+	return Result{}, true
 }
 
 // afterRevocation does what follows from the revocation of the i-th key, in a list

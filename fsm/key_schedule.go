@@ -25,6 +25,9 @@ const (
 
 	// MinPeriodMs bounds what a wrong schedule may cost: every key is kept for ever.
 	MinPeriodMs = keyHourMs
+	// MinSigningPeriodMs bounds that of coordinators: five of them that change a key a
+	// day fill MaxSigningKeys in five years, not in three months.
+	MinSigningPeriodMs = keyDayMs
 	// MinOverlapMs is twice the time in which an owner keeps to the older key.
 	MinOverlapMs = 2 * KeySettleMs
 	// MaxScheduleMs bounds each member: ten years, the life of a CA certificate.
@@ -68,11 +71,19 @@ type KeyScheduleSet struct {
 	Schedule  Schedule `cbor:"3,keyasint"`
 }
 
-// Fault returns the first member that is out of bounds and why, or "".
-func (d Schedule) Fault() (field, fault string) {
-	switch {
-	case d.PeriodMs != 0 && (d.PeriodMs < MinPeriodMs || d.PeriodMs > MaxScheduleMs):
-		return "period_ms", fmt.Sprintf("%d is neither 0 nor in %d..%d", d.PeriodMs, MinPeriodMs, int64(MaxScheduleMs))
+// minPeriodMs is how often keys of the kind may fall due at most, milliseconds.
+func (k SubjectKind) minPeriodMs() int64 {
+	if k == SubjectCoordinator {
+		return MinSigningPeriodMs
+	}
+	return MinPeriodMs
+}
+
+// Fault returns the first member that is out of bounds for a kind and why, or "".
+func (d Schedule) Fault(kind SubjectKind) (field, fault string) {
+	switch least := kind.minPeriodMs(); {
+	case d.PeriodMs != 0 && (d.PeriodMs < least || d.PeriodMs > MaxScheduleMs):
+		return "period_ms", fmt.Sprintf("%d is neither 0 nor in %d..%d", d.PeriodMs, least, int64(MaxScheduleMs))
 	case d.OverlapMs < MinOverlapMs || d.OverlapMs > MaxScheduleMs:
 		return "overlap_ms", fmt.Sprintf("%d is outside %d..%d", d.OverlapMs, MinOverlapMs, int64(MaxScheduleMs))
 	case d.LeadMs < 0 || d.LeadMs > MaxScheduleMs:
@@ -117,7 +128,7 @@ func (s *State) applyKeyScheduleSet(c *change, b KeyScheduleSet) Result {
 	}
 	have, is := s.keySchedules.get(of.String())
 	next := b.Schedule
-	field, fault := next.Fault()
+	field, fault := next.Fault(of.Kind)
 	switch {
 	case b.IfVersion != have.Version:
 		return refuse(CodeConflict, "version", "the schedule of %s is at version %d, not %d: read it again", of, have.Version, b.IfVersion)

@@ -157,8 +157,10 @@ func (s *State) bindable(of Subject, key crypto.PublicKey, kept int) (Result, bo
 		return refuse(CodeConflict, "public_key", "a node has or had this TLS key: a key never comes back"), false
 	case of.Kind == SubjectManifest && s.ManifestTrust().has(key):
 		return refuse(CodeConflict, "public_key", "this public key is a signer's already: one signer counts once"), false
-	case of.Kind == SubjectAgent && s.ownersFull(kept), of.Kind == SubjectCoordinator && (s.keyOwners.full() || s.signingKeys.full()):
+	case of.Kind == SubjectAgent && s.ownersFull(kept), of.Kind == SubjectCoordinator && s.keyOwners.full():
 		return refuse(CodeOverloaded, "", "%d public keys are known, no room for one more", s.keyOwners.size()), false
+	case of.Kind == SubjectCoordinator && s.signersFull(of):
+		return refuse(CodeOverloaded, "", "%d signing keys are known of at most %d: the last tenth is for those that join, and for keys that somebody asks for (edgecoder keys rotate %s)", s.signingKeys.size(), s.signingKeys.cap, of), false
 	}
 	return Result{}, true
 }
@@ -170,6 +172,17 @@ func (s *State) ownersFull(kept int) bool {
 		kept = 0
 	}
 	return s.keyOwners.size() >= s.keyOwners.cap-kept
+}
+
+// signersFull tells whether there is no room for one more signing key of a node. What
+// nobody asked for leaves a tenth: a schedule must not keep others from joining, nor a
+// node whose key was revoked, which is asked for its next one, from ever signing again.
+func (s *State) signersFull(of Subject) bool {
+	kept := s.signingKeys.cap / 10
+	if _, asked := s.keyRequests.get(of.String()); asked {
+		kept = 0
+	}
+	return s.signingKeys.size() >= s.signingKeys.cap-kept
 }
 
 func (s *State) hadShared(of Subject, ref KeyRef) bool {

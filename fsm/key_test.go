@@ -363,12 +363,12 @@ func TestKeySchedulesHold(t *testing.T) {
 		"an overlap too short": {OverlapMs: MinOverlapMs - 1},
 		"beyond all":           {OverlapMs: MaxScheduleMs + 1},
 	} {
-		if _, fault := d.Fault(); fault == "" {
+		if _, fault := d.Fault(SubjectAgent); fault == "" {
 			t.Errorf("%s is taken", text)
 		}
 	}
 	for _, kind := range SubjectKinds() {
-		if field, fault := DefaultSchedule(kind).Fault(); fault != "" {
+		if field, fault := DefaultSchedule(kind).Fault(kind); fault != "" {
 			t.Errorf("the default of %s: %s: %s", kind, field, fault)
 		}
 	}

@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 
 	"github.com/edgecoder/edgecoder/crypto"
@@ -130,6 +131,7 @@ func (w *world) withKeys() *world {
 	w.goldenCoordinatorKeys()
 	w.goldenCertificates()
 	w.goldenSharedKeys()
+	w.goldenSuccessors()
 	w.mark()
 	return w
 }
@@ -235,11 +237,38 @@ func goldenKeyBodies() map[string]any {
 			Order: bytes.Repeat([]byte{1}, 64), Proof: bytes.Repeat([]byte{2}, 64), EncryptionProof: bytes.Repeat([]byte{3}, 64)},
 		"key_prepare_certificate": KeyPrepare{Subject: "certificate/n1", Public: tlsKey("b"), By: tlsKey("a"), NotBeforeMs: worldStart + 1, SignedMs: worldStart,
 			Order: bytes.Repeat([]byte{1}, 64), Signer: publicKey("a")},
-		"key_prepare_shared": sharedCA([]byte("ca"), []byte("ca 2"), "n0", "n1"),
-		"key_ready":          KeyReady{Subject: "gossip", Key: ref},
-		"key_switch":         KeySwitch{Subject: "ca", Key: ref},
-		"key_rotate":         KeyRotate{Subject: "coordinator/n1"},
-		"key_revoke":         KeyRevoke{Subject: "manifest/release", Key: ref, Reason: "left on a train"},
-		"key_recover":        KeyRecover{Subject: "agent/agent-ünï", Public: publicKey("c"), SignedMs: worldStart, Proof: bytes.Repeat([]byte{2}, 64), Reason: "the disk died"},
+		"key_prepare_shared":    sharedCA([]byte("ca"), []byte("ca 2"), "n0", "n1"),
+		"key_ready":             KeyReady{Subject: "gossip", Key: ref},
+		"key_switch":            KeySwitch{Subject: "ca", Key: ref},
+		"key_rotate":            KeyRotate{Subject: "coordinator/n1"},
+		"key_revoke":            KeyRevoke{Subject: "manifest/release", Key: ref, Reason: "left on a train"},
+		"key_revoke_successors": KeyRevoke{Subject: "agent/a", Key: ref, WithSuccessors: true},
+		"key_recover":           KeyRecover{Subject: "agent/agent-ünï", Public: publicKey("c"), SignedMs: worldStart, Proof: bytes.Repeat([]byte{2}, 64), Reason: "the disk died"},
 	}
+}
+
+// goldenSuccessors has a revocation take along what a key ordered and what it may have
+// registered, and signers leave with keys that were replaced.
+func (w *world) goldenSuccessors() {
+	w.pass(RekeyPauseMs)
+	w.must(w.do(admin, TokenCreate{ID: "for succ", Role: RoleAgent, Uses: -1}))
+	w.must(w.do(Actor{TokenID: "for succ"}, AgentEnroll{AgentID: "succ", PublicKey: publicKey("succ"), EncryptionKey: bytes.Repeat([]byte{5}, 32)}))
+	w.do(operator, AgentSetState{AgentID: "succ", State: AgentActive})
+	w.pass(1_000)
+	succ := AgentSubject("succ")
+	w.must(w.do(Actor{}, w.order(succ, "succ", "succ 2", 0)))
+	w.pass(RekeyPauseMs)
+	w.must(w.do(Actor{}, w.order(succ, "succ 2", "succ 3", w.wallMs+keyHourMs)))
+	w.must(w.do(admin, KeyRevoke{Subject: succ.String(), Key: keyRef("succ"), Reason: "stolen"}))
+	w.want(w.do(operator, KeyRevoke{Subject: succ.String(), Key: keyRef("succ"), WithSuccessors: true}), CodeForbidden)
+	w.must(w.do(admin, KeyRevoke{Subject: succ.String(), Key: keyRef("succ"), Reason: "all of them", WithSuccessors: true}))
+
+	have := w.s.ManifestTrust()
+	with := have
+	with.Signers = append(slices.Clone(have.Signers), ManifestSigner{Name: "succ", Key: publicKey("signer succ")})
+	w.must(w.trust(with))
+	w.must(w.do(admin, w.order(Subject{SubjectManifest, "succ"}, "signer succ", "signer succ 2", 0)))
+	w.must(w.trust(have))
+	with.Version = w.s.ManifestTrust().Version
+	w.want(w.trust(with), CodeConflict)
 }

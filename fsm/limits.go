@@ -98,9 +98,10 @@ const (
 	// which is one row, and so the signatures of one manifest.
 	MaxManifestSigners = 64
 	MaxManifestSources = 64
-	// MaxRevokedSigners bounds the revoked keys of signers that the trust policy names
-	// no more; none of them ever signs again.
-	MaxRevokedSigners = 1_000
+	// MaxFormerKeys bounds the keys, revoked or replaced, of signers that the trust policy
+	// names no more: all keys of all signers that one policy can have. None of them ever
+	// signs again.
+	MaxFormerKeys = MaxManifestSigners * MaxSignerKeys
 	// MaxLedgerEntries bounds the entries of a LedgerBatch, and the reports and
 	// confirmations of one command: at some 2 µs each Apply takes some 10 ms. It is
 	// four batches of a caller: what waits goes into one entry of the log.

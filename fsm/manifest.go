@@ -142,7 +142,8 @@ func (v AcceptedVersion) order(st manifest.Statement) int {
 }
 
 // checkStatement asks all that does not depend on what was accepted before, and
-// returns the signers that are trusted for the name.
+// returns the keys that signed and are trusted for the name: all of a signer, since one
+// of them may be revoked later.
 func (s *State) checkStatement(c *change, b ManifestAccept) ([]KeyRef, Result, bool) {
 	st := b.Statement
 	if field, fault := st.Fault(); fault != "" {
@@ -152,12 +153,12 @@ func (s *State) checkStatement(c *change, b ManifestAccept) ([]KeyRef, Result, b
 		return nil, refuse(CodeTooLarge, "signers", "%d signers, at most %d", len(b.Signers), MaxManifestSigners), false
 	}
 	trust := s.ManifestTrust()
-	signers := trust.vouching(st.Name, b.Signers, func(k Key) bool { return k.verifies(c.atMs) })
+	keys, signers := trust.vouching(st.Name, b.Signers, func(k Key) bool { return k.verifies(c.atMs) })
 	switch {
 	case trust.Threshold < 1:
 		return nil, refuse(CodeConflict, "", "no signers of manifests are trusted: an admin adds them with `edgecoder manifest trust add`"), false
-	case int64(len(signers)) < trust.Threshold:
-		return nil, refuse(CodeInvalid, "signatures", "%d valid signatures by signers that are trusted for %q, it takes %d", len(signers), st.Name, trust.Threshold), false
+	case signers < trust.Threshold:
+		return nil, refuse(CodeInvalid, "signatures", "%d valid signatures by signers that are trusted for %q, it takes %d", signers, st.Name, trust.Threshold), false
 	case !trust.allows(st.Source):
 		return nil, refuse(CodeInvalid, "source", "%s is no source that is trusted: an admin adds it with `edgecoder manifest trust add --source`", st.Source), false
 	case st.Expired(c.atMs):
@@ -165,7 +166,7 @@ func (s *State) checkStatement(c *change, b ManifestAccept) ([]KeyRef, Result, b
 	case st.IssuedMs-c.atMs > MaxAheadMs:
 		return nil, refuse(CodeInvalid, "issued_ms", "the statement is issued at %d, %d ms ahead of the cluster clock, at most %d", st.IssuedMs, st.IssuedMs-c.atMs, MaxAheadMs), false
 	}
-	return signers, Result{}, true
+	return keys, Result{}, true
 }
 
 // keyIDs lists key ids (crypto.PublicKey.KeyID) with commas between them.

@@ -98,8 +98,8 @@ func (s *State) manifestTrustFault(key string, t ManifestTrust) error {
 	if t.Version < 1 {
 		return fmt.Errorf("version %d", t.Version)
 	}
-	if n := len(t.Revoked); n > MaxRevokedSigners {
-		return fmt.Errorf("%d revoked keys, at most %d", n, MaxRevokedSigners)
+	if n := t.former(); n > MaxFormerKeys {
+		return fmt.Errorf("%d keys of former signers, at most %d", n, MaxFormerKeys)
 	}
 	for _, g := range t.Signers {
 		if err := timeFault(MaxTimeMs, "since when a signer is trusted", g.AddedMs); err != nil {

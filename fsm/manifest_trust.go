@@ -21,6 +21,9 @@ type ManifestTrust struct {
 	// Revoked are the revoked keys of signers that are gone. Apply sets it, from
 	// LevelKeys on.
 	Revoked []KeyRef `cbor:"5,keyasint,omitempty"`
+	// Retired are those that were replaced: their windows are over, or would have been.
+	// None of either list is ever a signer's again. Apply sets it, from LevelKeys on.
+	Retired []KeyRef `cbor:"6,keyasint,omitempty"`
 }
 
 // ManifestSigner is a key that may sign manifests of names that begin with Prefix.
@@ -76,29 +79,32 @@ func (t ManifestTrust) KeysFor(name string) []crypto.PublicKey {
 	return out
 }
 
-// vouching returns those of the keys that are trusted for a name, one a signer,
-// in byte order.
-func (t ManifestTrust) vouching(name string, keys []KeyRef, counts func(Key) bool) []KeyRef {
-	var out []KeyRef
+// vouching returns those of the keys that are trusted for a name, in byte order, and
+// whose they are: how many signers, each of which counts once.
+func (t ManifestTrust) vouching(name string, keys []KeyRef, counts func(Key) bool) (out []KeyRef, signers int64) {
 	for _, signer := range t.Signers {
 		if !strings.HasPrefix(name, signer.Prefix) {
 			continue
 		}
+		before := len(out)
 		for _, k := range signer.Ring() {
 			if ref := k.Public.Fingerprint(); counts(k) && slices.Contains(keys, ref) {
 				out = append(out, ref)
-				break
 			}
+		}
+		if len(out) > before {
+			signers++
 		}
 	}
 	slices.SortFunc(out, func(a, b KeyRef) int { return bytes.Compare(a[:], b[:]) })
-	return out
+	return out, signers
 }
 
 // vouchedFor tells whether the signers that an accepted version came with are
 // trusted still, and enough: those of a stolen key are not.
 func (t ManifestTrust) vouchedFor(v AcceptedVersion) bool {
-	return t.Threshold > 0 && int64(len(t.vouching(v.Statement.Name, v.Signers, func(k Key) bool { return k.RevokedAt == 0 }))) >= t.Threshold
+	_, signers := t.vouching(v.Statement.Name, v.Signers, func(k Key) bool { return k.RevokedAt == 0 })
+	return t.Threshold > 0 && signers >= t.Threshold
 }
 
 func (t ManifestTrust) allows(source string) bool {
@@ -113,10 +119,8 @@ func (t ManifestTrust) Validate() (field, fault string) {
 	if len(t.Sources) > MaxManifestSources {
 		return "sources", fmt.Sprintf("%d sources, at most %d", len(t.Sources), MaxManifestSources)
 	}
-	for i, signer := range t.Signers {
-		if f := signer.fault(t.Signers[:i]); f != "" {
-			return "signers", f
-		}
+	if fault := t.signersFault(); fault != "" {
+		return "signers", fault
 	}
 	for i, rule := range t.Sources {
 		if err := manifest.CheckSourceRule(rule); err != nil {
@@ -132,7 +136,32 @@ func (t ManifestTrust) Validate() (field, fault string) {
 	return "", ""
 }
 
-func (g ManifestSigner) fault(before []ManifestSigner) string {
+// signersFault says what is wrong with the signers: a name is one's, and so is a key,
+// the past ones too.
+func (t ManifestTrust) signersFault() string {
+	names, keys := map[string]int{}, map[crypto.PublicKey]int{}
+	for i, g := range t.Signers {
+		if f := g.fault(); f != "" {
+			return f
+		}
+		other, taken := names[g.Name]
+		for key := range g.everyKey {
+			if j, is := keys[key]; is && (!taken || j < other) {
+				other, taken = j, true
+			}
+		}
+		if taken {
+			return fmt.Sprintf("%q has the name or the key of %q: one signer counts once", g.Name, t.Signers[other].Name)
+		}
+		names[g.Name] = i
+		for key := range g.everyKey {
+			keys[key] = i
+		}
+	}
+	return ""
+}
+
+func (g ManifestSigner) fault() string {
 	if err := crypto.CheckID(g.Name); err != nil {
 		return err.Error()
 	}
@@ -142,18 +171,20 @@ func (g ManifestSigner) fault(before []ManifestSigner) string {
 	if err := optionalID(g.Prefix); err != nil {
 		return fmt.Sprintf("%q: prefix: %v", g.Name, err)
 	}
-	for _, other := range before {
-		if other.Name == g.Name || other.sharesKey(g) {
-			return fmt.Sprintf("%q has the name or the key of %q: one signer counts once", g.Name, other.Name)
-		}
-	}
 	return ""
 }
 
-// sharesKey tells whether a key of the signer is or was another's too.
-func (g ManifestSigner) sharesKey(other ManifestSigner) bool {
-	has := func(a, b ManifestSigner) bool { return a.Key == b.Key || a.Keys.at(b.Key.Fingerprint()) >= 0 }
-	return has(g, other) || has(other, g) || slices.ContainsFunc(other.Keys, func(k Key) bool { return has(g, ManifestSigner{Key: k.Public}) })
+// everyKey yields the keys that the signer has or had; the one that it was added by may
+// come twice.
+func (g ManifestSigner) everyKey(yield func(crypto.PublicKey) bool) {
+	if !yield(g.Key) {
+		return
+	}
+	for _, k := range g.Keys {
+		if !yield(k.Public) {
+			return
+		}
+	}
 }
 
 // mostSigners returns how many signers one name can have: a threshold above that
@@ -183,11 +214,11 @@ func (s *State) applyManifestTrustSet(c *change, b ManifestTrustSet) Result {
 	if field, fault := next.Validate(); fault != "" {
 		return refuse(CodeInvalid, field, "%s", fault)
 	}
-	next.Version, next.Signers, next.Revoked = have.Version+1, slices.Clone(next.Signers), have.Revoked
+	next.Version, next.Signers, next.Revoked, next.Retired = have.Version+1, slices.Clone(next.Signers), have.Revoked, have.Retired
 	for i := range next.Signers {
 		next.Signers[i].AddedMs, next.Signers[i].Keys = have.standing(next.Signers[i], c.atMs)
 	}
-	if field, fault := next.succeed(have); fault != "" {
+	if field, fault := next.succeed(have, c.atMs); fault != "" {
 		return refuse(CodeConflict, field, "%s", fault)
 	}
 	s.manifestTrust.put(theTrust, next)
@@ -211,35 +242,6 @@ func (t ManifestTrust) standing(g ManifestSigner, nowMs int64) (addedMs int64, k
 	return have.AddedMs, have.Keys
 }
 
-// succeed notes the revoked keys of signers that are no more, and tells what is wrong
-// with those that come: a key that was revoked, or that another signer came to have.
-func (t *ManifestTrust) succeed(have ManifestTrust) (field, fault string) {
-	for _, was := range have.Signers {
-		if is, ok := t.signer(was.Name); !ok || is.Key != was.Key {
-			t.Revoked = mergeRefs(t.Revoked, was.Keys.revoked())
-		}
-	}
-	if len(t.Revoked) > MaxRevokedSigners {
-		return "signers", fmt.Sprintf("%d keys of former signers are revoked, at most %d: keep the signers on", len(t.Revoked), MaxRevokedSigners)
-	}
-	for _, g := range t.Signers {
-		if len(g.Keys) == 0 && slices.Contains(t.Revoked, g.Key.Fingerprint()) {
-			return "signers", fmt.Sprintf("the key %s of %q was revoked: it never signs again", g.Key.KeyID(), g.Name)
-		}
-	}
-	return t.Validate()
-}
-
-// mergeRefs returns what is in either list, in byte order; nil of nothing.
-func mergeRefs(a, b []KeyRef) []KeyRef {
-	if len(b) == 0 {
-		return a
-	}
-	out := slices.Concat(a, b)
-	slices.SortFunc(out, func(a, b KeyRef) int { return bytes.Compare(a[:], b[:]) })
-	return slices.Compact(out)
-}
-
 // signer finds a signer by name.
 func (t ManifestTrust) signer(name string) (ManifestSigner, bool) {
 	i := slices.IndexFunc(t.Signers, func(g ManifestSigner) bool { return g.Name == name })
@@ -249,10 +251,17 @@ func (t ManifestTrust) signer(name string) (ManifestSigner, bool) {
 	return t.Signers[i], true
 }
 
-// has tells whether a key is or was a signer's, or was revoked.
+// has tells whether a key is or was a signer's.
 func (t ManifestTrust) has(key crypto.PublicKey) bool {
-	return slices.Contains(t.Revoked, key.Fingerprint()) ||
-		slices.ContainsFunc(t.Signers, func(g ManifestSigner) bool { return g.sharesKey(ManifestSigner{Key: key}) })
+	for _, g := range t.Signers {
+		for have := range g.everyKey {
+			if have == key {
+				return true
+			}
+		}
+	}
+	ref := key.Fingerprint()
+	return slices.Contains(t.Revoked, ref) || slices.Contains(t.Retired, ref)
 }
 
 // signersAfter returns up to limit subjects with names after the given one, in order.

@@ -140,7 +140,7 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 			gone.TLSKey = nil // the binaries of this cluster may not read it
 		}
 		if was.Level < LevelKeys {
-			gone.Role, gone.OtherTLSKeys = "", nil
+			gone.Role, gone.OtherTLSKeys, gone.Index = "", nil, 0
 		}
 		s.removed.put(id, gone)
 	}
@@ -270,7 +270,7 @@ func (s *State) checkCaps(present *State) error {
 		{"signing keys", s.signingKeys.size(), present.signingKeys.size(), MaxSigningKeys},
 		{"removed nodes", s.removed.size(), present.removed.size(), MaxRemoved},
 		{"names of manifests", s.manifests.size(), present.manifests.size(), MaxManifests},
-		{"revoked keys of former signers", len(s.ManifestTrust().Revoked), len(present.ManifestTrust().Revoked), MaxRevokedSigners},
+		{"keys of former signers", s.ManifestTrust().former(), present.ManifestTrust().former(), MaxFormerKeys},
 	} {
 		if room := max(c.cap/10*9, c.here); c.have > min(room, c.cap) {
 			return fmt.Errorf("fsm: together with what is here the backup has %d %s, at most %d", c.have, c.what, room)

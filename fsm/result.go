@@ -100,12 +100,17 @@ type Result struct {
 	Ended *KeysEnded `cbor:"12,keyasint,omitempty"`
 }
 
-// KeysEnded tells what a command ended of the keys that coordinators share.
+// KeysEnded tells what else a command ended: of the keys that coordinators share, or
+// with a key that was revoked.
 type KeysEnded struct {
 	Keys []string `cbor:"1,keyasint,omitempty"` // subject and key id, with a space between
 	// JoinTokens counts the tokens of joins and enrolments that went with a CA: they
 	// name it, so whoever has its key could have taken them from who uses them.
 	JoinTokens int `cbor:"2,keyasint,omitempty"`
+	// Left are keys that a revoked one ordered and that count on, named as in Keys.
+	Left []string `cbor:"3,keyasint,omitempty"`
+	// EncryptionKey: the agent has none any more, since the revoked key may have named it.
+	EncryptionKey bool `cbor:"4,keyasint,omitempty"`
 }
 
 // ClaimResult is the decision on one claim.

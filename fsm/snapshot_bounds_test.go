@@ -95,7 +95,7 @@ func TestLongestRowsSurviveASnapshot(t *testing.T) {
 	s.keyRings.put("ca", slices.Repeat(Ring{shared}, MaxRingKeys))
 	s.coordinators.put(id("n"), Coordinator{ID: id("n"), Name: id("m"), API: addr, Raft: addr, Gossip: addr, Keys: slices.Repeat(Ring{key}, MaxRingKeys), TLSKeys: slices.Repeat(Ring{key}, MaxRingKeys)})
 	signer := ManifestSigner{Name: id("g"), Prefix: id("p"), Key: k, Keys: slices.Repeat(Ring{key}, MaxSignerKeys)}
-	s.manifestTrust.put(theTrust, ManifestTrust{Signers: slices.Repeat([]ManifestSigner{signer}, MaxManifestSigners), Revoked: make([]KeyRef, MaxRevokedSigners)})
+	s.manifestTrust.put(theTrust, ManifestTrust{Signers: slices.Repeat([]ManifestSigner{signer}, MaxManifestSigners), Revoked: make([]KeyRef, MaxFormerKeys)})
 	for _, f := range s.fields() {
 		for row, err := range f.freeze().rows() {
 			if limit := frameLimit(f.label()); err != nil || uint64(len(row)) > limit*3/4 {

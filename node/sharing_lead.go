@@ -261,6 +261,9 @@ func (n *Node) readyNext(ctx context.Context, l *leadership, actor fsm.Actor, of
 	k, _ := n.standing(of)
 	if k.Active >= 0 && k.Ring[k.Active].Public.Fingerprint() == revoked && n.may(actor, fsm.CapAdmin) {
 		if k.Pending < 0 {
+			if err := n.makeWay(ctx, l, actor, of, "it leaves room for the key after "+crypto.KeyIDOf(revoked)+", which is revoked"); err != nil {
+				return err
+			}
 			if _, err := n.prepareShared(ctx, l, of, 0, ""); err != nil {
 				return err
 			}
@@ -287,13 +290,8 @@ func (n *Node) replaceHeld(ctx context.Context, l *leadership, actor fsm.Actor, 
 				return nil, err
 			}
 		}
-		var inTheWay []fsm.KeyRef
-		n.machine.Read(func(s *fsm.State) { inTheWay = s.InTheWay(of, s.ClockMs()) })
-		for _, key := range inTheWay {
-			revoke := fsm.KeyRevoke{Subject: of.String(), Key: key, Reason: nodeID + " may know it, which is removed as compromised"}
-			if err := n.proposeAs(ctx, l, actor, revoke); err != nil {
-				return nil, err
-			}
+		if err := n.makeWay(ctx, l, actor, of, nodeID+" may know it, which is removed as compromised"); err != nil {
+			return nil, err
 		}
 		made, err := n.prepareShared(ctx, l, of, 0, nodeID)
 		if err != nil {
@@ -303,6 +301,19 @@ func (n *Node) replaceHeld(ctx context.Context, l *leadership, actor fsm.Actor, 
 	}
 	n.awaitReady(ctx, nodeID, subjects...)
 	return next, nil
+}
+
+// makeWay revokes, on the word of who asked for a revocation, what keeps a successor
+// from being prepared now.
+func (n *Node) makeWay(ctx context.Context, l *leadership, actor fsm.Actor, of fsm.Subject, reason string) error {
+	var inTheWay []fsm.KeyRef
+	n.machine.Read(func(s *fsm.State) { inTheWay = s.InTheWay(of, s.ClockMs()) })
+	for _, key := range inTheWay {
+		if err := n.proposeAs(ctx, l, actor, fsm.KeyRevoke{Subject: of.String(), Key: key, Reason: reason}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // awaitReady waits until all members that are here, but for one, hold the next

@@ -235,6 +235,9 @@ func (y *keyYears) schedules() {
 	const hour, day = int64(fsm.MinPeriodMs), 24 * int64(fsm.MinPeriodMs)
 	for _, kind := range []string{"agent", "manifest", "coordinator", "gossip", "ca"} {
 		period := []int64{hour, hour, day, 30 * day}[y.dice.IntN(4)]
+		if kind == "coordinator" {
+			period = max(period, fsm.MinSigningPeriodMs)
+		}
 		lead := []int64{0, 0, (5 * time.Minute).Milliseconds()}[y.dice.IntN(3)]
 		overlap := []int64{30_000, 60_000, 120_000}[y.dice.IntN(3)]
 		y.book.overlap(kind, overlap)
