@@ -225,7 +225,7 @@ func TestKeyListPages(t *testing.T) {
 	f, _ := keyFixture(t)
 	f.agent("b", fsm.AgentActive)
 	f.node.mustApply(f.actor(), fsm.ManifestTrustSet{Trust: fsm.ManifestTrust{Threshold: 1, Signers: []fsm.ManifestSigner{{Name: "release", Key: crypto.PublicOf(signer("a"))}}}})
-	want := []string{"coordinator/node-1", "agent/a/ü", "agent/b", "manifest/release", "gossip", "ca"}
+	want := []string{"coordinator/node-1", "certificate/node-1", "agent/a/ü", "agent/b", "manifest/release", "gossip", "ca"}
 	for limit := 1; limit <= len(want)+1; limit++ {
 		var got []string
 		for after := ""; ; {
@@ -308,5 +308,30 @@ func TestScheduleBuildsOnItsVersion(t *testing.T) {
 		header: map[string]string{"If-Match": "2"}, body: client.KeyScheduleUpdate{PeriodMs: &period}}), 200)
 	if got.OverlapMs != 48*hour || got.PeriodMs != period || got.Version != 3 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestCertificateKeysAreListed: they are subjects beside the signing keys, and their
+// names are no public keys.
+func TestCertificateKeysAreListed(t *testing.T) {
+	f, _ := keyFixture(t)
+	list := decodeReply[client.KeyList](t, f.admin("GET", "/v1/keys?kind=certificate", nil), 200)
+	if len(list.Keys) != 1 || list.Keys[0].Subject != "certificate/node-1" {
+		t.Fatalf("%+v", list)
+	}
+	next := decodeReply[client.KeyList](t, f.admin("GET", "/v1/keys?limit=1&after="+url.QueryEscape("coordinator/node-1"), nil), 200)
+	if len(next.Keys) != 1 || next.Keys[0].Subject != "certificate/node-1" || next.Next != "certificate/node-1" {
+		t.Errorf("after the signing keys: %+v", next)
+	}
+	one, path := list.Keys[0], "/v1/keys/"+url.PathEscape("certificate/node-1")
+	if one.Schedule.PeriodMs != 180*24*3_600_000 || one.KeyID == "" || len(one.Keys) != 1 || one.Keys[0].PublicKey != "" {
+		t.Errorf("%+v", one)
+	}
+	refused := wantProblem(t, f.admin("POST", path+"/revoke", client.RevokeKeyRequest{KeyID: one.KeyID}), client.CodeConflict, "key")
+	if !strings.Contains(refused.Detail, "rotate first") {
+		t.Errorf("the only key: %+v", refused)
+	}
+	if done := decodeReply[client.KeysChanged](t, f.admin("POST", path+"/rotate", nil), 200); !done.Due || done.AskedMs == 0 {
+		t.Errorf("asked for: %+v", done)
 	}
 }

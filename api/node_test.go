@@ -85,7 +85,7 @@ func newFakeNode(clusterID string, admin crypto.TokenText, level uint32) *fakeNo
 }
 
 func (n *fakeNode) coordinator(id, name string, key crypto.PublicKey) fsm.Coordinator {
-	return fsm.Coordinator{ID: id, Name: name, Role: fsm.RoleCoordinator, SigningKey: key, EncryptionKey: make([]byte, 32),
+	return fsm.Coordinator{ID: id, Name: name, Role: fsm.RoleCoordinator, SigningKey: key, EncryptionKey: make([]byte, 32), TLSKey: crypto.Sum([]byte("tls " + id)),
 		API: "127.0.0.1:4301", Raft: "127.0.0.1:4301", Gossip: "127.0.0.1:4401", Level: 1}
 }
 

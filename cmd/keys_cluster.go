@@ -14,7 +14,7 @@ import (
 )
 
 // keyKinds are the kinds of subjects whose keys the cluster knows.
-var keyKinds = []string{"coordinator", "agent", "manifest", "gossip", "ca"}
+var keyKinds = []string{"coordinator", "certificate", "agent", "manifest", "gossip", "ca"}
 
 const subjectsHelp = "SUBJECT is coordinator/NODE (what it signs with), certificate/NODE (its TLS key), agent/AGENT, manifest/SIGNER, gossip or ca.\n\n"
 
@@ -42,7 +42,7 @@ func (p *program) keysScheduleCommand() *cli.Command {
 	return &cli.Command{
 		Name: "schedule", Usage: "how often keys are rotated: print it, or change it",
 		UsageText: "edgecoder keys schedule SUBJECT|KIND [--period TIME] [--overlap TIME] [--lead TIME]",
-		Description: subjectsHelp + "A kind (coordinator, agent, manifest) stands for all its subjects that have no schedule of their own. Windows of keys that are announced\nalready stay as they are.\n\n" +
+		Description: subjectsHelp + "A kind (coordinator, certificate, agent, manifest) stands for all its subjects that have no schedule of their own. Windows of keys that are announced\nalready stay as they are.\n\n" +
 			"Examples:\n  edgecoder keys schedule coordinator\n  edgecoder keys schedule agent --period 90d --overlap 2d --lead 7d\n  edgecoder keys schedule agent/builder-7 --period off",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "period", Usage: "`TIME` from one key to the next, such as 90d; off: only when somebody asks"},
@@ -57,7 +57,7 @@ func (p *program) keysRevokeCommand() *cli.Command {
 	return &cli.Command{
 		Name: "revoke", Usage: "end a key at once, everywhere",
 		UsageText: "edgecoder keys revoke SUBJECT KEY-ID [--reason TEXT]",
-		Description: subjectsHelp + "A next key that it announced is revoked with it; an older key whose end was announced goes on until then. Of gossip and ca the next key begins\nat once, and a revoked CA takes the unused tokens for joins and enrolments with it, which name it. A coordinator without a key makes itself a\nnew one. An agent without one waits for an operator: edgecoder keys rotate agent/ID --recover. A coordinator that somebody else has, not only its key, is removed:\nedgecoder peers remove NAME --compromised.\n\n" +
+		Description: subjectsHelp + "A next key that it announced is revoked with it; an older key whose end was announced goes on until then. Of gossip, ca and certificate/NODE the next\nkey begins at once; the only TLS key of a node is not revoked: rotate it first, or remove the node. A revoked CA takes the unused tokens for joins and enrolments with it, which name it. A coordinator without a key makes itself a\nnew one. An agent without one waits for an operator: edgecoder keys rotate agent/ID --recover. A coordinator that somebody else has, not only its key, is removed:\nedgecoder peers remove NAME --compromised.\n\n" +
 			"Example:\n  edgecoder keys revoke agent/agent-1 0011223344556677 --reason 'left on a train'",
 		Flags:  []cli.Flag{&cli.StringFlag{Name: "reason", Usage: "`TEXT` for the record"}},
 		Action: p.keysRevoke,

@@ -16,7 +16,7 @@ func (p *program) keysRotateCommand() *cli.Command {
 		Description: subjectsHelp + "Without --new-key its owner is asked: coordinators and the cluster do it themselves within seconds, an agent learns of it when it looks.\n" +
 			"With --key and --new-key the current key names the next one. For an agent that needs no token: its key is the credential. Both keys verify\nuntil the overlap is over, so switch at your leisure.\n" +
 			"With --recover an operator replaces the key of an agent that lost it, and revokes what it had.\n\n" +
-			"Examples:\n  edgecoder keys rotate coordinator/node2\n  edgecoder keys rotate agent/agent-1 --key agent-1.key --new-key agent-1.next.key --cluster-id 0a1b…\n" +
+			"Examples:\n  edgecoder keys rotate coordinator/node2\n  edgecoder keys rotate certificate/node2\n  edgecoder keys rotate agent/agent-1 --key agent-1.key --new-key agent-1.next.key --cluster-id 0a1b…\n" +
 			"  edgecoder keys rotate agent/agent-1 --recover --new-key agent-1.next.key --reason 'the disk died'",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "key", Usage: "`FILE` with the current key"},

@@ -1,7 +1,9 @@
 package node
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"net/url"
 	"slices"
@@ -140,10 +142,34 @@ func (n *Node) showOwnTLSKey(ctx context.Context) error {
 		return err
 	}
 	n.uncertified.Store(false)
-	n.rpc.CloseIdleConnections() // others count those of the older key until it is over
 	n.log.Info("this node shows its TLS key of the moment", "key_id", crypto.PublicKey(want.name).KeyID())
+	if n.aloneFor() > 0 {
+		return nil // it only tries
+	}
 	n.note("key_rotation", audit.LevelInfo, "ok", map[string]string{"subject": fsm.CertificateSubject(n.id.NodeID).String(), "step": "switched", "key_id": crypto.PublicKey(want.name).KeyID()})
 	return nil
+}
+
+// renewConnections closes those connections for calls that are idle while one is of a
+// key that retires, this node's or another's: it ends with its key, and a call on it
+// would not know whether it was heard.
+func (n *Node) renewConnections() {
+	shown := n.creds.cert.Load().Leaf
+	if n.dialer.anyCalls(func(peer peerName, own *x509.Certificate) bool {
+		_, ring, _ := n.recordOf(peer.id)
+		i := slices.IndexFunc(ring, func(k fsm.Key) bool { return crypto.Hash(k.Public) == peer.tlsKey })
+		retires := i >= 0 && peer.id != n.id.NodeID && ring.StateOf(i, n.clusterClockMs()) == fsm.KeyRetiring && settled(ring, n.clusterClockMs())
+		return retires || !bytes.Equal(own.RawSubjectPublicKeyInfo, shown.RawSubjectPublicKeyInfo)
+	}) {
+		n.rpc.CloseIdleConnections()
+	}
+}
+
+// settled tells whether the owner of a ring shows its active key by now.
+func settled(ring fsm.Ring, nowMs int64) bool {
+	k, ok := ring.Signing(nowMs)
+	active, _ := ring.Active(nowMs)
+	return ok && k.Public == active.Public
 }
 
 // shows tells whether the certificate of the moment is for a key, and says of it what
@@ -162,11 +188,14 @@ func (n *Node) shows(want tlsKey) bool {
 
 // proofNames are the names of a certificate that say how its key came.
 func (n *Node) proofNames(nodeID string, key crypto.Hash) ([]*url.URL, error) {
-	if n.machine == nil {
-		return nil, nil // at the start; keyLoop has it made anew
-	}
 	var c fsm.Coordinator
-	n.machine.Read(func(s *fsm.State) { c, _ = s.Coordinator(nodeID) })
+	known := false
+	if n.machine != nil {
+		n.machine.Read(func(s *fsm.State) { c, known = s.Coordinator(nodeID) })
+	}
+	if leaf := n.creds.cert.Load().Leaf; !known && crypto.Sum(leaf.RawSubjectPublicKeyInfo) == key {
+		return leaf.URIs[1:], nil // as the last run knew
+	}
 	proof, ok := proofOf(c, key)
 	if !ok {
 		return nil, nil
@@ -185,17 +214,16 @@ func (n *Node) ownTLSKey() (tlsKey, bool) {
 		ring, _ = s.KeyRing(fsm.CertificateSubject(n.id.NodeID))
 		clock = s.ClockMs()
 	})
-	if len(ring) == 0 {
-		return tlsKey{}, false
+	alone, held := n.aloneFor(), n.creds.held()
+	if len(ring) == 0 && alone == 0 { // before there is a state
+		return keyOf(held, n.creds.cert.Load().Leaf)
 	}
 	var tries []tlsKey
-	held := n.creds.held()
 	if k, good := ring.Signing(clock); good {
 		if key, has := keyNamed(held, crypto.Hash(k.Public)); has {
 			tries = append(tries, key)
 		}
 	}
-	alone := n.aloneFor()
 	for _, k := range held {
 		known := inRing(ring, k.name)
 		may := counts(ring, k.name, clock, alone > 0) || alone > 0 && !known

@@ -42,6 +42,7 @@ func (n *Node) keyLoop(ctx context.Context) {
 			again = time.Now().Add(5 * keyRoundTime)
 		}
 		n.followRings()
+		n.renewConnections()
 	}
 }
 

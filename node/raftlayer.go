@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -60,7 +61,9 @@ type peerDialer struct {
 // dialedConn is a connection that this node opened, as long as it is open.
 type dialedConn struct {
 	net.Conn
-	peer   peerName // as its certificate says
+	peer   peerName          // as its certificate says
+	own    *x509.Certificate // that this node showed, or one before it
+	calls  bool              // for rpc; else for raft, or the door
 	dialer *peerDialer
 }
 
@@ -73,13 +76,14 @@ func (c *dialedConn) Close() error {
 }
 
 // keep notes an open connection.
-func (d *peerDialer) keep(conn *tls.Conn) (net.Conn, error) {
-	peer, err := nameOf(conn.ConnectionState().PeerCertificates[0])
+func (d *peerDialer) keep(conn *tls.Conn, own *x509.Certificate) (net.Conn, error) {
+	state := conn.ConnectionState()
+	peer, err := nameOf(state.PeerCertificates[0])
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	c := &dialedConn{Conn: conn, peer: peer, dialer: d}
+	c := &dialedConn{Conn: conn, peer: peer, own: own, calls: state.NegotiatedProtocol == protoRPC, dialer: d}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.open == nil {
@@ -87,6 +91,14 @@ func (d *peerDialer) keep(conn *tls.Conn) (net.Conn, error) {
 	}
 	d.open[c] = struct{}{}
 	return c, nil
+}
+
+// anyCalls tells whether a connection for calls is as the predicate says.
+func (d *peerDialer) anyCalls(is func(peer peerName, own *x509.Certificate) bool) bool {
+	d.mu.Lock()
+	open := slices.Collect(maps.Keys(d.open))
+	d.mu.Unlock()
+	return slices.ContainsFunc(open, func(c *dialedConn) bool { return c.calls && is(c.peer, c.own) })
 }
 
 // drop closes the connections to nodes that are not whom their certificates name any
@@ -135,11 +147,12 @@ func (d *peerDialer) dial(ctx context.Context, proto, nodeID string) (net.Conn, 
 }
 
 func (d *peerDialer) dialAt(ctx context.Context, proto, nodeID, addr string) (net.Conn, error) {
+	own := d.creds.cert.Load().Leaf
 	conn, err := d.secure(ctx, addr, d.creds.dial(proto, nodeID))
 	if err != nil {
 		return nil, err
 	}
-	return d.keep(conn)
+	return d.keep(conn, own)
 }
 
 // secure connects to an address and does the handshake.

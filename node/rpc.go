@@ -62,6 +62,7 @@ const (
 	reasonClock     = "clock"
 	reasonDisk      = "disk"
 	reasonLevel     = "feature_level"
+	reasonKeyOver   = "key_over"
 )
 
 // newRPCClient returns an HTTP client whose hosts are node ids; limit bounds a dial.
@@ -185,7 +186,7 @@ func serveRPC[In, Out any](n *Node, who callers, serve func(ctx context.Context,
 	return func(w http.ResponseWriter, r *http.Request) {
 		peer := peerOf(r.Context())
 		if e := n.mayCall(peer, who); e != nil {
-			if e.Reason == reasonRemoved {
+			if e.Reason == reasonRemoved || e.Reason == reasonKeyOver {
 				w.Header().Set("Connection", "close")
 			}
 			writeRPCError(w, e)

@@ -338,7 +338,8 @@ func (n *Node) mayCall(peer peerName, who callers) *client.Error {
 	case n.isRemoved(from):
 		return wasRemoved(from)
 	case n.unwelcome(peer) && known:
-		return &client.Error{Code: client.CodeForbidden, Detail: "the key of this connection is none of node " + from + " any more"}
+		// Nothing was done: a node whose key retired asks again, by the next one.
+		return &client.Error{Code: client.CodeUnavailable, Reason: reasonKeyOver, Detail: "the key of this connection is none of node " + from + " any more"}
 	case !known:
 		return &client.Error{Code: client.CodeForbidden, Detail: "this node is no member of the cluster any more"}
 	case who == coordinatorsOnly && role != fsm.RoleCoordinator:
