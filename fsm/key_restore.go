@@ -175,10 +175,16 @@ func (s *State) shiftKeys(c *change, wasMs, toMs int64) {
 	}
 	for _, n := range s.coordinators.values() {
 		keys, tlsKeys := n.Keys.shifted(wasMs, toMs), n.TLSKeys.shifted(wasMs, toMs)
-		if !keys.Same(n.Keys) || !tlsKeys.Same(n.TLSKeys) {
-			n.Keys, n.TLSKeys = keys, tlsKeys
+		moved, tlsMoved := !keys.Same(n.Keys), !tlsKeys.Same(n.TLSKeys)
+		n.Keys, n.TLSKeys = keys, tlsKeys
+		if moved || tlsMoved {
 			s.coordinators.put(n.ID, n)
+		}
+		if moved {
 			s.recordRing(c, CoordinatorSubject(n.ID), "recover_clock")
+		}
+		if tlsMoved {
+			s.recordRing(c, CertificateSubject(n.ID), "recover_clock")
 		}
 	}
 	for _, g := range s.ManifestTrust().Signers {
@@ -255,8 +261,8 @@ func (s *State) keyFault(of Subject, k Key) error {
 		if err := timeFault(lastTimeMs, "the order's begin", p.NotBeforeMs, "the order's time", p.SignedMs); err != nil {
 			return err
 		}
-		if p.Signer.IsZero() == (of.Kind == SubjectCertificate) {
-			return errors.New("a signer of the order is with certificates, and with these alone")
+		if signed := of.Kind == SubjectCertificate || of.Kind == SubjectCoordinator && p.Predecessor.IsZero(); p.Signer.IsZero() == signed {
+			return errors.New("a signer of the order is with certificates and coordinators' keys without a predecessor, and with these alone")
 		}
 		if n := len(p.Signature); n > MaxKeySignatureBytes {
 			return fmt.Errorf("an order of %d bytes, at most %d", n, MaxKeySignatureBytes)

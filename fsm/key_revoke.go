@@ -21,7 +21,7 @@ type KeyRotate struct {
 
 // KeyRevoke ends a key at this index, overlap or not, and with it the next one if
 // it ordered that: whoever has the key may have made it. What is left keeps the end
-// that was announced. Of what coordinators share, and of a node's TLS keys, which
+// that was announced, but see keepGoing. Of what coordinators share, and of a node's TLS keys, which
 // others ordered, the next key begins at once.
 type KeyRevoke struct {
 	Subject string `cbor:"1,keyasint"`
@@ -158,7 +158,7 @@ func (s *State) afterRevocation(c *change, of Subject, ring Ring, i int, was Key
 		ring[pending].RevokedAt, with = c.index, ring[pending].Public
 	}
 	if !of.Kind.Shared() {
-		s.askNext(c, of, ring)
+		s.keepGoing(c, of, ring)
 	}
 	return with, Result{}, true
 }
