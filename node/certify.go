@@ -50,9 +50,9 @@ func (n *Node) sign(req certifyRequest) ([]byte, error) { return n.signWith(n.sh
 // signWith issues a certificate for what is on record: role, hosts and key of a
 // node are never its own free choice.
 func (n *Node) signWith(s *sharedSet, req certifyRequest) ([]byte, error) {
-	role, ring, known := n.recordOf(req.NodeID)
+	c, known := n.recordOf(req.NodeID)
 	key := crypto.Sum(req.TLSPublic)
-	if !known || !counts(ring, key, n.clusterClockMs(), true) {
+	if !known || !counts(c.TLSRing(), key, n.clusterClockMs(), true) {
 		return nil, &client.Error{Code: client.CodeForbidden, Field: "tls_public", Detail: "the node is not on record with this key"}
 	}
 	public, err := x509.ParsePKIXPublicKey(req.TLSPublic)
@@ -67,7 +67,7 @@ func (n *Node) signWith(s *sharedSet, req certifyRequest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	leaf, err := issuer.issueLeaf(n.id.ClusterID, req.NodeID, role, public, n.hostsOnRecord(req.NodeID), time.Now(), proof...)
+	leaf, err := issuer.issueLeaf(n.id.ClusterID, req.NodeID, c.Role, public, n.hostsOnRecord(req.NodeID), time.Now(), proof...)
 	if err != nil || !req.Face {
 		return leaf, err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"maps"
 	"net/url"
 	"slices"
 	"time"
@@ -156,12 +157,38 @@ func (n *Node) showOwnTLSKey(ctx context.Context) error {
 func (n *Node) renewConnections() {
 	shown := n.creds.cert.Load().Leaf
 	if n.dialer.anyCalls(func(peer peerName, own *x509.Certificate) bool {
-		_, ring, _ := n.recordOf(peer.id)
+		have, _ := n.recordOf(peer.id)
+		ring := have.TLSRing()
 		i := slices.IndexFunc(ring, func(k fsm.Key) bool { return crypto.Hash(k.Public) == peer.tlsKey })
 		retires := i >= 0 && peer.id != n.id.NodeID && ring.StateOf(i, n.clusterClockMs()) == fsm.KeyRetiring && settled(ring, n.clusterClockMs())
 		return retires || !bytes.Equal(own.RawSubjectPublicKeyInfo, shown.RawSubjectPublicKeyInfo)
 	}) {
 		n.rpc.CloseIdleConnections()
+	}
+}
+
+// expelLoop closes connections whose keys are over: at once when one is revoked, and
+// when a window ends, which no command tells.
+func (n *Node) expelLoop(ctx context.Context) {
+	was := map[string]hashTexts{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-n.keyRevoked:
+		case <-time.After(keyRoundTime):
+		}
+		now := map[string]hashTexts{}
+		n.machine.Read(func(s *fsm.State) {
+			for _, c := range s.Coordinators() {
+				now[c.ID] = tlsTexts(c.TLSRing(), crypto.Hash{}, s.ClockMs())
+			}
+		})
+		if !maps.Equal(now, was) {
+			was = now
+			n.dropUnwelcome()
+			n.book.record(n.memberRecords())
+		}
 	}
 }
 

@@ -390,8 +390,39 @@ func TestCertificateSuccessions(t *testing.T) {
 	if (*tlsProof)(nil).proves(cluster, was, key) {
 		t.Error("nothing proves")
 	}
+	e := &Edge{id: &identity{ClusterID: cluster}}
+	told := peerAddress{TLSKey: was.TLSKey, SigningKey: was.SigningKey}
+	if !e.knows(peerName{id: "n0", tlsKey: key, proof: &good}, told) || !e.knows(peerName{id: "n0", tlsKey: was.TLSKey}, told) || e.knows(peerName{id: "n0", tlsKey: key}, told) {
+		t.Error("an edge goes by something else than what it was told and what follows from that")
+	}
+	kept := peerAddress{TLSKey: key, OtherTLSKeys: tlsTexts(now.TLSRing(), key, 0), TLSSignedMs: lastSigned(now.TLSRing())}
+	if ring := kept.tlsRing(); len(ring) != 2 || !inRing(ring, was.TLSKey) || !inRing(ring, key) || lastSigned(ring) != 20 {
+		t.Errorf("as the member file has it: %+v", ring)
+	}
 }
 
 func (p *tlsProof) clone() *tlsProof {
 	return &tlsProof{Signing: slices.Clone(p.Signing), TLS: p.TLS}
+}
+
+// FuzzTLSProof: whatever stands in a certificate, reading it ends, and it proves
+// nothing unless it was signed.
+func FuzzTLSProof(f *testing.F) {
+	name, err := (tlsProof{Signing: make([]keyLink, 2), TLS: keyLink{Signature: []byte("x")}}).uri()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(name.Opaque)
+	f.Add("")
+	f.Add("oA")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := parseProof(text)
+		if err != nil {
+			return
+		}
+		key := crypto.Hash(p.TLS.Public)
+		if p.proves("cluster", fsm.Coordinator{ID: "n0", TLSKey: crypto.Sum(nil), SigningKey: crypto.PublicKey{1}}, key) {
+			t.Errorf("%q proves", text)
+		}
+	})
 }

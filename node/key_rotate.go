@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -188,20 +187,13 @@ func (n *Node) dropEndedKeys(st fsm.KeyStanding, clock int64) error {
 // under its key of the moment, when keys of coordinators changed.
 func (n *Node) followRings() {
 	rings := map[string]fsm.Ring{}
-	certificates := map[string]hashTexts{}
 	var clock int64
 	n.machine.Read(func(s *fsm.State) {
 		clock = s.ClockMs()
 		for _, c := range s.Coordinators() {
 			rings[c.ID] = c.Ring()
-			certificates[c.ID] = tlsTexts(c.TLSRing(), crypto.Hash{}, clock)
 		}
 	})
-	if !maps.Equal(certificates, n.keyRounds.certificates) {
-		n.keyRounds.certificates = certificates
-		n.dropUnwelcome() // a window may have ended, without a command
-		n.book.record(n.memberRecords())
-	}
 	moved := false
 	for id, ring := range rings {
 		active, _ := ring.Active(clock)
@@ -244,7 +236,5 @@ func (n *Node) showCard(key crypto.PublicKey) {
 type keyRounds struct {
 	active map[string]crypto.PublicKey // of coordinators, by node id
 	card   crypto.PublicKey            // that signed this node's card
-
-	certificates map[string]hashTexts // TLS keys that count, or will, by node id
-	led          time.Time            // when this node last heard a leader
+	led    time.Time                   // when this node last heard a leader
 }

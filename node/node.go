@@ -97,6 +97,7 @@ type Node struct {
 	enforcement    *enforcement
 	membersChanged chan struct{}
 	sharedMoved    chan struct{} // the state says something new of shared keys
+	keyRevoked     chan struct{} // somebody's key was revoked
 
 	movedMu sync.Mutex
 	moved   chan struct{} // closed and replaced when raft's leader changes; guarded by movedMu
@@ -145,7 +146,7 @@ func Start(ctx context.Context, cfg Config) (*Node, error) {
 		cfg: cfg, log: cfg.Log.With("node", cfg.Name), started: time.Now(), admit: newAdmitter(), movers: newMovers(), meter: newMeter(),
 		health: peersHealth{last: map[string]health{}}, trust: trust{vouched: map[string]vouch{}}, vouches: rate.NewLimiter(vouchRate, 2*vouchRate), words: limit.NewRates[string](time.Now, wordRate, wordBurst, 2*fsm.MaxCoordinators), knocks: limit.NewRates[string](time.Now, knockRate, knockBurst, 2*fsm.MaxCoordinators), updates: limit.NewRates[string](time.Now, updateRate, updateBurst, 2*fsm.MaxCoordinators), proposals: make(chan struct{}, maxProposals), auditReads: make(chan struct{}, maxAuditReads),
 		pingNow: make(chan struct{}, 1), tripped: make(chan struct{}, 1), news: make(chan struct{}, 1), heads: headFloor{}, enforcement: newEnforcement(),
-		membersChanged: make(chan struct{}, 1), sharedMoved: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
+		membersChanged: make(chan struct{}, 1), sharedMoved: make(chan struct{}, 1), keyRevoked: make(chan struct{}, 1), moved: make(chan struct{}), joins: gossip.NewStreamListener(idAddr("join")), joining: make(chan struct{}, maxJoins),
 		keyRounds: keyRounds{active: map[string]crypto.PublicKey{}},
 		joinLog:   rate.NewLimiter(1, 10), joinLookup: rate.NewLimiter(joinLookups, 4*joinLookups), joinRates: limit.NewRates[string](time.Now, joinsPerSecond, joinsBurst, joinsEntries), done: make(chan struct{}), ending: make(chan struct{}), unlock: unlock,
 		logs: newLogs(),
@@ -227,7 +228,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 		return err
 	}
 	n.serve(sockets)
-	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.moveLoop, n.newsLoop, n.certificateLoop, n.apiCertLoop, n.sharingLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop, n.logsLoop, n.snapshotLoop, n.keyLoop} {
+	for _, loop := range []func(context.Context){n.pingLoop, n.verifyLoop, n.sendLoop, n.moveLoop, n.newsLoop, n.certificateLoop, n.apiCertLoop, n.sharingLoop, n.tripwireLoop, n.watchDisk, n.watchSpace, n.watchLeaderSilence, n.backupLoop, n.manifestLoop, n.auditHeadLoop, n.logsLoop, n.snapshotLoop, n.keyLoop, n.expelLoop} {
 		n.loops.Go(func() { loop(run) })
 	}
 	return n.awaitBootstrap(ctx)
@@ -269,9 +270,11 @@ func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 	case fsm.KindRestored, fsm.KindLevelRaise, fsm.KindKeyPrepare, fsm.KindKeySwitch, fsm.KindKeyRevoke, fsm.KindCoordinatorRemove:
 		ring(n.sharedMoved)
 	}
+	if kind == fsm.KindKeyRevoke || kind == fsm.KindRestored {
+		ring(n.keyRevoked)
+	}
 	switch kind {
 	case fsm.KindRestored, fsm.KindGenesis, fsm.KindCoordinatorJoin, fsm.KindCoordinatorUpdate, fsm.KindCoordinatorRemove, fsm.KindCoordinatorCleanUp,
-		fsm.KindKeyPrepare, fsm.KindKeyRevoke, // of a node's TLS key, perhaps
 		fsm.KindEdgeJoin, fsm.KindTokenRevoke: // which ends an edge, perhaps
 		n.membersMoved.Store(true)
 		ring(n.membersChanged)

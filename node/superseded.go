@@ -28,7 +28,7 @@ type newerEpoch struct {
 // hearEpoch takes note of the epoch in a head that was verified. An observer's
 // word stops nobody.
 func (n *Node) hearEpoch(from string, epoch uint64) {
-	if role, _, known := n.recordOf(from); !known || role != fsm.RoleCoordinator {
+	if c, known := n.recordOf(from); !known || c.Role != fsm.RoleCoordinator {
 		return
 	}
 	for {
@@ -66,7 +66,7 @@ func (n *Node) superseded() error {
 	if own == 0 {
 		return nil // there is nothing yet that it could answer from
 	}
-	if _, _, known := n.recordOf(newer.by); !known || n.isRemoved(newer.by) {
+	if _, known := n.recordOf(newer.by); !known || n.isRemoved(newer.by) {
 		n.newer.CompareAndSwap(newer, nil) // whoever was removed speaks for nobody
 		return nil
 	}

@@ -3,7 +3,7 @@ package node
 import (
 	"crypto/x509"
 	"encoding/base64"
-	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 
@@ -84,23 +84,32 @@ func proofIn(leaf *x509.Certificate) (*tlsProof, error) {
 		if u.Scheme != proofScheme {
 			continue
 		}
-		if len(u.Opaque) > maxProofBytes {
-			return nil, errors.New("the succession in the certificate is too long")
-		}
-		data, err := base64.RawURLEncoding.DecodeString(u.Opaque)
+		p, err := parseProof(u.Opaque)
 		if err != nil {
-			return nil, err
-		}
-		p := &tlsProof{}
-		if err := fsm.Decode(data, p); err != nil {
-			return nil, err
-		}
-		if len(p.Signing) > fsm.MaxRingKeys {
-			return nil, errors.New("the succession in the certificate has too many keys")
+			return nil, fmt.Errorf("the succession in the certificate: %w", err)
 		}
 		return p, nil
 	}
 	return nil, nil
+}
+
+// parseProof reads the text of a proof: base64url without padding, of CBOR.
+func parseProof(text string) (*tlsProof, error) {
+	if len(text) > maxProofBytes {
+		return nil, fmt.Errorf("%d bytes, at most %d", len(text), maxProofBytes)
+	}
+	data, err := base64.RawURLEncoding.DecodeString(text)
+	if err != nil {
+		return nil, err
+	}
+	p := &tlsProof{}
+	if err := fsm.Decode(data, p); err != nil {
+		return nil, err
+	}
+	if len(p.Signing) > fsm.MaxRingKeys {
+		return nil, fmt.Errorf("%d signing keys, at most %d", len(p.Signing), fsm.MaxRingKeys)
+	}
+	return p, nil
 }
 
 // proves tells whether a node of whom an older record is known has the key by now.

@@ -64,7 +64,7 @@ func (v vouch) keys(nowMs int64) []crypto.PublicKey {
 
 func (n *Node) stands(v vouch) bool {
 	index, _ := n.machine.Index()
-	_, _, known := n.recordOf(v.witness)
+	_, known := n.recordOf(v.witness)
 	return index < v.Since && known && !n.isRemoved(v.witness) && time.Since(v.at) < vouchLife
 }
 
@@ -75,15 +75,15 @@ func (n *Node) checkPeer(p peerName) error {
 	if err := n.removedPeer(p); err != nil {
 		return err
 	}
-	role, ring, known := n.recordOf(p.id)
+	have, known := n.recordOf(p.id)
 	if !known {
 		v, err := n.vouchFor(p.id)
 		if err != nil {
 			return err
 		}
-		role, ring = v.Coordinator.Role, v.Coordinator.TLSRing()
+		have = v.Coordinator
 	}
-	if p.role != role || !n.provesItself(p, ring, !known) {
+	if p.role != have.Role || !n.provesItself(p, have, !known) {
 		return fmt.Errorf("node %s shows another role than it has, or a key that is none of its own, or not any more", p.id)
 	}
 	return nil
@@ -109,42 +109,41 @@ func (n *Node) unwelcome(p peerName) bool {
 	if n.isRemoved(p.id) {
 		return true
 	}
-	if _, ring, known := n.recordOf(p.id); known {
-		return !n.provesItself(p, ring, false)
+	if have, known := n.recordOf(p.id); known {
+		return !n.provesItself(p, have, false)
 	}
 	_, vouched := n.vouchedFor(p.id)
 	return !vouched
 }
 
-// recordOf returns a node's recorded role and its TLS keys: of this node all that it
-// holds.
-func (n *Node) recordOf(id string) (role fsm.Role, ring fsm.Ring, known bool) {
-	if id == n.id.NodeID {
-		for _, k := range n.creds.held() {
-			ring = append(ring, fsm.Key{Public: crypto.PublicKey(k.name)})
-		}
-		return n.id.Role, ring, true
+// recordOf returns what is on record of a node that has a TLS key. Of this node those
+// keys count too that it holds and its replica does not know yet.
+func (n *Node) recordOf(id string) (c fsm.Coordinator, known bool) {
+	if id != n.id.NodeID {
+		c, known = n.onRecord(id)
+		return c, known && len(c.TLSRing()) > 0
 	}
-	c, known := n.onRecord(id)
-	ring = c.TLSRing()
-	return c.Role, ring, known && len(ring) > 0
+	c = fsm.Coordinator{ID: id, Role: n.id.Role}
+	if n.machine != nil {
+		n.machine.Read(func(s *fsm.State) { c.TLSKeys, _ = s.KeyRing(fsm.CertificateSubject(id)) })
+	}
+	for _, k := range n.creds.held() {
+		if !inRing(c.TLSKeys, k.name) {
+			c.TLSKeys = append(slices.Clone(c.TLSKeys), fsm.Key{Public: crypto.PublicKey(k.name)})
+		}
+	}
+	return c, true
 }
 
 // provesItself tells whether a node proves by its certificate's key that it is the one
-// whose ring this is. Where this replica may lag, so may its clock: then keys that are
+// on record. Where this replica may lag, so may its clock: then keys that are
 // to come count too, and those of which the certificate proves that they came since.
-func (n *Node) provesItself(p peerName, ring fsm.Ring, lags bool) bool {
-	if counts(ring, p.tlsKey, n.clusterClockMs(), false) {
+func (n *Node) provesItself(p peerName, have fsm.Coordinator, lags bool) bool {
+	clock := n.clusterClockMs()
+	if counts(have.TLSRing(), p.tlsKey, clock, false) {
 		return true
 	}
-	if !lags && !n.lags() {
-		return false
-	}
-	if counts(ring, p.tlsKey, n.clusterClockMs(), true) {
-		return true
-	}
-	c, known := n.onRecord(p.id)
-	return known && p.proof.proves(n.id.ClusterID, c, p.tlsKey)
+	return (lags || n.lags()) && (counts(have.TLSRing(), p.tlsKey, clock, true) || p.proof.proves(n.id.ClusterID, have, p.tlsKey))
 }
 
 // counts tells whether a key of a ring verifies at a time, or is to come where that
@@ -323,8 +322,8 @@ func (n *Node) vouchedFor(id string) (vouch, bool) {
 
 // roleOf returns the role of a node that is on record or vouched for.
 func (n *Node) roleOf(id string) (fsm.Role, bool) {
-	if role, _, known := n.recordOf(id); known {
-		return role, true
+	if c, known := n.recordOf(id); known {
+		return c.Role, true
 	}
 	v, ok := n.vouchedFor(id)
 	return v.Coordinator.Role, ok
