@@ -127,6 +127,9 @@ func (r Ring) at(ref KeyRef) int {
 	return -1
 }
 
+// Place returns where a key stands in the ring, or -1.
+func (r Ring) Place(key crypto.PublicKey) int { return r.at(key.Fingerprint()) }
+
 // activeAt returns where the newest key stands that verifies at a time, or -1.
 func (r Ring) activeAt(nowMs int64) int {
 	for i := len(r) - 1; i >= 0; i-- {

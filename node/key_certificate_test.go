@@ -355,7 +355,7 @@ func TestCertificateSuccessions(t *testing.T) {
 		t.Fatal("no proof")
 	}
 	key := crypto.Hash(tlsName("b"))
-	if !good.proves(cluster, was, key) {
+	if !good.proves(cluster, was, key, 10) {
 		t.Fatal("who was away does not know the node again")
 	}
 	if _, ok := proofOf(now, crypto.Hash(tlsName("a"))); ok {
@@ -383,11 +383,11 @@ func TestCertificateSuccessions(t *testing.T) {
 		"a key that was revoked":       {func(*tlsProof) {}, known, key},
 	} {
 		p := *(&good).clone()
-		if tc.change(&p); p.proves(cluster, tc.have, tc.key) {
+		if tc.change(&p); p.proves(cluster, tc.have, tc.key, 10) {
 			t.Errorf("%s proves", name)
 		}
 	}
-	if (*tlsProof)(nil).proves(cluster, was, key) {
+	if (*tlsProof)(nil).proves(cluster, was, key, 10) {
 		t.Error("nothing proves")
 	}
 	e := &Edge{id: &identity{ClusterID: cluster}}
@@ -421,7 +421,7 @@ func FuzzTLSProof(f *testing.F) {
 			return
 		}
 		key := crypto.Hash(p.TLS.Public)
-		if p.proves("cluster", fsm.Coordinator{ID: "n0", TLSKey: crypto.Sum(nil), SigningKey: crypto.PublicKey{1}}, key) {
+		if p.proves("cluster", fsm.Coordinator{ID: "n0", TLSKey: crypto.Sum(nil), SigningKey: crypto.PublicKey{1}}, key, 0) {
 			t.Errorf("%q proves", text)
 		}
 	})
