@@ -387,6 +387,9 @@ func TestCertificateSuccessions(t *testing.T) {
 			t.Errorf("%s proves", name)
 		}
 	}
+	if p := *(&good).clone(); p.proves(cluster, was, key, 11) {
+		t.Error("orders that the record would know of prove")
+	}
 	if (*tlsProof)(nil).proves(cluster, was, key, 10) {
 		t.Error("nothing proves")
 	}
@@ -425,4 +428,42 @@ func FuzzTLSProof(f *testing.F) {
 			t.Errorf("%q proves", text)
 		}
 	})
+}
+
+// TestRetiredSignerProvesNothing: a signing key whose window is over orders no TLS key,
+// neither as of today nor as of then; and one without a predecessor, ordered by the key
+// that was revoked, is followed.
+func TestRetiredSignerProvesNothing(t *testing.T) {
+	const cluster, at, day = "0a1b2c3d-0000-4000-8000-000000000000", int64(1_800_000_000_000), int64(86_400_000)
+	old, now, orphan := newTestKey(t), newTestKey(t), newTestKey(t)
+	have := fsm.Coordinator{ID: "n0", TLSKey: crypto.Sum([]byte("a")), SigningKey: crypto.PublicOf(old), Keys: fsm.Ring{
+		{Public: crypto.PublicOf(old), NotAfterMs: at - 400*day}, {Public: crypto.PublicOf(now), NotBeforeMs: at - 402*day}}}
+	key := crypto.Sum([]byte("b"))
+	link := func(of fsm.Subject, by, next crypto.PublicKey, signer crypto.PrivateKey, signedMs int64) keyLink {
+		st := crypto.Succession{ClusterID: cluster, Subject: of.String(), Predecessor: by, Successor: next, SignedMs: signedMs}
+		return keyLink{Public: next, Predecessor: by, Signer: crypto.PublicOf(signer), SignedMs: signedMs, Signature: st.Order(signer)}
+	}
+	ordered := func(signer crypto.PrivateKey, signedMs int64) keyLink {
+		return link(fsm.CertificateSubject("n0"), crypto.PublicKey(have.TLSKey), crypto.PublicKey(key), signer, signedMs)
+	}
+	brought := link(fsm.CoordinatorSubject("n0"), crypto.PublicKey{}, crypto.PublicOf(orphan), now, at)
+	revoked := have
+	revoked.Keys = slices.Clone(have.Keys)
+	revoked.Keys[1].RevokedAt = 9
+	for name, tc := range map[string]struct {
+		p    tlsProof
+		have fsm.Coordinator
+		want bool
+	}{
+		"the signer of today":                    {tlsProof{TLS: ordered(now, at)}, have, true},
+		"one that retired, today":                {tlsProof{TLS: ordered(old, at)}, have, false},
+		"one that retired, in its time":          {tlsProof{TLS: ordered(old, at-401*day)}, have, false},
+		"one that came without a predecessor":    {tlsProof{Signing: []keyLink{brought}, TLS: ordered(orphan, at)}, have, true},
+		"the same where its orderer is revoked":  {tlsProof{Signing: []keyLink{brought}, TLS: ordered(orphan, at)}, revoked, false},
+		"the same without what says how it came": {tlsProof{TLS: ordered(orphan, at)}, have, false},
+	} {
+		if tc.p.proves(cluster, tc.have, key, at-day) != tc.want {
+			t.Errorf("%s: %t", name, !tc.want)
+		}
+	}
 }
