@@ -58,10 +58,11 @@ type Node struct {
 	outsiders   outsiders // and who that is not on record
 	timingTold  time.Time // when the log last spoke of other profiles; the ping loop's own
 	lookout     lookout
-	auditHead   auditKeeper // of where audit logs end
-	keyRounds   keyRounds   // owned by keyLoop
-	keyUses     keyUses     // of keys that retire
-	uncertified atomic.Bool // no CA issued the certificate shown: see showUncertified
+	auditHead   auditKeeper                 // of where audit logs end
+	keyRounds   keyRounds                   // owned by keyLoop
+	keyUses     keyUses                     // of keys that retire
+	uncertified atomic.Bool                 // no CA issued the certificate shown: see showUncertified
+	given       atomic.Pointer[crypto.Hash] // TLS key that the door gave a certificate for; mostly nil
 	gate        gate
 	restoring   sync.Mutex  // held while a backup is taken or planned
 	snapping    sync.Mutex  // held while raft takes a snapshot here, and while another replaces the state
