@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"net"
 	"slices"
 	"testing"
@@ -466,4 +467,32 @@ func TestRetiredSignerProvesNothing(t *testing.T) {
 			t.Errorf("%s: %t", name, !tc.want)
 		}
 	}
+}
+
+// TestFullDiskCutsNobodyOff: a certificate is shown though the key file cannot be
+// written, no key that the file needs leaves it, and it is saved once that is possible.
+func TestFullDiskCutsNobodyOff(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1)
+	n := c.nodes[0]
+	st, _, _ := n.standingOf(fsm.CertificateSubject(n.id.NodeID))
+	if _, err := n.nextTLSKey(st); err != nil { // it is in the file before the disk is full
+		t.Fatal(err)
+	}
+	n.idMu.Lock()
+	pass, saved := n.cfg.Passphrase, n.id.TLSCert
+	n.cfg.Passphrase = nil // so it cannot be written
+	n.idMu.Unlock()
+	c.rotateTLS(0, n)
+	n.idMu.Lock()
+	if !bytes.Equal(n.id.TLSCert, saved) {
+		t.Error("it is saved: this shows nothing")
+	}
+	n.cfg.Passphrase = pass
+	n.idMu.Unlock()
+	shown := n.creds.cert.Load().Certificate[0]
+	c.eventually("it is saved", func() bool {
+		id, err := loadIdentity(c.cfgs[0].DataDir, pass)
+		return err == nil && bytes.Equal(id.TLSCert, shown)
+	})
 }
