@@ -69,7 +69,9 @@ func wireKey(kind fsm.SubjectKind, k fsm.Key) client.Key {
 		out.PeerID = k.Public.CoordinatorID()
 	}
 	if p := k.Succession; p != nil {
-		out.Predecessor, out.OrderMs, out.SignedMs = p.Predecessor.KeyID(), p.NotBeforeMs, p.SignedMs
+		if out.OrderMs, out.SignedMs = p.NotBeforeMs, p.SignedMs; !p.Predecessor.IsZero() {
+			out.Predecessor = p.Predecessor.KeyID()
+		}
 		out.Signature = base64.StdEncoding.EncodeToString(p.Signature)
 	}
 	if k.Shared != nil {

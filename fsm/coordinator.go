@@ -191,6 +191,9 @@ func (s *State) checkJoin(n Coordinator, replaceID string) (Result, bool) {
 	if taken || signs {
 		return refuse(CodeConflict, "signing_key", "this public key or its coordinator id belongs to another id"), false
 	}
+	if s.meta.v.Level >= LevelKeys && !n.TLSKey.IsZero() && s.HadTLSKey(n.TLSKey) { // older logs were applied without
+		return refuse(CodeConflict, "tls_key", "a node has or had this TLS key: join with an empty data directory, which gets a new one"), false
+	}
 	if (s.coordinators.full() && replaceID == "") || s.signingKeys.full() || s.keyOwners.full() {
 		return refuse(CodeOverloaded, "", "%d coordinators with %d keys, no room for one more", s.coordinators.size(), s.signingKeys.size()), false
 	}

@@ -35,14 +35,15 @@ type Key struct {
 // Succession is what of crypto.Succession a ring does not say itself. The
 // signature was verified before it was proposed.
 type Succession struct {
-	Predecessor crypto.PublicKey `cbor:"1,keyasint"`
+	Predecessor crypto.PublicKey `cbor:"1,keyasint"` // zero of a coordinator's: none verified
 	NotBeforeMs int64            `cbor:"2,keyasint"` // as it was signed; 0: at once
 	SignedMs    int64            `cbor:"3,keyasint"`
 	Signature   []byte           `cbor:"4,keyasint"`
 	// Closes: the predecessor had no end before this was announced, so it has none
 	// again if the successor is revoked before it begins.
 	Closes bool `cbor:"5,keyasint,omitempty"`
-	// Signer is, of a certificate, the node's signing key whose signature it is.
+	// Signer is the node's signing key whose signature it is: of a certificate, and of a
+	// coordinator's key without a predecessor.
 	Signer crypto.PublicKey `cbor:"6,keyasint,omitzero"`
 }
 
@@ -125,6 +126,9 @@ func (r Ring) at(ref KeyRef) int {
 	}
 	return -1
 }
+
+// Place returns where a key stands in the ring, or -1.
+func (r Ring) Place(key crypto.PublicKey) int { return r.at(key.Fingerprint()) }
 
 // activeAt returns where the newest key stands that verifies at a time, or -1.
 func (r Ring) activeAt(nowMs int64) int {

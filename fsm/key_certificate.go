@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/edgecoder/edgecoder/crypto"
@@ -48,32 +49,17 @@ func hashesOf(keys []crypto.PublicKey) (out []crypto.Hash) {
 	return out
 }
 
-// hadTLSKey tells whether a node has a TLS key, or had it when it left.
-func (s *State) hadTLSKey(key crypto.Hash) bool {
-	if key.IsZero() {
-		return true
-	}
-	for _, n := range s.coordinators.m {
-		if n.TLSKey == key || n.TLSRing().at(crypto.PublicKey(key).Fingerprint()) >= 0 {
-			return true
-		}
-	}
-	for _, gone := range s.removed.m {
-		if gone.TLSKey != nil && gone.HasTLSKey(key) {
-			return true
-		}
-	}
-	return false
-}
-
-// maySign tells whether a key may sign the order for a node's next TLS key. Orders of
-// other kinds have no other signer than the predecessor.
-func (s *State) maySign(of Subject, signer crypto.PublicKey, nowMs int64) bool {
-	if of.Kind != SubjectCertificate {
-		return true
-	}
+// maySign tells whether who signed an order may where that is not the predecessor: for a
+// node's next TLS key, and for a coordinator none of whose keys verifies.
+func (s *State) maySign(of Subject, b KeyPrepare, nowMs int64) bool {
 	n, _ := s.coordinators.get(of.ID)
-	return n.Ring().Verifies(signer, nowMs)
+	switch {
+	case of.Kind == SubjectCertificate:
+		return n.Ring().Verifies(b.Signer, nowMs)
+	case of.Kind == SubjectCoordinator && b.By.IsZero():
+		return n.Ring().at(b.Signer.Fingerprint()) >= 0
+	}
+	return b.Signer.IsZero()
 }
 
 func (b KeyPrepare) signerText() string {
@@ -89,21 +75,43 @@ func (s *State) noTLSKeyLeft(of Subject) Result {
 	return refuse(CodeConflict, "key", "no key of %s would go on: rotate first (edgecoder keys rotate %s), or take the node out (edgecoder peers remove %s [--compromised])", of, of, of.ID)
 }
 
-// revokeOrdered revokes, with a signing key of a node, the next TLS key that it
-// ordered: whoever has the one may have made the other.
+// revokeOrdered revokes, with a signing key of a node, the TLS keys that it ordered:
+// whoever has the one may have made the others. One that would still be to come, had
+// not a revocation hastened it, goes whatever is left. Of those in force that began in
+// their time the last one stays: most nodes show a key that an older signing key
+// ordered, and none could go on without.
 func (s *State) revokeOrdered(c *change, nodeID string, signer crypto.PublicKey) {
 	of := CertificateSubject(nodeID)
 	have, _ := s.ring(of)
-	i := have.pendingAt(c.atMs)
-	if i < 0 || have[i].Succession == nil || have[i].Succession.Signer != signer {
-		return
-	}
 	ring := slices.Clone(have)
-	ring[i].RevokedAt = c.index
-	ring.takeBack(ring[i])
+	for i := range ring {
+		k := &ring[i]
+		if k.ended(c.atMs) || k.Succession == nil || k.Succession.Signer != signer {
+			continue
+		}
+		next := k.pending(c.atMs) || k.Succession.NotBeforeMs > c.atMs
+		if k.RevokedAt = c.index; !next && ring.activeAt(c.atMs) < 0 {
+			k.RevokedAt = 0
+			continue
+		}
+		if k.pending(c.atMs) {
+			ring.takeBack(*k)
+		}
+		was := have.StateOf(i, c.atMs)
+		s.keepGoing(c, of, ring)
+		s.putRing(c, of, ring)
+		s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s %s reason=%q", k.Public.KeyID(), was, ring.text(), "its order was signed by "+signer.KeyID()))
+	}
+}
+
+// keepGoing has the owner of a list that is the caller's own asked for its next key if
+// none will go on. Of a node's TLS keys the one that is left counts on until then: the
+// node may be away, and without any it could not even say what comes next.
+func (s *State) keepGoing(c *change, of Subject, ring Ring) {
 	s.askNext(c, of, ring)
-	s.putRing(c, of, ring)
-	s.record(c, "key_revoke", of.String(), "key_id="+ring[i].Public.KeyID()+" was=next reason=\"its order was signed by "+signer.KeyID()+"\"")
+	if i := ring.activeAt(c.atMs); of.Kind == SubjectCertificate && i >= 0 && ring.pendingAt(c.atMs) < 0 {
+		ring[i].NotAfterMs = 0
+	}
 }
 
 // noSubject refuses what is about the keys of somebody who has none here.

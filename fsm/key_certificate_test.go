@@ -77,6 +77,11 @@ func TestCertificateOrders(t *testing.T) {
 		"nobody's order":     {node("t0"), func(_ *world, b *KeyPrepare) { b.By, b.Order = crypto.PublicKey{}, nil }, CodeInvalid},
 		"of another key":     {node("t0"), func(_ *world, b *KeyPrepare) { b.By = tlsKey("t1") }, CodeConflict},
 		"a proof":            {node("t0"), func(_ *world, b *KeyPrepare) { b.Proof = b.Order }, CodeInvalid},
+		"a shared key's signer": {node("n0"), func(w *world, b *KeyPrepare) {
+			w.must(w.do(node("n0"), sharedPoolKey("", "p1")))
+			*b = sharedPoolKey("p1", "p2")
+			b.Signer = publicKey("node n0")
+		}, CodeInvalid},
 		"its own key":        {node("t0"), func(_ *world, b *KeyPrepare) { b.Public = tlsKey("t0") }, CodeConflict},
 		"another node's key": {node("t0"), func(_ *world, b *KeyPrepare) { b.Public = tlsKey("t1") }, CodeConflict},
 		"a removed node's key": {node("t0"), func(w *world, b *KeyPrepare) {
@@ -93,7 +98,7 @@ func TestCertificateOrders(t *testing.T) {
 		"a signer of an agent's": {Actor{}, func(w *world, b *KeyPrepare) {
 			*b = w.order(AgentSubject("a"), "a", "a2", 0)
 			b.Signer = publicKey("a")
-		}, CodeInvalid},
+		}, CodeInvalidSignature},
 	} {
 		w := tlsWorld(t)
 		b := order(w)

@@ -105,6 +105,9 @@ func (m *modelKeys) revoked(k *modelKey, t int64) {
 		next.revoked = true
 	}
 	left := m.newest(t)
+	if m.of.Kind == SubjectCertificate && left != nil && m.next(t) == nil {
+		left.until = 0 // its owner may be away
+	}
 	if m.of.Kind == SubjectCoordinator && (left == nil || left.until != 0) && m.next(t) == nil {
 		m.asked = true
 	}
@@ -201,7 +204,7 @@ func (x *keyTrial) prepare(m *modelKeys) {
 	name := fmt.Sprint("k", x.fresh)
 	if chance(x.t, "an old key again", 8) {
 		again := m.keys[rapid.IntRange(0, len(m.keys)-1).Draw(x.t, "which")].name
-		if r, _ := x.s.KeyRing(m.of); m.bound() || r.at(x.ref(m, again)) >= 0 {
+		if r, _ := x.s.KeyRing(m.of); m.of.Kind != SubjectManifest || r.at(x.ref(m, again)) >= 0 {
 			name = again // else it left the ring, and nobody remembers it
 		}
 	}
@@ -256,11 +259,6 @@ func (x *keyTrial) prepare(m *modelKeys) {
 	m.taken(now, name, from, from+m.overlap, m.of.Kind.Shared())
 }
 
-// bound tells whether keys of the subject are remembered for ever.
-func (m *modelKeys) bound() bool {
-	return m.of.Kind == SubjectAgent || m.of.Kind == SubjectCoordinator
-}
-
 // room tells whether the ring takes one more key.
 func (m *modelKeys) room(t int64) bool {
 	n := 0
@@ -303,13 +301,13 @@ func (x *keyTrial) recover(m *modelKeys) {
 			m.signed = max(m.signed, x.wallMs)
 		}
 	case SubjectCoordinator:
-		b := KeyPrepare{Subject: m.of.String(), Public: publicKey(name), SignedMs: x.wallMs}
-		b.Proof = b.Succession(x.s.Meta().ClusterID).Prove(privateKey(name))
-		res := x.do(node("n0"), b)
-		if res.OK() != (m.asked && m.next(x.wallMs) == nil && m.newest(x.wallMs) == nil) {
+		res := x.do(node("n0"), x.orphanOrder("n0", m.keys[len(m.keys)-1].name, name))
+		may := m.asked && m.next(x.wallMs) == nil && m.newest(x.wallMs) == nil
+		if must := may && m.signed < x.wallMs && x.s.Recovering() == 0; res.OK() && !may || must && !res.OK() {
 			x.t.Fatalf("%s: a key that none ordered, asked for %t: %+v", m.of, m.asked, res)
 		}
 		if res.OK() {
+			m.signed = x.wallMs
 			m.taken(x.wallMs, name, x.wallMs, x.wallMs+m.overlap, false)
 		}
 	case SubjectGossip:

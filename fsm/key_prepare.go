@@ -13,7 +13,8 @@ import (
 // cluster id: the predecessor's order, and the successor's proof. Who may:
 //
 //   - agent: the agent itself, without a token; the order is its credential.
-//   - coordinator: that node. Its order may be missing if it is asked and none of its keys verifies.
+//   - coordinator: that node. If it is asked and none of its keys verifies, the order is by
+//     none of them, and the signature that of one that it had, see KeyPrepare.Signer.
 //   - certificate: that node. Its signing key orders it, see KeyPrepare.Signer.
 //   - manifest: an admin who holds what the signer signed.
 //   - gossip, ca: any coordinator. The first of a ring has no predecessor: it is
@@ -23,7 +24,7 @@ import (
 type KeyPrepare struct {
 	Subject     string           `cbor:"1,keyasint"`
 	Public      crypto.PublicKey `cbor:"2,keyasint"` // see Key.Public
-	By          crypto.PublicKey `cbor:"3,keyasint"` // the active key; zero: nobody ordered it
+	By          crypto.PublicKey `cbor:"3,keyasint"` // the active key; zero: none is
 	NotBeforeMs int64            `cbor:"4,keyasint"` // as signed, Unix milliseconds; 0 or past: at once
 	SignedMs    int64            `cbor:"5,keyasint"`
 	Order       []byte           `cbor:"6,keyasint"`
@@ -38,6 +39,8 @@ type KeyPrepare struct {
 	// Signer is, of a certificate, the signing key of the node whose signature Order
 	// is: who merely stole the TLS key can order nothing. There is no Proof: each
 	// handshake is one, and a key that the node does not hold harms it alone.
+	// Of a coordinator without a key that verifies it is one of its ring: who stole
+	// its TLS key alone speaks as the node, and must not become it.
 	Signer crypto.PublicKey `cbor:"12,keyasint,omitzero"`
 }
 
@@ -58,6 +61,8 @@ func (b KeyPrepare) Verify(clusterID string) error {
 		return fmt.Errorf("the order is no signature of the signing key %s on this succession of %s", b.Signer.KeyID(), of)
 	case of.Kind == SubjectCertificate:
 		return nil
+	case of.Kind == SubjectCoordinator && b.By.IsZero() && !st.OrderedBy(b.Signer, b.Order):
+		return fmt.Errorf("the order is no signature of the key %s, which %s had, on this succession", b.Signer.KeyID(), of)
 	case !b.By.IsZero() && !st.Ordered(b.Order):
 		return fmt.Errorf("the order is no signature of the key %s on this succession of %s", b.By.KeyID(), of)
 	case !st.Proven(b.Proof):
@@ -199,30 +204,31 @@ func (s *State) checkOrder(c *change, of Subject, ring Ring, b KeyPrepare) (Resu
 	}
 	active, ok := ring.Active(c.atMs)
 	_, asked := s.keyRequests.get(of.String())
-	first := of.Kind.Shared() && len(ring) == 0
+	orphan := asked && !ok && of.Kind == SubjectCoordinator
 	switch {
-	case len(b.Order) > MaxKeySignatureBytes || len(b.Proof) > MaxKeySignatureBytes || b.By.IsZero() != (len(b.Order) == 0):
+	case len(b.Order) > MaxKeySignatureBytes || len(b.Proof) > MaxKeySignatureBytes || (b.By.IsZero() && b.Signer.IsZero()) != (len(b.Order) == 0):
 		return refuse(CodeInvalid, "order", "an order of %d bytes and a proof of %d: each has at most %d, and an order is somebody's", len(b.Order), len(b.Proof), MaxKeySignatureBytes), false
-	case b.By.IsZero() && (first || asked && !ok && of.Kind == SubjectCoordinator):
+	case b.By.IsZero() && of.Kind.Shared() && len(ring) == 0:
 		return Result{}, true
-	case b.By.IsZero():
+	case b.By.IsZero() && !orphan:
 		return refuse(CodeInvalid, "by", "the next key of %s is ordered by its current key", of), false
-	case !ok:
+	case !ok && !orphan:
 		return refuse(CodeConflict, "by", "no key of %s verifies: a new one takes an operator", of), false
 	case active.Public != b.By:
 		return refuse(CodeConflict, "by", "the active key of %s is %s, not %s", of, active.Public.KeyID(), b.By.KeyID()), false
 	case of.Kind.Shared():
 		return Result{}, true
-	case !s.maySign(of, b.Signer, c.atMs):
-		return refuse(CodeInvalidSignature, "signer", "the order for %s is of the key %s, which is no signing key of it that verifies", of, keyIDOrNone(b.Signer)), false
+	case !s.maySign(of, b, c.atMs):
+		return refuse(CodeInvalidSignature, "signer", "the order for %s is of the key %s, which may not sign it", of, keyIDOrNone(b.Signer)), false
 	case !s.inWindow(b.SignedMs, c.atMs):
 		return refuse(CodeTimestampSkew, "signed_ms", "it was signed at %d, outside the window around %d", b.SignedMs, c.atMs), false
 	}
 	if last := s.lastOrderMs(of, ring, c.atMs); b.SignedMs <= last {
 		return refuse(CodeReplay, "signed_ms", "it was signed at %d, the keys of %s are as of %d: sign a new one", b.SignedMs, of, last), false
 	}
-	if begun := active.NotBeforeMs; begun != 0 && c.atMs-begun < RekeyPauseMs {
-		return refuse(CodeOverloaded, "", "the key of %s was changed less than %d ms ago", of, RekeyPauseMs), false
+	// The pause is between two begins, so whatever the schedule's lead is, what it asks for may be announced.
+	if begun := active.NotBeforeMs; !asked && begun != 0 && max(b.NotBeforeMs, c.atMs)-begun < RekeyPauseMs {
+		return refuse(CodeOverloaded, "", "the key of %s was changed less than %d ms before: its next one begins later, unless somebody asks for it", of, RekeyPauseMs), false
 	}
 	return Result{}, true
 }
@@ -256,8 +262,8 @@ func (s *State) checkExtras(of Subject, ring Ring, b KeyPrepare) (Result, bool) 
 	if n := len(b.EncryptionProof); n != 0 && (n != crypto.SignatureSize || of.Kind != SubjectAgent) {
 		return refuse(CodeInvalid, "encryption_proof", "%d bytes, the signature of an agent's key has %d", n, crypto.SignatureSize), false
 	}
-	if of.Kind != SubjectCertificate && !b.Signer.IsZero() || of.Kind == SubjectCertificate && len(b.Proof) > 0 {
-		return refuse(CodeInvalid, "signer", "a signer, and no proof, is with the order for certificates alone"), false
+	if of.Kind == SubjectCertificate && len(b.Proof) > 0 || of.Kind.Shared() && !b.Signer.IsZero() {
+		return refuse(CodeInvalid, "proof", "the order for certificates has no proof, that of shared keys no signer"), false
 	}
 	if !of.Kind.Shared() && len(b.Data)+len(b.Copies)+len(b.Without) > 0 {
 		return refuse(CodeInvalid, "copies", "the private key of %s is nobody else's", of), false
@@ -278,7 +284,7 @@ func (s *State) checkExtras(of Subject, ring Ring, b KeyPrepare) (Result, bool) 
 // before it set: it verifies for the overlap beside the new one (P5).
 func (s *State) append(c *change, of Subject, ring Ring, b KeyPrepare) (Ring, Result) {
 	k := Key{Public: b.Public, NotBeforeMs: max(b.NotBeforeMs, c.atMs, 1), Index: c.index, EncryptionProof: b.EncryptionProof}
-	if !b.By.IsZero() {
+	if len(b.Order) > 0 {
 		k.Succession = &Succession{Predecessor: b.By, NotBeforeMs: b.NotBeforeMs, SignedMs: b.SignedMs, Signature: b.Order, Signer: b.Signer}
 	}
 	if of.Kind.Shared() {

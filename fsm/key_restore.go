@@ -299,8 +299,8 @@ func (s *State) keyFault(of Subject, k Key) error {
 		if err := timeFault(lastTimeMs, "the order's begin", p.NotBeforeMs, "the order's time", p.SignedMs); err != nil {
 			return err
 		}
-		if p.Signer.IsZero() == (of.Kind == SubjectCertificate) {
-			return errors.New("a signer of the order is with certificates, and with these alone")
+		if signed := of.Kind == SubjectCertificate || of.Kind == SubjectCoordinator && p.Predecessor.IsZero(); p.Signer.IsZero() == signed {
+			return errors.New("a signer of the order is with certificates and coordinators' keys without a predecessor, and with these alone")
 		}
 		if n := len(p.Signature); n > MaxKeySignatureBytes {
 			return fmt.Errorf("an order of %d bytes, at most %d", n, MaxKeySignatureBytes)

@@ -22,8 +22,8 @@ type KeyRotate struct {
 // KeyRevoke ends a key at this index, overlap or not, and with it the next one if
 // it ordered that: whoever has the key may have made it. Of those that it ordered and
 // that count already the answer tells, unless they are to end as well. What is left
-// keeps the end that was announced. Of what coordinators share, and of a node's TLS
-// keys, which others ordered, the next key begins at once.
+// keeps the end that was announced, but see keepGoing. Of what coordinators share, and
+// of a node's TLS keys, which others ordered, the next key begins at once.
 type KeyRevoke struct {
 	Subject string `cbor:"1,keyasint"`
 	Key     KeyRef `cbor:"2,keyasint"`
@@ -169,7 +169,7 @@ func (s *State) afterRevocation(c *change, of Subject, ring Ring, i int, was Key
 		ring[pending].RevokedAt, with = c.index, ring[pending].Public
 	}
 	if !of.Kind.Shared() {
-		s.askNext(c, of, ring)
+		s.keepGoing(c, of, ring)
 	}
 	return with, Result{}, true
 }

@@ -134,6 +134,12 @@ func (s *State) bind(c *change, of Subject, key crypto.PublicKey) {
 		n, _ := s.coordinators.get(of.ID)
 		s.keyOwners.put(string(ref[:]), ownerCoordinator+of.ID)
 		s.signingKeys.put(key.CoordinatorID(), SigningKey{Public: key, NodeID: of.ID, API: n.API, Since: c.index})
+	case SubjectCertificate:
+		n, _ := s.coordinators.get(of.ID)
+		s.bindName(of, crypto.PublicKey(n.TLSKey)) // it may leave the ring now
+		s.bindName(of, key)
+	case SubjectGossip, SubjectCA:
+		s.bindName(of, key)
 	}
 }
 
@@ -151,13 +157,13 @@ func (s *State) bindable(of Subject, key crypto.PublicKey, kept int) (Result, bo
 	switch {
 	case of.Kind == SubjectAgent && taken, of.Kind == SubjectCoordinator && (taken || signs):
 		return refuse(CodeConflict, "public_key", "this public key belongs to another id, or was replaced"), false
-	case of.Kind.Shared() && s.hadShared(of, ref):
+	case of.Kind.Shared() && taken:
 		return refuse(CodeConflict, "public_key", "%s has or had this key: a key never comes back", of), false
-	case of.Kind == SubjectCertificate && s.hadTLSKey(crypto.Hash(key)):
+	case of.Kind == SubjectCertificate && s.HadTLSKey(crypto.Hash(key)):
 		return refuse(CodeConflict, "public_key", "a node has or had this TLS key: a key never comes back"), false
 	case of.Kind == SubjectManifest && s.ManifestTrust().has(key):
 		return refuse(CodeConflict, "public_key", "this public key is a signer's already: one signer counts once"), false
-	case of.Kind == SubjectAgent && s.ownersFull(kept), of.Kind == SubjectCoordinator && s.keyOwners.full():
+	case of.Kind == SubjectAgent && s.ownersFull(kept), of.Kind == SubjectCoordinator && s.keyOwners.full(), of.Kind.Named() && s.ownersFull(1):
 		return refuse(CodeOverloaded, "", "%d public keys are known, no room for one more", s.keyOwners.size()), false
 	case of.Kind == SubjectCoordinator && s.signersFull(of):
 		return refuse(CodeOverloaded, "", "%d signing keys are known of at most %d: the last tenth is for those that join, and for keys that somebody asks for (edgecoder keys rotate %s)", s.signingKeys.size(), s.signingKeys.cap, of), false
@@ -183,11 +189,6 @@ func (s *State) signersFull(of Subject) bool {
 		kept = 0
 	}
 	return s.signingKeys.size() >= s.signingKeys.cap-kept
-}
-
-func (s *State) hadShared(of Subject, ref KeyRef) bool {
-	r, _ := s.keyRings.get(of.String())
-	return r.at(ref) >= 0
 }
 
 // mostKeys is how many keys a ring of the kind holds.

@@ -47,6 +47,15 @@ func (w *world) tlsOrder(nodeID, signer, by, next string, notBeforeMs int64) Key
 	return b
 }
 
+// orphanOrder is the next signing key of a node none of whose keys verifies, ordered
+// with one that it had.
+func (w *world) orphanOrder(nodeID, had, next string) KeyPrepare {
+	b := KeyPrepare{Subject: CoordinatorSubject(nodeID).String(), Public: publicKey(next), SignedMs: w.wallMs, Signer: publicKey(had)}
+	st := b.Succession(w.s.Meta().ClusterID)
+	b.Order, b.Proof = st.Order(privateKey(had)), st.Prove(privateKey(next))
+	return b
+}
+
 // recovery is an agent's new key on an operator's word.
 func (w *world) recovery(agent, next string) KeyRecover {
 	b := KeyRecover{Subject: AgentSubject(agent).String(), Public: publicKey(next), SignedMs: w.wallMs, Reason: "the disk died"}
@@ -178,9 +187,9 @@ func (w *world) goldenCoordinatorKeys() {
 	w.must(w.do(admin, KeyRevoke{Subject: n0.String(), Key: keyRef("node n0")}))
 	w.want(w.do(operator, w.banOf("k-gone", "k-e3", "n0", nil)), CodeInvalid)
 	w.must(w.do(admin, KeyRevoke{Subject: n0.String(), Key: keyRef("node n0 second")}))
-	own := KeyPrepare{Subject: n0.String(), Public: publicKey("node n0 third"), SignedMs: w.wallMs}
-	own.Proof = own.Succession(w.s.Meta().ClusterID).Prove(privateKey("node n0 third"))
-	w.must(w.do(node("n0"), own))
+	w.pass(1_000)
+	w.want(w.do(node("n0"), w.orphanOrder("n0", "thief", "node n0 third")), CodeInvalidSignature)
+	w.must(w.do(node("n0"), w.orphanOrder("n0", "node n0 second", "node n0 third")))
 	w.must(w.do(operator, w.banOf("k-third", "k-e4", "n0 third", nil)))
 	w.mark()
 }

@@ -89,9 +89,11 @@ func (y *keyYears) announce(o *keyOwner, st KeyStanding, next string) {
 			y.t.Fatal(err)
 		}
 	default:
-		if by != "" {
-			b.Order = b.Succession(id).Order(privateKey(by))
+		if by == "" {
+			by = y.nameOf(o.m, st.Ring[len(st.Ring)-1].Public)
+			b.Signer = publicKey(by)
 		}
+		b.Order = b.Succession(id).Order(privateKey(by))
 		b.Proof = b.Succession(id).Prove(privateKey(next))
 		if err := b.Verify(id); err != nil {
 			y.t.Fatal(err)

@@ -129,7 +129,7 @@ func Restored(backup, present *State, r Recovery) (*State, []Record, error) {
 	}
 	copyTable(s.bans, backup.bans, nil)
 	copyTable(s.signingKeys, backup.signingKeys, nil)
-	copyTable(s.keyOwners, backup.keyOwners, func(owner string) bool { return !strings.HasPrefix(owner, ownerEdge) }) // its edges do not come over
+	copyTable(s.keyOwners, backup.keyOwners, func(owner string) bool { return !strings.HasPrefix(owner, ownerEdge) && !ownsName(owner) }) // its edges do not come over, nor do its members
 	copyTable(s.tokens, present.tokens, nil)
 	copyTable(s.coordinators, present.coordinators, nil)
 	copyTable(s.cosignerSets, present.cosignerSets, nil) // who cosigns is who the members are
@@ -235,7 +235,7 @@ func (s *State) adoptKeys(backup, present *State) {
 		s.widenKeys(backup)
 	}
 	copyTable(s.keyOwners, present.keyOwners, func(owner string) bool {
-		return strings.HasPrefix(owner, ownerCoordinator) || strings.HasPrefix(owner, ownerEdge)
+		return strings.HasPrefix(owner, ownerCoordinator) || strings.HasPrefix(owner, ownerEdge) || ownsName(owner)
 	})
 }
 

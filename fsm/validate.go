@@ -54,6 +54,7 @@ func (s *State) Validate(wallMs int64) error {
 		{"key_schedules", func() error { return eachRow(s.keySchedules, scheduleFault) }},
 		{"key_requests", func() error { return eachRow(s.keyRequests, keyRequestFault) }},
 		{"key_rings", func() error { return eachRow(s.keyRings, s.sharedRingFault) }},
+		{"key_owners", s.namesFault},
 	} {
 		if err := f.check(); err != nil {
 			return fmt.Errorf("fsm: field %s: %w", f.name, err)
@@ -283,7 +284,7 @@ func (s *State) ownersFault() error {
 			return fmt.Errorf("the edge of token %s: %w", shown(id), err)
 		}
 	}
-	if have := s.keyOwners.size() - s.replacedKeys() - s.forgottenEdges(); have != n {
+	if have := s.keyOwners.size() - s.replacedKeys() - s.forgottenEdges() - s.countNames(); have != n {
 		return fmt.Errorf("%d owners of keys, the agents, coordinators and edges have %d keys", have, n)
 	}
 	return nil

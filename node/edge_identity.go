@@ -192,7 +192,7 @@ func (e *Edge) checkKnown(s tls.ConnectionState) error {
 // or that came after it.
 func (e *Edge) knows(seed peerName, known peerAddress) bool {
 	record := fsm.Coordinator{ID: seed.id, TLSKeys: known.tlsRing(), Keys: known.ring()}
-	return inRing(record.TLSRing(), seed.tlsKey) || seed.proof.proves(e.id.ClusterID, record, seed.tlsKey)
+	return inRing(record.TLSRing(), seed.tlsKey) || seed.proof.proves(e.id.ClusterID, record, seed.tlsKey, 0) // its book has keys that counted when it heard, and no time
 }
 
 // askToJoin asks seeds in turn until one answers, for as long as ctx lasts.

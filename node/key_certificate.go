@@ -93,13 +93,31 @@ func (n *Node) dropEndedTLSKeys(st fsm.KeyStanding, clock int64) error {
 	defer n.idMu.Unlock()
 	held := n.creds.held()
 	shown, _ := keyOf(held, n.creds.cert.Load().Leaf)
+	saved, err := x509.ParseCertificate(n.id.TLSCert)
+	if err != nil {
+		return err
+	}
+	had := n.formerTLSKeys(st.Ring, held)
 	kept := slices.DeleteFunc(slices.Clone(held), func(k tlsKey) bool {
-		return k.name != shown.name && inRing(st.Ring, k.name) && !counts(st.Ring, k.name, clock, true)
+		ended := had[k.name] || inRing(st.Ring, k.name) && !counts(st.Ring, k.name, clock, true)
+		return ended && k.name != shown.name && k.name != crypto.Sum(saved.RawSubjectPublicKeyInfo)
 	})
 	if len(kept) == len(held) {
 		return nil
 	}
 	return n.saveTLSKeys(kept)
+}
+
+// formerTLSKeys tells which keys left a ring, as those of an older copy of the file did:
+// they never come back.
+func (n *Node) formerTLSKeys(ring fsm.Ring, keys []tlsKey) map[crypto.Hash]bool {
+	had := map[crypto.Hash]bool{}
+	n.machine.Read(func(s *fsm.State) {
+		for _, k := range keys {
+			had[k.name] = !inRing(ring, k.name) && s.HadTLSKey(k.name)
+		}
+	})
+	return had
 }
 
 // announceTLSKey has the log take the next key, ordered by this node's signing key.
@@ -109,7 +127,7 @@ func (n *Node) announceTLSKey(ctx context.Context, st fsm.KeyStanding, next tlsK
 		return err
 	}
 	defer clear(signer)
-	b := st.NextOrder(crypto.PublicKey(next.name), clock, n.clockMs())
+	b := st.NextOrder(crypto.PublicKey(next.name), clock, clock)
 	b.Signer = crypto.PublicOf(signer)
 	b.Order = b.Succession(n.id.ClusterID).Order(signer)
 	return n.announce(ctx, st, b)
@@ -119,8 +137,11 @@ func (n *Node) announceTLSKey(ctx context.Context, st fsm.KeyStanding, next tlsK
 // how that came.
 func (n *Node) showOwnTLSKey(ctx context.Context) error {
 	want, ok := n.ownTLSKey()
-	if !ok || n.toldSet() != nil || n.shows(want) {
+	if !ok || n.toldSet() != nil {
 		return nil
+	}
+	if n.shows(want) {
+		return n.saveShown()
 	}
 	n.sharing.Lock()
 	defer n.sharing.Unlock()
@@ -136,19 +157,33 @@ func (n *Node) showOwnTLSKey(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	if err := n.saveShared(set, shown.peer[0]); err != nil {
-		return err
-	}
 	if err := n.creds.present(set, shown); err != nil {
 		return err
 	}
 	n.uncertified.Store(false)
+	if err := n.saveShared(set, shown.peer[0]); err != nil { // a full disk must not cut this node off
+		n.log.Warn("the certificate that this node shows is not in its key file yet, trying again", "error", err)
+	}
 	n.log.Info("this node shows its TLS key of the moment", "key_id", crypto.PublicKey(want.name).KeyID())
 	if n.aloneFor() > 0 {
 		return nil // it only tries
 	}
 	n.note("key_rotation", audit.LevelInfo, "ok", map[string]string{"subject": fsm.CertificateSubject(n.id.NodeID).String(), "step": "switched", "key_id": crypto.PublicKey(want.name).KeyID()})
 	return nil
+}
+
+// saveShown keeps the certificate that this node shows in its key file, if that could
+// not be done when it came.
+func (n *Node) saveShown() error {
+	n.idMu.Lock()
+	saved := n.id.TLSCert
+	n.idMu.Unlock()
+	if n.uncertified.Load() || bytes.Equal(saved, n.creds.cert.Load().Certificate[0]) {
+		return nil
+	}
+	n.sharing.Lock()
+	defer n.sharing.Unlock()
+	return n.saveShared(n.shared.Load(), n.creds.cert.Load().Certificate[0])
 }
 
 // renewConnections closes those connections for calls that are idle while one is of a

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"net"
 	"slices"
 	"testing"
@@ -355,7 +356,7 @@ func TestCertificateSuccessions(t *testing.T) {
 		t.Fatal("no proof")
 	}
 	key := crypto.Hash(tlsName("b"))
-	if !good.proves(cluster, was, key) {
+	if !good.proves(cluster, was, key, 10) {
 		t.Fatal("who was away does not know the node again")
 	}
 	if _, ok := proofOf(now, crypto.Hash(tlsName("a"))); ok {
@@ -383,11 +384,14 @@ func TestCertificateSuccessions(t *testing.T) {
 		"a key that was revoked":       {func(*tlsProof) {}, known, key},
 	} {
 		p := *(&good).clone()
-		if tc.change(&p); p.proves(cluster, tc.have, tc.key) {
+		if tc.change(&p); p.proves(cluster, tc.have, tc.key, 10) {
 			t.Errorf("%s proves", name)
 		}
 	}
-	if (*tlsProof)(nil).proves(cluster, was, key) {
+	if p := *(&good).clone(); p.proves(cluster, was, key, 11) {
+		t.Error("orders that the record would know of prove")
+	}
+	if (*tlsProof)(nil).proves(cluster, was, key, 10) {
 		t.Error("nothing proves")
 	}
 	e := &Edge{id: &identity{ClusterID: cluster}}
@@ -421,8 +425,74 @@ func FuzzTLSProof(f *testing.F) {
 			return
 		}
 		key := crypto.Hash(p.TLS.Public)
-		if p.proves("cluster", fsm.Coordinator{ID: "n0", TLSKey: crypto.Sum(nil), SigningKey: crypto.PublicKey{1}}, key) {
+		if p.proves("cluster", fsm.Coordinator{ID: "n0", TLSKey: crypto.Sum(nil), SigningKey: crypto.PublicKey{1}}, key, 0) {
 			t.Errorf("%q proves", text)
 		}
+	})
+}
+
+// TestRetiredSignerProvesNothing: a signing key whose window is over orders no TLS key,
+// neither as of today nor as of then; and one without a predecessor, ordered by the key
+// that was revoked, is followed.
+func TestRetiredSignerProvesNothing(t *testing.T) {
+	const cluster, at, day = "0a1b2c3d-0000-4000-8000-000000000000", int64(1_800_000_000_000), int64(86_400_000)
+	old, now, orphan := newTestKey(t), newTestKey(t), newTestKey(t)
+	have := fsm.Coordinator{ID: "n0", TLSKey: crypto.Sum([]byte("a")), SigningKey: crypto.PublicOf(old), Keys: fsm.Ring{
+		{Public: crypto.PublicOf(old), NotAfterMs: at - 400*day}, {Public: crypto.PublicOf(now), NotBeforeMs: at - 402*day}}}
+	key := crypto.Sum([]byte("b"))
+	link := func(of fsm.Subject, by, next crypto.PublicKey, signer crypto.PrivateKey, signedMs int64) keyLink {
+		st := crypto.Succession{ClusterID: cluster, Subject: of.String(), Predecessor: by, Successor: next, SignedMs: signedMs}
+		return keyLink{Public: next, Predecessor: by, Signer: crypto.PublicOf(signer), SignedMs: signedMs, Signature: st.Order(signer)}
+	}
+	ordered := func(signer crypto.PrivateKey, signedMs int64) keyLink {
+		return link(fsm.CertificateSubject("n0"), crypto.PublicKey(have.TLSKey), crypto.PublicKey(key), signer, signedMs)
+	}
+	brought := link(fsm.CoordinatorSubject("n0"), crypto.PublicKey{}, crypto.PublicOf(orphan), now, at)
+	revoked := have
+	revoked.Keys = slices.Clone(have.Keys)
+	revoked.Keys[1].RevokedAt = 9
+	for name, tc := range map[string]struct {
+		p    tlsProof
+		have fsm.Coordinator
+		want bool
+	}{
+		"the signer of today":                    {tlsProof{TLS: ordered(now, at)}, have, true},
+		"one that retired, today":                {tlsProof{TLS: ordered(old, at)}, have, false},
+		"one that retired, in its time":          {tlsProof{TLS: ordered(old, at-401*day)}, have, false},
+		"one that came without a predecessor":    {tlsProof{Signing: []keyLink{brought}, TLS: ordered(orphan, at)}, have, true},
+		"the same where its orderer is revoked":  {tlsProof{Signing: []keyLink{brought}, TLS: ordered(orphan, at)}, revoked, false},
+		"the same without what says how it came": {tlsProof{TLS: ordered(orphan, at)}, have, false},
+	} {
+		if tc.p.proves(cluster, tc.have, key, at-day) != tc.want {
+			t.Errorf("%s: %t", name, !tc.want)
+		}
+	}
+}
+
+// TestFullDiskCutsNobodyOff: a certificate is shown though the key file cannot be
+// written, no key that the file needs leaves it, and it is saved once that is possible.
+func TestFullDiskCutsNobodyOff(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1)
+	n := c.nodes[0]
+	st, _, _ := n.standingOf(fsm.CertificateSubject(n.id.NodeID))
+	if _, err := n.nextTLSKey(st); err != nil { // it is in the file before the disk is full
+		t.Fatal(err)
+	}
+	n.idMu.Lock()
+	pass, saved := n.cfg.Passphrase, n.id.TLSCert
+	n.cfg.Passphrase = nil // so it cannot be written
+	n.idMu.Unlock()
+	c.rotateTLS(0, n)
+	n.idMu.Lock()
+	if !bytes.Equal(n.id.TLSCert, saved) {
+		t.Error("it is saved: this shows nothing")
+	}
+	n.cfg.Passphrase = pass
+	n.idMu.Unlock()
+	shown := n.creds.cert.Load().Certificate[0]
+	c.eventually("it is saved", func() bool {
+		id, err := loadIdentity(c.cfgs[0].DataDir, pass)
+		return err == nil && bytes.Equal(id.TLSCert, shown)
 	})
 }

@@ -115,23 +115,40 @@ func (n *Node) saveSigningSeeds(seeds [][]byte) error {
 	return nil
 }
 
-// announceKey has the log take the next key, ordered by the active one. If that
-// was revoked there is nobody to order it: the cluster lets it come on the word of
-// this node's certificate.
+// announceKey has the log take the next key, ordered by the active one. If none
+// verifies, one that this node had signs the order: together with this node's
+// certificate that is its word. The time is the replica's: the wall clock of this
+// machine may be further off than an order may be.
 func (n *Node) announceKey(ctx context.Context, st fsm.KeyStanding, next crypto.PublicKey, clock int64) error {
-	b := st.NextOrder(next, clock, n.clockMs())
-	if !b.By.IsZero() {
-		old := n.signer.private(b.By)
-		if old == nil {
-			return errNoSigningKey()
-		}
-		defer clear(old)
-		b.Order = b.Succession(n.id.ClusterID).Order(old)
+	b := st.NextOrder(next, clock, clock)
+	by := b.By
+	if by.IsZero() {
+		by = n.newestHeld(st.Ring)
+		b.Signer = by
 	}
+	old := n.signer.private(by)
+	if old == nil {
+		return errNoSigningKey()
+	}
+	defer clear(old)
+	b.Order = b.Succession(n.id.ClusterID).Order(old)
 	key := n.signer.private(next)
 	defer clear(key)
 	b.Proof = b.Succession(n.id.ClusterID).Prove(key)
 	return n.announce(ctx, st, b)
+}
+
+// newestHeld returns the newest key of a ring that the key file has; zero without one.
+func (n *Node) newestHeld(ring fsm.Ring) crypto.PublicKey {
+	n.idMu.Lock()
+	defer n.idMu.Unlock()
+	held := n.id.signingSeeds()
+	for _, k := range slices.Backward(ring) {
+		if slices.ContainsFunc(held, func(seed []byte) bool { return publicOfSeed(seed) == k.Public }) {
+			return k.Public
+		}
+	}
+	return crypto.PublicKey{}
 }
 
 // announce has the log take the next key of this node.
@@ -160,8 +177,8 @@ func (n *Node) checkPrepare(b fsm.KeyPrepare) (res fsm.Result) {
 	return res
 }
 
-// dropEndedKeys takes out of the file what will never sign again. The last one
-// stays: an identity has a key. So does one of the cosigner set in force: it vouches
+// dropEndedKeys takes out of the file what will never sign again. The last one of the
+// ring stays: it says what comes next if no other verifies. So does one of the cosigner set in force: it vouches
 // for the set that follows.
 func (n *Node) dropEndedKeys(st fsm.KeyStanding, clock int64) error {
 	cosigners := n.epochNow().cosigners()
@@ -177,7 +194,8 @@ func (n *Node) dropEndedKeys(st fsm.KeyStanding, clock int64) error {
 		state := st.Ring.StateOf(i, clock)
 		return state == fsm.KeyRetired && !cosigners.Has(key) || state == fsm.KeyRevoked
 	})
-	if len(kept) == len(held) || len(kept) == 0 {
+	known := slices.ContainsFunc(kept, func(seed []byte) bool { return st.Ring.Place(publicOfSeed(seed)) >= 0 })
+	if len(kept) == len(held) || !known {
 		return nil
 	}
 	return n.saveSigningSeeds(kept)

@@ -384,29 +384,39 @@ func TestSigningKeySurvivesACrash(t *testing.T) {
 }
 
 // TestOlderKeyFileStarts: a node whose key file was put back, so that none of its
-// keys verifies, starts from a snapshot too, and can be brought another key.
+// keys verifies, starts from a snapshot too, and brings another one: it proves by a key
+// that it had whose word that is.
 func TestOlderKeyFileStarts(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, 1)
 	n := c.nodes[0]
+	dir, pass := c.cfgs[0].DataDir, c.cfgs[0].Passphrase
+	older, err := loadIdentity(dir, pass)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, subject := older.publicKey(), fsm.CoordinatorSubject(n.id.NodeID).String()
+	if _, err := c.client(0, c.admin).RotateKey(t.Context(), subject, client.RotateRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("it has its second key", func() bool { ring, _ := c.ringOf(0, n.id.NodeID); return len(ring) == 2 })
+	ring, _ := c.ringOf(0, n.id.NodeID)
+	lost := ring[1].Public
+	if res := c.asAdmin(fsm.KeyRevoke{Subject: subject, Key: first.Fingerprint(), Reason: "copied"}); !res.OK() {
+		t.Fatalf("%+v", res)
+	}
 	if err := n.raft.Snapshot().Error(); err != nil {
 		t.Fatal(err)
 	}
 	if err := n.shutdown(); err != nil {
 		t.Fatal(err)
 	}
-	pass := c.cfgs[0].Passphrase
-	id, err := loadIdentity(c.cfgs[0].DataDir, pass)
+	id, err := loadIdentity(dir, pass)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lost := id.publicKey()
-	other, err := newIdentity()
-	if err != nil {
-		t.Fatal(err)
-	}
-	id.Signing = other.Signing
-	if err := id.save(c.cfgs[0].DataDir, pass); err != nil {
+	id.Signing, id.LaterSigning = older.Signing, nil
+	if err := id.save(dir, pass); err != nil {
 		t.Fatal(err)
 	}
 	c.start(0)
@@ -415,7 +425,7 @@ func TestOlderKeyFileStarts(t *testing.T) {
 	if _, ok := n.signingPublic(); ok {
 		t.Fatal("a key that nobody knows signs")
 	}
-	if res := c.asAdmin(fsm.KeyRevoke{Subject: fsm.CoordinatorSubject(n.id.NodeID).String(), Key: lost.Fingerprint(), Reason: "the file was lost"}); !res.OK() {
+	if res := c.asAdmin(fsm.KeyRevoke{Subject: subject, Key: lost.Fingerprint(), Reason: "the file was lost"}); !res.OK() {
 		t.Fatalf("%+v", res)
 	}
 	c.eventually("it signs again", func() bool { _, ok := n.signingPublic(); return ok })

@@ -78,6 +78,7 @@ type Node struct {
 	binary      crypto.Hash // SHA-256 of this executable, with Config.RequireManifest
 
 	lead         atomic.Pointer[leadership]
+	pace         pace
 	lastApplied  atomic.Int64                   // wall nanoseconds of the last applied command
 	resting      resting                        // whom this node handed leadership to lately
 	diverged     atomic.Pointer[fsm.Divergence] // why this node must not serve; nil when it may
@@ -265,6 +266,7 @@ func (n *Node) observe(res fsm.Result, kind fsm.Kind) {
 	n.lastApplied.Store(time.Now().UnixNano())
 	n.observeEpoch(res, kind)
 	if kind == fsm.KindTick || kind == fsm.KindRestored {
+		n.pace.tick(time.Now(), n.clusterClockMs())
 		n.lookForDivergence()
 	}
 	switch kind {

@@ -16,8 +16,8 @@ import (
 // key came: the order for it, which a signing key of the node signed, and how that key
 // came after those before it. Whoever knows one of these verifies the rest; no CA and
 // no other node is believed in it. It counts only where the log cannot have told, and
-// takes back nothing that it told: an order that is older than what is on record, and a
-// key that was revoked there, prove nothing.
+// takes back nothing that it told: an order that is older than what is on record, or of
+// a time that the record knows, and a key that was revoked there, prove nothing.
 
 // proofScheme is the scheme of the URI name (RFC 3986, opaque) that holds a proof.
 const proofScheme = "edgecoder-succession"
@@ -62,7 +62,7 @@ func proofOf(c fsm.Coordinator, key crypto.Hash) (p tlsProof, ok bool) {
 	}
 	p.TLS = linkOf(c.TLSKeys[i])
 	for _, k := range c.Keys {
-		if k.Succession != nil && k.RevokedAt == 0 {
+		if k.Succession != nil { // who was away does not know of revocations either
 			p.Signing = append(p.Signing, linkOf(k))
 		}
 	}
@@ -112,8 +112,9 @@ func parseProof(text string) (*tlsProof, error) {
 	return p, nil
 }
 
-// proves tells whether a node of whom an older record is known has the key by now.
-func (p *tlsProof) proves(clusterID string, have fsm.Coordinator, key crypto.Hash) bool {
+// proves tells whether a node of whom an older record is known has the key by now: by
+// orders that were signed at a time, Unix milliseconds, or later.
+func (p *tlsProof) proves(clusterID string, have fsm.Coordinator, key crypto.Hash, oldestMs int64) bool {
 	if p == nil || crypto.Hash(p.TLS.Public) != key {
 		return false
 	}
@@ -122,19 +123,25 @@ func (p *tlsProof) proves(clusterID string, have fsm.Coordinator, key crypto.Has
 			return false // the record tells about it, or was made after it
 		}
 	}
-	revoked := func(key crypto.PublicKey) bool {
-		return slices.ContainsFunc(have.Ring(), func(k fsm.Key) bool { return k.Public == key && k.RevokedAt != 0 })
-	}
-	var trusted []crypto.PublicKey
-	for _, k := range have.Ring() {
-		if !k.Public.IsZero() && k.RevokedAt == 0 {
-			trusted = append(trusted, k.Public)
+	signers := slices.Clone(have.Ring())
+	ordered := func(l keyLink, of fsm.Subject) bool {
+		signer := l.Signer
+		if signer.IsZero() {
+			signer = l.Predecessor
 		}
+		i := signers.Place(signer)
+		return i >= 0 && l.SignedMs >= oldestMs && signs(signers[i], l.SignedMs) && l.by(signer, clusterID, of)
 	}
 	for _, l := range p.Signing {
-		if slices.Contains(trusted, l.Predecessor) && !revoked(l.Public) && l.by(l.Predecessor, clusterID, fsm.CoordinatorSubject(have.ID)) {
-			trusted = append(trusted, l.Public)
+		if signers.Place(l.Public) < 0 && ordered(l, fsm.CoordinatorSubject(have.ID)) {
+			signers = append(signers, fsm.Key{Public: l.Public, NotBeforeMs: max(l.NotBeforeMs, l.SignedMs)})
 		}
 	}
-	return slices.Contains(trusted, p.TLS.Signer) && p.TLS.by(p.TLS.Signer, clusterID, fsm.CertificateSubject(have.ID))
+	return !p.TLS.Signer.IsZero() && ordered(p.TLS, fsm.CertificateSubject(have.ID))
+}
+
+// signs tells whether a key may have signed at a time by its owner's clock, which is up
+// to the widest window off.
+func signs(k fsm.Key, atMs int64) bool {
+	return !k.Public.IsZero() && k.RevokedAt == 0 && atMs >= k.NotBeforeMs-fsm.MaxSkewMs && (k.NotAfterMs == 0 || atMs <= k.NotAfterMs+fsm.MaxSkewMs)
 }

@@ -143,7 +143,7 @@ func (n *Node) provesItself(p peerName, have fsm.Coordinator, lags bool) bool {
 	if counts(have.TLSRing(), p.tlsKey, clock, false) {
 		return true
 	}
-	return (lags || n.lags()) && (counts(have.TLSRing(), p.tlsKey, clock, true) || p.proof.proves(n.id.ClusterID, have, p.tlsKey))
+	return (lags || n.lags()) && (counts(have.TLSRing(), p.tlsKey, clock, true) || p.proof.proves(n.id.ClusterID, have, p.tlsKey, n.oldestOrderMs()))
 }
 
 // counts tells whether a key of a ring verifies at a time, or is to come where that
@@ -162,19 +162,6 @@ func counts(ring fsm.Ring, key crypto.Hash, nowMs int64, toCome bool) bool {
 	return false
 }
 
-// lagTime is how old the last command that this replica applied may be, and how far its
-// clock behind this machine's: the leader ticks each second.
-const lagTime = fsm.KeySettleMs * time.Millisecond
-
-// lags tells whether this replica may not have what the others have. A leader has it.
-func (n *Node) lags() bool {
-	if n.lead.Load() != nil {
-		return false
-	}
-	applied := time.Unix(0, n.lastApplied.Load())
-	return time.Since(applied) > lagTime || n.wallMs()-n.clusterClockMs() > lagTime.Milliseconds()
-}
-
 // clusterClockMs is the cluster clock as this replica has it; 0 before there is one.
 func (n *Node) clusterClockMs() (clock int64) {
 	if n.machine == nil {
@@ -182,6 +169,15 @@ func (n *Node) clusterClockMs() (clock int64) {
 	}
 	n.machine.Read(func(s *fsm.State) { clock = s.ClockMs() })
 	return clock
+}
+
+// oldestOrderMs is when an order may have been signed that this replica has not heard
+// of: one that is older would be on record here.
+func (n *Node) oldestOrderMs() (ms int64) {
+	if n.machine != nil {
+		n.machine.Read(func(s *fsm.State) { ms = s.ClockMs() - s.Policy().MaxSkewMs })
+	}
+	return ms
 }
 
 type memberRequest struct {
