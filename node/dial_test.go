@@ -34,7 +34,7 @@ func TestCallsIntoAPartition(t *testing.T) {
 		book := openAddressBook(t.TempDir(), slog.New(slog.DiscardHandler))
 		book.hear("peer", peerAddress{Raft: "10.0.0.1:1"})
 		cut := &mute{}
-		n := &Node{rpc: newRPCClient(&peerDialer{book: book, net: cut}, LocalTiming().Peer)}
+		n := &Node{rpc: newRPCClient(&peerDialer{book: book, creds: &credentials{}, net: cut}, LocalTiming().Peer)}
 		for range 2 * maxRPCConns {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			var e *client.Error

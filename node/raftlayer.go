@@ -76,14 +76,14 @@ func (c *dialedConn) Close() error {
 }
 
 // keep notes an open connection.
-func (d *peerDialer) keep(conn *tls.Conn, own *x509.Certificate) (net.Conn, error) {
+func (d *peerDialer) keep(conn *tls.Conn, own *tls.Certificate) (net.Conn, error) {
 	state := conn.ConnectionState()
 	peer, err := nameOf(state.PeerCertificates[0])
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
-	c := &dialedConn{Conn: conn, peer: peer, own: own, calls: state.NegotiatedProtocol == protoRPC, dialer: d}
+	c := &dialedConn{Conn: conn, peer: peer, own: own.Leaf, calls: state.NegotiatedProtocol == protoRPC, dialer: d}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.open == nil {
@@ -147,7 +147,7 @@ func (d *peerDialer) dial(ctx context.Context, proto, nodeID string) (net.Conn, 
 }
 
 func (d *peerDialer) dialAt(ctx context.Context, proto, nodeID, addr string) (net.Conn, error) {
-	own := d.creds.cert.Load().Leaf
+	own := d.creds.cert.Load() // before the handshake: one that is newer is left no later than need be
 	conn, err := d.secure(ctx, addr, d.creds.dial(proto, nodeID))
 	if err != nil {
 		return nil, err
