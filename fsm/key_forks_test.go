@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -19,7 +20,7 @@ import (
 // pastKeys is what one past knows of keys.
 type pastKeys struct {
 	last    map[string]int  // agent to the number of the step that gave it its newest key
-	revoked map[string]bool // names of keys
+	revoked map[string]bool // agent/name of key
 	changed map[string]bool // agents whose keys somebody revoked or recovered, or changed under a wrong clock, or which enrolled again
 }
 
@@ -103,7 +104,7 @@ func (f *forkWalk) step() {
 		}
 	case 1:
 		if by := f.active(agent); by != "" && w.do(admin, KeyRevoke{Subject: "agent/" + agent, Key: keyRef(by)}).OK() {
-			f.now.revoked[by], f.now.changed[agent] = true, true
+			f.now.revoked[agent+"/"+by], f.now.changed[agent] = true, true
 		}
 	case 2:
 		if w.do(operator, w.recovery(agent, next)).OK() {
@@ -145,6 +146,14 @@ func (f *forkWalk) aheadAndBack(agent, next string) {
 // over ends the pause after a recovery.
 func (f *forkWalk) over() { f.w.jump(max(f.w.s.Recovering(), f.w.wallMs+2*RekeyPauseMs)) }
 
+// settle sets the clock of a copy back that ran ahead of the world.
+func (f *forkWalk) settle(wallMs int64) {
+	if f.w.s.ClockMs() > wallMs+30*keyDayMs {
+		f.w.must(f.w.setBack(wallMs))
+	}
+	f.over()
+}
+
 // goBack goes on from a copy, as after the loss of a quorum.
 func (f *forkWalk) goBack() {
 	f.keep() // what is lost is found again, perhaps
@@ -158,7 +167,7 @@ func (f *forkWalk) goBack() {
 		f.t.Fatal(err)
 	}
 	f.w, f.now = onward(f.t, s, historyOf(f.t, rows), records), kept.past.copy()
-	f.over()
+	f.settle(wall)
 }
 
 // restore takes a copy of any past, and judges what comes of it.
@@ -180,13 +189,13 @@ func (f *forkWalk) restore() {
 		}
 	}
 	if ours {
-		for name := range was.revoked {
-			f.now.revoked[name] = true
-		}
+		maps.Copy(f.now.revoked, was.revoked)
+		maps.Copy(f.now.changed, was.changed)
 		f.judgeKeys(r.s, was, kept.past)
 	}
+	wall := f.w.wallMs
 	f.w = r
-	f.over()
+	f.settle(wall)
 }
 
 // judgeWindows: nothing begins or ends later than what can be announced.
@@ -205,8 +214,8 @@ func (f *forkWalk) judgeWindows(s *State, clock int64) {
 // changed has the key that it was given last, in whichever past.
 func (f *forkWalk) judgeKeys(s *State, was, then pastKeys) {
 	for _, a := range s.agents.m {
-		for name := range f.now.revoked {
-			if a.Keys.Verifies(publicKey(name), s.ClockMs()) {
+		for key := range f.now.revoked {
+			if name, of := strings.CutPrefix(key, a.ID+"/"); of && a.Keys.Verifies(publicKey(name), s.ClockMs()) {
 				f.t.Fatalf("%s: the revoked key %s verifies", a.ID, name)
 			}
 		}
@@ -214,6 +223,9 @@ func (f *forkWalk) judgeKeys(s *State, was, then pastKeys) {
 		certain := !was.changed[a.ID] && !then.changed[a.ID] && !slices.ContainsFunc(s.agents.values(), func(o Agent) bool {
 			return o.ID != a.ID && (f.givers[was.last[o.ID]] == want || f.givers[then.last[o.ID]] == want)
 		})
+		if !certain {
+			f.now.changed[a.ID] = true
+		}
 		if newest := a.Keys[len(a.Keys)-1]; certain && newest.Public != publicKey(want) {
 			f.t.Fatalf("%s holds %s, its ring is %+v", a.ID, want, a.Keys)
 		}

@@ -213,7 +213,7 @@ func (x *keyTrial) prepare(m *modelKeys) {
 		by = k.name
 	}
 	ahead := pick(x.t, "ahead", []int64{0, 0, -5, 1, keyHourMs, 3 * keyHourMs})
-	begin, noTime := now+ahead, chance(x.t, "no time", 10)
+	begin, noTime := now+ahead, chance(x.t, "no time", 12)
 	if noTime {
 		begin = pick(x.t, "begin", []int64{-5, math.MinInt64, lastTimeMs + 1, math.MaxInt64})
 	}
@@ -312,6 +312,9 @@ func (x *keyTrial) recover(m *modelKeys) {
 		}
 	case SubjectGossip:
 		if k := m.next(x.wallMs); k != nil {
+			if k.from > x.wallMs && chance(x.t, "when it is due", 2) {
+				x.jump(k.from - x.wallMs)
+			}
 			x.trySwitch(m, k)
 		}
 	}
@@ -349,6 +352,11 @@ func (x *keyTrial) setBack() {
 	}
 	for _, m := range x.models {
 		m.setBack(was, x.wallMs)
+	}
+	for _, m := range x.models {
+		if k := m.next(x.wallMs); k != nil && k.waits && chance(x.t, "it waits still", 2) {
+			x.recover(m)
+		}
 	}
 }
 
@@ -458,7 +466,7 @@ func TestP5KeysVerifyInsideTheirWindows(t *testing.T) {
 			case 7:
 				x.reschedule(m)
 			case 8:
-				if chance(t, "set back", 3) {
+				if chance(t, "set back", 2) {
 					x.setBack()
 				}
 			default:
