@@ -188,11 +188,12 @@ func (s *State) prepared(c *change, of Subject, b KeyPrepare) (Ring, Result) {
 	return s.append(c, of, ring, b)
 }
 
+// orderedBy tells whether a key was the predecessor, or signed for a coordinator without one.
 func (k Key) orderedBy(key crypto.PublicKey) bool {
 	if k.Succession == nil {
 		return key.IsZero()
 	}
-	return k.Succession.Predecessor == key
+	return k.Succession.Predecessor == key || k.Succession.Predecessor.IsZero() && k.Succession.Signer == key
 }
 
 // checkOrder asks whether the key that ordered the change may, and when it did.

@@ -29,7 +29,7 @@ func TestP5TLSThiefCannotBecomeTheNode(t *testing.T) {
 	}
 	w.must(w.do(node("t0"), good))
 	n, _ := w.s.Coordinator("t0")
-	if k := n.Keys[1]; n.KeyAt(w.s.ClockMs()) != publicKey("t0 second") || k.Succession == nil || k.Succession.Signer != publicKey("node t0") || !k.Succession.Predecessor.IsZero() {
+	if k := n.Keys[1]; n.KeyAt(w.s.ClockMs()) != publicKey("t0 second") || k.Succession == nil || k.Succession.Signer != publicKey("node t0") || !k.Succession.Predecessor.IsZero() || !k.orderedBy(publicKey("node t0")) || k.orderedBy(publicKey("node t1")) {
 		t.Errorf("%+v", n.Keys)
 	}
 	w.pass(1_000)
