@@ -25,7 +25,7 @@ func TestJoinIsRepeatedWhileItsTokenLasts(t *testing.T) {
 		if !w.must(again()).Repeated {
 			t.Fatalf("level %d: asked again at once", level)
 		}
-		w.wallMs += 3_600_001
+		w.pass(3_600_001)
 		if res := again(); res.Repeated == ends {
 			t.Errorf("level %d: asked again when the token is over: %+v", level, res)
 		}

@@ -125,6 +125,31 @@ func TestP8JoinersAreToldInSeal(t *testing.T) {
 	}
 }
 
+// TestP8WhatIsPreparedWithoutANodeIsNotToldAJoiner: nor when it asks for its join once more.
+func TestP8WhatIsPreparedWithoutANodeIsNotToldAJoiner(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 2)
+	seed, id := c.nodes[0], c.nodes[1].id
+	c.eventually("the keys are on record", func() bool { return !c.activeKey(caSubject).IsZero() && !c.activeKey(gossipSubject).IsZero() })
+	l := seed.lead.Load()
+	l.rotating.Lock() // nothing is switched to meanwhile
+	defer l.rotating.Unlock()
+	for _, of := range []fsm.Subject{caSubject, gossipSubject} {
+		if _, err := seed.prepareShared(t.Context(), l, of, 0, id.NodeID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.eventually("the seed holds both", func() bool { s := seed.shared.Load(); return len(s.cas) == 2 && len(s.ring) == 2 })
+	req, token := c.joinAsked(1)
+	r, err := joinAt(t.Context(), c.cfgs[1], id, c.cfgs[0].GossipAddr, token, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.set.ring) != 1 || len(r.set.cas) != 2 || len(r.set.cas[1].Key) > 0 {
+		t.Errorf("it is told %d gossip keys, and a key of %d bytes of the next CA", len(r.set.ring), len(r.set.cas[1].Key))
+	}
+}
+
 // TestOlderBinariesAreAnswered: who shows no key is answered in clear, as older joiners and
 // edges read it, while nobody left who would learn anything by it.
 func TestOlderBinariesAreAnswered(t *testing.T) {
