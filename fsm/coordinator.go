@@ -146,11 +146,11 @@ func (s *State) applyCoordinatorJoin(c *change, b CoordinatorJoin) Result {
 
 // isJoinRetry tells whether this is the very join that took effect, asked again
 // because its answer was lost: the same record under the same token, which may
-// be used up by now but not revoked.
+// be used up by now but not revoked, nor expired (retryable).
 func (s *State) isJoinRetry(c *change, n Coordinator) bool {
 	have, ok := s.coordinators.get(n.ID)
 	t, known := s.tokens.get(c.actor.TokenID)
-	return ok && known && t.RevokedMs == 0 && have.TokenID == t.ID && have.sameJoin(n)
+	return ok && known && s.retryable(t, c.atMs) && have.TokenID == t.ID && have.sameJoin(n)
 }
 
 func (s *State) checkJoin(n Coordinator, replaceID string) (Result, bool) {

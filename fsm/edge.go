@@ -59,11 +59,11 @@ func (s *State) applyEdgeJoin(c *change, b EdgeJoin) Result {
 }
 
 // isEdgeRetry tells whether this is the very join that took effect, asked again because its answer was lost: the join token may be used up by now, but not
-// revoked, and the credential must not have been either.
+// revoked, nor expired, and the credential must not have been either.
 func (s *State) isEdgeRetry(c *change, b EdgeJoin) bool {
 	have, ok := s.tokens.get(b.ID)
 	join, known := s.tokens.get(c.actor.TokenID)
-	if !ok || have.Edge == nil || have.Hash != b.Hash || have.RevokedMs != 0 || !known || join.RevokedMs != 0 {
+	if !ok || have.Edge == nil || have.Hash != b.Hash || have.RevokedMs != 0 || !known || !s.retryable(join, c.atMs) {
 		return false
 	}
 	want := b.Edge

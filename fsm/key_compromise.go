@@ -98,6 +98,23 @@ func (s *State) MustReplace(nodeID string, nowMs int64) []Subject {
 	return s.sharedKnown(nodeID, func(r Ring, i int) bool { return i == r.activeAt(nowMs) })
 }
 
+// SharedWithAll tells whether whoever was a member at any time may know the keys that all
+// share now: nobody left, or none was ever replaced.
+func (s *State) SharedWithAll() bool {
+	if s.removed.size() == 0 {
+		return true
+	}
+	for _, of := range HeldShared(RoleCoordinator) {
+		ring, _ := s.ring(of)
+		for _, k := range ring {
+			if k.Succession != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
 // nextOf returns the key that is prepared to come next; zero without one.
 func (s *State) nextOf(of Subject, nowMs int64) (ref KeyRef) {
 	ring, _ := s.ring(of)
@@ -158,10 +175,11 @@ func (s *State) endKnown(c *change, of Subject, nodeID string, ended *KeysEnded)
 	}
 }
 
-// voidJoinTokens revokes the tokens that name the CA as it was when they were made.
+// voidJoinTokens revokes the tokens that name the CA as it was when they were made, used ones too: they
+// open the answer to a join once more, with the keys of now.
 func (s *State) voidJoinTokens(c *change) (n int) {
 	for _, t := range s.tokens.values() {
-		if t.Role.SingleUse() && t.inForce(c.atMs) {
+		if t.Role.SingleUse() && t.Opens(c.atMs) {
 			t.RevokedMs = c.atMs
 			s.endToken(c, t)
 			n++

@@ -59,8 +59,8 @@ func (s *State) through(a Actor) []string {
 	return out
 }
 
-// revokeThrough revokes the tokens in force that were made through a node; nil if
-// there are none. The acting one stays, or nobody might be left to administer: whoever
+// revokeThrough revokes the tokens that were made through a node and open anything still;
+// nil if there are none. The acting one stays, or nobody might be left to administer: whoever
 // removes a node is told, and makes another. It refuses, and revokes none, if those
 // left to administer would end before one that it ends.
 func (s *State) revokeThrough(c *change, nodeID string) (*TokensRevoked, Result, bool) {
@@ -68,7 +68,7 @@ func (s *State) revokeThrough(c *change, nodeID string) (*TokensRevoked, Result,
 	var ending []Token
 	for _, t := range s.tokens.values() {
 		switch {
-		case !t.inForce(c.atMs) || !slices.Contains(t.Through, nodeID):
+		case !s.endsThrough(t, c.atMs) || !slices.Contains(t.Through, nodeID):
 		case t.ID == c.actor.TokenID:
 			out.Kept = t.ID
 		default:
@@ -91,6 +91,15 @@ func (s *State) revokeThrough(c *change, nodeID string) (*TokensRevoked, Result,
 		return nil, Result{}, true
 	}
 	return &out, Result{}, true
+}
+
+// endsThrough tells whether a token is there to be revoked. Before LevelKeys used ones stayed
+// as they were.
+func (s *State) endsThrough(t Token, nowMs int64) bool {
+	if s.meta.v.Level < LevelKeys {
+		return t.inForce(nowMs)
+	}
+	return t.Opens(nowMs)
 }
 
 // outlived tells whether an admin token lasts as long as each admin token that

@@ -35,7 +35,21 @@ type Token struct {
 const tokenKeepMs = 7 * 24 * 3_600_000
 
 func (t Token) inForce(nowMs int64) bool {
-	return t.RevokedMs == 0 && t.UsesLeft != 0 && (t.ExpiresMs == 0 || nowMs <= t.ExpiresMs)
+	return t.RevokedMs == 0 && t.UsesLeft != 0 && !t.expired(nowMs)
+}
+
+// Opens tells whether the token still opens anything: a use, or, of a join or an enrolment
+// whose answer was lost, the same once more.
+func (t Token) Opens(nowMs int64) bool {
+	return t.RevokedMs == 0 && (t.UsesLeft != 0 || t.Role.SingleUse()) && !t.expired(nowMs)
+}
+
+func (t Token) expired(nowMs int64) bool { return t.ExpiresMs != 0 && nowMs > t.ExpiresMs }
+
+// retryable tells whether what took effect under a token may be asked for again, because
+// its answer was lost. Before LevelKeys the end of the token was not asked for.
+func (s *State) retryable(t Token, nowMs int64) bool {
+	return t.RevokedMs == 0 && (s.meta.v.Level < LevelKeys || !t.expired(nowMs))
 }
 
 // State returns active, used, expired or revoked.
@@ -45,7 +59,7 @@ func (t Token) State(nowMs int64) string {
 		return "revoked"
 	case t.UsesLeft == 0:
 		return "used"
-	case t.ExpiresMs != 0 && nowMs > t.ExpiresMs:
+	case t.expired(nowMs):
 		return "expired"
 	}
 	return "active"

@@ -21,7 +21,9 @@ func checkKey(key []byte) error {
 }
 
 // InstallKey lets the pool read what is sealed with the key. Installing it twice is no error.
-func (p *Pool) InstallKey(key []byte) error {
+func (p *Pool) InstallKey(key []byte) error { return p.install(key, maxKeys) }
+
+func (p *Pool) install(key []byte, most int) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
@@ -33,7 +35,7 @@ func (p *Pool) InstallKey(key []byte) error {
 			return nil
 		}
 	}
-	if len(ring) >= maxKeys {
+	if len(ring) >= most {
 		return fmt.Errorf("%w: %d installed already", ErrKey, len(ring))
 	}
 	return p.ring.AddKey(bytes.Clone(key))
@@ -81,7 +83,7 @@ func (p *Pool) RemoveKey(key []byte) error {
 }
 
 // SetKeys makes the ring hold just these keys, and seals with the first from now on. It is install, use and remove in this order, so it
-// may be called again, and from whatever ring: what both have is readable throughout. Both together must fit into a ring. Whoever gets
+// may be called again, and from whatever ring: what both have is readable throughout, and for a moment both rings are held. Whoever gets
 // its first key only now missed a rotation, and looks for the others at once.
 func (p *Pool) SetKeys(keys [][]byte) error {
 	if len(keys) == 0 || len(keys) > maxKeys {
@@ -94,7 +96,7 @@ func (p *Pool) SetKeys(keys [][]byte) error {
 	}
 	held := slices.ContainsFunc(p.ring.GetKeys(), func(k []byte) bool { return bytes.Equal(k, keys[0]) })
 	for _, key := range keys {
-		if err := p.InstallKey(key); err != nil {
+		if err := p.install(key, 2*maxKeys); err != nil {
 			return err
 		}
 	}

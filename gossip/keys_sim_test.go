@@ -184,3 +184,22 @@ func TestSimWhoMissedARotationIsBackAtOnce(t *testing.T) {
 		end(nodes...)
 	})
 }
+
+// TestSimFullRingIsReplacedByAnother: a member that was away comes from one full ring to another.
+func TestSimFullRingIsReplacedByAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		nodes := simPool(t, simNet(), 1)
+		ring := func(first byte) (keys [][]byte) {
+			for i := range byte(8) {
+				keys = append(keys, bytes.Repeat([]byte{first + i}, gossip.KeyBytes))
+			}
+			return keys
+		}
+		for _, first := range []byte{20, 40, 44, 36} {
+			if err := nodes[0].SetKeys(ring(first)); err != nil {
+				t.Fatalf("ring of %d: %v", first, err)
+			}
+		}
+		end(nodes...)
+	})
+}

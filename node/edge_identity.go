@@ -201,6 +201,9 @@ func (e *Edge) askToJoin(ctx context.Context, token crypto.TokenText, config *tl
 	if err != nil {
 		return nil, err
 	}
+	if config, err = e.id.showing(config); err != nil {
+		return nil, err
+	}
 	cfg := e.cfg.config()
 	cfg.Join, cfg.Log = seeds, e.log
 	if len(seeds) == 0 {

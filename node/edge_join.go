@@ -62,19 +62,23 @@ func (n *Node) serveEdgeJoin(r *http.Request) (edgeJoinReply, error) {
 		return edgeJoinReply{}, err
 	}
 	defer leave()
+	proved, err := provesKey(r, req.TLSPublic)
+	if err != nil {
+		return edgeJoinReply{}, err
+	}
 	token, stored, err := n.edgeToken(r.Context(), req)
 	if err != nil {
 		return edgeJoinReply{}, err
 	}
 	if stored.Edge != nil { // it may have been ended where this replica has not come to yet
-		return n.welcomeEdge(r.Context(), req, token, api.ReadOptions{Strong: true})
+		return n.welcomeEdge(r.Context(), req, token, proved, api.ReadOptions{Strong: true})
 	}
 	member, err := n.isEdge(r.Context(), req.Edge)
 	if err != nil {
 		return edgeJoinReply{}, err
 	}
 	if member { // it is on record, and comes with a new token for whom to trust
-		return n.welcomeEdge(r.Context(), req, token, api.ReadOptions{Strong: true})
+		return n.welcomeEdge(r.Context(), req, token, proved, api.ReadOptions{Strong: true})
 	}
 	cmd, err := fsm.New(fsm.Actor{TokenID: token.ID}, fsm.EdgeJoin{Edge: req.Edge, ID: req.ID, Hash: req.Hash})
 	if err != nil {
@@ -94,7 +98,7 @@ func (n *Node) serveEdgeJoin(r *http.Request) (edgeJoinReply, error) {
 	if err := n.noteJoined(r, token.ID, joined); err != nil {
 		return edgeJoinReply{}, err
 	}
-	return n.welcomeEdge(r.Context(), req, token, api.ReadOptions{MinIndex: res.Index})
+	return n.welcomeEdge(r.Context(), req, token, proved, api.ReadOptions{MinIndex: res.Index})
 }
 
 // isEdge tells whether an edge, which has proved its signing key, is on record by just these keys.
@@ -117,7 +121,7 @@ func (n *Node) edgeToken(ctx context.Context, req edgeJoinRequest) (token crypto
 	if stored, err = n.joinToken(ctx, token); err != nil {
 		return token, stored, err
 	}
-	now := stored.State(n.clockMs())
+	state, opens := stored.State(n.clockMs()), stored.Edge != nil || stored.Opens(n.clockMs())
 	member := stored.Edge != nil && stored.Edge.NodeID == req.Edge.NodeID && stored.Edge.SigningKey == req.Edge.SigningKey && stored.Edge.TLSKey == req.Edge.TLSKey
 	switch {
 	case !stored.Hash.Equal(token.Hash()):
@@ -128,8 +132,8 @@ func (n *Node) edgeToken(ctx context.Context, req edgeJoinRequest) (token crypto
 	case stored.Role != fsm.RoleEdge && !member:
 		return token, stored, &client.Error{Code: client.CodeForbidden, Field: "role",
 			Detail: fmt.Sprintf("a token of role %s takes no edge in: make one with `edgecoder token create --role edge`", stored.Role)}
-	case now == "expired" || now == "revoked":
-		return token, stored, errEdgeToken("is " + now)
+	case state == "revoked" || !opens:
+		return token, stored, errEdgeToken("is " + state)
 	case crypto.Sum(req.TLSPublic) != req.Edge.TLSKey:
 		return token, stored, &client.Error{Code: client.CodeInvalid, Field: "tls_key", Detail: "the TLS key is not the one in the record"}
 	}
@@ -152,15 +156,16 @@ func errEdgeToken(what string) *client.Error {
 }
 
 // welcomeEdge hands a member what it needs, by what is on record.
-func (n *Node) welcomeEdge(ctx context.Context, req edgeJoinRequest, token crypto.TokenText, opts api.ReadOptions) (edgeJoinReply, error) {
+func (n *Node) welcomeEdge(ctx context.Context, req edgeJoinRequest, token crypto.TokenText, proved bool, opts api.ReadOptions) (edgeJoinReply, error) {
 	var edge fsm.Edge
-	var member bool
+	var member, may bool
 	var sets [][]byte
 	var held, keys *sharedSet
 	read := func(s *fsm.State) {
 		held = n.shared.Load()
 		keys = held.forEdges(s)
 		edge, member = s.Edge(req.Edge.NodeID)
+		may = proved || toldWithoutProof(s)
 		sets = setsSince(s, token)
 	}
 	if _, err := n.Read(ctx, opts, read); err != nil {
@@ -169,6 +174,8 @@ func (n *Node) welcomeEdge(ctx context.Context, req edgeJoinRequest, token crypt
 	switch {
 	case !member:
 		return edgeJoinReply{}, &client.Error{Code: client.CodeForbidden, Detail: "the edge was removed: its credential is revoked"}
+	case !may:
+		return edgeJoinReply{}, errUnproved()
 	case edge.TLSKey != crypto.Sum(req.TLSPublic):
 		return edgeJoinReply{}, &client.Error{Code: client.CodeForbidden, Field: "tls_public", Detail: "the edge is not on record with this key"}
 	}

@@ -36,6 +36,7 @@ func FuzzRPC(f *testing.F) {
 		pingRequest{1}, pingReply{Version: "v", Marks: []fsm.Mark{{}}}, certifyRequest{"n", []byte{1}, true}, returnRequest{[]byte{1}}, sharedReply{AsOf: 1, CAs: []authority{{Cert: []byte{1}, Retiring: true}}, Sealed: []sealedKey{{Kind: fsm.SubjectGossip, Text: []byte{2}}}}, transferRequest{"n"}, memberRequest{"n"}, fieldsRequest{1},
 		joinRequest{Token: "t"}, manifestRequest{"t", "n"}, readPoint{}, admitReply{}, memberReply{}, chainHead{Head: "h"},
 		joinReply{Members: memberFile{Members: map[string]peerAddress{"n": {Name: "n"}}}}, fieldsReply{Fields: map[string]string{"a": "b"}},
+		joinReply{CACert: []byte{1}, Sealed: []sealedKey{{Kind: fsm.SubjectGossip, Text: []byte{2}}}}, edgeJoinRequest{Token: "t"}, edgeJoinReply{PoolKeys: [][]byte{{1}}},
 	} {
 		data, err := fsm.Encode(v)
 		if err != nil {
@@ -46,7 +47,7 @@ func FuzzRPC(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, read := range []func(*testing.T, []byte){
 			stable[pingRequest], stable[pingReply], stable[certifyRequest], stable[returnRequest], stable[sharedReply], stable[transferRequest], stable[memberRequest], stable[fieldsRequest],
-			stable[joinRequest], stable[joinReply], stable[manifestRequest], stable[manifestReply], stable[memberReply], stable[fieldsReply],
+			stable[joinRequest], stable[joinReply], stable[edgeJoinRequest], stable[edgeJoinReply], stable[manifestRequest], stable[manifestReply], stable[memberReply], stable[fieldsReply],
 			stable[readPoint], stable[admitReply], stable[fsm.AdmitBatch], stable[fsm.Command], stable[chainHead],
 		} {
 			read(t, data)
@@ -54,6 +55,10 @@ func FuzzRPC(f *testing.F) {
 		var told sharedReply
 		if fsm.Decode(data, &told) == nil {
 			_, _ = (&identity{Role: fsm.RoleCoordinator}).openReply(told)
+		}
+		var joined joinReply
+		if fsm.Decode(data, &joined) == nil {
+			_, _ = joined.open(&identity{}, fsm.RoleCoordinator)
 		}
 		if head, err := parseHead(data); err == nil {
 			_ = head.parts("c", "n")

@@ -128,8 +128,8 @@ func (g *greeter) greet(raw net.Conn, config *tls.Config) (*tls.Conn, error) {
 
 // prove notes where a coordinator is, once its certificate was verified.
 func (g *greeter) prove(one *greeting, state tls.ConnectionState) {
-	if one.member || len(state.PeerCertificates) == 0 {
-		return
+	if one.member || len(state.PeerCertificates) == 0 || !isPeerProto(state.NegotiatedProtocol) {
+		return // a joiner's certificate says no more than its key
 	}
 	if peer, err := nameOf(state.PeerCertificates[0]); err == nil {
 		g.met(peer.id, one.from)
@@ -196,8 +196,10 @@ func (o *greeting) move() bool {
 
 // speaksPeer tells whether a client is a coordinator, or says so.
 func speaksPeer(hello *tls.ClientHelloInfo) bool {
-	return slices.ContainsFunc(hello.SupportedProtos, func(p string) bool { return p == protoRaft || p == protoRPC || p == protoReturn })
+	return slices.ContainsFunc(hello.SupportedProtos, isPeerProto)
 }
+
+func isPeerProto(p string) bool { return p == protoRaft || p == protoRPC || p == protoReturn }
 
 // refused returns how many connections had to make room or came too often.
 func (g *greeter) refused() (room, rate uint64) {

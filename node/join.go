@@ -57,11 +57,12 @@ type joinReply struct {
 	MoreCAs []authority `cbor:"7,keyasint,omitempty"` // trusted beside CACert, while the CA is rotated
 	AsOf    uint64      `cbor:"8,keyasint,omitempty"` // log index as of which CAs and pool keys are right
 
-	seed peerName // who answered, by its certificate
-}
+	// To a joiner that proved its TLS key nothing secret goes in clear.
+	Sealed []sealedKey      `cbor:"9,keyasint,omitempty"`
+	Signer crypto.PublicKey `cbor:"10,keyasint,omitzero"` // of Sealed
 
-func (r joinReply) shared() *sharedSet {
-	return &sharedSet{asOf: r.AsOf, ring: r.PoolKeys, cas: append([]authority{{Cert: r.CACert, Key: r.CAKey}}, r.MoreCAs...)}
+	seed peerName   // who answered, by its certificate
+	set  *sharedSet // what the answer tells, opened
 }
 
 // joinServer answers joiners; connections come from the gossip port.
@@ -71,7 +72,7 @@ func (n *Node) joinServer() *http.Server {
 	routes.HandleFunc("POST "+edgeJoinPath, answerJoiner(n, n.serveEdgeJoin))
 	routes.HandleFunc("POST "+manifestPath, answerJoiner(n, n.serveManifest))
 	s := &http.Server{Handler: routes, ReadTimeout: 5 * time.Second, WriteTimeout: 20 * time.Second,
-		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0)}
+		MaxHeaderBytes: 8 << 10, ErrorLog: log.New(io.Discard, "", 0), ConnContext: withJoiner}
 	s.SetKeepAlivesEnabled(false) // one join a connection
 	return s
 }
@@ -118,6 +119,10 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 		return joinReply{}, err
 	}
 	defer leave()
+	proved, err := provesKey(r, req.TLSPublic)
+	if err != nil {
+		return joinReply{}, err
+	}
 	token, err := n.checkJoinToken(r.Context(), req)
 	if err != nil {
 		return joinReply{}, err
@@ -139,7 +144,7 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 	if err := n.noteJoined(r, token.ID, req.Coordinator); err != nil {
 		return joinReply{}, err
 	}
-	return n.welcome(r.Context(), req, res.Index)
+	return n.welcome(r.Context(), req, res.Index, proved)
 }
 
 // admitJoiner reads the request of a joiner and takes a slot for it.
@@ -180,7 +185,8 @@ func (n *Node) checkJoinToken(ctx context.Context, req joinRequest) (crypto.Toke
 		return token, &client.Error{Code: client.CodeForbidden, Field: "role",
 			Detail: fmt.Sprintf("a token of role %s opens no join as %s: make one with `edgecoder token create --role coordinator`", stored.Role, role)}
 	}
-	if state := stored.State(n.clockMs()); state != "active" && !(state == "used" && n.joinedBy(req.Coordinator.ID, token.ID)) {
+	now := n.clockMs()
+	if state := stored.State(now); state != "active" && !(state == "used" && stored.Opens(now) && n.joinedBy(req.Coordinator.ID, token.ID)) {
 		return token, errJoinToken("is " + state)
 	}
 	if crypto.Sum(req.TLSPublic) != req.Coordinator.TLSKey {
@@ -248,23 +254,44 @@ func (n *Node) joinToken(ctx context.Context, token crypto.TokenText) (stored fs
 
 // welcome hands a committed joiner what it needs: what the record says, never
 // what the request does.
-func (n *Node) welcome(ctx context.Context, req joinRequest, index uint64) (joinReply, error) {
+func (n *Node) welcome(ctx context.Context, req joinRequest, index uint64, proved bool) (joinReply, error) {
 	var record fsm.Coordinator
-	var known bool
-	if _, err := n.Read(ctx, api.ReadOptions{MinIndex: index}, func(s *fsm.State) { record, known = s.Coordinator(req.Coordinator.ID) }); err != nil {
+	var known, behind, may bool
+	read := func(s *fsm.State) {
+		record, known = s.Coordinator(req.Coordinator.ID)
+		behind = onRecord(s) && s.Index() < n.shared.Load().asOf
+		may = proved || toldWithoutProof(s)
+	}
+	if _, err := n.Read(ctx, api.ReadOptions{MinIndex: index}, read); err != nil {
 		return joinReply{}, err
 	}
-	if !known {
+	switch {
+	case !known:
 		return joinReply{}, &client.Error{Code: client.CodeForbidden, Detail: "the node was removed again"}
+	case !may:
+		return joinReply{}, errUnproved()
+	case behind:
+		return joinReply{}, &client.Error{Code: client.CodeUnavailable, Detail: "this node is catching up: ask another coordinator"}
 	}
-	cert, err := n.sign(certifyRequest{NodeID: record.ID, TLSPublic: req.TLSPublic})
+	set, _, err := n.sharedFor(record.ID)
 	if err != nil {
 		return joinReply{}, err
 	}
-	set := n.shared.Load().forRole(record.Role)
+	if len(set.ring) == 0 {
+		return joinReply{}, &client.Error{Code: client.CodeUnavailable, Detail: "this node holds no gossip key that the joiner may be told: ask another coordinator"}
+	}
+	cert, err := n.signWith(set, certifyRequest{NodeID: record.ID, TLSPublic: req.TLSPublic})
+	if err != nil {
+		return joinReply{}, err
+	}
+	set = set.forRole(record.Role)
 	first := set.active()
-	return joinReply{ClusterID: n.id.ClusterID, CACert: first.Cert, CAKey: first.Key, MoreCAs: set.cas[1:], TLSCert: cert,
-		PoolKeys: set.ring, Members: n.memberRecords(), AsOf: set.asOf}, nil
+	reply := joinReply{ClusterID: n.id.ClusterID, CACert: first.Cert, CAKey: first.Key, MoreCAs: set.cas[1:], TLSCert: cert,
+		PoolKeys: set.ring, Members: n.memberRecords(), AsOf: set.asOf}
+	if !proved {
+		return reply, nil
+	}
+	return n.sealed(reply, set, record.EncryptionKey)
 }
 
 // completeJoin lets a wiped node take its old name: the dead id of that name
@@ -344,7 +371,7 @@ func join(ctx context.Context, cfg Config, id *identity) (*joinReply, error) {
 		if err := askSeed(ctx, seed, token, cfg); err != nil {
 			return nil, err
 		}
-		return joinAt(ctx, cfg, seed, token, req)
+		return joinAt(ctx, cfg, id, seed, token, req)
 	})
 }
 
@@ -448,19 +475,21 @@ func postSeed(ctx context.Context, cfg Config, seed string, config *tls.Config, 
 	return met, nil
 }
 
-func joinAt(ctx context.Context, cfg Config, seed string, token crypto.TokenText, req joinRequest) (*joinReply, error) {
-	var reply joinReply
-	var err error
-	if reply.seed, err = postSeed(ctx, cfg, seed, joinDial(token), joinPath, req, &reply); err != nil {
+func joinAt(ctx context.Context, cfg Config, id *identity, seed string, token crypto.TokenText, req joinRequest) (*joinReply, error) {
+	config, err := id.showing(joinDial(token))
+	if err != nil {
 		return nil, err
 	}
-	set := reply.shared()
-	pinned := slices.ContainsFunc(set.cas, func(a authority) bool { return a.id().String() == token.Pin })
+	var reply joinReply
+	if reply.seed, err = postSeed(ctx, cfg, seed, config, joinPath, req, &reply); err != nil {
+		return nil, err
+	}
+	if reply.set, err = reply.open(id, fsm.Role(token.Role)); err != nil {
+		return nil, fmt.Errorf("the seed's answer: %w", err)
+	}
+	pinned := slices.ContainsFunc(reply.set.cas, func(a authority) bool { return a.id().String() == token.Pin })
 	if !pinned || reply.ClusterID != token.ClusterID {
 		return nil, errors.New("the seed's answer is not of the cluster in the join token")
-	}
-	if err := set.check(); err != nil {
-		return nil, fmt.Errorf("the seed's answer: %w", err)
 	}
 	return &reply, nil
 }

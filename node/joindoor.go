@@ -35,13 +35,18 @@ func (d *joinDoor) open(raw net.Conn) {
 		return
 	}
 	place := d.room.Enter(limit.HolderOf(raw.RemoteAddr().String()), 1, func() { _ = raw.Close() })
-	d.to(&joinConn{Conn: conn, leave: sync.OnceFunc(func() { place.Leave() })})
+	var public []byte
+	if shown := conn.ConnectionState().PeerCertificates; len(shown) > 0 {
+		public = shown[0].RawSubjectPublicKeyInfo
+	}
+	d.to(&joinConn{Conn: conn, public: public, leave: sync.OnceFunc(func() { place.Leave() })})
 }
 
 // joinConn gives its place back when it is closed.
 type joinConn struct {
 	net.Conn
-	leave func()
+	public []byte // PKIX of the TLS key that the joiner proved; empty if it showed none
+	leave  func()
 }
 
 // Close implements net.Conn.

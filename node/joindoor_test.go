@@ -62,7 +62,7 @@ func TestJoinsOfStrangersWriteNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Proof = crypto.SignText(id.signingKey(), joinLabel, parts...)
-		_, err = joinAt(t.Context(), cfg, c.cfgs[0].GossipAddr, token, req)
+		_, err = joinAt(t.Context(), cfg, id, c.cfgs[0].GossipAddr, token, req)
 		return err
 	}
 	same := func(*joinRequest) {}

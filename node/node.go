@@ -35,6 +35,7 @@ type Node struct {
 	sharing    sync.Mutex                // held while they or our certificates change
 	apiFiles   atomic.Pointer[apiFiles]  // of the operator's certificate; mostly nil
 	caFileDue  bool                      // ca.pem is not as shared says; guarded by sharing
+	shownDue   bool                      // TLS and gossip do not go by shared yet; guarded by sharing
 	sharedTold toldShared                // what others say of them, while the replica is behind
 	said       []gossip.AckID            // what the pool was told that we hold; owned by sharingLoop
 

@@ -96,7 +96,7 @@ func (n *Node) joinIdentity(ctx context.Context, id *identity) (_ *identity, err
 	}
 	id.ClusterID, id.Role = reply.ClusterID, fsm.Role(token.Role)
 	id.TLSCert = reply.TLSCert
-	id.take(reply.shared())
+	id.take(reply.set)
 	n.book.record(introduced(reply.Members, reply.seed))
 	return id, nil
 }

@@ -97,7 +97,7 @@ func (n *Node) sharedFor(member string) (set *sharedSet, to fsm.Coordinator, err
 	n.machine.Read(func(s *fsm.State) {
 		recorded := false
 		to, recorded = s.Coordinator(member)
-		older := s.Index() < have.asOf || s.Meta().Level < fsm.LevelKeys // below, nothing was ever rotated
+		older := s.Index() < have.asOf || !onRecord(s) // nothing was ever rotated
 		if known = known && (older || recorded); !known || older {
 			set, to = have, fsm.Coordinator{} // nobody to seal to
 			return
@@ -128,6 +128,17 @@ func (n *Node) sharedFor(member string) (set *sharedSet, to fsm.Coordinator, err
 		err = &client.Error{Code: client.CodeUnavailable, Detail: "this node does not hold the CA key: ask another coordinator"}
 	}
 	return set, to, err
+}
+
+// onRecord tells whether the state names the keys that all share: it does not before
+// fsm.LevelKeys, and until its leader has told them.
+func onRecord(s *fsm.State) bool {
+	for _, of := range fsm.HeldShared(fsm.RoleCoordinator) {
+		if ring, _ := s.KeyRing(of); len(ring) == 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // withheld tells whether a key is the next one and was sealed to others than a member.

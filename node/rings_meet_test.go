@@ -131,3 +131,26 @@ func TestEdgesAreNotToldWhatACompromisedNodeMustNotKnow(t *testing.T) {
 	l.rotating.Unlock()
 	c.eventually("edges are told what is in force", func() bool { s := told(); return len(s.cas) == 2 && len(s.ring) == 2 })
 }
+
+// TestKeysThatCouldNotBeShownAreShownLater: a set that is kept already, and that TLS did not take.
+func TestKeysThatCouldNotBeShownAreShownLater(t *testing.T) {
+	t.Parallel()
+	c := newTrio(t, 1)
+	n := c.nodes[0]
+	c.eventually("the keys are on record", func() bool { return !c.activeKey(caSubject).IsZero() && !c.activeKey(gossipSubject).IsZero() })
+	due := func(change func()) bool {
+		n.sharing.Lock()
+		defer n.sharing.Unlock()
+		change()
+		return n.shownDue
+	}
+	failed := due(func() {
+		if err := n.adopt(n.shared.Load(), chains{peer: n.creds.cert.Load().Certificate, face: [][]byte{{1}}}); err == nil {
+			t.Error("a chain that does not parse is shown")
+		}
+	})
+	if !failed {
+		t.Error("what could not be shown is not due")
+	}
+	c.eventually("it is shown", func() bool { return !due(func() {}) })
+}

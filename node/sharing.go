@@ -152,7 +152,7 @@ func (n *Node) followShared(ctx context.Context, caughtUp bool) []lack {
 		return nil
 	}
 	next, lacks := n.id.follow(have, nil, want)
-	if next.equal(have) && !caughtUp {
+	if next.equal(have) && !caughtUp && !n.shownDue {
 		return lacks
 	}
 	if err := n.takeUp(ctx, next, caughtUp); err != nil {
@@ -200,10 +200,11 @@ func (n *Node) adopt(next *sharedSet, shown chains) error {
 		return err
 	}
 	n.shared.Store(next)
-	n.caFileDue = true
+	n.caFileDue, n.shownDue = true, true // tried again by followShared
 	if err := n.presentShared(next, shown); err != nil {
 		return err
 	}
+	n.shownDue = false
 	n.log.Info("keys of the cluster taken up", "as_of", next.asOf, "ca", next.active().id().String()[:16], "cas", len(next.cas),
 		"gossip", poolKeyID(next.ring[0]).String()[:16], "gossip_keys", len(next.ring))
 	return n.writeCAFile(next)

@@ -144,9 +144,10 @@ func (c *credentials) dial(proto, nodeID string) *tls.Config {
 }
 
 // joinServer returns the configuration of the join service, whose callers have
-// no certificate yet.
+// no certificate of the cluster yet: they show their key (identity.showing).
 func (c *credentials) joinServer() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.getFace, NextProtos: []string{protoJoin}}
+	return &tls.Config{MinVersion: tls.VersionTLS13, GetCertificate: c.getFace, NextProtos: []string{protoJoin},
+		ClientAuth: tls.RequestClientCert, SessionTicketsDisabled: true} // each handshake proves the key anew
 }
 
 // joinDial returns the configuration of a joiner: it knows no CA yet, only the

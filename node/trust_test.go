@@ -60,7 +60,7 @@ func TestP8ObserverStaysAnObserver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := joinAt(t.Context(), c.cfgs[0], c.cfgs[0].GossipAddr, token, req); err != nil {
+	if _, err := joinAt(t.Context(), c.cfgs[0], n.id, c.cfgs[0].GossipAddr, token, req); err != nil {
 		t.Errorf("the same join asked again: %v", err)
 	}
 	for _, change := range []func(*joinRequest){
@@ -75,7 +75,7 @@ func TestP8ObserverStaysAnObserver(t *testing.T) {
 			t.Fatal(err)
 		}
 		forged.Proof = crypto.SignText(n.id.signingKey(), joinLabel, parts...)
-		if reply, err := joinAt(t.Context(), c.cfgs[0], c.cfgs[0].GossipAddr, token, forged); err == nil {
+		if reply, err := joinAt(t.Context(), c.cfgs[0], n.id, c.cfgs[0].GossipAddr, token, forged); err == nil {
 			t.Errorf("a changed join was answered, CA key of %d bytes", len(reply.CAKey))
 		}
 	}
