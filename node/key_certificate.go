@@ -152,8 +152,8 @@ func (n *Node) showOwnTLSKey(ctx context.Context) error {
 	switch {
 	case n.toldSet() != nil:
 		return nil
-	case err != nil && len(set.active().Key) == 0 && !n.tlsCounts(was.Leaf.RawSubjectPublicKeyInfo):
-		return errors.Join(err, n.showUncertified(set, want))
+	case err != nil && len(set.active().Key) == 0 && (n.aloneFor() > 0 || !n.tlsCounts(was.Leaf.RawSubjectPublicKeyInfo)):
+		return errors.Join(err, n.showAtTheDoor(set, want))
 	case err != nil:
 		return err
 	}
@@ -322,9 +322,23 @@ func (n *Node) tlsCounts(public []byte) (yes bool) {
 	return yes
 }
 
-// showUncertified is for an observer, which holds no CA key, when the key that it had
-// a certificate for was revoked. At the door nobody asks which CA a certificate is of
-// (return.go), and there it gets one.
+// showAtTheDoor is for an observer, which holds no CA key, when the key that it had a
+// certificate for was revoked, or may have been since this replica heard of anything: it
+// shows the certificate in its file if that is for the key, else one without a CA.
+func (n *Node) showAtTheDoor(set *sharedSet, key tlsKey) error {
+	n.idMu.Lock()
+	saved := n.id.TLSCert
+	n.idMu.Unlock()
+	leaf, err := x509.ParseCertificate(saved)
+	if err != nil || crypto.Sum(leaf.RawSubjectPublicKeyInfo) != key.name || issuedBy(saved, set.active()) != nil {
+		return n.showUncertified(set, key)
+	}
+	n.uncertified.Store(false)
+	return n.creds.present(set, chains{peer: [][]byte{saved, set.active().Cert}})
+}
+
+// showUncertified shows a certificate of a CA that nobody knows. At the door nobody asks
+// which CA a certificate is of (return.go), and there it gets one.
 func (n *Node) showUncertified(set *sharedSet, key tlsKey) error {
 	cert, caKey, err := newCA(n.id.ClusterID)
 	if err != nil {
