@@ -14,7 +14,7 @@ func (p *program) keysHistoryCommand() *cli.Command {
 		Name: "history", Usage: "all keys that a subject ever had, and what happened to them",
 		UsageText: "edgecoder keys history SUBJECT",
 		Description: subjectsHelp + "Works for subjects that are gone, too. It looks through the records of all changes from the first on, which takes some seconds where there are\nmillions.\n\n" +
-			"Examples:\n  edgecoder keys history coordinator/0f3c9a2b\n  edgecoder keys history ca --format json",
+			"Examples:\n  edgecoder keys history coordinator/node2\n  edgecoder keys history ca --format json",
 		Flags: []cli.Flag{strongFlag()}, Action: p.keysHistory,
 	}
 }

@@ -10,7 +10,6 @@ import (
 
 	"github.com/edgecoder/edgecoder/api"
 	"github.com/edgecoder/edgecoder/audit"
-	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/fsm"
 	"github.com/edgecoder/edgecoder/gossip"
 )
@@ -174,31 +173,13 @@ func (n *Node) gossips(id string) bool {
 // vote, and is looked at anew.
 func (n *Node) removeSilent(ctx context.Context, l *leadership, c fsm.Coordinator, silent time.Duration) {
 	code := string(fsm.CodeOK)
-	if err := n.proposeCleanUp(ctx, l, fsm.CoordinatorCleanUp{ID: c.ID, SilentMs: silent.Milliseconds()}); err != nil {
+	if err := n.proposeAs(ctx, l, fsm.Actor{NodeID: n.id.NodeID}, fsm.CoordinatorCleanUp{ID: c.ID, SilentMs: silent.Milliseconds()}); err != nil {
 		code = asAPIError(err).Code
 		n.log.Warn("membership: cleaning up", "node", c.ID, "name", c.Name, "error", err)
 	} else {
 		n.log.Warn("membership: removed for ever a coordinator that was silent and has been replaced", "node", c.ID, "name", c.Name, "silent", silent.Round(time.Second))
 	}
 	n.note("member_clean_up", audit.LevelHigh, code, map[string]string{"node": c.ID, "name": c.Name, "silent_ms": strconv.FormatInt(silent.Milliseconds(), 10)})
-}
-
-func (n *Node) proposeCleanUp(ctx context.Context, l *leadership, body fsm.CoordinatorCleanUp) error {
-	cmd, err := fsm.New(fsm.Actor{NodeID: n.id.NodeID}, body)
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
-	defer cancel()
-	p, err := n.enqueue(l, cmd)
-	if err != nil {
-		return err
-	}
-	res, err := n.await(ctx, p)
-	if err == nil && !res.OK() {
-		return &client.Error{Code: string(res.Code), Field: res.Field, Detail: res.Detail}
-	}
-	return err
 }
 
 // Servers implements api.Membership.
