@@ -59,10 +59,15 @@ func (c *Cluster) Start(ctx context.Context, name string) error {
 		})
 		return errors.Join(err, dead)
 	}
-	if err == nil && !n.Joined {
-		return c.locked(ctx, func() error { return c.update(name, func(n *Node) { n.Joined = true }) })
+	if err != nil || n.Joined && written(c.path(caName)) {
+		return err
 	}
-	return err
+	return c.locked(ctx, func() error {
+		if err := c.linkCA(); err != nil { // it led to a server that was wiped
+			return err
+		}
+		return c.update(name, func(n *Node) { n.Joined = true })
+	})
 }
 
 // needsJoin tells whether a start of n needs a join token: it never became a

@@ -32,6 +32,9 @@ func nameOwner(of Subject) string {
 }
 
 func (s *State) bindName(of Subject, name crypto.PublicKey) {
+	if s.hadName(name) { // a node's first one may be bound to whoever named it as a public key
+		return
+	}
 	ref := name.Fingerprint()
 	s.keyOwners.put(string(ref[:]), nameOwner(of))
 }
@@ -74,9 +77,12 @@ func (s *State) countNames() (n int) {
 // namesFault: each key of a ring is bound to who has it. Others of the same owner are of
 // the past, so no more can be said of them.
 func (s *State) namesFault() error {
-	bound := func(of Subject, r Ring) error {
+	bound := func(of Subject, r Ring, first crypto.PublicKey) error {
 		for _, k := range r {
 			ref := k.Public.Fingerprint()
+			if k.Public == first && s.hadName(first) {
+				continue
+			}
 			if owner, _ := s.keyOwners.get(string(ref[:])); owner != nameOwner(of) {
 				return fmt.Errorf("row %s: the key belongs to %s, not to %s", ref, shown(owner), shown(nameOwner(of)))
 			}
@@ -84,12 +90,12 @@ func (s *State) namesFault() error {
 		return nil
 	}
 	for _, c := range s.coordinators.m {
-		if err := bound(CertificateSubject(c.ID), c.TLSKeys); err != nil {
+		if err := bound(CertificateSubject(c.ID), c.TLSKeys, crypto.PublicKey(c.TLSKey)); err != nil {
 			return err
 		}
 	}
 	for kind, r := range s.keyRings.m {
-		if err := bound(Subject{Kind: SubjectKind(kind)}, r); err != nil {
+		if err := bound(Subject{Kind: SubjectKind(kind)}, r, crypto.PublicKey{}); err != nil {
 			return err
 		}
 	}

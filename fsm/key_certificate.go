@@ -99,7 +99,7 @@ func (s *State) revokeOrdered(c *change, nodeID string, signer crypto.PublicKey)
 		}
 		was := have.StateOf(i, c.atMs)
 		s.keepGoing(c, of, ring)
-		s.putRing(c, of, ring)
+		s.putRing(c, of, slices.Clone(ring)) // the loop goes on with its own
 		s.record(c, "key_revoke", of.String(), fmt.Sprintf("key_id=%s was=%s %s reason=%q", k.Public.KeyID(), was, ring.text(), "its order was signed by "+signer.KeyID()))
 	}
 }

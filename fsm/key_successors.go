@@ -20,7 +20,7 @@ func (r Ring) successors(i int) (out []int) {
 		switch {
 		case j <= i:
 			continue
-		case k.Succession != nil && !ordered[k.Succession.Predecessor]:
+		case k.Succession != nil && !ordered[k.Succession.Predecessor] && !(k.Succession.Predecessor.IsZero() && ordered[k.Succession.Signer]):
 			continue
 		case k.Succession == nil && (k.Index != 0 || !ordered[r[j-1].Public]):
 			continue

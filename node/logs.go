@@ -60,6 +60,7 @@ type keptLog struct {
 	spread spreader
 	round  roundState // this and what follows is owned by logLoop
 	stuck  time.Time  // when the tree last did not grow
+	whole  bool       // this replica has caught up since it started
 }
 
 // logs are all of them. The map never changes after openLogs.
@@ -261,7 +262,7 @@ func (n *Node) hasFork(ctx context.Context, l *keptLog, e epochNow) bool {
 		return true
 	}
 	o := e.origin(l.name)
-	err := l.Honest(o, n.hasAll(l))
+	err := l.Honest(o, n.hasAll(ctx, l))
 	if err == nil {
 		err = l.Confirm(o)
 	}
@@ -273,11 +274,13 @@ func (n *Node) hasFork(ctx context.Context, l *keptLog, e epochNow) bool {
 	return err != nil && n.sameEpochStill(e) && n.stopForked(l, err, nil)
 }
 
-// hasAll tells whether this replica holds all records that it ever had: it serves, and what it applied is on disk. One
-// that fetches the others' snapshot after a fresh start has promised more than it holds, and that is no lie.
-func (n *Node) hasAll(l *keptLog) bool {
+// hasAll tells whether this replica holds all records that it ever had: a read point showed since the start that it has
+// caught up, and what it applied is on disk. One that fetches what the others have after a fresh start has promised more
+// than it holds, and that is no lie.
+func (n *Node) hasAll(ctx context.Context, l *keptLog) bool {
+	l.whole = l.whole || n.Ready() == nil && n.caughtUp(ctx) == nil
 	_, totals := n.store.History.Totals()
-	return n.Ready() == nil && l.tree.TreeSize() == totals[l.stream]
+	return l.whole && n.Ready() == nil && l.tree.TreeSize() == totals[l.stream]
 }
 
 func isFork(err error) bool {
