@@ -32,7 +32,8 @@ func (y *keyYears) arrives() {
 		}
 	}
 	newest := m.newest(y.s.ClockMs())
-	may := next != "" && newest != nil && newest.name == by && m.next(y.s.ClockMs()) == nil && m.find(next) == nil
+	ordered := newest != nil && newest.name == by || newest == nil && by == "" // by nobody: it is asked for, and none of its keys verifies
+	may := next != "" && ordered && m.next(y.s.ClockMs()) == nil && m.find(next) == nil
 	res := y.do(y.owner(m), l.b)
 	if !res.OK() || res.Repeated {
 		return
