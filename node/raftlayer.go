@@ -86,6 +86,10 @@ func (d *peerDialer) keep(conn *tls.Conn, own *tls.Certificate) (net.Conn, error
 	c := &dialedConn{Conn: conn, peer: peer, own: own.Leaf, calls: state.NegotiatedProtocol == protoRPC, dialer: d}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.shut.Load() { // meanwhile
+		_ = conn.Close()
+		return nil, errors.New("this node is ending")
+	}
 	if d.open == nil {
 		d.open = map[*dialedConn]struct{}{}
 	}

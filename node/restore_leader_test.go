@@ -3,8 +3,10 @@ package node
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +21,12 @@ import (
 func (c *trio) cut(i int) {
 	n := c.nodes[i]
 	n.dialer.shut.Store(true)
+	n.dialer.mu.Lock()
+	open := slices.Collect(maps.Keys(n.dialer.open))
+	n.dialer.mu.Unlock()
+	for _, conn := range open { // the others may not have noted yet whose it is
+		_ = conn.Close()
+	}
 	for k, other := range c.nodes {
 		for _, m := range other.face.muxes {
 			if k != i {
