@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/edgecoder/edgecoder/cluster"
 )
 
 // netns gives each node a network namespace. Between them nodes reach each
@@ -20,9 +22,9 @@ import (
 // address, which clients enter directly: they reach every node all the time,
 // and a closed port still says that nothing was sent.
 type netns struct {
-	prefix string // of the namespaces' names
-	subnet string // first three bytes of the nodes' addresses
-	base   int    // ports, see cluster.Options
+	prefix string         // of the namespaces' names
+	subnet string         // first three bytes of the nodes' addresses
+	ports  *cluster.Ports // on each node's loopback address, and on this machine's
 	nodes  []string
 	tuns   []*os.File
 	wire   *wire
@@ -35,23 +37,31 @@ type netns struct {
 
 // newNetns draws a number for the names; another run on this machine may have it.
 func newNetns(nodes []string, m *made) (*netns, error) {
-	base, err := freeBase(len(nodes))
+	ports, err := cluster.FreePorts(len(nodes))
 	if err != nil {
 		return nil, err
 	}
+	n, err := drawNetns(nodes, ports, m)
+	if err != nil {
+		ports.Release()
+	}
+	return n, err
+}
+
+func drawNetns(nodes []string, ports *cluster.Ports, m *made) (*netns, error) {
 	const draws = 10
-	err = errors.New("all in use")
+	err := errors.New("all in use")
 	for range draws {
 		id := rand.IntN(250)
 		if inUse(id, nodes) {
 			continue
 		}
 		// 198.18.0.0/15 is set aside for tests of networks (RFC 2544).
-		n := &netns{prefix: prefixOf(id), subnet: fmt.Sprintf("198.18.%d", id), base: base, nodes: nodes, made: m}
+		n := &netns{prefix: prefixOf(id), subnet: fmt.Sprintf("198.18.%d", id), ports: ports, nodes: nodes, made: m}
 		if err = n.lay(id); err == nil {
 			return n, nil
 		}
-		n.close() // what was made is in the list
+		n.close() // what was made is in the list; the ports are for the next draw
 	}
 	return nil, fmt.Errorf("no free number for the namespaces in %d draws, see `ip netns`: %w", draws, err)
 }
@@ -111,38 +121,14 @@ func (n *netns) add(i, id int) error {
 
 func (n *netns) addr(i int) string { return fmt.Sprintf("%s.%d", n.subnet, i+1) }
 
-// freeBase finds ports for a cluster, below the range of outgoing connections.
-func freeBase(nodes int) (int, error) {
-	for range 50 {
-		base := 20_000 + 10*rand.IntN(1_100)
-		if portsFree(base, nodes) {
-			return base, nil
-		}
-	}
-	return 0, errors.New("no free range of ports")
-}
-
-func portsFree(base, nodes int) bool {
-	for i := range nodes {
-		for k := range 3 {
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", base+10*i+k))
-			if err != nil {
-				return false
-			}
-			l.Close()
-		}
-	}
-	return true
-}
-
 // rewrite is the part of the start script that moves raft, gossip and join
 // addresses from loopback to the nodes' own.
 func (n *netns) rewrite() string {
 	var edits strings.Builder
 	for i := range n.nodes {
-		for k := 1; k <= 2; k++ {
-			port := n.base + 10*i + k
-			fmt.Fprintf(&edits, "s/127\\.0\\.0\\.1:%d/%s:%d/g;", port, n.addr(i), port)
+		for _, own := range []string{n.ports.Raft(i), n.ports.Gossip(i)} {
+			_, port, _ := net.SplitHostPort(own)
+			fmt.Fprintf(&edits, "s/%s/%s:%s/g;", strings.ReplaceAll(own, ".", `\\.`), n.addr(i), port)
 		}
 	}
 	return "for a in \"$@\"; do shift; set -- \"$@\" \"$(printf %s \"$a\" | sed '" + edits.String() + "')\"; done\n"
@@ -171,7 +157,7 @@ func (n *netns) openDoors(ctx context.Context, clusterDir string) {
 		}
 	}
 	for i, node := range n.nodes {
-		addr := fmt.Sprintf("127.0.0.1:%d", n.base+10*i)
+		addr := n.ports.API(i)
 		l, err := net.Listen("tcp", addr)
 		if err != nil {
 			continue // then the cluster says that nobody answers

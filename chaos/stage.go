@@ -130,7 +130,7 @@ func shellWord(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`
 func (st *stage) up(ctx context.Context, note func(string, ...any)) (err error) {
 	o := cluster.Options{Dir: st.clusterDir, Nodes: len(st.nodes), Members: st.members, Binary: st.binary, Progress: note}
 	if st.net != nil {
-		o.BasePort = st.net.base
+		o.BasePort = st.net.ports.Base
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		go st.net.openDoors(ctx, st.clusterDir)
@@ -192,6 +192,7 @@ func (st *stage) clear(ctx context.Context) error {
 func (st *stage) strike(keepData bool) error {
 	if st.net != nil {
 		st.net.close()
+		st.net.ports.Release()
 	}
 	secrets := st.made.dropSecrets()
 	if err := st.made.remove(); err != nil || keepData {

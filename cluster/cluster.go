@@ -19,6 +19,7 @@ type Cluster struct {
 	note   func(format string, args ...any)
 	detach bool
 	given  string // the binary that Up was given
+	ports  *Ports // of a cluster that this process made: nobody else gets them while it lasts; set by Up alone
 	next   string // the binary that a restart moves to, while it lasts; set by Restart alone
 
 	mu    sync.Mutex // guards what follows

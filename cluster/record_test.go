@@ -92,23 +92,39 @@ func TestLockIsExclusiveAndWaitsWithItsContext(t *testing.T) {
 	second.release()
 }
 
-func TestPorts(t *testing.T) {
-	ports, err := choosePorts(7, 0)
+// TestFreePorts: what one caller got no other gets, though nobody listens there yet.
+func TestFreePorts(t *testing.T) {
+	taken := map[string]bool{}
+	for range 100 {
+		p, err := FreePorts(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Release)
+		if p.Base < firstFreePort || p.Base+portStep+2 > lastFreePort {
+			t.Errorf("base %d", p.Base)
+		}
+		for i := range 2 {
+			for _, addr := range []string{p.API(i), p.Raft(i), p.Gossip(i)} {
+				if taken[addr] {
+					t.Errorf("%s was given away twice", addr)
+				}
+				taken[addr] = true
+			}
+		}
+	}
+	p, err := FreePorts(2)
 	if err != nil {
 		t.Fatal(err)
 	}
-	seen := map[int]bool{}
-	for _, p := range ports {
-		for _, port := range p {
-			if seen[port] || port < firstFreePort || port > lastFreePort {
-				t.Errorf("port %d", port)
-			}
-			seen[port] = true
-		}
+	defer p.Release()
+	again := &Ports{Base: p.Base}
+	defer again.Release()
+	if again.guard(2) == nil {
+		t.Error("ports that somebody has are free")
 	}
-	base := ports[0][0]/100*100 + 7
-	if got, err := choosePorts(2, base); err == nil && (got[0] != [3]int{base, base + 1, base + 2} || got[1] != [3]int{base + 10, base + 11, base + 12}) {
-		t.Errorf("base %d gave %v", base, got)
+	if got, err := choosePorts(2, p.Base); err != nil || got.API(0) != loopback(p.Base) || got.Gossip(1) != loopback(p.Base+12) {
+		t.Errorf("base %d gave %+v, %v", p.Base, got, err)
 	}
 }
 

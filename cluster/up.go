@@ -137,9 +137,10 @@ func (c *Cluster) create(o Options) error {
 	if err != nil {
 		return err
 	}
+	c.ports = ports
 	c.rec = Record{Binary: o.Binary}
-	for i, p := range ports {
-		n := Node{Name: nodeName(i), API: "https://" + loopback(p[0]), Raft: loopback(p[1]), Gossip: loopback(p[2])}
+	for i := range n {
+		n := Node{Name: nodeName(i), API: "https://" + ports.API(i), Raft: ports.Raft(i), Gossip: ports.Gossip(i)}
 		if o.SharePort {
 			n.Raft = ""
 		}
@@ -150,6 +151,15 @@ func (c *Cluster) create(o Options) error {
 		return err
 	}
 	return c.settle(false)
+}
+
+// choosePorts returns those that somebody chose, if they are free, or free ones.
+func choosePorts(nodes, base int) (*Ports, error) {
+	if base == 0 {
+		return FreePorts(nodes)
+	}
+	p := &Ports{Base: base}
+	return p, p.check(nodes)
 }
 
 func (c *Cluster) writePassphrase(given []byte) error {

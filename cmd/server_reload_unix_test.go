@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/edgecoder/edgecoder/cluster"
 	"github.com/edgecoder/edgecoder/node"
 )
 
@@ -81,16 +82,6 @@ func writeFile(t *testing.T, path string, text []byte) {
 	}
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // service is a server that runs as systemd would run it.
 type service struct {
 	t        *testing.T
@@ -104,9 +95,13 @@ type service struct {
 func startService(t *testing.T, settings string) *service {
 	t.Helper()
 	cleanEnv(t)
-	s := &service{t: t, dir: t.TempDir(), api: freeAddr(t), ended: make(chan int, 1)}
+	ports, err := cluster.FreePorts(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ports.Release)
+	s := &service{t: t, dir: t.TempDir(), api: ports.API(0), ended: make(chan int, 1)}
 	socket := filepath.Join(s.dir, "notify")
-	var err error
 	if s.states, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"}); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +113,7 @@ func startService(t *testing.T, settings string) *service {
 	ctx, s.cancel = context.WithCancel(context.Background())
 	p := &program{in: strings.NewReader(""), out: &lockedBuffer{}, err: &s.errOut, now: time.Now, rand: rand.Reader, self: programName}
 	args := []string{"server", "--config", filepath.Join(s.dir, "c.yaml"), "--data-dir", filepath.Join(s.dir, "data"), "--name", "n", "--bootstrap",
-		"--api-addr", s.api, "--gossip-addr", freeAddr(t)}
+		"--api-addr", s.api, "--gossip-addr", ports.Gossip(0)}
 	go func() { s.ended <- p.run(ctx, args) }()
 	t.Cleanup(func() { s.cancel(); <-s.ended })
 	s.wait("READY=1")

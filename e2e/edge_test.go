@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/edgecoder/edgecoder/client"
+	"github.com/edgecoder/edgecoder/cluster"
 	"github.com/edgecoder/edgecoder/crypto"
 )
 
@@ -62,7 +62,7 @@ func (m *mesh) edge(t *testing.T, name string, by ...string) *edgeProcess {
 		}
 	}
 	e := &edgeProcess{t: t, socket: filepath.Join(dir, "edge.sock"), binary: binary, log: &safeBuffer{}}
-	e.args = []string{"edge", "--data-dir", filepath.Join(dir, name), "--name", name, "--listen", "unix:" + e.socket, "--gossip-addr", freeGossip(t),
+	e.args = []string{"edge", "--data-dir", filepath.Join(dir, name), "--name", name, "--listen", "unix:" + e.socket, "--gossip-addr", freePorts(t).Gossip(0),
 		"--join", strings.Join(seeds, ","), "--passphrase-file", passphrase, "--lease", "10s"}
 	c, err := client.NewEdge(client.EdgeConfig{Addr: "unix:" + e.socket})
 	if err != nil {
@@ -73,23 +73,15 @@ func (m *mesh) edge(t *testing.T, name string, by ...string) *edgeProcess {
 	return e
 }
 
-// freeGossip returns a loopback address that is free for TCP and UDP.
-func freeGossip(t *testing.T) string {
+// freePorts returns ports of one node that no other test gets.
+func freePorts(t *testing.T) *cluster.Ports {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			continue
-		}
-		p, err := net.ListenPacket("udp", l.Addr().String())
-		_ = l.Close()
-		if err == nil {
-			_ = p.Close()
-			return l.Addr().String()
-		}
+	p, err := cluster.FreePorts(1)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free port")
-	return ""
+	t.Cleanup(p.Release)
+	return p
 }
 
 func (e *edgeProcess) start(env ...string) {

@@ -9,7 +9,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -169,28 +168,9 @@ func (s *diskServer) stop(t *testing.T) {
 	s.process = nil
 }
 
-// freeAddr is a loopback address whose port is free for TCP and UDP.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		p, err := net.ListenPacket("udp", addr)
-		_ = l.Close()
-		if err == nil {
-			_ = p.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
-
 func (v *vault) newServer(name string) *diskServer {
-	s := &diskServer{name: name, dir: filepath.Join(v.disk, name), api: freeAddr(v.t), gossip: freeAddr(v.t)}
+	ports := freePorts(v.t)
+	s := &diskServer{name: name, dir: filepath.Join(v.disk, name), api: ports.API(0), gossip: ports.Gossip(0)}
 	v.t.Cleanup(func() { s.stop(v.t) })
 	return s
 }
