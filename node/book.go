@@ -256,11 +256,21 @@ func (b *addressBook) doubt(last uint64) {
 
 // coordinators returns the recorded voters-to-be but our own.
 func (b *addressBook) coordinators(self string) []string {
+	return b.others(self, func(r fsm.Role) bool { return r == fsm.RoleCoordinator })
+}
+
+// witnesses are the coordinators and those of whom only the address is known: who they
+// are shows when they answer.
+func (b *addressBook) witnesses(self string) []string {
+	return b.others(self, func(r fsm.Role) bool { return r == fsm.RoleCoordinator || r == "" })
+}
+
+func (b *addressBook) others(self string, of func(fsm.Role) bool) []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var out []string
 	for id, a := range b.Members {
-		if id != self && a.Role == fsm.RoleCoordinator {
+		if id != self && of(a.Role) {
 			out = append(out, id)
 		}
 	}

@@ -405,9 +405,7 @@ func TestOlderKeyFileStarts(t *testing.T) {
 	if res := c.asAdmin(fsm.KeyRevoke{Subject: subject, Key: first.Fingerprint(), Reason: "copied"}); !res.OK() {
 		t.Fatalf("%+v", res)
 	}
-	if err := n.raft.Snapshot().Error(); err != nil {
-		t.Fatal(err)
-	}
+	c.snapshot(n)
 	if err := n.shutdown(); err != nil {
 		t.Fatal(err)
 	}

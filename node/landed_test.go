@@ -99,9 +99,7 @@ func TestDataOfTheLandedVersion(t *testing.T) {
 		o, _, ok := c.newestCheckpoint(0)
 		return ok && o.Size == size && size > 0
 	})
-	if err := n.raft.Snapshot().Error(); err != nil {
-		t.Fatal(err)
-	}
+	c.snapshot(n)
 	if err := n.shutdown(); err != nil {
 		t.Fatal(err)
 	}

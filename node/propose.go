@@ -41,7 +41,7 @@ func (n *Node) Propose(ctx context.Context, cmd fsm.Command) (fsm.Result, error)
 		if err := n.mayDecide(cmd.Kind); err != nil {
 			return err
 		}
-		res, err = n.proposeHere(ctx, l, n.through(n.id.NodeID, cmd))
+		res, err = n.proposeThrough(ctx, l, n.id.NodeID, cmd)
 		return err
 	}, func(ctx context.Context, leader string) error {
 		res = fsm.Result{}
@@ -76,7 +76,18 @@ func (n *Node) servePropose(ctx context.Context, from string, cmd fsm.Command) (
 	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.Timing.Request)
 	defer cancel()
-	return n.proposeHere(ctx, l, n.through(from, cmd))
+	return n.proposeThrough(ctx, l, from, cmd)
+}
+
+// proposeThrough has a command decided whose caller a node authenticated. If that was
+// removed meanwhile, Apply refuses what came through it; the caller may do no less than
+// before and is to ask another node.
+func (n *Node) proposeThrough(ctx context.Context, l *leadership, node string, cmd fsm.Command) (fsm.Result, error) {
+	res, err := n.proposeHere(ctx, l, n.through(node, cmd))
+	if err == nil && res.Code == fsm.CodeForbidden && n.isRemoved(node) {
+		return fsm.Result{}, wasRemoved(node)
+	}
+	return res, err
 }
 
 // How often a node may describe itself, and in how many bytes: what Apply refuses

@@ -27,9 +27,7 @@ func TestRestartTakesNoOldKeysUp(t *testing.T) {
 	t.Cleanup(c.stopAll)
 	c.grow(3)
 	c.eventually("the keys are on record", func() bool { return !c.activeKey(gossipSubject).IsZero() })
-	if err := c.nodes[2].raft.Snapshot().Error(); err != nil {
-		t.Fatal(err)
-	}
+	c.snapshot(c.nodes[2])
 	for range 3 {
 		before := c.activeKey(gossipSubject)
 		if res := c.asAdmin(fsm.KeyRevoke{Subject: gossipSubject.String(), Key: crypto.PublicKey(before).Fingerprint(), Reason: "a test"}); !res.OK() {

@@ -65,6 +65,22 @@ func TestP8ACompromisedNodesTokensGoWithIt(t *testing.T) {
 	if _, err := c.client(lead, c.admin).Tokens(t.Context()); err != nil {
 		t.Errorf("the operator's own: %v", err)
 	}
+	late, err := fsm.New(fsm.Actor{TokenID: admin.ID}, fsm.TokenRevoke{ID: child.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("a leader tells what became of a call that was under way", func() bool {
+		at := c.nodes[max(c.leader(), 0)]
+		l := at.lead.Load()
+		if l == nil {
+			return false
+		}
+		res, err := at.proposeThrough(t.Context(), l, liar.id.NodeID, late)
+		if err == nil {
+			t.Fatalf("an operator whose call came through it is blamed: %+v", res)
+		}
+		return saysRemoved(err)
+	})
 	c.farewellsAreOfItsKey(liar, c.nodes[lead])
 	c.eventually("the removed node knows that it was, though the CA is another by now", func() bool { return liar.expelled() != nil })
 }

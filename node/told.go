@@ -67,7 +67,7 @@ func (n *Node) isStranded() bool {
 	if _, leader := n.raft.LeaderWithID(); leader != "" {
 		return false
 	}
-	return len(n.book.coordinators(n.id.NodeID)) > 0
+	return len(n.book.witnesses(n.id.NodeID)) > 0
 }
 
 // caughtUp waits until this replica has what was acknowledged before the call.
@@ -87,7 +87,7 @@ func (n *Node) caughtUp(ctx context.Context) error {
 // catchUpTime bounds one look at whether a replica has caught up.
 const catchUpTime = 2 * time.Second
 
-// fetchShared asks the coordinators on record in turn: for keys that this node
+// fetchShared asks the others in turn: for keys that this node
 // lacks until one has them, and if it is stranded until one tells something new.
 func (n *Node) fetchShared(ctx context.Context, lacks []lack, stranded bool) {
 	t := &n.sharedTold
@@ -103,7 +103,7 @@ func (n *Node) fetchShared(ctx context.Context, lacks []lack, stranded bool) {
 		return
 	}
 	var failed error
-	for _, id := range after(n.book.coordinators(n.id.NodeID), t.last) {
+	for _, id := range after(n.book.witnesses(n.id.NodeID), t.last) {
 		t.last = id
 		reply, err := n.askShared(ctx, id)
 		done := false

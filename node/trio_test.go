@@ -204,6 +204,21 @@ func (c *trio) within(limit time.Duration, what string, ok func() bool) {
 	c.t.Fatalf("not in %s: %s", limit, what)
 }
 
+// snapshot has a node take a snapshot, as soon as raft can: not before it has applied
+// the newest configuration.
+func (c *trio) snapshot(n *Node) {
+	c.t.Helper()
+	var err error
+	c.eventually("a snapshot", func() bool {
+		now := n.raft.Snapshot().Error()
+		if now != nil && (err == nil || now.Error() != err.Error()) {
+			c.t.Log("snapshot: ", now)
+		}
+		err = now
+		return err == nil
+	})
+}
+
 // client returns a client of one node with a token.
 func (c *trio) client(i int, token string) *client.Client {
 	c.t.Helper()
