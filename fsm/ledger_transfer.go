@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"encoding/binary"
+
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/ledger"
 )

@@ -139,7 +139,7 @@ func TestP8ASeedLeavesNoBackDoor(t *testing.T) {
 	_ = liar.shutdown()
 	c.nodes[1] = nil
 	_ = c.nodes[2].shutdown()
-	poison(t, cfg.DataDir, ghost) // as a binary from before this was mended left it
+	poison(t, cfg.DataDir, ghost)                             // as a binary from before this was mended left it
 	if err := os.WriteFile(path, before, 0o600); err != nil { // it ended before it took the new CA up
 		t.Fatal(err)
 	}
