@@ -80,11 +80,7 @@ func drawAgent(t *table, a client.Agent) {
 }
 
 func (p *program) agentShow(c *cli.Context) error {
-	args, err := operands(c, "ID")
-	if err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	args, api, err := p.ask(c, "ID")
 	if err != nil {
 		return err
 	}

@@ -70,10 +70,7 @@ func drawChange(t *table, what, agent string, change client.BlacklistChange) {
 }
 
 func (p *program) blacklistList(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}
@@ -108,11 +105,7 @@ func until(t *table, expiresMs int64) string {
 }
 
 func (p *program) blacklistShow(c *cli.Context) error {
-	args, err := operands(c, "AGENT")
-	if err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	args, api, err := p.ask(c, "AGENT")
 	if err != nil {
 		return err
 	}

@@ -33,10 +33,7 @@ type auditKey struct {
 }
 
 func (p *program) blacklistAudit(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}

@@ -120,10 +120,7 @@ func (p *program) blacklistCheckpoint(c *cli.Context) error {
 
 // showCheckpoint verifies and prints the newest checkpoint of a log, and saves it.
 func (p *program) showCheckpoint(c *cli.Context, log, what string, get func(*client.Client, context.Context, ...client.Option) ([]byte, error)) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}
@@ -150,10 +147,7 @@ func (p *program) showCheckpoint(c *cli.Context, log, what string, get func(*cli
 }
 
 func (p *program) blacklistCosigners(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}

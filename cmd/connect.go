@@ -37,6 +37,16 @@ func (p *program) connect(c *cli.Context, need credential) (*client.Client, erro
 	return api, err
 }
 
+// ask returns the operands of a command and a client with the API token, the start of
+// most commands.
+func (p *program) ask(c *cli.Context, names ...string) (args []string, api *client.Client, err error) {
+	if args, err = operands(c, names...); err != nil {
+		return nil, nil, err
+	}
+	api, err = p.connect(c, withToken)
+	return args, api, err
+}
+
 // connectNamed also returns the id of the cluster that the API token is of: it is
 // known here, and not by the word of whoever answers.
 func (p *program) connectNamed(c *cli.Context, need credential) (api *client.Client, clusterID string, err error) {

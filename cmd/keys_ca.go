@@ -25,10 +25,7 @@ func (p *program) keysCACommand() *cli.Command {
 }
 
 func (p *program) keysCA(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}

@@ -135,11 +135,7 @@ func rotationWord(k client.Keys) string {
 }
 
 func (p *program) keysShow(c *cli.Context) error {
-	args, err := operands(c, "SUBJECT")
-	if err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	args, api, err := p.ask(c, "SUBJECT")
 	if err != nil {
 		return err
 	}
@@ -263,11 +259,7 @@ func scheduleFlags(c *cli.Context) (u client.KeyScheduleUpdate, changes bool, er
 }
 
 func (p *program) keysRevoke(c *cli.Context) error {
-	args, err := operands(c, "SUBJECT", "KEY-ID")
-	if err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	args, api, err := p.ask(c, "SUBJECT", "KEY-ID")
 	if err != nil {
 		return err
 	}

@@ -20,11 +20,7 @@ func (p *program) keysHistoryCommand() *cli.Command {
 }
 
 func (p *program) keysHistory(c *cli.Context) error {
-	args, err := operands(c, "SUBJECT")
-	if err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	args, api, err := p.ask(c, "SUBJECT")
 	if err != nil {
 		return err
 	}

@@ -11,10 +11,7 @@ import (
 )
 
 func (p *program) ledgerStatus(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}
@@ -58,10 +55,7 @@ func drawLedgerPolicy(t *table, now client.LedgerPolicy) {
 }
 
 func (p *program) ledgerAccounts(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}
@@ -94,11 +88,7 @@ func accountState(a client.Account) string {
 }
 
 func (p *program) ledgerBalance(c *cli.Context) error {
-	args, err := operands(c, "ACCOUNT")
-	if err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	args, api, err := p.ask(c, "ACCOUNT")
 	if err != nil {
 		return err
 	}
@@ -122,10 +112,7 @@ func drawAccount(t *table, a client.Account) {
 }
 
 func (p *program) ledgerEpochs(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}
@@ -146,11 +133,7 @@ func (p *program) ledgerEpochs(c *cli.Context) error {
 
 // ledgerContributions prints all pages: a payer has to see what it is asked for.
 func (p *program) ledgerContributions(c *cli.Context) error {
-	args, err := operands(c, "PAYER")
-	if err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	args, api, err := p.ask(c, "PAYER")
 	if err != nil {
 		return err
 	}

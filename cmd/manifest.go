@@ -87,11 +87,7 @@ func (p *program) manifestRevokeCommand() *cli.Command {
 }
 
 func (p *program) manifestRevoke(c *cli.Context) error {
-	args, err := operands(c, "NAME", "VERSION")
-	if err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	args, api, err := p.ask(c, "NAME", "VERSION")
 	if err != nil {
 		return err
 	}
@@ -123,10 +119,7 @@ func parseManifest(path string, text []byte) (dsse.Envelope, manifest.Statement,
 }
 
 func (p *program) manifestList(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}

@@ -58,10 +58,7 @@ func (p *program) manifestTrustCommand() *cli.Command {
 }
 
 func (p *program) manifestTrustList(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}

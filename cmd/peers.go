@@ -37,10 +37,7 @@ func (p *program) peersCommand() *cli.Command {
 }
 
 func (p *program) peersList(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}
@@ -66,11 +63,7 @@ func drawPeers(t *table, peers client.Peers) {
 }
 
 func (p *program) peersRemove(c *cli.Context) error {
-	args, err := operands(c, "NAME")
-	if err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	args, api, err := p.ask(c, "NAME")
 	if err != nil {
 		return err
 	}

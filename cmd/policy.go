@@ -43,10 +43,7 @@ func (p *program) policyCommand() *cli.Command {
 }
 
 func (p *program) policyShow(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}

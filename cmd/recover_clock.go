@@ -27,10 +27,7 @@ func (p *program) recoverClockCommand() *cli.Command {
 }
 
 func (p *program) recoverClock(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}

@@ -120,10 +120,7 @@ func usesLeft(n int64) string {
 }
 
 func (p *program) tokenList(c *cli.Context) error {
-	if _, err := operands(c); err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	_, api, err := p.ask(c)
 	if err != nil {
 		return err
 	}
@@ -142,11 +139,7 @@ func drawTokens(t *table, tokens client.Tokens) {
 }
 
 func (p *program) tokenRevoke(c *cli.Context) error {
-	args, err := operands(c, "ID")
-	if err != nil {
-		return err
-	}
-	api, err := p.connect(c, withToken)
+	args, api, err := p.ask(c, "ID")
 	if err != nil {
 		return err
 	}

@@ -21,23 +21,9 @@ import (
 // state says that it is over, and certificates are for the one that the ring says
 // (fsm.Ring.Signing). The order is signed with the signing key.
 
-// keepOwnTLSKeys announces the next TLS key if it is due, and drops those that are over.
+// keepOwnTLSKeys does for the TLS keys what is due.
 func (n *Node) keepOwnTLSKeys(ctx context.Context) error {
-	st, level, clock := n.standingOf(fsm.CertificateSubject(n.id.NodeID))
-	if level < fsm.LevelKeys || len(st.Ring) == 0 {
-		return nil
-	}
-	if err := n.dropEndedTLSKeys(st, clock); err != nil {
-		return err
-	}
-	if !st.Due(clock) {
-		return nil
-	}
-	next, err := n.nextTLSKey(st)
-	if err != nil {
-		return err
-	}
-	return n.announceTLSKey(ctx, st, next, clock)
+	return keepKeys(ctx, n, fsm.CertificateSubject(n.id.NodeID), n.dropEndedTLSKeys, n.nextTLSKey, n.announceTLSKey)
 }
 
 // nextTLSKey returns the key that comes after those of the ring: the one that the file

@@ -45,28 +45,30 @@ func (n *Node) keyLoop(ctx context.Context) {
 	}
 }
 
-// keepOwnKeys does what is due: it announces a key that the file has and the
-// state has not, makes the next one, or drops those that are over.
+// keepOwnKeys does for the signing keys what is due.
 func (n *Node) keepOwnKeys(ctx context.Context) error {
-	st, level, clock := n.ownStanding()
+	return keepKeys(ctx, n, fsm.CoordinatorSubject(n.id.NodeID), n.dropEndedKeys, n.nextSigningKey, n.announceKey)
+}
+
+// keepKeys does what is due for keys of this node's own: it announces one that the file
+// has and the state has not, makes the next one, or drops those that are over.
+func keepKeys[K any](ctx context.Context, n *Node, of fsm.Subject, drop func(st fsm.KeyStanding, clock int64) error,
+	nextOf func(fsm.KeyStanding) (K, error), announce func(context.Context, fsm.KeyStanding, K, int64) error) error {
+	st, level, clock := n.standingOf(of)
 	if level < fsm.LevelKeys || len(st.Ring) == 0 {
 		return nil
 	}
-	if err := n.dropEndedKeys(st, clock); err != nil {
+	if err := drop(st, clock); err != nil {
 		return err
 	}
 	if !st.Due(clock) {
 		return nil
 	}
-	next, err := n.nextSigningKey(st)
+	next, err := nextOf(st)
 	if err != nil {
 		return err
 	}
-	return n.announceKey(ctx, st, next, clock)
-}
-
-func (n *Node) ownStanding() (st fsm.KeyStanding, level uint32, clock int64) {
-	return n.standingOf(fsm.CoordinatorSubject(n.id.NodeID))
+	return announce(ctx, st, next, clock)
 }
 
 func (n *Node) standingOf(of fsm.Subject) (st fsm.KeyStanding, level uint32, clock int64) {
