@@ -104,32 +104,23 @@ func (a authority) parse() (*x509.Certificate, crypto.Signer, error) {
 // crossSign signs another CA's key and name with this one: whoever trusts only
 // this CA then trusts what the other issued. It ends with the first of the two.
 func (a authority) crossSign(other *x509.Certificate) ([]byte, error) {
-	ca, signer, err := a.parse()
+	ca, err := x509.ParseCertificate(a.Cert)
 	if err != nil {
-		return nil, err
-	}
-	if signer == nil {
-		return nil, errNoCAKey
-	}
-	number, err := serial()
-	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("CA certificate: %w", err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: number, RawSubject: other.RawSubject, SubjectKeyId: other.SubjectKeyId,
+		RawSubject: other.RawSubject, SubjectKeyId: other.SubjectKeyId,
 		NotBefore: other.NotBefore, NotAfter: other.NotAfter,
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true, KeyUsage: x509.KeyUsageCertSign,
 	}
 	if ca.NotAfter.Before(template.NotAfter) {
 		template.NotAfter = ca.NotAfter
 	}
-	return x509.CreateCertificate(rand.Reader, template, ca, other.PublicKey, signer)
+	return a.sign(template, other.PublicKey)
 }
 
-var errNoCAKey = errors.New("this node does not hold the CA key: only coordinators sign certificates")
-
-// issueLeaf signs a node's certificate for its public key, with further names perhaps.
-func (a authority) issueLeaf(clusterID, nodeID string, role fsm.Role, public crypto.PublicKey, hosts []string, now time.Time, more ...*url.URL) ([]byte, error) {
+// sign completes a certificate with a serial number and this CA's signature.
+func (a authority) sign(template *x509.Certificate, public crypto.PublicKey) ([]byte, error) {
 	ca, signer, err := a.parse()
 	if err != nil {
 		return nil, err
@@ -137,12 +128,18 @@ func (a authority) issueLeaf(clusterID, nodeID string, role fsm.Role, public cry
 	if signer == nil {
 		return nil, errNoCAKey
 	}
-	number, err := serial()
-	if err != nil {
+	if template.SerialNumber, err = serial(); err != nil {
 		return nil, err
 	}
+	return x509.CreateCertificate(rand.Reader, template, ca, public, signer)
+}
+
+var errNoCAKey = errors.New("this node does not hold the CA key: only coordinators sign certificates")
+
+// issueLeaf signs a node's certificate for its public key, with further names perhaps.
+func (a authority) issueLeaf(clusterID, nodeID string, role fsm.Role, public crypto.PublicKey, hosts []string, now time.Time, more ...*url.URL) ([]byte, error) {
 	template := &x509.Certificate{
-		SerialNumber: number, Subject: pkix.Name{CommonName: nodeID},
+		Subject:   pkix.Name{CommonName: nodeID},
 		NotBefore: now.Add(-leafBackdate), NotAfter: now.Add(leafLife), BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
@@ -159,7 +156,7 @@ func (a authority) issueLeaf(clusterID, nodeID string, role fsm.Role, public cry
 			template.DNSNames = append(template.DNSNames, h)
 		}
 	}
-	return x509.CreateCertificate(rand.Reader, template, ca, public, signer)
+	return a.sign(template, public)
 }
 
 // peerName is whom a certificate was issued for.
