@@ -210,7 +210,7 @@ func timedOut(err error) bool {
 func (c *trio) thiefOrdersNothing(thief, of, lead *Node) {
 	t := c.t
 	own := newTestKey(t)
-	st, _, clock := of.standingOf(fsm.CertificateSubject(of.id.NodeID))
+	st, clock := of.standing(fsm.CertificateSubject(of.id.NodeID))
 	b := st.NextOrder(crypto.PublicKey(crypto.Sum([]byte("thief"))), clock, of.clockMs())
 	b.Signer = crypto.PublicOf(own)
 	b.Order = b.Succession(of.id.ClusterID).Order(own)
@@ -238,7 +238,7 @@ func TestTLSKeySurvivesACrash(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, 1)
 	n := c.nodes[0]
-	st, _, _ := n.standingOf(fsm.CertificateSubject(n.id.NodeID))
+	st, _ := n.standing(fsm.CertificateSubject(n.id.NodeID))
 	made, err := n.nextTLSKey(st)
 	if err != nil {
 		t.Fatal(err)
@@ -475,7 +475,7 @@ func TestFullDiskCutsNobodyOff(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, 1)
 	n := c.nodes[0]
-	st, _, _ := n.standingOf(fsm.CertificateSubject(n.id.NodeID))
+	st, _ := n.standing(fsm.CertificateSubject(n.id.NodeID))
 	if _, err := n.nextTLSKey(st); err != nil { // it is in the file before the disk is full
 		t.Fatal(err)
 	}

@@ -54,8 +54,8 @@ func (n *Node) keepOwnKeys(ctx context.Context) error {
 // has and the state has not, makes the next one, or drops those that are over.
 func keepKeys[K any](ctx context.Context, n *Node, of fsm.Subject, drop func(st fsm.KeyStanding, clock int64) error,
 	nextOf func(fsm.KeyStanding) (K, error), announce func(context.Context, fsm.KeyStanding, K, int64) error) error {
-	st, level, clock := n.standingOf(of)
-	if level < fsm.LevelKeys || len(st.Ring) == 0 {
+	st, clock := n.standing(of)
+	if level, _ := n.clusterLevel(); level < fsm.LevelKeys || len(st.Ring) == 0 {
 		return nil
 	}
 	if err := drop(st, clock); err != nil {
@@ -71,12 +71,13 @@ func keepKeys[K any](ctx context.Context, n *Node, of fsm.Subject, drop func(st 
 	return announce(ctx, st, next, clock)
 }
 
-func (n *Node) standingOf(of fsm.Subject) (st fsm.KeyStanding, level uint32, clock int64) {
+// standing returns the keys of a subject as this replica has them, and its clock.
+func (n *Node) standing(of fsm.Subject) (k fsm.KeyStanding, nowMs int64) {
 	n.machine.Read(func(s *fsm.State) {
-		level, clock = s.Meta().Level, s.ClockMs()
-		st, _ = s.KeyStanding(of, clock)
+		nowMs = s.ClockMs()
+		k, _ = s.KeyStanding(of, nowMs)
 	})
-	return st, level, clock
+	return k, nowMs
 }
 
 // nextSigningKey returns the key that comes after those of the ring: the one that

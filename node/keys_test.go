@@ -352,7 +352,7 @@ func TestSigningKeySurvivesACrash(t *testing.T) {
 	t.Parallel()
 	c := newTrio(t, 1)
 	n := c.nodes[0]
-	st, _, _ := n.standingOf(fsm.CoordinatorSubject(n.id.NodeID))
+	st, _ := n.standing(fsm.CoordinatorSubject(n.id.NodeID))
 	made, err := n.nextSigningKey(st)
 	if err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ func TestP5CosignersFollowASoleCoordinator(t *testing.T) {
 	c.ban(0, "agent-1")
 	c.allHave(1, 1)
 	// A key whose window is over stays while the set in force names it: it vouches for the next one.
-	st, _, clock := n.standingOf(fsm.CoordinatorSubject(n.id.NodeID))
+	st, clock := n.standing(fsm.CoordinatorSubject(n.id.NodeID))
 	st.Ring = slices.Clone(st.Ring)
 	for i := range st.Ring {
 		st.Ring[i].NotAfterMs = clock - 1

@@ -87,14 +87,6 @@ func (n *Node) leftover(k fsm.Key, nowMs int64) (yes bool) {
 	return yes
 }
 
-func (n *Node) standing(of fsm.Subject) (k fsm.KeyStanding, nowMs int64) {
-	n.machine.Read(func(s *fsm.State) {
-		nowMs = s.ClockMs()
-		k, _ = s.KeyStanding(of, nowMs)
-	})
-	return k, nowMs
-}
-
 // recordShared puts the key in use on record.
 func (n *Node) recordShared(ctx context.Context, l *leadership, of fsm.Subject) error {
 	have := n.shared.Load()
