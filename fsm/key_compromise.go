@@ -115,6 +115,18 @@ func (s *State) SharedWithAll() bool {
 	return true
 }
 
+// TLSKeyRevoked tells whether a TLS key of a member was revoked, as long as its row is
+// kept: who has it has a certificate of the CA besides.
+func (s *State) TLSKeyRevoked() bool {
+	for _, n := range s.coordinators.m {
+		ring, _ := s.ring(CertificateSubject(n.ID))
+		if slices.ContainsFunc(ring, func(k Key) bool { return k.RevokedAt != 0 }) {
+			return true
+		}
+	}
+	return false
+}
+
 // nextOf returns the key that is prepared to come next; zero without one.
 func (s *State) nextOf(of Subject, nowMs int64) (ref KeyRef) {
 	ring, _ := s.ring(of)

@@ -56,7 +56,7 @@ func (e *Edge) obtainIdentity(ctx context.Context) (joined bool, err error) {
 		return false, e.goOnWithout(ctx, fmt.Errorf("the cosigners in the seed's answer: %w", err))
 	}
 	e.id.Cosigners = pinned
-	return true, e.become(reply)
+	return true, e.become(reply, true)
 }
 
 // pinnedCosigners follows from the set that a token pins, which the first note must be, to the last one told. Whoever
@@ -106,8 +106,8 @@ func (e *Edge) prepareIdentity(token crypto.TokenText) (err error) {
 }
 
 // become takes what a coordinator told a member: at a start, before anybody else looks at the identity.
-func (e *Edge) become(reply *edgeJoinReply) error {
-	fresh, err := e.keep(reply)
+func (e *Edge) become(reply *edgeJoinReply, believed bool) error {
+	fresh, err := e.keep(reply, believed)
 	if err != nil {
 		return err
 	}
@@ -116,12 +116,18 @@ func (e *Edge) become(reply *edgeJoinReply) error {
 }
 
 // keep writes down what a coordinator told a member and returns the identity with it. Others read the one in use, of which the parts
-// that change count at a start alone.
-func (e *Edge) keep(reply *edgeJoinReply) (*identity, error) {
+// that change count at a start alone. A coordinator that is not believed (believes) renews the certificate and tells the keys that the
+// CA in use comes with; who the coordinators are, and of another CA, it tells nothing.
+func (e *Edge) keep(reply *edgeJoinReply, believed bool) (*identity, error) {
 	set, fresh := reply.shared(), *e.id
 	err := set.check()
 	if err == nil {
 		err = issuedBy(reply.TLSCert, set.active())
+	}
+	if err == nil && !believed {
+		if _, held := e.shared.Load().authority(set.active().id()); !held {
+			err = fmt.Errorf("the key of node %s is none that this edge was told of, and it tells of a CA that this edge has never heard of", reply.seed.id)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the coordinator's answer: %w", err)
@@ -131,7 +137,9 @@ func (e *Edge) keep(reply *edgeJoinReply) (*identity, error) {
 	if err := fresh.save(e.cfg.DataDir, e.cfg.Passphrase); err != nil {
 		return nil, err
 	}
-	e.book.record(reply.Members)
+	if believed {
+		e.book.record(reply.Members)
+	}
 	e.shared.Store(set)
 	return &fresh, nil
 }
@@ -152,7 +160,7 @@ func (e *Edge) renew(ctx context.Context) error {
 		e.log.Warn("no coordinator was reached at the start: answering from the list of the last run", "error", err)
 		return nil
 	}
-	return e.become(reply)
+	return e.become(reply, e.believes(reply.seed))
 }
 
 // rejoin asks the coordinators by this edge's own credential.
@@ -179,13 +187,23 @@ func (e *Edge) checkKnown(s tls.ConnectionState) error {
 		}
 	}
 	if len(s.PeerCertificates) > 0 {
-		seed, err := nameOf(s.PeerCertificates[0])
-		known, _, listed := e.book.recordOf(seed.id)
-		if err == nil && listed && seed.cluster == e.id.ClusterID && known.Role == fsm.RoleCoordinator && e.knows(seed, known) {
+		if seed, err := nameOf(s.PeerCertificates[0]); err == nil && seed.cluster == e.id.ClusterID && e.isKnown(seed) {
 			return nil
 		}
 	}
 	return fmt.Errorf("%w: %w", errWrongSeed, failed)
+}
+
+// isKnown tells whether a seed proved that it is a coordinator that this edge was told of.
+func (e *Edge) isKnown(seed peerName) bool {
+	known, _, listed := e.book.recordOf(seed.id)
+	return listed && known.Role == fsm.RoleCoordinator && e.knows(seed, known)
+}
+
+// believes tells whether a seed's word on whom to trust counts: of one that this edge knows by its key, or of anybody that the CA
+// names while it knows nobody. A certificate alone may be of one that was removed, or for a key that was revoked.
+func (e *Edge) believes(seed peerName) bool {
+	return e.isKnown(seed) || len(e.book.coordinators(e.id.NodeID)) == 0
 }
 
 // knows tells whether a coordinator proves itself by a TLS key that this edge was told,
@@ -211,7 +229,10 @@ func (e *Edge) askToJoin(ctx context.Context, token crypto.TokenText, config *tl
 	}
 	return askSeeds(ctx, cfg, func(seed string) (*edgeJoinReply, error) {
 		var reply edgeJoinReply
-		if _, err := postSeed(ctx, cfg, seed, config, edgeJoinPath, req, &reply); err != nil {
+		if reply.seed, err = postSeed(ctx, cfg, seed, config, edgeJoinPath, req, &reply); err != nil {
+			if reply.seed.id != "" && fsm.Role(token.Role) == fsm.RoleEdgeMember && !e.believes(reply.seed) {
+				err = fmt.Errorf("node %s, by a key that this edge was not told of: %s", reply.seed.id, err) //nolint:errorlint // its refusal is no word of the cluster
+			}
 			return nil, err
 		}
 		if reply.ClusterID != token.ClusterID {
@@ -275,7 +296,7 @@ func (e *Edge) refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fresh, err := e.keep(reply)
+	fresh, err := e.keep(reply, e.believes(reply.seed))
 	if err != nil {
 		return err
 	}

@@ -46,6 +46,8 @@ type edgeJoinReply struct {
 	Cosigners [][]byte   `cbor:"6,keyasint"` // of a join: the set that the token pins and those since, as signed notes
 
 	MoreCAs []authority `cbor:"7,keyasint,omitempty"` // trusted beside CACert, while the CA is rotated; without keys
+
+	seed peerName // whom the connection was with
 }
 
 func (r edgeJoinReply) shared() *sharedSet {
@@ -165,7 +167,7 @@ func (n *Node) welcomeEdge(ctx context.Context, req edgeJoinRequest, token crypt
 		held = n.shared.Load()
 		keys = held.forEdges(s)
 		edge, member = s.Edge(req.Edge.NodeID)
-		may = proved || toldWithoutProof(s)
+		may = proved || edgeToldWithoutProof(s)
 		sets = setsSince(s, token)
 	}
 	if _, err := n.Read(ctx, opts, read); err != nil {

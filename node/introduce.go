@@ -38,11 +38,12 @@ func (a peerAddress) provedBy(p peerName) peerAddress {
 	return peerAddress{Name: a.Name, API: a.API, Raft: a.Raft, Gossip: a.Gossip, Role: p.role, TLSKey: p.tlsKey}
 }
 
-// introduce notes who was met by its certificate, for as long as there is no state.
+// introduce notes who was met by its certificate, for as long as there is no state: the
+// key that it has now may be the one after that of the join.
 func (b *addressBook) introduce(p peerName) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if a, told := b.Members[p.id]; b.Index == 0 && told && a.TLSKey.IsZero() {
+	if a, told := b.Members[p.id]; b.Index == 0 && told && a.TLSKey != p.tlsKey {
 		b.Members = maps.Clone(b.Members)
 		b.Members[p.id] = a.provedBy(p)
 		b.write()
@@ -64,6 +65,12 @@ func (n *Node) onRecord(id string) (c fsm.Coordinator, known bool) {
 	return c, known
 }
 
+// hasBegun tells whether the state has this node's own record.
+func (n *Node) hasBegun() (yes bool) {
+	n.machine.Read(func(s *fsm.State) { _, yes = s.Coordinator(n.id.NodeID) })
+	return yes
+}
+
 // doubtBook holds the member file against the log, once that is open: what a seed
 // once told with an index beyond all logs would else outlive every record.
 func (n *Node) doubtBook() error {
@@ -79,9 +86,7 @@ func (n *Node) doubtBook() error {
 // meetSeeds meets the seeds that the operator named, so that a joiner whose own seed
 // is gone has whom to ask about the others.
 func (n *Node) meetSeeds() {
-	var begun bool
-	n.machine.Read(func(s *fsm.State) { _, begun = s.Coordinator(n.id.NodeID) })
-	if begun {
+	if n.hasBegun() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), vouchTime)

@@ -184,9 +184,9 @@ func TestJoinerIsIntroduced(t *testing.T) {
 	b := openAddressBook(t.TempDir(), testLog(t))
 	b.record(introduced(told, peerName{id: "seed", role: fsm.RoleCoordinator, tlsKey: key(1)}))
 	b.introduce(peerName{id: "other", role: fsm.RoleCoordinator, tlsKey: key(2)})
-	b.introduce(peerName{id: "seed", role: fsm.RoleCoordinator, tlsKey: key(3)}) // too late
+	b.introduce(peerName{id: "seed", role: fsm.RoleCoordinator, tlsKey: key(3)}) // it has another by now
 	b.introduce(peerName{id: "stranger", role: fsm.RoleCoordinator, tlsKey: key(4)})
-	for id, want := range map[string]crypto.Hash{"seed": key(1), "other": key(2), "ghost": {}, "stranger": {}} {
+	for id, want := range map[string]crypto.Hash{"seed": key(3), "other": key(2), "ghost": {}, "stranger": {}} {
 		if a, asOf, _ := b.recordOf(id); a.TLSKey != want || asOf != 0 {
 			t.Errorf("%s has key %v as of %d", id, a.TLSKey, asOf)
 		}

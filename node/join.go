@@ -127,12 +127,24 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 	if err != nil {
 		return joinReply{}, err
 	}
+	if err := n.audit.Err(); err != nil {
+		return joinReply{}, errNoAudit()
+	}
+	if proved {
+		member, err := n.isTakenIn(r.Context(), req.Coordinator)
+		if err != nil {
+			return joinReply{}, err
+		}
+		if member { // the answer was lost, and addresses or token are others by now; it describes itself once it is up
+			if err := n.noteJoined(r, token.ID, req.Coordinator); err != nil {
+				return joinReply{}, err
+			}
+			return n.welcome(r.Context(), req, 0, proved)
+		}
+	}
 	cmd, err := n.joinCommand(token, req)
 	if err != nil {
 		return joinReply{}, err
-	}
-	if err := n.audit.Err(); err != nil {
-		return joinReply{}, errNoAudit()
 	}
 	res, err := n.Propose(r.Context(), cmd)
 	if err != nil {
@@ -145,6 +157,15 @@ func (n *Node) serveJoin(r *http.Request) (joinReply, error) {
 		return joinReply{}, err
 	}
 	return n.welcome(r.Context(), req, res.Index, proved)
+}
+
+// isTakenIn tells whether a joiner, which has proved its keys, is on record by just these.
+func (n *Node) isTakenIn(ctx context.Context, c fsm.Coordinator) (member bool, err error) {
+	_, err = n.Read(ctx, api.ReadOptions{Strong: true}, func(s *fsm.State) {
+		have, ok := s.Coordinator(c.ID)
+		member = ok && have.Role == c.Role && have.SigningKey == c.SigningKey && have.TLSKey == c.TLSKey && bytes.Equal(have.EncryptionKey, c.EncryptionKey)
+	})
+	return member, err
 }
 
 // admitJoiner reads the request of a joiner and takes a slot for it.
@@ -378,7 +399,7 @@ func join(ctx context.Context, cfg Config, id *identity) (*joinReply, error) {
 // askSeeds asks the seeds in turn until one takes a joiner in.
 func askSeeds[T any](ctx context.Context, cfg Config, ask func(seed string) (*T, error)) (*T, error) {
 	for {
-		var failed error
+		var failed, refused error
 		hopeless := true
 		for _, seed := range cfg.Join {
 			reply, err := ask(seed)
@@ -388,8 +409,11 @@ func askSeeds[T any](ctx context.Context, cfg Config, ask func(seed string) (*T,
 			failed = fmt.Errorf("join at %s: %w", seed, err)
 			hopeless = hopeless && errors.Is(err, errWrongSeed)
 			if e := (*client.Error)(nil); errors.Is(err, ErrManifest) || errors.As(err, &e) && client.RetryOf(e.Code) == client.RetryNo {
-				return nil, failed
+				refused = failed // one seed's word; the others may know better
 			}
+		}
+		if refused != nil {
+			return nil, refused
 		}
 		if hopeless {
 			return nil, failed

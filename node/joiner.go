@@ -22,7 +22,7 @@ import (
 // request names, in the handshake of that very connection (RFC 8446, 4.4.3), and what is
 // secret in the answer to a server is sealed to its encryption key besides. Binaries
 // before fsm.LevelKeys show no key, and read no sealed answer: they are answered as they
-// ask for as long as that tells nobody a key that is new to him (toldWithoutProof).
+// ask below that level, and edges for as long as that tells nobody a key that is new to him.
 
 // showing has a TLS configuration prove the key that this identity joins with. Nobody
 // asks who issued the certificate, or until when it is good.
@@ -67,14 +67,20 @@ func provesKey(r *http.Request, public []byte) (bool, error) {
 	return any, nil
 }
 
-// toldWithoutProof tells whether who asks without a proof may be told the keys that all
-// share: whoever could have seen the request knows them anyway.
-func toldWithoutProof(s *fsm.State) bool { return s.Meta().Level < fsm.LevelKeys || s.SharedWithAll() }
+// toldWithoutProof tells whether a server that asks without a proof may be told the keys
+// that all share: from LevelKeys on those that may join show theirs (Apply refuses older ones).
+func toldWithoutProof(s *fsm.State) bool { return s.Meta().Level < fsm.LevelKeys }
+
+// edgeToldWithoutProof is the same of an edge, which may be of an older binary: whoever
+// could have seen its request knows the keys anyway.
+func edgeToldWithoutProof(s *fsm.State) bool {
+	return toldWithoutProof(s) || s.SharedWithAll() && !s.TLSKeyRevoked()
+}
 
 // errUnproved is no refusal of the credential: an edge that hears it goes on with what it has.
 func errUnproved() error {
 	return &client.Error{Code: client.CodeConflict, Field: "tls_public",
-		Detail: "who asks shows no certificate of the TLS key that the request names, as older binaries do not, and the keys of the cluster were replaced since a member left: upgrade this binary and start it again"}
+		Detail: "who asks shows no certificate of the TLS key that the request names, as older binaries do not, and what a seed hears may be in wrong hands by now: a member left and the keys of the cluster were replaced, or a TLS key was revoked. Upgrade this binary and start it again"}
 }
 
 // sealed is the answer with its secrets sealed to the encryption key on record.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/edgecoder/edgecoder/audit"
-	"github.com/edgecoder/edgecoder/client"
 	"github.com/edgecoder/edgecoder/crypto"
 	"github.com/edgecoder/edgecoder/fsm"
 )
@@ -205,9 +204,9 @@ func (n *Node) expelLoop(ctx context.Context) {
 				now[c.ID] = tlsTexts(c.TLSRing(), crypto.Hash{}, s.ClockMs())
 			}
 		})
+		n.dropUnwelcome()
 		if !maps.Equal(now, was) {
 			was = now
-			n.dropUnwelcome()
 			n.book.record(n.memberRecords())
 		}
 	}
@@ -341,9 +340,6 @@ func (n *Node) showUncertified(set *sharedSet, key tlsKey) error {
 // takeCertificate has an observer show what it was given at the door. The caller holds
 // sharing.
 func (n *Node) takeCertificate(have *sharedSet, word *told) error {
-	if word.set.active().id() != have.active().id() {
-		return &client.Error{Code: client.CodeUnavailable, Detail: "the certificate is of another CA than the one in use here"}
-	}
 	if err := n.saveShared(have, word.shown.peer[0]); err != nil {
 		return err
 	}

@@ -195,7 +195,7 @@ func (n *Node) start(ctx context.Context) (err error) {
 	if err := n.openAudit(); err != nil {
 		return err
 	}
-	n.dialer = &peerDialer{book: n.book, creds: n.creds, net: n.cfg.net()}
+	n.dialer = &peerDialer{book: n.book, creds: n.creds, net: n.cfg.net(), unwelcome: n.unwelcome}
 	n.rpc = newRPCClient(n.dialer, n.cfg.Timing.Peer)
 	n.reads = &readIndexer{fetch: n.readPoint, limit: n.cfg.Timing.Request}
 	n.leaderReads = &readIndexer{fetch: n.confirmHere, limit: n.cfg.Timing.Request}

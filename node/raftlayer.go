@@ -53,6 +53,8 @@ type peerDialer struct {
 	creds *credentials
 	net   network
 	shut  atomic.Bool // no more dials: the node is ending
+	// unwelcome tells of a peer that it is not whom its certificate names any more; nil: nobody asks.
+	unwelcome func(peerName) bool
 
 	mu   sync.Mutex
 	open map[*dialedConn]struct{} // guarded by mu; as many as raft and rpc hold
@@ -75,7 +77,9 @@ func (c *dialedConn) Close() error {
 	return c.Conn.Close()
 }
 
-// keep notes an open connection.
+// keep notes an open connection. Who is at the other end was asked when the certificate
+// came, and the handshake may have taken its time since: it is asked again once the
+// connection is among those that a revocation closes.
 func (d *peerDialer) keep(conn *tls.Conn, own *tls.Certificate) (net.Conn, error) {
 	state := conn.ConnectionState()
 	peer, err := nameOf(state.PeerCertificates[0])
@@ -84,17 +88,26 @@ func (d *peerDialer) keep(conn *tls.Conn, own *tls.Certificate) (net.Conn, error
 		return nil, err
 	}
 	c := &dialedConn{Conn: conn, peer: peer, own: own.Leaf, calls: state.NegotiatedProtocol == protoRPC, dialer: d}
+	d.note(c)
+	switch {
+	case d.shut.Load():
+		err = errors.New("this node is ending")
+	case d.unwelcome != nil && d.unwelcome(peer):
+		err = fmt.Errorf("the key of node %s ended, or its membership, while the connection was opened", peer.id)
+	default:
+		return c, nil
+	}
+	_ = c.Close()
+	return nil, err
+}
+
+func (d *peerDialer) note(c *dialedConn) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.shut.Load() { // meanwhile
-		_ = conn.Close()
-		return nil, errors.New("this node is ending")
-	}
 	if d.open == nil {
 		d.open = map[*dialedConn]struct{}{}
 	}
 	d.open[c] = struct{}{}
-	return c, nil
 }
 
 // anyCalls tells whether a connection for calls is as the predicate says.

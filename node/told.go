@@ -148,7 +148,7 @@ func (n *Node) takeReply(ctx context.Context, witness string, r sharedReply, str
 			err = n.takeUp(ctx, next, false)
 		}
 	}
-	if err == nil && n.uncertified.Load() {
+	if err == nil && n.uncertified.Load() && word.set.active().id() == have.active().id() {
 		err = n.takeCertificate(have, word)
 		return err == nil, err
 	}
@@ -166,12 +166,19 @@ func (n *Node) takeReply(ctx context.Context, witness string, r sharedReply, str
 func (n *Node) forgetTold(ctx context.Context) error {
 	n.sharing.Lock()
 	defer n.sharing.Unlock()
-	own, err := n.chainsOf(ctx, n.shared.Load())
+	set := n.shared.Load()
+	own, err := n.chainsOf(ctx, set)
+	if err != nil && len(set.active().Key) == 0 {
+		// An observer cannot sign one, and the leader that would is out of reach.
+		n.idMu.Lock()
+		own, err = chains{peer: [][]byte{n.id.TLSCert, set.active().Cert}}, nil
+		n.idMu.Unlock()
+	}
 	if err != nil {
 		return err
 	}
 	n.sharedTold.hear(nil)
-	return n.presentShared(n.shared.Load(), own)
+	return n.presentShared(set, own)
 }
 
 // covers tells whether what was told is nothing new: the same active CA, and no
