@@ -270,6 +270,9 @@ func (p *program) keysRevoke(c *cli.Context) error {
 	if more := saysWith(done.Ended) + saysVoided(done.Ended); more != "" {
 		p.say("the key is revoked%s", more)
 	}
+	if strings.HasPrefix(done.Subject, "certificate/") {
+		p.say("if it was stolen: joiners go by its certificate until that ends, so revoke the CA too (edgecoder keys show ca has its key id), or remove the node: edgecoder peers remove NODE --compromised")
+	}
 	return p.emit(c, done, func(t *table) { drawKeysChanged(t, done) })
 }
 
