@@ -15,6 +15,7 @@ import (
 // in every run. A process has the bug that its
 // environment names when it starts, so each is run in one of its own.
 func TestSimPlanted(t *testing.T) {
+	t.Parallel()
 	for _, p := range []struct {
 		bug, finding string
 		seeds        string // of TestSim; empty: TestSimKeyYears finds it

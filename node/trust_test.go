@@ -65,7 +65,6 @@ func TestP8ObserverStaysAnObserver(t *testing.T) {
 	}
 	for _, change := range []func(*joinRequest){
 		func(r *joinRequest) { r.Coordinator.Role = fsm.RoleCoordinator },
-		func(r *joinRequest) { r.Coordinator.API = "victim.example.com:1" },
 		func(r *joinRequest) { r.Coordinator.TLSKey = crypto.Sum([]byte("other")) },
 	} {
 		forged := req
