@@ -49,11 +49,9 @@ run: build ## a three-node cluster on loopback, in the foreground; Ctrl-C stops 
 demo: build ## the guided tour on a throw-away cluster
 	./bin/edgecoder demo
 
-# Most of a cluster's test is waiting, so some go side by side, also on two processors: four where the servers are
-# processes or other packages are tested beside them, six of those that live in the test itself (half a processor).
+# Most of a cluster's test is waiting, so four go side by side, also on two processors.
 test: build ## everything a fresh machine can check
-	go test -timeout 15m -parallel 4 $$(go list ./... | grep -v '/node$$')
-	go test -timeout 15m -parallel 6 ./node
+	go test -timeout 15m -parallel 4 ./...
 
 race: ## the whole test suite under the race detector
 	go test -race -timeout 30m ./...
