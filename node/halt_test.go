@@ -4,7 +4,6 @@ import (
 	"errors"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -39,11 +38,14 @@ func TestSnapshotOutranksATail(t *testing.T) {
 	c.restore(path, true)
 	c.start(away)
 	n := c.nodes[away]
-	select {
-	case <-n.Done():
-	case <-time.After(time.Minute):
-		t.Fatal("it does not start again")
-	}
+	c.eventually("it ends, to start again", func() bool {
+		select {
+		case <-n.Done():
+			return true
+		default:
+			return false
+		}
+	})
 	if err := n.Err(); !errors.Is(err, ErrResync) || n.id.Resync {
 		t.Fatalf("it ended with %v, resync %t", err, n.id.Resync)
 	}
