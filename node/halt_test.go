@@ -38,14 +38,7 @@ func TestSnapshotOutranksATail(t *testing.T) {
 	c.restore(path, true)
 	c.start(away)
 	n := c.nodes[away]
-	c.eventually("it ends, to start again", func() bool {
-		select {
-		case <-n.Done():
-			return true
-		default:
-			return false
-		}
-	})
+	c.awaitEnd("it ends, to start again", n)
 	if err := n.Err(); !errors.Is(err, ErrResync) || n.id.Resync {
 		t.Fatalf("it ended with %v, resync %t", err, n.id.Resync)
 	}

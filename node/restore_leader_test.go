@@ -145,14 +145,7 @@ func (c *trio) ends(n *Node) {
 			pause(watch, 5*time.Millisecond)
 		}
 	}()
-	c.eventually("it gives up what it holds", func() bool {
-		select {
-		case <-n.Done():
-			return true
-		default:
-			return false
-		}
-	})
+	c.awaitEnd("it gives up what it holds", n)
 	if served.Load() {
 		c.t.Error("it served a state that the cluster did not take")
 	}

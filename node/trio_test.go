@@ -204,6 +204,19 @@ func (c *trio) within(limit time.Duration, what string, ok func() bool) {
 	c.t.Fatalf("not in %s: %s", limit, what)
 }
 
+// awaitEnd waits until a node ends by itself.
+func (c *trio) awaitEnd(what string, n *Node) {
+	c.t.Helper()
+	c.eventually(what, func() bool {
+		select {
+		case <-n.Done():
+			return true
+		default:
+			return false
+		}
+	})
+}
+
 // snapshot has a node take a snapshot, as soon as raft can: not before it has applied
 // the newest configuration.
 func (c *trio) snapshot(n *Node) {
